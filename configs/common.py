@@ -1,0 +1,63 @@
+"""Every key of a configuration, with its default and meaning. Other files start from this one."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """A configuration complete but for the recipe; `data.name` and `train` are set by each file."""
+    return ConfigDict(
+        {
+            "seed": 0,  # initial weights, order of examples and augmentation
+            "model": {
+                "name": "seresnet20_cifar",  # any of senet_jax.list_models()
+                "dtype": "float32",  # of activations; "bfloat16" halves their memory
+                "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
+                "zero_init_last_bn": False,  # start each residual branch at zero
+                "se": {  # one field an ablation; see senet_jax/layers/squeeze_excite.py
+                    "ratio": 16,
+                    "squeeze": "avg",  # avg, max, none
+                    "excitation": "mlp",  # mlp, none
+                    "gate": "sigmoid",  # sigmoid, relu, tanh, identity, hard_sigmoid
+                    "placement": "standard",  # pre, post, identity, after_3x3, parallel
+                    "stages": (2, 3, 4, 5),  # () is the plain network
+                    "bias": False,  # biases in the two layers of the excitation
+                },
+            },
+            "data": {
+                "name": "digits",  # any TFDS image-classification dataset that fits in memory
+                "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
+                "eval_split": "test",
+                "pad": 0,  # pixels around a training image before it is cropped back at random
+                "flip": False,  # mirror training images at random
+            },
+            "optim": {  # see senet_jax/optim.py
+                "learning_rate": 0.1,
+                "schedule": "step",  # step, cosine, constant
+                "boundaries": (0.5, 0.75),  # of "step", as fractions of the run
+                "factor": 0.1,  # of "step", at each boundary
+                "warmup_epochs": 0.0,
+                "warmup": "linear",  # linear, or constant at a tenth of the learning rate
+                "momentum": 0.9,
+                "nesterov": False,
+                "weight_decay": 1e-4,
+                "decay_norm_and_bias": True,  # False spares batch-norm scales and biases
+            },
+            "train": {
+                "epochs": 1.0,  # may be fractional
+                "batch_size": 128,  # global, whatever the number of devices
+                "label_smoothing": 0.0,
+                "sync_batch_norm": False,  # batch statistics over all devices, not each its own
+                "eval_every_epochs": 1.0,
+                "log_every_steps": 50,
+            },
+        }
+    )
+
+
+def set_network(config: ConfigDict, network: str, stages: tuple[int, ...]) -> None:
+    """Choose the network; a plain one has no `model.se` section, so SE flags on it are errors."""
+    config.model.name = network
+    if network.startswith("se"):
+        config.model.se.stages = stages
+    else:
+        del config.model["se"]

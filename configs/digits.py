@@ -1,0 +1,27 @@
+"""CIFAR ResNets on the hand-written digits that scikit-learn ships: seconds a run, no download.
+
+    python -m senet_jax.main --config=configs/digits.py:seresnet20 --workdir=runs/digits
+
+Argument: the network (resnet20, seresnet56, ...; by default seresnet20). This recipe is ours; it
+exists so that everything can be tried within minutes, not to compare with the paper.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "seresnet20") -> ConfigDict:
+    config = common.get_config()
+    common.set_network(config, f"{arg}_cifar", stages=(2, 3, 4))
+    config.data.name = "digits"
+    config.data.pad = 1
+    config.optim.learning_rate = 0.1
+    config.optim.schedule = "cosine"
+    config.optim.nesterov = True
+    config.optim.weight_decay = 5e-4
+    config.optim.warmup_epochs = 1.0
+    config.train.epochs = 15.0
+    config.train.batch_size = 64
+    config.train.eval_every_epochs = 5.0
+    return config

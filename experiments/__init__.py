@@ -1,0 +1,1 @@
+"""Ablation studies: `run` trains a grid, `report` turns its results into the paper's table."""

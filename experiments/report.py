@@ -1,0 +1,283 @@
+"""Results of a study to its table, from the result files alone.
+
+    python -m experiments.report reduction [--dataset=digits] [--workdir=DIR] [--publish]
+
+Writes table.csv, runs.csv, table.md and table.png into the study's directory and prints the table.
+`--publish` also copies runs.csv to experiments/results/ and the table into README.md.
+"""
+
+import csv
+import io
+import os
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import plot
+from experiments.study import Row, Study, load_study
+from senet_jax import cli, workdir
+from senet_jax.errors import InputError
+from senet_jax.models import create_model
+from senet_jax.summary import Summary, summarize
+
+ROOT = Path(__file__).parent.parent
+Result = dict[str, Any]
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("dataset", "digits", "Which dataset's results.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Where the study was run.", flag_values=values)
+    flags.DEFINE_bool(
+        "publish", False, "Also write experiments/results and README.", flag_values=values
+    )
+    names = cli.parse_flags(argv, values)
+    if len(names) != 1:
+        raise InputError("give one study, e.g. `python -m experiments.report reduction`")
+    study = load_study(names[0])
+    directory = Path(values.workdir) if values.workdir else default_workdir(study, values.dataset)
+    results = collect(study, directory)
+    if not results:
+        raise InputError(
+            f"there are no results in {directory}; `python -m experiments.run {study.name}` makes them"
+        )
+    write(study, results, directory)
+    show(study, results)
+    if values.publish:
+        publish(study, results)
+
+
+def default_workdir(study: Study, dataset: str, *, smoke: bool = False) -> Path:
+    """Where a study's runs go unless --workdir says otherwise."""
+    return Path("runs", study.name + ("-smoke" if smoke else ""), dataset)
+
+
+def collect(study: Study, directory: Path) -> dict[str, list[Result]]:
+    """Row label to the results of its seeds, in order of the seeds; rows without results left out.
+
+    Raises: InputError if the runs differ in anything but their row and seed.
+    """
+    results: dict[str, list[Result]] = {}
+    bases: dict[str, Path] = {}
+    for row in study.rows:
+        for path in sorted(directory.glob(f"{row.label}/seed*/result.json")):
+            result = workdir.read_json(path)
+            config = workdir.flatten(workdir.read_json(path.with_name("config.json")))
+            varied = {"seed", *(key for r in study.rows for key in r.overrides)}
+            base = repr(sorted((k, v) for k, v in config.items() if k not in varied))
+            bases.setdefault(base, path.parent)
+            results.setdefault(row.label, []).append(result | {"config": config})
+    if len(bases) > 1:
+        raise InputError(
+            f"runs of different configurations: {' and '.join(map(str, bases.values()))}"
+        )
+    for found in results.values():
+        found.sort(key=lambda result: result["seed"])
+    return results
+
+
+def counts(study: Study, row: Row) -> Summary:
+    """Exact counts of the paper's network with this row's SE block, at 224 pixels."""
+    prefix = "model.se."
+    se = {k.removeprefix(prefix): v for k, v in row.overrides.items() if k.startswith(prefix)}
+    return summarize(create_model(study.network, se=se, **study.network_fields), (224, 224, 3))
+
+
+def table(study: Study, results: dict[str, list[Result]]) -> list[dict[str, Any]]:
+    """One dict a row: the numbers behind the table, unrounded; None where there is none."""
+    rows = []
+    for row in study.rows:
+        found = results.get(row.label, [])
+        errors = [result["eval/top1_error"] for result in found]
+        exact = counts(study, row)
+        rows.append(
+            {
+                study.column: row.label,
+                "params": exact.params,
+                "macs": exact.macs,
+                **{f"paper_{key}": row.paper.get(key) for key in study.paper_columns},
+                "our_params": found[0]["params"] if found else None,
+                "our_top1_error_mean": statistics.fmean(errors) if errors else None,
+                "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
+                "our_seeds": len(errors),
+                "our_seconds": (
+                    statistics.fmean(result["wall_time_seconds"] for result in found)
+                    if found
+                    else None
+                ),
+            }
+        )
+    return rows
+
+
+def formatted(study: Study, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells as people read them."""
+    printed = list(study.paper_columns.items())
+    headings = [study.column, "parameters", "G mult-adds", *(h for _, h in printed)]
+    headings += ["our parameters", "our top-1", "s/run"]
+    cells = []
+    for row in rows:
+        error = "-"
+        if row["our_seeds"]:
+            error = f"{row['our_top1_error_mean']:.2f}"
+            if row["our_top1_error_std"] is not None:
+                error += f" ± {row['our_top1_error_std']:.2f}"
+            error += f" ({row['our_seeds']})"
+        cells.append(
+            [
+                row[study.column],
+                f"{row['params']:,}",
+                f"{row['macs'] / 1e9:.3f}",
+                *(_number(row[f"paper_{key}"], 1 if key == "params" else 2) for key, _ in printed),
+                "-" if row["our_params"] is None else f"{row['our_params']:,}",
+                error,
+                _number(row["our_seconds"], 1),
+            ]
+        )
+    return headings, cells
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def caption(study: Study, results: dict[str, list[Result]]) -> str:
+    """One line: which network, data and conditions the column "ours" stands for."""
+    first = next(iter(results.values()))[0]
+    config = first["config"]
+    commits = sorted({r["git_commit"] for found in results.values() for r in found})
+    return (
+        f"Ours: {first['model']} on {first['dataset']}, not ImageNet; "
+        f"{config['train.epochs']:g} epochs, {first['eval/examples']:,} test images; top-1 error in "
+        f"per cent at the last step, mean ± standard deviation (seeds); "
+        f"{first['device_kind']} x {first['devices']} ({first['host_cpus']} processors), "
+        f"JAX {first['jax_version']}, commit {', '.join(commits)}."
+    )
+
+
+def remarks(study: Study, results: dict[str, list[Result]]) -> list[str]:
+    """The caption, the study's notes, and what a reader must know about these runs."""
+    lines = [
+        caption(study, results),
+        f"The columns before: {study.network} on ImageNet, errors in per cent as the paper prints.",
+        *study.notes,
+    ]
+    narrow = []
+    for row in study.rows:
+        for result in results.get(row.label, [])[:1]:
+            ratio, width = result["config"]["model.se.ratio"], result["narrowest_channels"]
+            if result["config"]["model.se.stages"] and ratio > width:
+                narrow.append((row.label, width))
+    if narrow:
+        labels = ", ".join(label for label, _ in narrow)
+        lines.append(
+            f"Our network has blocks of only {narrow[0][1]} channels: with {study.column} = {labels} "
+            "their hidden width is 1, the least there is."
+        )
+    seeds = {len(results.get(row.label, [])) for row in study.rows}
+    if len(seeds) > 1:
+        lines.append("Incomplete: some rows have fewer seeds than others.")
+    return lines
+
+
+def markdown(study: Study, results: dict[str, list[Result]]) -> str:
+    """The table and its remarks as Markdown."""
+    headings, cells = formatted(study, table(study, results))
+    lines = [
+        f"**{study.title}**",
+        "",
+        "| " + " | ".join(headings) + " |",
+        "|" + "---:|" * len(headings),
+        *("| " + " | ".join(row) + " |" for row in cells),
+        "",
+        *(f"- {line}" for line in remarks(study, results)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def show(study: Study, results: dict[str, list[Result]]) -> None:
+    """Print the table as wide as it is; a narrow terminal wraps lines rather than losing digits."""
+    headings, cells = formatted(study, table(study, results))
+    drawn = Table(title=study.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        drawn.add_column(heading, justify="right", no_wrap=False)
+    for row in cells:
+        drawn.add_row(*row)
+    console = Console(file=sys.stdout, highlight=False)
+    console = (
+        console if console.width >= 110 else Console(file=sys.stdout, highlight=False, width=110)
+    )
+    console.print(drawn)
+    for line in remarks(study, results):
+        console.print(line)
+
+
+def write(study: Study, results: dict[str, list[Result]], directory: Path) -> None:
+    """table.csv, runs.csv, table.md and table.png, each replaced as a whole."""
+    rows = table(study, results)
+    _replace(directory / "table.csv", to_csv(rows))
+    _replace(directory / "runs.csv", to_csv(flat_runs(study, results)))
+    _replace(directory / "table.md", markdown(study, results))
+    plot.draw(study, rows, caption(study, results), directory / "table.png")
+
+
+def publish(study: Study, results: dict[str, list[Result]]) -> None:
+    """Copy the runs to experiments/results/ and the table between its markers in README.md."""
+    dataset = next(iter(results.values()))[0]["dataset"]
+    if any(r["git_commit"].endswith("-dirty") for found in results.values() for r in found):
+        raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
+    _replace(
+        ROOT / "experiments" / "results" / f"{study.name}_{dataset}.csv",
+        to_csv(flat_runs(study, results)),
+    )
+    readme = ROOT / "README.md"
+    _replace(readme, insert(readme.read_text("utf-8"), study.name, markdown(study, results)))
+
+
+def insert(text: str, name: str, content: str) -> str:
+    """Replace what stands between `<!-- name -->` and `<!-- end name -->`."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        raise InputError(f"README.md has no place marked {start} ... {end}")
+    return pattern.sub(lambda _: f"{start}\n{content}{end}", text)
+
+
+def flat_runs(study: Study, results: dict[str, list[Result]]) -> list[dict[str, Any]]:
+    """One flat dict a run: row, result and configuration."""
+    return [
+        {
+            study.column: label,
+            **{k: v for k, v in result.items() if k != "config"},
+            **{f"config.{k}": v for k, v in result["config"].items()},
+        }
+        for label, found in results.items()
+        for result in found
+    ]
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """CSV with the first row's keys as header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    cli.run(main)

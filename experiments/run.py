@@ -1,0 +1,115 @@
+"""Train a study's grid, row by row and seed by seed, and print its table.
+
+    python -m experiments.run reduction
+    python -m experiments.run reduction --dataset=cifar100 --seeds=0,1,2 --config.train.epochs=30
+    python -m experiments.run reduction --smoke
+
+Runs that have a result are skipped, so the same command continues after an interruption.
+`--config.KEY=VALUE` holds for every row. `--smoke` runs the whole grid in miniature.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments.study import PlannedRun, base_config, load_study, plan
+from senet_jax import cli
+from senet_jax.errors import InputError
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "dataset", "digits", "Any TFDS dataset of small images.", flag_values=values
+    )
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, e.g. 0,1,2.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
+    flags.DEFINE_bool("smoke", False, "The whole grid in miniature.", flag_values=values)
+    rest = cli.parse_flags(argv, values, known_only=True)
+    names = [argument for argument in rest if not argument.startswith("-")]
+    if len(names) != 1:
+        raise InputError("give one study, e.g. `python -m experiments.run reduction`")
+    study = load_study(names[0])
+    base = override(base_config(values.dataset, smoke=values.smoke), rest)
+    seeds = tuple(_seed(text) for text in values.seeds)
+
+    from experiments import report  # with it come JAX and the models
+
+    directory = (
+        Path(values.workdir)
+        if values.workdir
+        else report.default_workdir(study, values.dataset, smoke=values.smoke)
+    )
+    failures = launch(plan(study, base, seeds, directory), directory)
+    results = report.collect(study, directory)
+    if results:
+        report.write(study, results, directory)
+        report.show(study, results)
+        print(f"-> {directory}/table.csv, runs.csv, table.md, table.png")
+    if failures:
+        listed = "\n".join(f"  {run.workdir}: {error}" for run, error in failures)
+        raise InputError(f"{len(failures)} run(s) failed:\n{listed}")
+
+
+def override(base: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+    """`base` with every `--config.KEY=VALUE` of the command line applied.
+
+    Raises: InputError for any other flag, an unknown key, or a value of the wrong type.
+    """
+    cli.check_keys(arguments, "config", base)
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", base, flag_values=values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(str(error).splitlines()[0]) from error
+    cli.parse_flags([sys.argv[0], *arguments], values)
+    return values.config
+
+
+def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun, str]]:
+    """Train what has no result yet, one after the other; returns what failed and why.
+
+    Raises: InputError, before anything is trained, if a work directory holds another configuration.
+    """
+    import jax
+
+    from senet_jax import workdir
+    from senet_jax.train import train_and_evaluate
+
+    missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
+    if len(runs) > len(missing):
+        print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
+    if not missing:
+        return []
+    # The seeds of a row compile to the same program. One folder a machine: programs are for its CPU.
+    cache = directory.absolute() / ".jax_cache" / platform.node()
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    failures: list[tuple[PlannedRun, str]] = []
+    for number, run in enumerate(missing, start=1):
+        print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)
+        try:
+            train_and_evaluate(run.config, run.workdir)
+        except InputError as error:
+            if number == 1:  # most likely wrong for every row: say so at once
+                raise
+            failures.append((run, str(error)))
+        except Exception as error:  # one failing run must not stop the others
+            failures.append((run, f"{type(error).__name__}: {error}"))
+    return failures
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.run(main)

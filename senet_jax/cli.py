@@ -1,0 +1,72 @@
+"""What every command shares: flags, and errors in one sentence instead of a traceback."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from senet_jax.errors import InputError, did_you_mean
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130."""
+    try:
+        main(sys.argv)
+    except InputError as error:
+        sys.exit(_fail(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("\ninterrupted; the same command starts again where it is safe to", 130))
+    except BrokenPipeError:  # the reader of our output, `head` say, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def parse_flags(
+    argv: Sequence[str], values: flags.FlagValues, *, known_only: bool = False
+) -> list[str]:
+    """Parse the command line into `values` and return what is left after the program's name.
+
+    Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
+    """
+    try:
+        return values(argv, known_only=known_only)[1:]
+    except flags.Error as error:
+        raise InputError(str(error).replace("\n", " ").strip()) from error
+    except (AttributeError, KeyError) as error:
+        raise InputError(_unknown_key(str(error))) from error
+    except (TypeError, ValueError, OSError, ImportError) as error:
+        raise InputError(str(error).splitlines()[0]) from error
+
+
+def check_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> None:
+    """Raises: InputError for the first `--name.key=...` that is not a key of `config`."""
+    flat = config.to_dict()
+    keys = _dotted(flat)
+    for argument in arguments:
+        if match := re.match(rf"--?(?:no)?{name}\.([^=]+)", argument):
+            key = match[1]
+            if key not in keys:
+                raise InputError(f"unknown key --{name}.{key}{did_you_mean(key, keys)}")
+
+
+def _dotted(values: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in values.items():
+        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return keys
+
+
+def _unknown_key(message: str) -> str:
+    # ml_collections says: '\'ratoi\'\nDid you mean "ratio" instead of "ratoi"?'
+    key = re.search(r"'(\w+)'", message.replace("\\", ""))
+    near = re.search(r'Did you mean "(\w+)"', message)
+    text = f"the configuration has no key {key[1]!r}" if key else message.splitlines()[0]
+    return text + (f"; did you mean {near[1]!r}?" if near else "")
+
+
+def _fail(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status

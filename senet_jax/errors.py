@@ -1,0 +1,28 @@
+"""The one exception for bad input: a sentence that names the value and what would be right."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The message is one sentence, meant to be read as it is."""
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
+    near = difflib.get_close_matches(value, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def build(constructor: Callable[..., T], section: str, values: Mapping[str, Any]) -> T:
+    """`constructor(**values)` for one section of the configuration.
+
+    Raises: InputError, naming the section, for whatever the constructor refuses.
+    """
+    try:
+        return constructor(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{section}: {error}") from error

@@ -1,0 +1,31 @@
+"""Evaluation: every example exactly once, whatever the batch size and the number of devices."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+from senet_jax import data, metrics, parallel
+from senet_jax.state import TrainState
+
+
+def evaluate(
+    eval_step: Callable[..., dict[str, jax.Array]],
+    state: TrainState,
+    split: data.Split,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> dict[str, float]:
+    """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
+
+    Args:
+      eval_step: mapped over `devices`; returns sums.
+      batch_size: examples a step, rounded up to a multiple of the devices; padding is masked.
+    """
+    batch_size = -(-batch_size // len(devices)) * len(devices)
+    sums = [
+        eval_step(state, parallel.split_batch(batch, devices))
+        for batch in data.eval_batches(split, batch_size)
+    ]
+    result = metrics.means(sums)
+    assert result["examples"] == len(split), (result["examples"], len(split))
+    return result

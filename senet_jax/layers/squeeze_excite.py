@@ -1,0 +1,144 @@
+"""The Squeeze-and-Excitation block (Hu et al., arXiv 1709.01507, section 3).
+
+    z = squeeze(u)                   one number a channel: the mean over height and width (eq. 2)
+    s = gate(W2 relu(W1 z))          W1: C -> C/r, W2: C/r -> C                           (eq. 3)
+    y = u * s                        channel by channel                                   (eq. 4)
+
+`SEConfig` holds every choice the paper's ablations vary, one field an ablation. The layer decides
+*what* is computed; the residual block decides *where* it sits, by asking `placement`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "identity": lambda s: s,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+}
+SQUEEZES = ("avg", "max", "none")
+EXCITATIONS = ("mlp", "none")
+PLACEMENTS = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
+
+# He et al. 2015, as the paper says; variance 2 / fan_in, not truncated.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class SEConfig:
+    """Which SE block, and where. Every field is one ablation of the paper.
+
+    Attributes:
+      ratio: reduction ratio r (Table 10). The hidden width is `channels // ratio`, at least 1.
+      squeeze: "avg", "max" (Table 11), or "none": no pooling, so the two layers act as 1x1
+        convolutions on the full map (NoSqueeze, Table 16).
+      excitation: "mlp", or "none": the gate acts on the squeezed value itself, without parameters
+        (GE-theta-minus of Hu et al. 2018; "wrong variant 1" of the well-known article).
+      gate: "sigmoid", "relu", "tanh" (Table 12), "identity" or "hard_sigmoid".
+      placement: "standard", "pre", "post", "identity" (Table 14), "after_3x3" (Table 15), or
+        "parallel": the gate is computed from the block's input and scales its branch ("wrong
+        variant 3").
+      stages: the stages that carry SE blocks, numbered from 2 as in the paper (Table 13). An empty
+        tuple gives the plain network.
+      bias: whether the two layers of the excitation have biases. The paper's ablations have none
+        (section 6); the authors' released networks and timm do.
+
+    Raises:
+      ValueError: for a value outside these, and for combinations without a meaning.
+    """
+
+    ratio: int = 16
+    squeeze: str = "avg"
+    excitation: str = "mlp"
+    gate: str = "sigmoid"
+    placement: str = "standard"
+    stages: tuple[int, ...] = (2, 3, 4, 5)
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.ratio, bool) or not isinstance(self.ratio, int) or self.ratio < 1:
+            raise ValueError(f"se.ratio must be a whole number of at least 1, not {self.ratio!r}")
+        for field, known in (
+            ("squeeze", SQUEEZES),
+            ("excitation", EXCITATIONS),
+            ("gate", tuple(GATES)),
+            ("placement", PLACEMENTS),
+        ):
+            if getattr(self, field) not in known:
+                value = getattr(self, field)
+                raise ValueError(f"se.{field} must be one of {', '.join(known)}, not {value!r}")
+        if not isinstance(self.bias, bool):
+            raise ValueError(f"se.bias must be True or False, not {self.bias!r}")
+        # Lists come from JSON; a tuple keeps the configuration hashable.
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"se.stages names a stage twice: {self.stages}")
+        self._refuse_meaningless()
+
+    def _refuse_meaningless(self) -> None:
+        if self.squeeze == "none" and self.placement == "parallel":
+            raise ValueError(
+                "se.squeeze='none' cannot go with se.placement='parallel': without pooling, a gate "
+                "computed from the block's input does not fit a branch of another resolution"
+            )
+        if self.excitation == "mlp":
+            return
+        if self.squeeze == "none":
+            raise ValueError(
+                "se.squeeze='none' with se.excitation='none' leaves no SE block, only the activation "
+                "u * gate(u); keep one of the two"
+            )
+        if self.placement == "parallel":
+            raise ValueError(
+                "se.excitation='none' cannot go with se.placement='parallel': the pooled input has "
+                "another number of channels than the branch, and nothing maps one to the other"
+            )
+        if self.bias or self.ratio != SEConfig.ratio:
+            field = "bias" if self.bias else "ratio"
+            raise ValueError(f"se.{field} has no effect with se.excitation='none'; leave it out")
+
+    def hidden_width(self, channels: int) -> int:
+        """Width of the bottleneck for a block that scales `channels` channels."""
+        return max(1, channels // self.ratio)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale the channels of `u` [..., H, W, C] by a gate computed from it; same shape and dtype.
+
+    Squeeze, excitation and gate are computed in float32 whatever the dtype of `u`: half precision
+    makes the pooled mean, and with it training, unstable. Parameters: `reduce` [C', C/r] and
+    `expand` [C/r, C], plus biases if `config.bias`.
+    """
+
+    config: SEConfig = SEConfig()
+
+    @nn.compact
+    def __call__(self, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
+        """Args: u [..., H, W, C]; source [..., H', W', C'], what to squeeze instead of `u`."""
+        config = self.config
+        channels = u.shape[-1]
+        z = squeeze(u if source is None else source, config.squeeze)
+        if config.excitation == "mlp":
+            z = self._dense("reduce", config.hidden_width(channels))(z)
+            z = self._dense("expand", channels)(nn.relu(z))
+        return u * GATES[config.gate](z).astype(u.dtype)
+
+    def _dense(self, name: str, features: int) -> nn.Dense:
+        return nn.Dense(
+            features, self.config.bias, kernel_init=he_normal, dtype=jnp.float32, name=name
+        )
+
+
+def squeeze(u: jax.Array, kind: str) -> jax.Array:
+    """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map."""
+    u = u.astype(jnp.float32)
+    if kind == "none":
+        return u
+    pool = jnp.mean if kind == "avg" else jnp.max
+    return pool(u, axis=(-3, -2), keepdims=True)

@@ -1,0 +1,51 @@
+"""Train one network.
+
+    python -m senet_jax.main --config=configs/cifar.py:seresnet20,cifar100 \\
+        --config.model.se.ratio=4 --workdir=runs/x
+"""
+
+import os
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from senet_jax import cli
+from senet_jax.errors import InputError
+
+FLAGS = flags.FLAGS
+CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; created if needed.")
+
+
+def main(argv: list[str]) -> None:
+    if not any(argument.split("=")[0].strip("-") == "config" for argument in argv[1:]):
+        raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
+    for position, argument in enumerate(argv):
+        if argument.strip("-").startswith("config="):
+            _check_config_file(argument.partition("=")[2])
+        elif argument.strip("-") == "config" and position + 1 < len(argv):
+            _check_config_file(argv[position + 1])
+    if left_over := cli.parse_flags(argv, FLAGS):
+        raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --config.seed=1")
+    if not WORKDIR.value:
+        raise InputError("give a work directory, e.g. --workdir=runs/x")
+
+    from senet_jax.train import train_and_evaluate  # imports JAX, which is slow: flags come first
+
+    result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
+    print(
+        f"top-1 error {result['eval/top1_error']:.2f} %, top-5 error "
+        f"{result['eval/top5_error']:.2f} % on {result['eval/examples']:,} examples "
+        f"-> {WORKDIR.value}/result.json"
+    )
+
+
+def _check_config_file(value: str) -> None:
+    path = value.partition(":")[0]
+    if not os.path.isfile(path):
+        raise InputError(f"there is no configuration file {path!r}; try configs/cifar.py")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,134 @@
+"""Metrics: sums to means, and where they are written: JSON lines, TensorBoard, the terminal."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count."""
+    total = {name: float(np.sum([np.float64(s[name]) for s in sums])) for name in sums[0]}
+    examples = total["examples"]
+    return {
+        "loss": total["loss"] / examples,
+        "top1_error": 100 * (examples - total["top1"]) / examples,
+        "top5_error": 100 * (examples - total["top5"]) / examples,
+        "examples": int(examples),
+    }
+
+
+class MetricWriter:
+    """Appends to `metrics.jsonl` and to TensorBoard events in `workdir`, starting both afresh.
+
+    Traces of an interrupted run are removed: a run restarts from its beginning.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        from tensorboardX import SummaryWriter
+
+        for stale in workdir.glob("events.out.tfevents.*"):
+            stale.unlink()
+        self._lines = (workdir / "metrics.jsonl").open("w", encoding="utf-8")
+        self._events = SummaryWriter(str(workdir))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Record values at a step; names are like "train/loss"."""
+        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        self._lines.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._events.close()
+
+
+class Reporter:
+    """Shows a run's progress, a bar in a terminal and plain lines elsewhere, and measures its speed."""
+
+    def __init__(self, total_steps: int, batch_size: int, bar: Progress | None) -> None:
+        self._total = total_steps
+        self._batch_size = batch_size
+        self._bar = bar
+        self._task = bar.add_task("compiling", total=total_steps, status="") if bar else None
+        self._clock = time.perf_counter()
+        self._seconds: float | None = None  # from the first to the last reported step
+
+    def start(self) -> None:
+        """The first step has compiled and run: measure speed from here."""
+        self._clock = time.perf_counter()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=1, description="training")
+
+    def step(self, step: int, loss: float) -> None:
+        """`step` steps are finished, the last with this mean loss; the device has been waited for."""
+        self._seconds = time.perf_counter() - self._clock
+        rate = self.images_per_second(step)
+        speed = f"  {rate:,.0f} images/s" if rate else ""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step, status=f"loss {loss:.4f}{speed}")
+            return
+        eta = f"  ETA {(self._total - step) * self._batch_size / rate:,.0f} s" if rate else ""
+        self._message(f"step {step}/{self._total}  loss {loss:.4f}{speed}{eta}")
+
+    def evaluation(self, epoch: float, found: Mapping[str, float]) -> None:
+        """Show an evaluation as a line that stays."""
+        self._message(
+            f"epoch {epoch:.4g}  eval loss {found['loss']:.4f}  top-1 error "
+            f"{found['top1_error']:.2f} %  top-5 error {found['top5_error']:.2f} %"
+        )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave what happens inside out of the measured speed."""
+        began = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - began
+
+    def images_per_second(self, step: int) -> float | None:
+        """Training speed after the first step, which compiles; None if there was no other."""
+        if step < 2 or not self._seconds:
+            return None
+        return (step - 1) * self._batch_size / self._seconds
+
+    def _message(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def reporting(total_steps: int, batch_size: int) -> Iterator[Reporter]:
+    """A Reporter whose bar is gone when the block is left."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Reporter(total_steps, batch_size, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Reporter(total_steps, batch_size, bar)

@@ -1,0 +1,77 @@
+"""The networks by name. A family is one file; its `MODELS` maps names to constructors."""
+
+import dataclasses
+import fnmatch
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from senet_jax.errors import InputError, did_you_mean
+from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.models import resnet
+
+MODELS: dict[str, functools.partial[Any]] = {**resnet.MODELS}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that match a shell pattern, in order: `list_models("se*")`."""
+    return sorted(fnmatch.filter(MODELS, pattern))
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    dtype: Any = jnp.float32,
+    se: Mapping[str, Any] | SEConfig | None = None,
+    **overrides: Any,
+) -> nn.Module:
+    """The network `name` as a Linen module: images [B, H, W, C] to logits [B, num_classes].
+
+    Args:
+      name: one of `list_models()`, in timm's spelling: "resnet50", "seresnet50", "seresnet20_cifar".
+      num_classes: width of the classifier; by default that of the network's own dataset.
+      dtype: of activations, e.g. "bfloat16"; parameters stay float32.
+      se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
+        SEConfig.
+      **overrides: further fields of the module, e.g. `stride_on="1x1"`.
+
+    Raises:
+      InputError: an unknown name or field, or a value the network refuses.
+    """
+    if name not in MODELS:
+        raise InputError(
+            f"unknown model {name!r}{did_you_mean(name, MODELS)} "
+            f"(see `python -m senet_jax.summary --list`)"
+        )
+    constructor = MODELS[name]
+    default = constructor.keywords["se"]
+    fields = dict(overrides, se=_merge(name, default, se))
+    if num_classes is not None:
+        fields["num_classes"] = num_classes
+    known = {field.name for field in dataclasses.fields(constructor.func)} - {"parent", "name"}
+    if unknown := sorted(set(fields) - known):
+        raise InputError(f"{name} has no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+    try:
+        return constructor(dtype=jnp.dtype(dtype), **fields)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model {name}: {error}") from error
+
+
+def _merge(name: str, default: SEConfig, se: Mapping[str, Any] | SEConfig | None) -> SEConfig:
+    if se is None or isinstance(se, SEConfig):
+        return default if se is None else se
+    known = [field.name for field in dataclasses.fields(SEConfig)]
+    if unknown := sorted(set(se) - set(known)):
+        raise InputError(f"SE blocks have no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+    if se and not default.stages and "stages" not in se:
+        raise InputError(
+            f"{name} has no SE blocks for se.{next(iter(se))} to act on; use 'se{name}'"
+        )
+    try:
+        return dataclasses.replace(default, **se)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model {name}: {error}") from error

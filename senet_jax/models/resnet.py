@@ -1,0 +1,288 @@
+"""ResNet and SE-ResNet for ImageNet (He et al. 2016; Hu et al., Table 1) and for CIFAR.
+
+A residual unit computes relu(shortcut(x) + branch(x)). `ResidualBlock.__call__` shows every place
+the paper puts an SE block in it (Figures 3 and 5); a plain network is the same code with no stage
+chosen.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite, he_normal
+
+PLAIN = SEConfig(stages=())
+
+
+class ResidualBlock(nn.Module):
+    """One residual unit with its SE block: [B, H, W, C'] to [B, H/stride, W/stride, C].
+
+    Attributes:
+      features: width of the 3x3 convolutions.
+      stride: of the branch and the shortcut.
+      se: which SE block and where; None for a plain unit.
+      stride_on: "3x3", or "1x1" to stride on the first 1x1 convolution of a bottleneck, as the
+        authors' Caffe networks do.
+      zero_init_last_bn: start the last batch-norm scale of the branch at zero.
+      bn_axis_name: name of the mapped axis over which batch statistics are averaged, if any.
+    """
+
+    features: int
+    stride: int = 1
+    se: SEConfig | None = None
+    stride_on: str = "3x3"
+    zero_init_last_bn: bool = False
+    dtype: Any = jnp.float32
+    bn_axis_name: str | None = None
+
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        branch = self.branch(self.se_at("pre", x), train)
+        branch = self.se_at("standard", branch)
+        branch = self.se_at("parallel", branch, source=x)
+        shortcut = self.se_at("identity", self.shortcut(x, branch.shape[-1], train))
+        return self.se_at("post", nn.relu(shortcut + branch))
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        raise NotImplementedError("a residual block defines its branch")
+
+    def shortcut(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
+        """The identity where shapes agree, else a strided 1x1 projection (option B of He et al.)."""
+        if self.stride == 1 and x.shape[-1] == channels:
+            return x
+        return ConvNorm(channels, 1, self.stride, self.dtype, self.bn_axis_name, name="shortcut")(
+            x, train
+        )
+
+    def se_at(self, place: str, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
+        """Apply the SE block to `u` if `place` is where the configuration puts it."""
+        if self.se is None or self.se.placement != place:
+            return u
+        return SqueezeExcite(self.se, name="se")(u, source)
+
+    def conv(self, index: int, features: int, size: int, stride: int = 1) -> nn.Conv:
+        return convolution(features, size, stride, self.dtype, name=f"conv{index}")
+
+    def norm(self, index: int, train: bool, *, last: bool = False) -> nn.BatchNorm:
+        return batch_norm(
+            train,
+            self.dtype,
+            self.bn_axis_name,
+            zero_init=last and self.zero_init_last_bn,
+            name=f"bn{index}",
+        )
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions. "after_3x3" means after the first: the second is the standard place."""
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.relu(self.norm(1, train)(self.conv(1, self.features, 3, self.stride)(x)))
+        x = self.se_at("after_3x3", x)
+        return self.norm(2, train, last=True)(self.conv(2, self.features, 3)(x))
+
+
+class Bottleneck(ResidualBlock):
+    """1x1 reduction, 3x3, 1x1 expansion to four times the width."""
+
+    expansion = 4
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
+        x = nn.relu(self.norm(1, train)(self.conv(1, self.features, 1, first)(x)))
+        x = nn.relu(self.norm(2, train)(self.conv(2, self.features, 3, second)(x)))
+        x = self.se_at("after_3x3", x)
+        return self.norm(3, train, last=True)(self.conv(3, self.features * self.expansion, 1)(x))
+
+
+class ConvNorm(nn.Module):
+    """Convolution and batch normalisation: [B, H, W, C'] to [B, H/stride, W/stride, features]."""
+
+    features: int
+    size: int
+    stride: int
+    dtype: Any
+    bn_axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = convolution(self.features, self.size, self.stride, self.dtype, name="conv")(x)
+        return batch_norm(train, self.dtype, self.bn_axis_name, name="bn")(x)
+
+
+class Stage(nn.Module):
+    """`size` blocks of one resolution, the first with the stage's stride."""
+
+    size: int
+    stride: int
+    block: Callable[..., ResidualBlock]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for index in range(self.size):
+            stride = self.stride if index == 0 else 1
+            x = self.block(stride=stride, name=f"block{index + 1}")(x, train)
+        return x
+
+
+class ResNet(nn.Module):
+    """Images [B, H, W, C] to logits [B, num_classes] in float32.
+
+    Parameters live under `stem`, `stage2` ... `stage5` (the paper's numbers), each with `block1`,
+    `block2`, ..., and `head`.
+
+    Attributes:
+      stage_sizes: number of blocks in each stage.
+      block: BasicBlock or Bottleneck.
+      num_classes: width of the classifier.
+      se: which SE block, where, and in which stages.
+      width: channels of the stem; each later stage doubles the width of its 3x3 convolutions.
+      stem: "imagenet" (7x7 stride 2 and 3x3 max-pool stride 2) or "cifar" (3x3).
+      stride_on, zero_init_last_bn, bn_axis_name: see ResidualBlock.
+      dtype: of activations; parameters and batch statistics are float32.
+
+    Raises:
+      ValueError: for values outside these, or a stage in `se.stages` that the network lacks.
+    """
+
+    stage_sizes: tuple[int, ...]
+    block: type[ResidualBlock]
+    num_classes: int = 1000
+    se: SEConfig = SEConfig()
+    width: int = 64
+    stem: str = "imagenet"
+    stride_on: str = "3x3"
+    zero_init_last_bn: bool = False
+    dtype: Any = jnp.float32
+    bn_axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.stride_on not in ("3x3", "1x1"):
+            raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
+        if self.stem not in ("imagenet", "cifar"):
+            raise ValueError(f"stem must be imagenet or cifar, not {self.stem!r}")
+        if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
+            raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
+        stages = tuple(range(2, 2 + len(self.stage_sizes)))
+        if missing := sorted(set(self.se.stages) - set(stages)):
+            raise ValueError(
+                f"se.stages names stage {missing[0]}, but this network has stages "
+                f"{', '.join(map(str, stages))}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        x = Stem(self.width, self.stem, self.dtype, self.bn_axis_name, name="stem")(
+            images.astype(self.dtype), train
+        )
+        for number, size in enumerate(self.stage_sizes, start=2):
+            block = functools.partial(
+                self.block,
+                features=self.width * 2 ** (number - 2),
+                se=self.se if number in self.se.stages else None,
+                stride_on=self.stride_on,
+                zero_init_last_bn=self.zero_init_last_bn,
+                dtype=self.dtype,
+                bn_axis_name=self.bn_axis_name,
+            )
+            x = Stage(size, 1 if number == 2 else 2, block, name=f"stage{number}")(x, train)
+        x = jnp.mean(x, axis=(1, 2))
+        head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
+        return head(x).astype(jnp.float32)
+
+
+class Stem(nn.Module):
+    """The layers before the first stage: [B, H, W, C] to [B, H/4, W/4, width] for ImageNet."""
+
+    width: int
+    kind: str
+    dtype: Any
+    bn_axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
+        x = convolution(self.width, size, stride, self.dtype, name="conv")(x)
+        x = nn.relu(batch_norm(train, self.dtype, self.bn_axis_name, name="bn")(x))
+        if self.kind == "cifar":
+            return x
+        return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+
+
+def convolution(features: int, size: int, stride: int, dtype: Any, *, name: str) -> nn.Conv:
+    """Bias-free, He-initialised; symmetric padding, which SAME is not where the stride is 2."""
+    return nn.Conv(
+        features,
+        (size, size),
+        (stride, stride),
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=he_normal,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def batch_norm(
+    train: bool, dtype: Any, axis_name: str | None, *, zero_init: bool = False, name: str
+) -> nn.BatchNorm:
+    """Batch statistics when training, running ones otherwise; statistics are float32."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        axis_name=axis_name,
+        scale_init=nn.initializers.zeros if zero_init else nn.initializers.ones,
+        name=name,
+    )
+
+
+Models = dict[str, functools.partial[ResNet]]
+
+
+def _with_and_without_se(name: str, se: SEConfig, **fields: Any) -> Models:
+    return {
+        name: functools.partial(ResNet, se=PLAIN, **fields),
+        f"se{name}": functools.partial(ResNet, se=se, **fields),
+    }
+
+
+def _imagenet(depth: int, sizes: tuple[int, ...], block: type[ResidualBlock]) -> Models:
+    return _with_and_without_se(f"resnet{depth}", SEConfig(), stage_sizes=sizes, block=block)
+
+
+def _cifar(depth: int) -> Models:
+    """ResNet-(6n+2) of He et al., section 4.2: three stages of n basic blocks, widths 16, 32, 64.
+
+    Shortcuts that change shape are projections, as in the published SE-ResNet counts for CIFAR; He
+    et al. pad with zeros there.
+    """
+    return _with_and_without_se(
+        f"resnet{depth}_cifar",
+        SEConfig(stages=(2, 3, 4)),
+        stage_sizes=((depth - 2) // 6,) * 3,
+        block=BasicBlock,
+        width=16,
+        stem="cifar",
+        num_classes=10,
+    )
+
+
+MODELS: Models = {
+    **_imagenet(18, (2, 2, 2, 2), BasicBlock),
+    **_imagenet(34, (3, 4, 6, 3), BasicBlock),
+    **_imagenet(50, (3, 4, 6, 3), Bottleneck),
+    **_imagenet(101, (3, 4, 23, 3), Bottleneck),
+    **_imagenet(152, (3, 8, 36, 3), Bottleneck),
+    **_cifar(20),
+    **_cifar(56),
+    **_cifar(110),
+}

@@ -1,0 +1,95 @@
+"""Learning-rate schedule and optimizer from the `optim` section of a configuration."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """SGD with momentum (Hu et al., section 5.1).
+
+    Attributes:
+      learning_rate: the peak, for the whole batch.
+      schedule: "step", "cosine" (to zero) or "constant".
+      boundaries: where "step" multiplies the rate by `factor`, as fractions of the run, so that a
+        longer or shorter run keeps its shape: 30, 60 and 90 of 100 epochs are (0.3, 0.6, 0.9).
+      factor: multiplier at each boundary.
+      warmup_epochs: length of the warm-up, part of the run; may be fractional.
+      warmup: "linear" from zero, or "constant" at a tenth of the peak (He et al., for ResNet-110).
+      momentum, nesterov: of SGD.
+      weight_decay: L2 penalty, added to the gradient.
+      decay_norm_and_bias: whether the penalty also covers batch-norm scales and all biases.
+
+    Raises:
+      ValueError: for values outside these.
+    """
+
+    learning_rate: float
+    schedule: str = "step"
+    boundaries: tuple[float, ...] = ()
+    factor: float = 0.1
+    warmup_epochs: float = 0.0
+    warmup: str = "linear"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    decay_norm_and_bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("step", "cosine", "constant"):
+            raise ValueError(f"schedule must be step, cosine or constant, not {self.schedule!r}")
+        if self.warmup not in ("linear", "constant"):
+            raise ValueError(f"warmup must be linear or constant, not {self.warmup!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
+        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        if list(self.boundaries) != sorted(set(self.boundaries)) or not all(
+            0 < b < 1 for b in self.boundaries
+        ):
+            raise ValueError(
+                f"boundaries must be increasing fractions of the run between 0 and 1, "
+                f"not {self.boundaries}"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
+        for field in ("weight_decay", "warmup_epochs"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
+
+
+def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
+    """Learning rate as a function of the step, from 0 to `total_steps`."""
+    warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
+    peak = config.learning_rate
+    if config.schedule == "cosine":
+        main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup_steps))
+    elif config.schedule == "step":
+        # Boundaries count from the start of the run; optax counts from the end of the warm-up.
+        steps = [round(b * total_steps) - warmup_steps for b in config.boundaries]
+        main = optax.piecewise_constant_schedule(peak, dict.fromkeys(steps, config.factor))
+    else:
+        main = optax.constant_schedule(peak)
+    if warmup_steps == 0:
+        return main
+    if config.warmup == "linear":
+        warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+    else:
+        warmup = optax.constant_schedule(0.1 * peak)
+    return optax.join_schedules([warmup, main], [warmup_steps])
+
+
+def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """SGD whose weight decay passes through the momentum, as in the frameworks of the paper's time."""
+    decay = optax.add_decayed_weights(
+        config.weight_decay, None if config.decay_norm_and_bias else decay_mask
+    )
+    sgd = optax.sgd(schedule, config.momentum or None, config.nesterov)
+    return optax.chain(decay, sgd) if config.weight_decay else sgd
+
+
+def decay_mask(params: Any) -> Any:
+    """True for kernels, False for batch-norm scales and biases."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

@@ -1,0 +1,83 @@
+"""Devices. The only file that says pmap.
+
+The state keeps its natural shapes and is replicated; batches are split along their first axis. So a
+step is written for one device and averages what it computes over `AXIS`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from senet_jax.errors import InputError
+
+AXIS = "batch"
+Tree = TypeVar("Tree")
+
+
+def pmap_step(
+    step: Callable[..., Any], devices: Sequence[jax.Device], *, donate_state: bool
+) -> Callable[..., Any]:
+    """Run `step(state, batch)` on all devices: state replicated, batch [devices, B/devices, ...].
+
+    What the step returns must be equal on all devices (use `mean` and `total`): `out_axes=None`
+    takes the first copy without looking at the others.
+    """
+    return jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=(0,) if donate_state else (),
+    )
+
+
+def replicate(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
+    """The tree as steps return it, on every device; without this the first step compiles twice."""
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+    return jax.device_put(tree, sharding)
+
+
+def split_batch(batch: Tree, devices: Sequence[jax.Device]) -> Tree:
+    """[B, ...] to [devices, B/devices, ...]."""
+    return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
+
+
+def mean(tree: Tree, axis_name: str | None) -> Tree:
+    """Average over devices; the tree itself if there is no axis."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def total(tree: Tree, axis_name: str | None) -> Tree:
+    """Sum over devices; the tree itself if there is no axis."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def global_positions(local_batch: int, axis_name: str | None) -> jax.Array:
+    """Place of each local example in the global batch: [local_batch] int32."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * local_batch
+    return first + jax.numpy.arange(local_batch)
+
+
+def check_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
+    """Raises: InputError if the batch cannot be shared evenly."""
+    if batch_size % len(devices):
+        below = max(batch_size // len(devices), 1) * len(devices)
+        raise InputError(
+            f"batch_size {batch_size} cannot be divided by {len(devices)} devices; "
+            f"{below} or {below + len(devices)} can"
+        )
+
+
+def assert_replicated(tree: Any) -> None:
+    """Raises: AssertionError, naming the leaf, if copies of the tree differ between devices."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        for other in others:
+            if not np.array_equal(first, other, equal_nan=True):
+                raise AssertionError(f"{jax.tree_util.keystr(path)} differs between devices")

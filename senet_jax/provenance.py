@@ -1,0 +1,51 @@
+"""Where a number comes from: hardware, versions, commit, and a fingerprint of the weights."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """What a number depends on besides the configuration: hardware, versions, commit."""
+    packages = ("jax", "flax", "optax")
+    return {
+        "devices": len(devices),
+        "device_kind": devices[0].device_kind,
+        "host_cpus": os.cpu_count(),
+        "python_version": platform.python_version(),
+        **{f"{name}_version": importlib.metadata.version(name) for name in packages},
+        "git_commit": _git_commit(),
+    }
+
+
+def fingerprint(variables: Any) -> str:
+    """SHA-256 over name, type, shape and bytes of every array, in the order of their paths."""
+    digest = hashlib.sha256()
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+    for path in sorted(leaves):
+        digest.update(f"{path} {leaves[path].dtype} {leaves[path].shape}".encode())
+        digest.update(leaves[path].tobytes())
+    return digest.hexdigest()
+
+
+def _git_commit() -> str:
+    """The commit of this code, marked if files differ from it; "unknown" outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()

@@ -1,0 +1,56 @@
+"""What training carries from step to step: arrays only."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything the next step depends on, so a run can continue from it exactly.
+
+    Attributes:
+      step: number of updates done, int32 scalar.
+      key: the run's random key; folded with `step` where randomness is needed, never advanced.
+      params, batch_stats: the model's variables.
+      opt_state: the optimizer's.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The model's variables, as `model.apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    seed: int,
+) -> TrainState:
+    """A fresh state for images [H, W, C]; a pure function of its arguments."""
+
+    # `seed` stays an argument of the compiled function: one compilation then serves every seed.
+    @jax.jit
+    def init(seed: jax.Array) -> TrainState:
+        key = jax.random.key(seed)
+        init_key, run_key = jax.random.split(key)
+        variables = model.init(init_key, jnp.zeros((1, *image_shape)))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=run_key,
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(variables["params"]),
+        )
+
+    return init(jnp.asarray(seed, jnp.uint32))

@@ -1,0 +1,99 @@
+"""The training and the evaluation step: pure functions of (state, batch).
+
+Both return sums over the global batch, never means, so that a metric is exact however the examples
+were grouped.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from senet_jax import parallel
+from senet_jax.data.augment import Augmentation
+from senet_jax.state import TrainState
+
+Arrays = dict[str, jax.Array]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    augment: Augmentation,
+    normalize: Callable[[jax.Array], jax.Array],
+    label_smoothing: float,
+    axis_name: str | None,
+) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
+    """One SGD update. `axis_name` is the mapped device axis; None when there is none."""
+
+    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
+        step_key = jax.random.fold_in(state.key, state.step)
+        positions = parallel.global_positions(len(batch["label"]), axis_name)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
+        images = normalize(augment(keys, batch["image"]))
+
+        def loss_of(params):
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            losses = cross_entropy(logits, batch["label"], label_smoothing)
+            return losses.mean(), (losses, logits, updates["batch_stats"])
+
+        gradients, (losses, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradients, batch_stats = parallel.mean((gradients, batch_stats), axis_name)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
+        return state, parallel.total(sums, axis_name)
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module, normalize: Callable[[jax.Array], jax.Array], axis_name: str | None
+) -> Callable[[TrainState, Arrays], Arrays]:
+    """Sums over the examples of a masked batch, with running batch-norm statistics."""
+
+    def eval_step(state: TrainState, batch: Arrays) -> Arrays:
+        logits = model.apply(state.variables, normalize(batch["image"]), train=False)
+        losses = cross_entropy(logits, batch["label"], 0.0)
+        return parallel.total(
+            classification_sums(losses, logits, batch["label"], batch["mask"]), axis_name
+        )
+
+    return eval_step
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """logits [B, K], labels [B] to losses [B]; smoothing spreads that much mass over all classes."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def classification_sums(
+    losses: jax.Array, logits: jax.Array, labels: jax.Array, mask: jax.Array
+) -> Arrays:
+    """Sums of loss, top-1 hits, top-5 hits and examples where `mask` [B] is 1.
+
+    With fewer than five classes top-5 counts every example. A logit that is not a number is a miss:
+    without that, a diverged network would sort it first and score.
+    """
+    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+    finite = jnp.isfinite(logits).all(axis=-1, keepdims=True)
+    hits = (best == labels[:, None]) & finite & (mask[:, None] > 0)
+    return {
+        "loss": jnp.sum(jnp.where(mask > 0, losses, 0.0)),
+        "top1": jnp.sum(hits[:, :1], dtype=jnp.float32),
+        "top5": jnp.sum(hits, dtype=jnp.float32),
+        "examples": jnp.sum(mask),
+    }

@@ -1,0 +1,123 @@
+"""Exact parameters and multiply-adds of any model, stage by stage.
+
+    python -m senet_jax.summary seresnet50 --se.ratio=8
+    python -m senet_jax.summary --list 'se*'
+
+A multiply-add is counted as one, for convolutions and fully connected layers only, at the given
+image size: the paper's convention for its "GFLOPs" to within the last printed digit.
+"""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from rich.console import Console
+from rich.table import Table
+
+from senet_jax import cli
+from senet_jax.errors import InputError
+from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.models import MODELS, create_model, list_models
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One top-level scope of a model: its name, parameters, and multiply-adds for one image."""
+
+    name: str
+    params: int
+    macs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The parts of a model in the order of the computation."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def params(self) -> int:
+        return sum(part.params for part in self.parts)
+
+    @property
+    def macs(self) -> int:
+        return sum(part.macs for part in self.parts)
+
+
+def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
+    """Count by abstract evaluation for one image [H, W, C]: nothing is computed or allocated.
+
+    A layer's multiply-adds are the size of its `kernel` times the positions it is applied at, which
+    holds for full, grouped and depthwise convolutions and for fully connected layers alike.
+    """
+    macs: dict[str, int] = {}
+
+    def count(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        output = next_fun(*args, **kwargs)
+        module = context.module
+        if context.method_name == "__call__" and "kernel" in module.variables.get("params", {}):
+            kernel = module.variables["params"]["kernel"]
+            positions = math.prod(output.shape[1:-1])
+            scope = module.path[0]
+            macs[scope] = macs.get(scope, 0) + math.prod(kernel.shape) * positions
+        return output
+
+    with nn.intercept_methods(count):
+        variables = jax.eval_shape(
+            model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        )
+    params = {
+        scope: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+        for scope, tree in variables["params"].items()
+    }
+    # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
+    return Summary(tuple(Part(name, params[name], macs[name]) for name in macs))
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_integer("num_classes", None, "Width of the classifier.", flag_values=values)
+    flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
+    flags.DEFINE_string("stride_on", "3x3", "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
+    flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
+    se = ConfigDict(dataclasses.asdict(SEConfig()))
+    cli.check_keys(argv, "se", se)
+    config_flags.DEFINE_config_dict("se", se, flag_values=values)
+    names = cli.parse_flags(argv, values)
+    if values.list:
+        matches = [name for pattern in names or ["*"] for name in list_models(pattern)]
+        if not matches:
+            raise InputError(f"no model matches {names[0]!r}; all start with resnet or seresnet")
+        print("\n".join(matches))
+        return
+    if len(names) != 1:
+        raise InputError("give one model, e.g. `python -m senet_jax.summary seresnet50`")
+    given = config_flags.get_override_values(values["se"])
+    model = create_model(
+        names[0], num_classes=values.num_classes, se=given, stride_on=values.stride_on
+    )
+    size = values.image_size or (32 if MODELS[names[0]].keywords.get("stem") == "cifar" else 224)
+    if size < 1:
+        raise InputError(f"--image_size must be at least 1 pixel, not {size}")
+    summary = summarize(model, (size, size, 3))
+    table = Table(
+        "", title=f"{names[0]}, {size} x {size} pixels", title_justify="left", min_width=50
+    )
+    table.add_column("parameters", justify="right")
+    table.add_column("multiply-adds", justify="right")
+    for part in (*summary.parts, Part("total", summary.params, summary.macs)):
+        table.add_row(
+            part.name, f"{part.params:,}", f"{part.macs:,}", end_section=part == summary.parts[-1]
+        )
+    Console(file=sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,190 @@
+"""The training loop: `train_and_evaluate(config, workdir)`. Locals only; read it from the top."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from senet_jax import data, errors, metrics, optim, parallel, provenance, steps, summary, workdir
+from senet_jax.data.augment import Augmentation, normalize
+from senet_jax.errors import InputError
+from senet_jax.evaluate import evaluate
+from senet_jax.models import create_model
+from senet_jax.state import TrainState, create_state
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The `train` section of a configuration; its keys are explained in configs/common.py."""
+
+    epochs: float
+    batch_size: int
+    label_smoothing: float
+    sync_batch_norm: bool
+    eval_every_epochs: float
+    log_every_steps: int
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size", "eval_every_epochs", "log_every_steps"):
+            if not getattr(self, field) > 0:
+                raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a configuration stands for: data, model and steps, ready to be called."""
+
+    settings: TrainConfig
+    devices: Sequence[jax.Device]
+    dataset: data.Dataset
+    model: nn.Module
+    schedule: optax.Schedule
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    eval_step: Callable[..., dict[str, jax.Array]]
+    initial_state: TrainState
+    steps_per_epoch: int
+    total_steps: int
+
+
+def train_and_evaluate(
+    config: ConfigDict, directory: Path, devices: Sequence[jax.Device] | None = None
+) -> dict[str, Any]:
+    """Train as `config` says and return the content of `directory/result.json`.
+
+    A finished work directory returns its result at once; an unfinished one starts from the
+    beginning.
+
+    Args:
+      config: as configs/common.py describes.
+      directory: gets config.json, metrics.jsonl, TensorBoard events and, last of all, result.json.
+      devices: to share the batch over; all local ones by default.
+
+    Raises:
+      InputError: for a configuration that cannot be run, a work directory of another configuration,
+        or a loss that is no longer finite. In the first two cases nothing has been written.
+    """
+    started = time.perf_counter()
+    if result := workdir.finished_result(config, directory):
+        return result
+    run = prepare(config, devices or jax.local_devices())
+    workdir.start(directory, config)
+    with (
+        metrics.MetricWriter(directory) as writer,
+        metrics.reporting(run.total_steps, run.settings.batch_size) as report,
+    ):
+        state, measured = train(run, config.seed, writer, report)
+    parallel.assert_replicated(state)
+    counts = summary.summarize(run.model, run.dataset.train.image.shape[1:])
+    result = {
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "params": counts.params,
+        "macs": counts.macs,
+        "step": run.total_steps,
+        **measured,
+        "wall_time_seconds": time.perf_counter() - started,
+        **provenance.environment(run.devices),
+        "params_sha256": provenance.fingerprint(state.variables),
+    }
+    workdir.write_json(directory / "result.json", result)
+    return result
+
+
+def prepare(config: ConfigDict, devices: Sequence[jax.Device]) -> Run:
+    """Check the configuration, load the data, and build everything the loop calls."""
+    settings = errors.build(TrainConfig, "train", config.train)
+    optim_config = errors.build(optim.OptimConfig, "optim", config.optim)
+    parallel.check_divisible(settings.batch_size, devices)
+    data_fields = dict(config.data)
+    augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip")}
+    augment = errors.build(Augmentation, "data", augment_fields)
+    model_fields = config.model.to_dict()
+    model_fields["bn_axis_name"] = parallel.AXIS if settings.sync_batch_norm else None
+    create_model(**model_fields)  # refuses what it must before any data is read
+    dataset = errors.build(data.load, "data", data_fields)
+    model = create_model(**model_fields, num_classes=dataset.num_classes)
+
+    steps_per_epoch = len(dataset.train) // settings.batch_size
+    if steps_per_epoch == 0:
+        raise InputError(
+            f"batch_size {settings.batch_size} exceeds the {len(dataset.train)} training examples"
+        )
+    total_steps = max(1, round(settings.epochs * steps_per_epoch))
+    schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
+    optimizer = optim.make_optimizer(optim_config, schedule)
+    mean, std = dataset.train.statistics()
+    scale = functools.partial(normalize, mean=mean, std=std)
+    train_step = steps.make_train_step(
+        model, optimizer, augment, scale, settings.label_smoothing, parallel.AXIS
+    )
+    eval_step = steps.make_eval_step(model, scale, parallel.AXIS)
+    state = create_state(model, optimizer, dataset.train.image.shape[1:], config.seed)
+    return Run(
+        settings=settings,
+        devices=devices,
+        dataset=dataset,
+        model=model,
+        schedule=schedule,
+        train_step=parallel.pmap_step(train_step, devices, donate_state=True),
+        eval_step=parallel.pmap_step(eval_step, devices, donate_state=False),
+        initial_state=parallel.replicate(state, devices),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+    )
+
+
+def train(
+    run: Run, seed: int, writer: metrics.MetricWriter, report: metrics.Reporter
+) -> tuple[TrainState, dict[str, Any]]:
+    """The loop. Returns the final state and its metrics: last training loss, evaluation, speed."""
+    settings, state = run.settings, run.initial_state
+    eval_every = max(1, round(settings.eval_every_epochs * run.steps_per_epoch))
+    batches = data.train_batches(run.dataset.train, settings.batch_size, seed)
+    measured: dict[str, Any] = {}
+    pending: list[dict[str, jax.Array]] = []
+    for step in range(1, run.total_steps + 1):
+        batch = parallel.split_batch(next(batches), run.devices)
+        state, sums = run.train_step(state, batch)
+        pending.append(sums)
+        if step == 1:
+            parallel.assert_replicated(state)  # waits for the first step, so for its compilation
+            report.start()
+
+        evaluating = step % eval_every == 0 or step == run.total_steps
+        if evaluating or step % settings.log_every_steps == 0:
+            # Only here does the host wait for the device; between, steps queue up.
+            train_means = {f"train/{name}": v for name, v in metrics.means(pending).items()}
+            pending = []
+            _check_finite(train_means["train/loss"], step)
+            writer.write(step, train_means | {"learning_rate": float(run.schedule(step - 1))})
+            report.step(step, train_means["train/loss"])
+            measured |= {"train/loss": train_means["train/loss"]}
+
+        if evaluating:
+            with report.paused():
+                found = evaluate(
+                    run.eval_step, state, run.dataset.eval, settings.batch_size, run.devices
+                )
+            eval_means = {f"eval/{name}": value for name, value in found.items()}
+            writer.write(step, eval_means)
+            report.evaluation(step / run.steps_per_epoch, found)
+            measured |= eval_means
+    return state, measured | {"images_per_second": report.images_per_second(run.total_steps)}
+
+
+def _check_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the training loss became {loss} by step {step}; a smaller optim.learning_rate may help"
+        )
