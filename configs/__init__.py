@@ -1,1 +1,4 @@
-"""Configurations: programs that return a ConfigDict. The argument changes structure, flags change values."""
+"""Configurations: programs that return a ConfigDict.
+
+The argument changes structure, flags change values.
+"""

@@ -3,8 +3,8 @@
     python -m senet_jax.main --config=configs/cifar.py:seresnet20,cifar100 --workdir=runs/x
 
 Argument: network,dataset; by default seresnet20,cifar10. Networks are resnet20, 56 and 110, each
-also as seresnet...; the dataset is any TFDS dataset of small images (cifar10, cifar100, svhn_cropped,
-mnist, fashion_mnist, ...).
+also as seresnet...; the dataset is any TFDS dataset of small images (cifar10, cifar100,
+svhn_cropped, mnist, fashion_mnist, ...).
 
 He et al. 2016, section 4.2: SGD with momentum 0.9, batch 128, weight decay 1e-4, learning rate 0.1
 divided by 10 at 32k and 48k of 64k steps; ResNet-110 starts with 0.01 for the first 400 steps.

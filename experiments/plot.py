@@ -9,7 +9,7 @@ from experiments.study import Study
 
 
 def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str, path: Path) -> None:
-    """Two panels of top-1 error by row: published on the left, ours with its spread on the right."""
+    """Two panels of top-1 error: published on the left, ours with its spread on the right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

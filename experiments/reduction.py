@@ -48,9 +48,9 @@ STUDY = Study(
         "cvpr5": "CVPR top-5",
     },
     notes=(
-        "Parameters are exact and without biases in the excitation, as section 6 of the paper says; "
-        "the printed column fits only networks with biases, rounded up.",
-        "Multiply-adds are those of convolutions and fully connected layers at 224 pixels, with the "
-        "stride on the first 1x1 as in the authors' networks.",
+        "Parameters are exact and without biases in the excitation, as section 6 says; the printed "
+        " column fits only networks with biases, rounded up.",
+        "Multiply-adds are those of convolutions and fully connected layers at 224 pixels, with "
+        "the stride on the first 1x1 as in the authors' networks.",
     ),
 )

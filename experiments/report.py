@@ -26,6 +26,7 @@ from experiments.study import Row, Study, load_study
 from senet_jax import cli, workdir
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
+from senet_jax.models.resnet import ResNet
 from senet_jax.summary import Summary, summarize
 
 ROOT = Path(__file__).parent.parent
@@ -36,9 +37,7 @@ def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("dataset", "digits", "Which dataset's results.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where the study was run.", flag_values=values)
-    flags.DEFINE_bool(
-        "publish", False, "Also write experiments/results and README.", flag_values=values
-    )
+    flags.DEFINE_bool("publish", False, "Also write README.md.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if len(names) != 1:
         raise InputError("give one study, e.g. `python -m experiments.report reduction`")
@@ -47,7 +46,8 @@ def main(argv: list[str]) -> None:
     results = collect(study, directory)
     if not results:
         raise InputError(
-            f"there are no results in {directory}; `python -m experiments.run {study.name}` makes them"
+            f"there are no results in {directory}; make them with "
+            f"`python -m experiments.run {study.name}`"
         )
     write(study, results, directory)
     show(study, results)
@@ -156,8 +156,8 @@ def caption(study: Study, results: dict[str, list[Result]]) -> str:
     commits = sorted({r["git_commit"] for found in results.values() for r in found})
     return (
         f"Ours: {first['model']} on {first['dataset']}, not ImageNet; "
-        f"{config['train.epochs']:g} epochs, {first['eval/examples']:,} test images; top-1 error in "
-        f"per cent at the last step, mean ± standard deviation (seeds); "
+        f"{config['train.epochs']:g} epochs, {first['eval/examples']:,} test images; top-1 error "
+        f"in per cent at the last step, mean ± standard deviation (seeds); "
         f"{first['device_kind']} x {first['devices']} ({first['host_cpus']} processors), "
         f"JAX {first['jax_version']}, commit {', '.join(commits)}."
     )
@@ -173,14 +173,16 @@ def remarks(study: Study, results: dict[str, list[Result]]) -> list[str]:
     narrow = []
     for row in study.rows:
         for result in results.get(row.label, [])[:1]:
-            ratio, width = result["config"]["model.se.ratio"], result["narrowest_channels"]
-            if result["config"]["model.se.stages"] and ratio > width:
-                narrow.append((row.label, width))
+            model = create_model(result["model"])
+            if isinstance(model, ResNet) and result["config"]["model.se.stages"]:
+                width = model.width * model.block.expansion
+                if result["config"]["model.se.ratio"] > width:
+                    narrow.append((row.label, width))
     if narrow:
         labels = ", ".join(label for label, _ in narrow)
         lines.append(
-            f"Our network has blocks of only {narrow[0][1]} channels: with {study.column} = {labels} "
-            "their hidden width is 1, the least there is."
+            f"Our network has blocks of only {narrow[0][1]} channels: with {study.column} = "
+            f"{labels} their hidden width is 1, the least there is."
         )
     seeds = {len(results.get(row.label, [])) for row in study.rows}
     if len(seeds) > 1:

@@ -86,7 +86,7 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:
         return []
-    # The seeds of a row compile to the same program. One folder a machine: programs are for its CPU.
+    # The seeds of a row compile to one program. A folder for each machine: it is for its CPU.
     cache = directory.absolute() / ".jax_cache" / platform.node()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache))

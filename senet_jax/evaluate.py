@@ -1,6 +1,6 @@
 """Evaluation: every example exactly once, whatever the batch size and the number of devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 
@@ -13,7 +13,7 @@ def evaluate(
     state: TrainState,
     split: data.Split,
     batch_size: int,
-    devices: Sequence[jax.Device],
+    devices: parallel.Devices,
 ) -> dict[str, float]:
     """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
 

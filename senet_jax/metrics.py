@@ -61,7 +61,7 @@ class MetricWriter:
 
 
 class Reporter:
-    """Shows a run's progress, a bar in a terminal and plain lines elsewhere, and measures its speed."""
+    """Shows progress, a bar in a terminal and plain lines elsewhere, and measures speed."""
 
     def __init__(self, total_steps: int, batch_size: int, bar: Progress | None) -> None:
         self._total = total_steps
@@ -78,7 +78,7 @@ class Reporter:
             self._bar.update(self._task, completed=1, description="training")
 
     def step(self, step: int, loss: float) -> None:
-        """`step` steps are finished, the last with this mean loss; the device has been waited for."""
+        """`step` steps are finished, of this mean loss; the device has been waited for."""
         self._seconds = time.perf_counter() - self._clock
         rate = self.images_per_second(step)
         speed = f"  {rate:,.0f} images/s" if rate else ""

@@ -82,7 +82,7 @@ def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -
 
 
 def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """SGD whose weight decay passes through the momentum, as in the frameworks of the paper's time."""
+    """SGD whose weight decay passes through the momentum, as in the paper's time."""
     decay = optax.add_decayed_weights(
         config.weight_decay, None if config.decay_norm_and_bias else decay_mask
     )

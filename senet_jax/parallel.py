@@ -8,17 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from senet_jax.errors import InputError
 
 AXIS = "batch"
+Devices = Sequence[Any]  # of jax.Device, which type checkers take for a variable
 Tree = TypeVar("Tree")
 
 
 def pmap_step(
-    step: Callable[..., Any], devices: Sequence[jax.Device], *, donate_state: bool
+    step: Callable[..., Any], devices: Devices, *, donate_state: bool
 ) -> Callable[..., Any]:
     """Run `step(state, batch)` on all devices: state replicated, batch [devices, B/devices, ...].
 
@@ -35,13 +37,13 @@ def pmap_step(
     )
 
 
-def replicate(tree: Tree, devices: Sequence[jax.Device]) -> Tree:
+def replicate(tree: Tree, devices: Devices) -> Tree:
     """The tree as steps return it, on every device; without this the first step compiles twice."""
     sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
     return jax.device_put(tree, sharding)
 
 
-def split_batch(batch: Tree, devices: Sequence[jax.Device]) -> Tree:
+def split_batch(batch: Tree, devices: Devices) -> Tree:
     """[B, ...] to [devices, B/devices, ...]."""
     return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
 
@@ -59,10 +61,10 @@ def total(tree: Tree, axis_name: str | None) -> Tree:
 def global_positions(local_batch: int, axis_name: str | None) -> jax.Array:
     """Place of each local example in the global batch: [local_batch] int32."""
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * local_batch
-    return first + jax.numpy.arange(local_batch)
+    return first + jnp.arange(local_batch)
 
 
-def check_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
+def check_divisible(batch_size: int, devices: Devices) -> None:
     """Raises: InputError if the batch cannot be shared evenly."""
     if batch_size % len(devices):
         below = max(batch_size // len(devices), 1) * len(devices)
@@ -75,7 +77,7 @@ def check_divisible(batch_size: int, devices: Sequence[jax.Device]) -> None:
 def assert_replicated(tree: Any) -> None:
     """Raises: AssertionError, naming the leaf, if copies of the tree differ between devices."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
         for other in others:

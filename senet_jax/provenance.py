@@ -5,15 +5,16 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from senet_jax import parallel
 
-def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
+
+def environment(devices: parallel.Devices) -> dict[str, Any]:
     """What a number depends on besides the configuration: hardware, versions, commit."""
     packages = ("jax", "flax", "optax")
     return {

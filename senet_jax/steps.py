@@ -5,6 +5,7 @@ were grouped.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -65,7 +66,7 @@ def make_eval_step(
     """Sums over the examples of a masked batch, with running batch-norm statistics."""
 
     def eval_step(state: TrainState, batch: Arrays) -> Arrays:
-        logits = model.apply(state.variables, normalize(batch["image"]), train=False)
+        logits: Any = model.apply(state.variables, normalize(batch["image"]), train=False)
         losses = cross_entropy(logits, batch["label"], 0.0)
         return parallel.total(
             classification_sums(losses, logits, batch["label"], batch["mask"]), axis_name
@@ -75,7 +76,7 @@ def make_eval_step(
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """logits [B, K], labels [B] to losses [B]; smoothing spreads that much mass over all classes."""
+    """logits [B, K], labels [B] to losses [B]; smoothing spreads that mass over all classes."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets)
 

@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -44,8 +45,9 @@ class TrainConfig:
 class Run:
     """What a configuration stands for: data, model and steps, ready to be called."""
 
+    seed: int
     settings: TrainConfig
-    devices: Sequence[jax.Device]
+    devices: parallel.Devices
     dataset: data.Dataset
     model: nn.Module
     schedule: optax.Schedule
@@ -57,7 +59,7 @@ class Run:
 
 
 def train_and_evaluate(
-    config: ConfigDict, directory: Path, devices: Sequence[jax.Device] | None = None
+    config: ConfigDict, directory: Path, devices: parallel.Devices | None = None
 ) -> dict[str, Any]:
     """Train as `config` says and return the content of `directory/result.json`.
 
@@ -82,13 +84,14 @@ def train_and_evaluate(
         metrics.MetricWriter(directory) as writer,
         metrics.reporting(run.total_steps, run.settings.batch_size) as report,
     ):
-        state, measured = train(run, config.seed, writer, report)
+        state, measured = train(run, writer, report)
     parallel.assert_replicated(state)
     counts = summary.summarize(run.model, run.dataset.train.image.shape[1:])
+    sections: dict[str, Any] = config.to_dict()
     result = {
-        "model": config.model.name,
-        "dataset": config.data.name,
-        "seed": config.seed,
+        "model": sections["model"]["name"],
+        "dataset": sections["data"]["name"],
+        "seed": sections["seed"],
         "params": counts.params,
         "macs": counts.macs,
         "step": run.total_steps,
@@ -101,18 +104,19 @@ def train_and_evaluate(
     return result
 
 
-def prepare(config: ConfigDict, devices: Sequence[jax.Device]) -> Run:
+def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     """Check the configuration, load the data, and build everything the loop calls."""
-    settings = errors.build(TrainConfig, "train", config.train)
-    optim_config = errors.build(optim.OptimConfig, "optim", config.optim)
+    sections: dict[str, Any] = config.to_dict()
+    settings = errors.build(TrainConfig, "train", sections["train"])
+    optim_config = errors.build(optim.OptimConfig, "optim", sections["optim"])
     parallel.check_divisible(settings.batch_size, devices)
-    data_fields = dict(config.data)
+    data_fields = sections["data"]
     augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip")}
     augment = errors.build(Augmentation, "data", augment_fields)
-    model_fields = config.model.to_dict()
+    model_fields = sections["model"]
     model_fields["bn_axis_name"] = parallel.AXIS if settings.sync_batch_norm else None
     create_model(**model_fields)  # refuses what it must before any data is read
-    dataset = errors.build(data.load, "data", data_fields)
+    dataset = data.load(**data_fields)
     model = create_model(**model_fields, num_classes=dataset.num_classes)
 
     steps_per_epoch = len(dataset.train) // settings.batch_size
@@ -129,8 +133,9 @@ def prepare(config: ConfigDict, devices: Sequence[jax.Device]) -> Run:
         model, optimizer, augment, scale, settings.label_smoothing, parallel.AXIS
     )
     eval_step = steps.make_eval_step(model, scale, parallel.AXIS)
-    state = create_state(model, optimizer, dataset.train.image.shape[1:], config.seed)
+    state = create_state(model, optimizer, dataset.train.image.shape[1:], sections["seed"])
     return Run(
+        seed=sections["seed"],
         settings=settings,
         devices=devices,
         dataset=dataset,
@@ -145,12 +150,12 @@ def prepare(config: ConfigDict, devices: Sequence[jax.Device]) -> Run:
 
 
 def train(
-    run: Run, seed: int, writer: metrics.MetricWriter, report: metrics.Reporter
+    run: Run, writer: metrics.MetricWriter, report: metrics.Reporter
 ) -> tuple[TrainState, dict[str, Any]]:
     """The loop. Returns the final state and its metrics: last training loss, evaluation, speed."""
     settings, state = run.settings, run.initial_state
     eval_every = max(1, round(settings.eval_every_epochs * run.steps_per_epoch))
-    batches = data.train_batches(run.dataset.train, settings.batch_size, seed)
+    batches = data.train_batches(run.dataset.train, settings.batch_size, run.seed)
     measured: dict[str, Any] = {}
     pending: list[dict[str, jax.Array]] = []
     for step in range(1, run.total_steps + 1):
@@ -167,7 +172,9 @@ def train(
             train_means = {f"train/{name}": v for name, v in metrics.means(pending).items()}
             pending = []
             _check_finite(train_means["train/loss"], step)
-            writer.write(step, train_means | {"learning_rate": float(run.schedule(step - 1))})
+            writer.write(
+                step, train_means | {"learning_rate": float(np.asarray(run.schedule(step - 1)))}
+            )
             report.step(step, train_means["train/loss"])
             measured |= {"train/loss": train_means["train/loss"]}
 
@@ -186,5 +193,5 @@ def train(
 def _check_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
         raise InputError(
-            f"the training loss became {loss} by step {step}; a smaller optim.learning_rate may help"
+            f"the training loss became {loss} by step {step}; try a smaller optim.learning_rate"
         )

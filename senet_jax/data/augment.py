@@ -46,5 +46,5 @@ class Augmentation:
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """uint8 [..., C] to float32 with zero mean and unit variance; mean and std in units of 0 to 255."""
+    """uint8 [..., C] to float32 of zero mean and unit variance; mean, std in units of 0 to 255."""
     return (images.astype(jnp.float32) - jnp.array(mean)) / jnp.array(std)

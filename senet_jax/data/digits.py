@@ -40,7 +40,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, start: int, stop: int) -> Any:
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
+        digits: Any = load_digits()
         # Intensities are whole numbers from 0 to 16; 15 times that is exact and fills a byte.
         images = (digits.images * 15).astype(np.uint8)[..., None]
         for index in range(start, stop):

@@ -75,8 +75,8 @@ def load(name: str, train_split: str, eval_split: str) -> Dataset:
     image_key, label_key = keys
     if len(shape := features[image_key].shape) != 3 or None in shape:
         raise InputError(
-            f"dataset {name!r} has images of shape {shape}; only datasets whose images all have one "
-            "size can be kept in memory"
+            f"dataset {name!r} has images of shape {shape}; only datasets whose images all have "
+            "one size can be kept in memory"
         )
     _prepare(builder, name)
     train, evaluation = (
@@ -149,7 +149,7 @@ def _prepare(builder: Any, name: str) -> None:
     remedy = (
         f"prepare it on a machine with network access (`tfds build {name}`) and set TFDS_DATA_DIR"
     )
-    if unreachable := _unreachable_host(builder.url_infos):
+    if unreachable := _unreachable_host(builder.url_infos or ()):
         raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
     # Preparing what is shipped with a package takes a second: no progress bar, no notices.
     local = not builder.url_infos and builder.name == "digits"
@@ -164,7 +164,7 @@ def _prepare(builder: Any, name: str) -> None:
 
 
 def _unreachable_host(urls: Any) -> str | None:
-    """The first download host that does not resolve. TFDS itself retries for minutes before saying so."""
+    """The first download host that does not resolve. TFDS would retry for minutes first."""
     if urllib.request.getproxies():  # then the proxy resolves names, not this machine
         return None
     for host in sorted({urllib.parse.urlsplit(url).hostname or "" for url in urls} - {""}):

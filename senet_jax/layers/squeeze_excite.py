@@ -91,8 +91,8 @@ class SEConfig:
             return
         if self.squeeze == "none":
             raise ValueError(
-                "se.squeeze='none' with se.excitation='none' leaves no SE block, only the activation "
-                "u * gate(u); keep one of the two"
+                "se.squeeze='none' with se.excitation='none' leaves no SE block, only the "
+                "activation u * gate(u); keep one of the two"
             )
         if self.placement == "parallel":
             raise ValueError(

@@ -32,7 +32,7 @@ def create_model(
     """The network `name` as a Linen module: images [B, H, W, C] to logits [B, num_classes].
 
     Args:
-      name: one of `list_models()`, in timm's spelling: "resnet50", "seresnet50", "seresnet20_cifar".
+      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar", as in timm.
       num_classes: width of the classifier; by default that of the network's own dataset.
       dtype: of activations, e.g. "bfloat16"; parameters stay float32.
       se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
@@ -52,7 +52,8 @@ def create_model(
     fields = dict(overrides, se=_merge(name, default, se))
     if num_classes is not None:
         fields["num_classes"] = num_classes
-    known = {field.name for field in dataclasses.fields(constructor.func)} - {"parent", "name"}
+    module: Any = constructor.func
+    known = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
     if unknown := sorted(set(fields) - known):
         raise InputError(f"{name} has no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
     try:

@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError("a residual block defines its branch")
 
     def shortcut(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
-        """The identity where shapes agree, else a strided 1x1 projection (option B of He et al.)."""
+        """The identity where shapes agree, else a 1x1 projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
             return x
         return ConvNorm(channels, 1, self.stride, self.dtype, self.bn_axis_name, name="shortcut")(
@@ -213,7 +213,8 @@ class Stem(nn.Module):
         x = nn.relu(batch_norm(train, self.dtype, self.bn_axis_name, name="bn")(x))
         if self.kind == "cifar":
             return x
-        return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        padding: Any = ((1, 1), (1, 1))  # Flax declares a str and takes both
+        return nn.max_pool(x, (3, 3), (2, 2), padding)
 
 
 def convolution(features: int, size: int, stride: int, dtype: Any, *, name: str) -> nn.Conv:
