@@ -41,15 +41,13 @@ STUDY = Study(
     network="seresnet50",
     network_fields={"stride_on": "1x1"},
     paper_columns={
-        "params": "printed (M)",
-        "top1": "top-1",
-        "top5": "top-5",
-        "cvpr1": "CVPR top-1",
-        "cvpr5": "CVPR top-5",
+        "printed": ("params",),
+        "paper 1/5": ("top1", "top5"),
+        "CVPR 1/5": ("cvpr1", "cvpr5"),
     },
     notes=(
         "Parameters are exact and without biases in the excitation, as section 6 says; the printed "
-        " column fits only networks with biases, rounded up.",
+        "column fits only networks with biases, rounded up.",
         "Multiply-adds are those of convolutions and fully connected layers at 224 pixels, with "
         "the stride on the first 1x1 as in the authors' networks.",
     ),

@@ -103,7 +103,11 @@ def table(study: Study, results: dict[str, list[Result]]) -> list[dict[str, Any]
                 study.column: row.label,
                 "params": exact.params,
                 "macs": exact.macs,
-                **{f"paper_{key}": row.paper.get(key) for key in study.paper_columns},
+                **{
+                    f"paper_{key}": row.paper.get(key)
+                    for keys in study.paper_columns.values()
+                    for key in keys
+                },
                 "our_params": found[0]["params"] if found else None,
                 "our_top1_error_mean": statistics.fmean(errors) if errors else None,
                 "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
@@ -118,35 +122,40 @@ def table(study: Study, results: dict[str, list[Result]]) -> list[dict[str, Any]
     return rows
 
 
-def formatted(study: Study, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells as people read them."""
-    printed = list(study.paper_columns.items())
-    headings = [study.column, "parameters", "G mult-adds", *(h for _, h in printed)]
-    headings += ["our parameters", "our top-1", "s/run"]
-    cells = []
-    for row in rows:
-        error = "-"
-        if row["our_seeds"]:
-            error = f"{row['our_top1_error_mean']:.2f}"
-            if row["our_top1_error_std"] is not None:
-                error += f" ± {row['our_top1_error_std']:.2f}"
-            error += f" ({row['our_seeds']})"
-        cells.append(
-            [
-                row[study.column],
-                f"{row['params']:,}",
-                f"{row['macs'] / 1e9:.3f}",
-                *(_number(row[f"paper_{key}"], 1 if key == "params" else 2) for key, _ in printed),
-                "-" if row["our_params"] is None else f"{row['our_params']:,}",
-                error,
-                _number(row["our_seconds"], 1),
-            ]
-        )
-    return headings, cells
+def formatted(study: Study, rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Heading to the cells below it, as people read them."""
+    columns = {
+        study.column: [row[study.column] for row in rows],
+        "parameters": [f"{row['params']:,}" for row in rows],
+        "GMACs": [f"{row['macs'] / 1e9:.3f}" for row in rows],
+    }
+    for heading, keys in study.paper_columns.items():
+        columns[heading] = [_printed(row, keys) for row in rows]
+    columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
+    columns["our top-1"] = [_error(row) for row in rows]
+    columns["s/run"] = [_number(row["our_seconds"], ".1f") for row in rows]
+    return columns
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _printed(row: dict[str, Any], keys: Sequence[str]) -> str:
+    if row[f"paper_{keys[0]}"] is None:
+        return "-"
+    return " / ".join(
+        f"{row[f'paper_{key}']:.1f}M" if key == "params" else f"{row[f'paper_{key}']:.2f}"
+        for key in keys
+    )
+
+
+def _error(row: dict[str, Any]) -> str:
+    if not row["our_seeds"]:
+        return "-"
+    spread = row["our_top1_error_std"]
+    between = "" if spread is None else f" ± {spread:.2f}"
+    return f"{row['our_top1_error_mean']:.2f}{between} ({row['our_seeds']})"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def caption(study: Study, results: dict[str, list[Result]]) -> str:
@@ -167,7 +176,8 @@ def remarks(study: Study, results: dict[str, list[Result]]) -> list[str]:
     """The caption, the study's notes, and what a reader must know about these runs."""
     lines = [
         caption(study, results),
-        f"The columns before: {study.network} on ImageNet, errors in per cent as the paper prints.",
+        f"Other columns: {study.network} on ImageNet; parameters and multiply-adds (GMACs) counted "
+        "here, the rest as printed, errors in per cent as top-1 / top-5.",
         *study.notes,
     ]
     narrow = []
@@ -192,13 +202,13 @@ def remarks(study: Study, results: dict[str, list[Result]]) -> list[str]:
 
 def markdown(study: Study, results: dict[str, list[Result]]) -> str:
     """The table and its remarks as Markdown."""
-    headings, cells = formatted(study, table(study, results))
+    columns = formatted(study, table(study, results))
     lines = [
         f"**{study.title}**",
         "",
-        "| " + " | ".join(headings) + " |",
-        "|" + "---:|" * len(headings),
-        *("| " + " | ".join(row) + " |" for row in cells),
+        "| " + " | ".join(columns) + " |",
+        "|" + "---:|" * len(columns),
+        *("| " + " | ".join(cells) + " |" for cells in zip(*columns.values(), strict=True)),
         "",
         *(f"- {line}" for line in remarks(study, results)),
     ]
@@ -206,20 +216,27 @@ def markdown(study: Study, results: dict[str, list[Result]]) -> str:
 
 
 def show(study: Study, results: dict[str, list[Result]]) -> None:
-    """Print the table as wide as it is; a narrow terminal wraps lines rather than losing digits."""
-    headings, cells = formatted(study, table(study, results))
-    drawn = Table(title=study.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        drawn.add_column(heading, justify="right", no_wrap=False)
-    for row in cells:
-        drawn.add_row(*row)
+    """Print the table; a terminal too narrow for it gets fewer columns, never cut digits."""
+    columns = formatted(study, table(study, results))
     console = Console(file=sys.stdout, highlight=False)
-    console = (
-        console if console.width >= 110 else Console(file=sys.stdout, highlight=False, width=110)
+    left_out = ()
+    if console.width < sum(max(map(len, (h, *cells))) + 2 for h, cells in columns.items()):
+        left_out = ("CVPR 1/5", "our parameters")
+    drawn = Table(
+        title=study.title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
+    kept = {heading: cells for heading, cells in columns.items() if heading not in left_out}
+    for heading in kept:
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for cells in zip(*kept.values(), strict=True):
+        drawn.add_row(*cells)
     console.print(drawn)
     for line in remarks(study, results):
-        console.print(line)
+        console.print(f"- {line}")
 
 
 def write(study: Study, results: dict[str, list[Result]], directory: Path) -> None:

@@ -11,6 +11,7 @@ Runs that have a result are skipped, so the same command continues after an inte
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.study import PlannedRun, base_config, load_study, plan
 from senet_jax import cli
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 
 
 def main(argv: list[str]) -> None:
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     if len(names) != 1:
         raise InputError("give one study, e.g. `python -m experiments.run reduction`")
     study = load_study(names[0])
-    base = override(base_config(values.dataset, smoke=values.smoke), rest)
+    base = override(base_config(values.dataset, smoke=values.smoke), rest, list(values))
     seeds = tuple(_seed(text) for text in values.seeds)
 
     from experiments import report  # with it come JAX and the models
@@ -56,12 +57,16 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{len(failures)} run(s) failed:\n{listed}")
 
 
-def override(base: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+def override(base: ConfigDict, arguments: Sequence[str], known_flags: Sequence[str]) -> ConfigDict:
     """`base` with every `--config.KEY=VALUE` of the command line applied.
 
     Raises: InputError for any other flag, an unknown key, or a value of the wrong type.
     """
     cli.check_keys(arguments, "config", base)
+    for argument in arguments:
+        name = argument.partition("=")[0].strip("-")
+        if argument.startswith("-") and not name.startswith("config."):
+            raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", base, flag_values=values)
@@ -101,6 +106,7 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
                 raise
             failures.append((run, str(error)))
         except Exception as error:  # one failing run must not stop the others
+            traceback.print_exc()
             failures.append((run, f"{type(error).__name__}: {error}"))
     return failures
 

@@ -52,7 +52,7 @@ class Study:
       rows: in the order of the table.
       network: the paper's network, whose parameters and multiply-adds are counted for each row.
       network_fields: further fields of it, for the counts to be the paper's.
-      paper_columns: key in Row.paper to the heading of the column.
+      paper_columns: heading to the figures of Row.paper shown under it.
       notes: sentences below the table.
     """
 
@@ -62,7 +62,7 @@ class Study:
     rows: tuple[Row, ...]
     network: str
     network_fields: Mapping[str, Any]
-    paper_columns: Mapping[str, str]
+    paper_columns: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
 
 

@@ -68,11 +68,11 @@ def load(name: str, train_split: str, eval_split: str) -> Dataset:
         size, or a dataset that is not (image, label).
     """
     builder = _builder(name)
-    features = builder.info.features
-    keys = builder.info.supervised_keys
-    if keys is None or len(keys) != 2 or not hasattr(features[keys[1]], "num_classes"):
+    features = dict(builder.info.features)
+    image_key, label_key, *_ = builder.info.supervised_keys or ("", "")
+    types = tuple(type(features.get(key)).__name__ for key in (image_key, label_key))
+    if types != ("Image", "ClassLabel"):
         raise InputError(f"dataset {name!r} is not an image-classification dataset (image, label)")
-    image_key, label_key = keys
     if len(shape := features[image_key].shape) != 3 or None in shape:
         raise InputError(
             f"dataset {name!r} has images of shape {shape}; only datasets whose images all have "
@@ -196,11 +196,10 @@ def _read(builder: Any, name: str, split: str, image_key: str, label_key: str) -
         arrays = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, shuffle_files=False))
     except (ValueError, KeyError, AssertionError) as error:
         known = ", ".join(builder.info.splits)
-        raise InputError(f"dataset {name!r} has no split {split!r}; it has {known}") from error
-    image, label = arrays[image_key], arrays[label_key]
-    if len(label) == 0:
-        raise InputError(f"split {split!r} of dataset {name!r} is empty")
-    return Split(image, label.astype(np.int32))
+        raise InputError(
+            f"dataset {name!r} has no examples in split {split!r}; its splits are {known}"
+        ) from error
+    return Split(arrays[image_key], arrays[label_key].astype(np.int32))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,42 @@
+"""Four simulated devices, no accelerator, and the digits prepared once for all tests."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+
+import jax
+import pytest
+
+from configs import digits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _datasets(tmp_path_factory):
+    """A data directory of this worker's own; tests neither read nor write the user's."""
+    previous = os.environ.get("TFDS_DATA_DIR")
+    os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
+    yield
+    os.environ.pop("TFDS_DATA_DIR")
+    if previous is not None:
+        os.environ["TFDS_DATA_DIR"] = previous
+
+
+@pytest.fixture
+def one_device():
+    return jax.local_devices()[:1]
+
+
+@pytest.fixture
+def tiny():
+    """A run of seconds: SE-ResNet-20 with one block a stage, on a few digits."""
+    config = digits.get_config("seresnet20")
+    with config.unlocked():
+        config.model.stage_sizes = (1, 1, 1)
+        config.model.width = 4
+    config.data.train_split = "train[:128]"
+    config.data.eval_split = "test[:50]"
+    config.train.batch_size = 32
+    config.train.epochs = 2.0
+    config.train.log_every_steps = 1
+    return config

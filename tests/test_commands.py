@@ -1,0 +1,184 @@
+"""The commands as a person types them: results on good input, one sentence on bad."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def environment():
+    """One device, and no multi-threading: two tests may run at once."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    return kept | {"JAX_PLATFORMS": "cpu", "COLUMNS": "120"}
+
+
+@pytest.fixture
+def command(environment):
+    def run(*arguments, **kwargs):
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **kwargs,
+        )
+
+    return run
+
+
+def test_summary_prints_the_exact_counts(command):
+    done = command("senet_jax.summary", "seresnet50", "--se.ratio=8", "--stride_on=1x1")
+    assert done.returncode == 0, done.stderr
+    assert "30,586,920" in done.stdout  # derived_reduction.csv, r = 8, without biases
+    assert "stage5" in done.stdout
+
+
+def test_list_prints_the_models(command):
+    done = command("senet_jax.summary", "--list", "seresnet*")
+    assert "seresnet50\n" in done.stdout
+    assert "\nresnet50" not in done.stdout
+
+
+MAIN = ("senet_jax.main", "--config=configs/digits.py:seresnet20", "--workdir={tmp}/run")
+RUN = ("experiments.run", "reduction", "--workdir={tmp}/run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("senet_jax.summary", "seresnet5"), "did you mean 'seresnet50'"),
+        (("senet_jax.summary", "seresnet50", "--se.ratoi=8"), "did you mean 'ratio'"),
+        (("senet_jax.summary", "seresnet50", "--se.ratio=0"), "at least 1, not 0"),
+        (("senet_jax.summary", "seresnet50", "--se.ratio=-2"), "at least 1, not -2"),
+        (("senet_jax.summary", "seresnet50", "--se.ratio=2.5"), "2.5"),
+        (("senet_jax.summary", "resnet50", "--se.ratio=8"), "use 'seresnet50'"),
+        (("senet_jax.main",), "give a configuration"),
+        (("senet_jax.main", "--config=configs/nope.py"), "no configuration file 'configs/nope.py'"),
+        (MAIN[:2], "give a work directory"),
+        ((*MAIN, "extra"), "unexpected argument 'extra'"),
+        ((*MAIN, "--wordkir=x"), "Did you mean: workdir"),
+        ((*MAIN, "--config.model.se.ratoi=4"), "did you mean 'ratio'"),
+        ((*MAIN, "--config.modle.se.ratio=4"), "did you mean 'model'"),
+        ((*MAIN, "--config.model.se.ratio=1.5"), "1.5"),
+        ((*MAIN, "--config.model.se.ratio=0"), "at least 1, not 0"),
+        ((*MAIN, "--config.model.se.ratio=-1"), "at least 1, not -1"),
+        (
+            ("senet_jax.main", "--config=configs/digits.py:seresnet21", MAIN[2]),
+            "did you mean 'seresnet20_cifar'",
+        ),
+        (
+            (MAIN[0], "--config=configs/digits.py:resnet20", MAIN[2], "--config.model.se.ratio=4"),
+            "no key 'se'",
+        ),
+        (("experiments.run",), "give one study"),
+        (("experiments.run", "reductoin"), "did you mean 'reduction'"),
+        ((*RUN, "--dataset=digtis"), "did you mean 'digits'"),
+        ((*RUN, "--seeds=a"), "--seeds takes whole numbers"),
+        ((*RUN, "--config.model.se.gaet=tanh"), "did you mean 'model.se.gate'"),
+        ((*RUN, "--config.train.batch_size=abc"), "abc"),
+        ((*RUN, "--config.model.se.gate=softmax"), "gate must be one of"),
+        ((*RUN, "--sedes=1"), "did you mean 'seeds'"),
+        (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_input_gives_one_sentence_and_touches_nothing(command, tmp_path, arguments, sentence):
+    done = command(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    error = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1, done.stderr
+    assert sentence in error[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_workdir_gives_one_sentence(command, tmp_path):
+    (tmp_path / "file").touch()
+    arguments = ("--config=configs/digits.py:seresnet20", f"--workdir={tmp_path}/file/x")
+    done = command("senet_jax.main", *arguments)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+SMOKE = ("--smoke", "--seeds=0,1", "--config.train.eval_every_epochs=1")
+
+
+def fingerprints(workdir):
+    return {
+        str(path.parent.relative_to(workdir)): json.loads(path.read_text())["params_sha256"]
+        for path in workdir.glob("*/seed*/result.json")
+    }
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environment, tmp_path):
+    whole = command("experiments.run", "reduction", f"--workdir={tmp_path}/whole", *SMOKE)
+    assert whole.returncode == 0, whole.stderr
+    expected = fingerprints(tmp_path / "whole")
+    assert len(expected) == 12
+
+    cut = [
+        sys.executable,
+        "-m",
+        "experiments.run",
+        "reduction",
+        f"--workdir={tmp_path}/cut",
+        *SMOKE,
+    ]
+    for done_before in (0, 3):  # Ctrl-C in the first run, and again in a later one
+        process = subprocess.Popen(
+            cut,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 200
+        started = lambda: len(list((tmp_path / "cut").glob("*/seed*/metrics.jsonl")))
+        while started() <= done_before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=100)
+        assert process.returncode == 130, stderr
+        assert "Traceback" not in stderr
+        assert len(fingerprints(tmp_path / "cut")) < 12
+
+    resumed = command(*arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert fingerprints(tmp_path / "cut") == expected
+    column = lambda path: [
+        [cell.split(" (")[0] for cell in line.split("|")[1:-2]]  # all but seconds a run
+        for line in path.read_text().splitlines()
+        if line.startswith("|")
+    ]
+    assert column(tmp_path / "cut" / "table.md") == column(tmp_path / "whole" / "table.md")
+
+    began = time.monotonic()
+    third = command(*arguments)
+    assert time.monotonic() - began < 60
+    assert "12 of 12 runs are done already" in third.stdout
+    for name in ("table.csv", "runs.csv", "table.md", "table.png"):
+        assert (tmp_path / "cut" / name).stat().st_size > 0
+
+    other = command(
+        "experiments.run",
+        "reduction",
+        f"--workdir={tmp_path}/cut",
+        *SMOKE,
+        "--config.train.epochs=9",
+    )
+    assert other.returncode == 2
+    assert "train.epochs (3.0 there, 9.0 now)" in other.stderr

@@ -1,0 +1,132 @@
+"""Every example counts once, the order is a function of (seed, epoch), augmentation of its keys."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from senet_jax import data
+from senet_jax.data.augment import Augmentation, normalize
+from senet_jax.errors import InputError
+
+
+def numbered(count):
+    """A split whose images say their index."""
+    image = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 4, 5, 1), np.uint8)
+    return data.Split(image, np.arange(count, dtype=np.int32))
+
+
+def test_digits_are_the_images_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    digits = data.load("digits", "train", "test")
+    assert (len(digits.train), len(digits.eval), digits.num_classes) == (1437, 360, 10)
+    assert digits.train.image.shape[1:] == (8, 8, 1)
+    assert digits.train.image.dtype == np.uint8
+    # TFDS stores examples in an order of its own; compare the two as sets.
+    source = load_digits()
+    for split, kept in ((digits.train, slice(0, 1437)), (digits.eval, slice(1437, None))):
+        ours = sorted((i.tobytes(), int(y)) for i, y in zip(split.image, split.label, strict=True))
+        images = (source.images[kept] * 15).astype(np.uint8)
+        labels = source.target[kept]
+        theirs = sorted((i.tobytes(), int(y)) for i, y in zip(images, labels, strict=True))
+        assert ours == theirs
+
+
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 64))
+def test_evaluation_sees_every_example_once(count, batch_size):
+    seen = []
+    for batch in data.eval_batches(numbered(count), batch_size):
+        assert batch["image"].shape == (batch_size, 4, 5, 1)
+        real = batch["mask"] == 1
+        np.testing.assert_array_equal(batch["image"][real, 0, 0, 0], batch["label"][real])
+        seen += batch["label"][real].tolist()
+    assert seen == list(range(count))
+
+
+@given(seed=st.integers(0, 2**31), start=st.integers(0, 30))
+def test_a_run_can_continue_at_any_step(seed, start):
+    split, size = numbered(50), 8  # 6 steps an epoch, 2 examples left over
+    whole = data.train_batches(split, size, seed)
+    for _ in range(start):
+        next(whole)
+    resumed = data.train_batches(split, size, seed, start)
+    for _ in range(8):
+        np.testing.assert_array_equal(next(whole)["label"], next(resumed)["label"])
+
+
+def test_an_epoch_has_no_example_twice_and_epochs_and_seeds_differ():
+    batches = data.train_batches(numbered(48), 8, seed=3)
+    epochs = [np.concatenate([next(batches)["label"] for _ in range(6)]) for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(48))
+    assert not np.array_equal(*epochs)
+    other = data.train_batches(numbered(48), 8, seed=4)
+    assert not np.array_equal(epochs[0][:8], next(other)["label"])
+
+
+def test_statistics_are_exact():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 6, 7, 3), dtype=np.uint8)
+    mean, std = data.Split(image, np.zeros(20, np.int32)).statistics()
+    np.testing.assert_allclose(mean, image.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, image.std((0, 1, 2)), rtol=1e-12)
+    scaled = normalize(jnp.asarray(image), mean, std)
+    np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std((0, 1, 2)), 1, atol=1e-5)
+    constant = data.Split(np.full((2, 4, 4, 1), 7, np.uint8), np.zeros(2, np.int32))
+    assert constant.statistics() == ((7.0,), (1.0,))
+
+
+def test_crops_are_windows_of_the_padded_image_and_all_occur():
+    image = np.arange(1, 37, dtype=np.uint8).reshape(6, 6, 1)
+    keys = jax.random.split(jax.random.key(0), 400)
+    crops = np.asarray(Augmentation(pad=1)(keys, jnp.broadcast_to(image, (400, 6, 6, 1))))
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+    windows = {padded[y : y + 6, x : x + 6].tobytes() for y in range(3) for x in range(3)}
+    assert {crop.tobytes() for crop in crops} == windows
+
+
+def test_flips_mirror_about_half_of_the_images():
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    flipped = np.asarray(Augmentation(flip=True)(keys, jnp.broadcast_to(image, (1000, 3, 4, 1))))
+    mirrored = (flipped == image[:, ::-1]).all((1, 2, 3))
+    assert ((flipped == image).all((1, 2, 3)) ^ mirrored).all()
+    assert 440 < mirrored.sum() < 560  # four standard deviations
+
+
+def test_without_pad_and_flip_nothing_changes():
+    images = jnp.asarray(numbered(3).image)
+    keys = jax.random.split(jax.random.key(0), 3)
+    np.testing.assert_array_equal(Augmentation()(keys, images), images)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "sentence"),
+    [
+        ("digit", "train", "did you mean 'digits'"),
+        ("digits", "trian", "no examples in split 'trian'; its splits are"),
+        ("digits", "train[:0]", "no examples in split"),
+        ("oxford_flowers102", "train", "only datasets whose images all have one size"),
+        ("imdb_reviews", "train", "not an image-classification dataset"),
+    ],
+)
+def test_bad_datasets_are_refused_with_a_sentence(name, train, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        data.load(name, train, "test")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_that_cannot_be_downloaded_says_what_to_do(monkeypatch, tmp_path):
+    def no_network(*args):
+        raise OSError("name resolution failed")
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(InputError, match=r"tfds build cifar10.*TFDS_DATA_DIR"):
+        data.load("cifar10", "train", "test")
+    assert not list(tmp_path.iterdir())

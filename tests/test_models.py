@@ -1,0 +1,184 @@
+"""Exact counts against their sources, and relations between networks."""
+
+import csv
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import senet_jax
+from senet_jax.errors import InputError
+from senet_jax.layers.squeeze_excite import PLACEMENTS
+from senet_jax.summary import summarize
+
+GOLDEN = list(
+    csv.DictReader((Path(__file__).parent / "golden" / "counts.csv").read_text().splitlines())
+)
+
+
+def shape_of(name):
+    return (32, 32, 3) if "cifar" in name else (224, 224, 3)
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['model']} {row['fields']}")
+def test_counts_equal_their_source(row):
+    fields = json.loads(row["fields"])
+    summary = summarize(senet_jax.create_model(row["model"], **fields), shape_of(row["model"]))
+    if row["params"]:
+        assert summary.params == int(row["params"]), row["source"]
+    if row["gmacs"]:
+        digits = len(row["gmacs"].partition(".")[2])
+        assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
+
+
+def test_stages_add_what_the_paper_formula_says():
+    # Hu et al., equation 5, by stage: 2/r N_s C_s^2.
+    plain = summarize(senet_jax.create_model("resnet50"), (224, 224, 3))
+    se = summarize(senet_jax.create_model("seresnet50", se={"ratio": 8}), (224, 224, 3))
+    added = {a.name: a.params - b.params for a, b in zip(se.parts, plain.parts, strict=True)}
+    assert list(added) == ["stem", "stage2", "stage3", "stage4", "stage5", "head"]
+    for stage, blocks, channels in ((2, 3, 256), (3, 4, 512), (4, 6, 1024), (5, 3, 2048)):
+        assert added[f"stage{stage}"] == 2 * blocks * channels**2 // 8
+    assert added["stem"] == added["head"] == 0
+
+
+def tiny(name="seresnet20_cifar", **fields):
+    return senet_jax.create_model(name, stage_sizes=(1, 2, 1), width=4, **fields)
+
+
+IMAGES = jax.random.normal(jax.random.key(7), (2, 8, 8, 3))
+
+
+def variables_of(model, seed=0):
+    return jax.jit(model.init)(jax.random.key(seed), IMAGES)
+
+
+def open_gates(variables):
+    """Make every gate a sigmoid of 40, which is 1 in float32."""
+
+    def edit(path, leaf):
+        names = [part.key for part in path]
+        if "se" not in names:
+            return leaf
+        if names[-1] == "bias" and "expand" in names:
+            return jnp.full_like(leaf, 40.0)
+        return jnp.zeros_like(leaf)
+
+    return jax.tree_util.tree_map_with_path(edit, variables)
+
+
+def without_se(tree):
+    if not isinstance(tree, dict):
+        return tree
+    return {key: without_se(value) for key, value in tree.items() if key != "se"}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_with_gates_at_one_an_se_network_is_the_plain_network(placement, block):
+    if block == "basic":
+        build = tiny
+    else:
+
+        def build(name="seresnet50", **fields):
+            fields = {"stem": "cifar", "width": 4, "stage_sizes": (1, 1, 1, 1)} | fields
+            return senet_jax.create_model(name, **fields)
+
+    se = build(se={"placement": placement, "bias": True})
+    plain = build("resnet20_cifar" if block == "basic" else "resnet50")
+    variables = open_gates(variables_of(se))
+    expected = plain.apply(without_se(variables), IMAGES)
+    # num_classes differ between the two defaults only by family, so shapes must agree
+    np.testing.assert_array_equal(se.apply(variables, IMAGES), expected)
+
+
+def test_placements_differ_from_each_other():
+    outputs = []
+    for placement in PLACEMENTS:
+        model = tiny(se={"placement": placement, "ratio": 2})
+        outputs.append(model.apply(variables_of(model), IMAGES))
+    for i, a in enumerate(outputs):
+        for b in outputs[i + 1 :]:
+            assert not np.allclose(a, b)
+
+
+def test_se_only_in_the_named_stages_of_every_block():
+    params = variables_of(tiny(se={"stages": (3,)}))["params"]
+    assert "se" in params["stage3"]["block1"]
+    assert "se" in params["stage3"]["block2"]
+    assert "se" not in params["stage2"]["block1"]
+    assert "se" not in params["stage4"]["block1"]
+
+
+def test_parameter_paths_read_like_the_paper():
+    model = senet_jax.create_model("seresnet50")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    assert list(shapes) == sorted(["stem", "stage2", "stage3", "stage4", "stage5", "head"])
+    block = shapes["stage2"]["block1"]
+    assert set(block) == {"conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "se", "shortcut"}
+    assert block["se"]["reduce"]["kernel"].shape == (256, 16)
+    assert block["se"]["expand"]["kernel"].shape == (16, 256)
+
+
+def test_last_scale_of_a_branch_is_zero_only_if_asked():
+    for asked in (False, True):
+        params = variables_of(tiny(zero_init_last_bn=asked))["params"]
+        scales = (
+            params["stage3"]["block2"]["bn2"]["scale"],
+            params["stage3"]["block2"]["bn1"]["scale"],
+        )
+        assert float(scales[0].max()) == (0.0 if asked else 1.0)
+        assert float(scales[1].min()) == 1.0
+
+
+def test_convolutions_are_initialised_as_he_et_al_say():
+    model = senet_jax.create_model("seresnet20_cifar", width=64)
+    kernel = variables_of(model)["params"]["stage4"]["block2"]["conv2"]["kernel"]
+    assert kernel.shape == (3, 3, 256, 256)
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.01)
+    np.testing.assert_allclose(kernel.mean(), 0, atol=1e-3)
+
+
+def test_bfloat16_activations_keep_float32_parameters_and_logits():
+    model = tiny(dtype="bfloat16")
+    variables = variables_of(model)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    logits = model.apply(variables, IMAGES)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, tiny().apply(variables, IMAGES), atol=0.15)
+
+
+def test_list_models_matches_shell_patterns():
+    assert senet_jax.list_models("seresnet*_cifar") == [
+        "seresnet110_cifar",
+        "seresnet20_cifar",
+        "seresnet56_cifar",
+    ]
+    assert len(senet_jax.list_models()) == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "sentence"),
+    [
+        ("seresnet5", {}, "did you mean 'seresnet50'"),
+        ("seresnet50", {"se": {"ratio": 0}}, "ratio must be a whole number of at least 1, not 0"),
+        ("seresnet50", {"se": {"ratoi": 8}}, "did you mean 'ratio'"),
+        ("seresnet50", {"strid_on": "1x1"}, "did you mean 'stride_on'"),
+        ("seresnet50", {"stride_on": "2x2"}, "stride_on must be 3x3 or 1x1, not '2x2'"),
+        ("seresnet50", {"num_classes": 0}, "num_classes must be at least 1, not 0"),
+        ("resnet50", {"se": {"ratio": 8}}, "use 'seresnet50'"),
+        (
+            "seresnet20_cifar",
+            {"se": {"stages": (5,)}},
+            "stage 5, but this network has stages 2, 3, 4",
+        ),
+        ("seresnet50", {"dtype": "float33"}, "float33"),
+    ],
+)
+def test_bad_models_are_refused_with_a_sentence(name, fields, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        senet_jax.create_model(name, **fields)
+    assert "\n" not in str(caught.value)

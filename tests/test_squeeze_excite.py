@@ -1,0 +1,170 @@
+"""The SE block agrees with plain NumPy, forward and backward, for every meaningful combination."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senet_jax.layers.squeeze_excite import EXCITATIONS, GATES, SQUEEZES, SEConfig, SqueezeExcite
+
+
+def reference_gate(name, s):
+    """Value and derivative, written out independently of the package, in float64."""
+    if name == "sigmoid":
+        value = 1 / (1 + np.exp(-s))
+        return value, value * (1 - value)
+    if name == "tanh":
+        return np.tanh(s), 1 - np.tanh(s) ** 2
+    if name == "relu":
+        return np.maximum(s, 0), (s > 0) * 1.0
+    if name == "hard_sigmoid":
+        return np.clip(s / 6 + 0.5, 0, 1), ((s > -3) & (s < 3)) / 6
+    return s, np.ones_like(s)
+
+
+def reference(u, x, params, config, dy):
+    """Equations 2 to 4 in float64 NumPy. Returns y and the gradients of sum(y * dy)."""
+    batch, height, width = x.shape[:3]
+    if config.squeeze == "avg":
+        z = x.mean(axis=(1, 2), keepdims=True)
+    elif config.squeeze == "max":
+        z = x.max(axis=(1, 2), keepdims=True)
+    else:
+        z = x
+    if config.excitation == "mlp":
+        w1, w2 = params["reduce"]["kernel"], params["expand"]["kernel"]
+        b1, b2 = (params[k].get("bias", 0.0) for k in ("reduce", "expand"))
+        a = z @ w1 + b1
+        h = np.maximum(a, 0)
+        s = h @ w2 + b2
+    else:
+        s = z
+    gate, slope = reference_gate(config.gate, s)
+    y = u * gate
+
+    du = dy * gate
+    full = dy * u
+    dgate = full if config.squeeze == "none" else full.sum(axis=(1, 2), keepdims=True)
+    ds = dgate * slope
+    grads = {}
+    if config.excitation == "mlp":
+        flat = lambda t: t.reshape(-1, t.shape[-1])
+        grads["expand"] = {"kernel": flat(h).T @ flat(ds)}
+        da = (ds @ w2.T) * (a > 0)
+        grads["reduce"] = {"kernel": flat(z).T @ flat(da)}
+        if config.bias:
+            grads["expand"]["bias"] = flat(ds).sum(0)
+            grads["reduce"]["bias"] = flat(da).sum(0)
+        dz = da @ w1.T
+    else:
+        dz = ds
+    if config.squeeze == "avg":
+        dx = np.broadcast_to(dz / (height * width), x.shape)
+    elif config.squeeze == "max":
+        dx = (x == z) * dz
+    else:
+        dx = dz
+    return y, du, dx, grads
+
+
+def meaningful():
+    for squeeze, excitation, gate, bias, parallel in itertools.product(
+        SQUEEZES, EXCITATIONS, GATES, (False, True), (False, True)
+    ):
+        placement = "parallel" if parallel else "standard"
+        ratio = 4 if excitation == "mlp" else 16
+        try:
+            yield SEConfig(ratio, squeeze, excitation, gate, placement, bias=bias)
+        except ValueError:
+            continue
+
+
+def test_the_refused_combinations_are_exactly_those_without_meaning():
+    # 3 squeezes x 5 gates x 2 biases with the MLP, 2 x 5 x 2 of them also in parallel, and
+    # 2 squeezes x 5 gates without parameters.
+    assert len(list(meaningful())) == 30 + 20 + 10
+
+
+@pytest.mark.parametrize("config", list(meaningful()), ids=str)
+def test_forward_and_gradient_agree_with_numpy(config):
+    rng = np.random.default_rng(0)
+    u, dy = rng.normal(size=(2, 3, 5, 4, 8))
+    x = rng.normal(size=(3, 7, 6, 6)) if config.placement == "parallel" else u
+    layer = SqueezeExcite(config)
+    source = lambda t: t if config.placement == "parallel" else None
+    f32 = lambda t: jnp.asarray(t, jnp.float32)
+    variables = layer.init(jax.random.key(1), f32(u), source(f32(x)))
+    # Biases start at zero; move them so that they are tested.
+    params = jax.tree.map(lambda p: p + 0.1, variables.get("params", {}))
+
+    def total(params, u, x):
+        y = layer.apply({"params": params}, u, source(x))
+        return jnp.sum(y * f32(dy)), y
+
+    (_, y), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(
+        params, f32(u), f32(x)
+    )
+    expected = reference(u, x, jax.tree.map(np.float64, params), config, dy)
+    ref_y, ref_du, ref_dx, ref_params = expected
+    if config.placement != "parallel":
+        ref_du, ref_dx = ref_du + ref_dx, 0 * ref_dx
+    for got, want in ((y, ref_y), (grads[1], ref_du), (grads[2], ref_dx)):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=5e-5), grads[0], ref_params
+    )
+
+
+def test_bfloat16_is_squeezed_in_float32():
+    # 64 x 64 values of 1 + 2^-7 k: a bfloat16 sum stalls at 256, a float32 one does not.
+    u = jnp.full((1, 64, 64, 2), 1.0078125, jnp.bfloat16)
+    config = SEConfig(excitation="none", gate="identity")
+    y = SqueezeExcite(config).apply({}, u)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(y), 1.0078125**2, rtol=2**-8)
+    params = SqueezeExcite(SEConfig()).init(jax.random.key(0), u)["params"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+@given(channels=st.integers(1, 300), ratio=st.integers(1, 600))
+def test_hidden_width_is_the_integer_quotient_and_at_least_one(channels, ratio):
+    assert SEConfig(ratio=ratio).hidden_width(channels) == max(1, channels // ratio)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_added_weights_follow_equation_5(channels, ratio):
+    shape = jax.ShapeDtypeStruct((1, 4, 4, channels), jnp.float32)
+    layer = SqueezeExcite(SEConfig(ratio=ratio))
+    params = jax.eval_shape(layer.init, jax.random.key(0), shape)["params"]
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert size == 2 * channels * max(1, channels // ratio)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"ratio": 0}, "ratio must be a whole number of at least 1, not 0"),
+        ({"ratio": -4}, "not -4"),
+        ({"ratio": 2.5}, "not 2.5"),
+        ({"ratio": True}, "not True"),
+        ({"squeeze": "mean"}, "squeeze must be one of avg, max, none, not 'mean'"),
+        ({"gate": "softmax"}, "gate must be one of"),
+        ({"placement": "before"}, "placement must be one of"),
+        ({"excitation": "fc"}, "excitation must be one of"),
+        ({"bias": 1}, "bias must be True or False"),
+        ({"stages": (2, 2)}, "names a stage twice"),
+        ({"squeeze": "none", "placement": "parallel"}, "another resolution"),
+        ({"squeeze": "none", "excitation": "none"}, "leaves no SE block"),
+        ({"excitation": "none", "placement": "parallel"}, "another number of channels"),
+        ({"excitation": "none", "bias": True}, "bias has no effect"),
+        ({"excitation": "none", "ratio": 4}, "ratio has no effect"),
+    ],
+)
+def test_bad_values_are_refused_with_a_sentence(fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SEConfig(**fields)
