@@ -129,17 +129,10 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     expected = fingerprints(tmp_path / "whole")
     assert len(expected) == 12
 
-    cut = [
-        sys.executable,
-        "-m",
-        "experiments.run",
-        "reduction",
-        f"--workdir={tmp_path}/cut",
-        *SMOKE,
-    ]
+    arguments = ("experiments.run", "reduction", f"--workdir={tmp_path}/cut", *SMOKE)
     for done_before in (0, 3):  # Ctrl-C in the first run, and again in a later one
         process = subprocess.Popen(
-            cut,
+            [sys.executable, "-m", *arguments],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -173,12 +166,6 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     for name in ("table.csv", "runs.csv", "table.md", "table.png"):
         assert (tmp_path / "cut" / name).stat().st_size > 0
 
-    other = command(
-        "experiments.run",
-        "reduction",
-        f"--workdir={tmp_path}/cut",
-        *SMOKE,
-        "--config.train.epochs=9",
-    )
+    other = command(*arguments, "--config.train.epochs=9")
     assert other.returncode == 2
     assert "train.epochs (3.0 there, 9.0 now)" in other.stderr
