@@ -2,6 +2,7 @@
 
     python -m senet_jax.summary seresnet50 --se.ratio=8
     python -m senet_jax.summary --list 'se*'
+    python -m senet_jax.summary --markdown          (the table of models in README)
 
 A multiply-add is counted as one, for convolutions and fully connected layers only, at the given
 image size: the paper's convention for its "GFLOPs" to within the last printed digit.
@@ -9,6 +10,7 @@ image size: the paper's convention for its "GFLOPs" to within the last printed d
 
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -81,12 +83,32 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     return Summary(tuple(Part(name, params[name], macs[name]) for name in macs))
 
 
+def image_shape_of(name: str) -> tuple[int, int, int]:
+    """Shape of the images a network is made for: 32 pixels for CIFAR, else 224."""
+    size = 32 if MODELS[name].keywords.get("stem") == "cifar" else 224
+    return (size, size, 3)
+
+
+def markdown_table() -> str:
+    """Parameters and multiply-adds of every network, with and without biases in the excitation."""
+    lines = ["| model | parameters | with `se.bias` | GMACs |", "|---|---:|---:|---:|"]
+    for name in sorted(MODELS, key=lambda name: ("cifar" in name, int(re.sub(r"\D", "", name)))):
+        shape = image_shape_of(name)
+        plain = summarize(create_model(name), shape)
+        biased = "-"
+        if name.startswith("se"):
+            biased = f"{summarize(create_model(name, se={'bias': True}), shape).params:,}"
+        lines.append(f"| `{name}` | {plain.params:,} | {biased} | {plain.macs / 1e9:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_integer("num_classes", None, "Width of the classifier.", flag_values=values)
     flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
     flags.DEFINE_string("stride_on", "3x3", "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
     flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
+    flags.DEFINE_bool("markdown", False, "Print the table of all models.", flag_values=values)
     se = ConfigDict(dataclasses.asdict(SEConfig()))
     cli.check_keys(argv, "se", se)
     config_flags.DEFINE_config_dict("se", se, flag_values=values)
@@ -97,13 +119,16 @@ def main(argv: list[str]) -> None:
             raise InputError(f"no model matches {names[0]!r}; all start with resnet or seresnet")
         print("\n".join(matches))
         return
+    if values.markdown:
+        print(markdown_table(), end="")
+        return
     if len(names) != 1:
         raise InputError("give one model, e.g. `python -m senet_jax.summary seresnet50`")
     given = config_flags.get_override_values(values["se"])
     model = create_model(
         names[0], num_classes=values.num_classes, se=given, stride_on=values.stride_on
     )
-    size = values.image_size or (32 if MODELS[names[0]].keywords.get("stem") == "cifar" else 224)
+    size = image_shape_of(names[0])[0] if values.image_size is None else values.image_size
     if size < 1:
         raise InputError(f"--image_size must be at least 1 pixel, not {size}")
     summary = summarize(model, (size, size, 3))

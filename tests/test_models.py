@@ -12,7 +12,7 @@ import pytest
 import senet_jax
 from senet_jax.errors import InputError
 from senet_jax.layers.squeeze_excite import PLACEMENTS
-from senet_jax.summary import summarize
+from senet_jax.summary import markdown_table, summarize
 
 GOLDEN = list(
     csv.DictReader((Path(__file__).parent / "golden" / "counts.csv").read_text().splitlines())
@@ -32,6 +32,11 @@ def test_counts_equal_their_source(row):
     if row["gmacs"]:
         digits = len(row["gmacs"].partition(".")[2])
         assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
+
+
+def test_the_readme_lists_every_model_with_its_counts():
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    assert f"<!-- models -->\n{markdown_table()}<!-- end models -->" in readme
 
 
 def test_stages_add_what_the_paper_formula_says():
