@@ -5,7 +5,7 @@
     python -m experiments.run reduction --smoke
 
 Runs that have a result are skipped, so the same command continues after an interruption.
-`--config.KEY=VALUE` holds for every row. `--smoke` runs the whole grid in miniature.
+`--config.KEY=VALUE` holds for every row. `--smoke` runs all rows in miniature.
 """
 
 import os
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string(
         "dataset", "digits", "Any TFDS dataset of small images.", flag_values=values
     )
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, e.g. 0,1,2.", flag_values=values)
+    flags.DEFINE_list("seeds", None, "Default: 0,1,2; 0 with --smoke.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The whole grid in miniature.", flag_values=values)
     rest = cli.parse_flags(argv, values, known_only=True)
@@ -37,7 +37,8 @@ def main(argv: list[str]) -> None:
         raise InputError("give one study, e.g. `python -m experiments.run reduction`")
     study = load_study(names[0])
     base = override(base_config(values.dataset, smoke=values.smoke), rest, list(values))
-    seeds = tuple(_seed(text) for text in values.seeds)
+    default_seeds = ["0"] if values.smoke else ["0", "1", "2"]
+    seeds = tuple(_seed(text) for text in values.seeds or default_seeds)
 
     from experiments import report  # with it come JAX and the models
 
