@@ -1,15 +1,15 @@
 """The study's figure: the paper's errors beside ours."""
 
-import os
+import io
+import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.study import Study
 
 
-def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str, path: Path) -> None:
-    """Two panels of top-1 error: published on the left, ours with its spread on the right."""
+def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str) -> bytes:
+    """A PNG: top-1 error as published on the left, ours with its spread on the right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,12 +44,10 @@ def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str, path: Path)
         axes.grid(axis="y", alpha=0.3)
     figure.suptitle(study.title)
     figure.supxlabel(_wrap(caption), fontsize=7, color="0.35")
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=150)
-    os.replace(temporary, path)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()
 
 
 def _wrap(text: str) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, 150))

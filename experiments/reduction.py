@@ -38,6 +38,7 @@ STUDY = Study(
             {"params": 26.9, "top1": 22.72, "top5": 6.20, "cvpr1": 23.40, "cvpr5": 6.77},
         ),
     ),
+    base={"digits": "digits:seresnet20", "*": "cifar:seresnet20,{dataset}"},
     network="seresnet50",
     network_fields={"stride_on": "1x1"},
     paper_columns={
@@ -45,6 +46,7 @@ STUDY = Study(
         "paper 1/5": ("top1", "top5"),
         "CVPR 1/5": ("cvpr1", "cvpr5"),
     },
+    secondary=("CVPR 1/5",),
     notes=(
         "Parameters are exact and without biases in the excitation, as section 6 says; the printed "
         "column fits only networks with biases, rounded up.",

@@ -8,7 +8,6 @@ Writes table.csv, runs.csv, table.md and table.png into the study's directory an
 
 import csv
 import io
-import os
 import re
 import statistics
 import sys
@@ -37,12 +36,17 @@ def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("dataset", "digits", "Which dataset's results.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Where the study was run.", flag_values=values)
+    flags.DEFINE_bool("smoke", False, "Results of a smoke run.", flag_values=values)
     flags.DEFINE_bool("publish", False, "Also write README.md.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if len(names) != 1:
         raise InputError("give one study, e.g. `python -m experiments.report reduction`")
     study = load_study(names[0])
-    directory = Path(values.workdir) if values.workdir else default_workdir(study, values.dataset)
+    directory = (
+        Path(values.workdir)
+        if values.workdir
+        else default_workdir(study, values.dataset, smoke=values.smoke)
+    )
     results = collect(study, directory)
     if not results:
         raise InputError(
@@ -63,25 +67,38 @@ def default_workdir(study: Study, dataset: str, *, smoke: bool = False) -> Path:
 def collect(study: Study, directory: Path) -> dict[str, list[Result]]:
     """Row label to the results of its seeds, in order of the seeds; rows without results left out.
 
-    Raises: InputError if the runs differ in anything but their row and seed.
+    Raises: InputError if runs differ in anything but their seed and what their rows override.
     """
     results: dict[str, list[Result]] = {}
-    bases: dict[str, Path] = {}
     for row in study.rows:
-        for path in sorted(directory.glob(f"{row.label}/seed*/result.json")):
+        found = []
+        for path in directory.glob(f"{row.label}/seed*/result.json"):
+            config = workdir.read_json(path.with_name("config.json"))
+            if config is None:
+                raise InputError(f"{path.parent} has a result.json but no config.json")
             result = workdir.read_json(path)
-            config = workdir.flatten(workdir.read_json(path.with_name("config.json")))
-            varied = {"seed", *(key for r in study.rows for key in r.overrides)}
-            base = repr(sorted((k, v) for k, v in config.items() if k not in varied))
-            bases.setdefault(base, path.parent)
-            results.setdefault(row.label, []).append(result | {"config": config})
-    if len(bases) > 1:
-        raise InputError(
-            f"runs of different configurations: {' and '.join(map(str, bases.values()))}"
-        )
-    for found in results.values():
-        found.sort(key=lambda result: result["seed"])
+            found.append(result | {"config": workdir.flatten(config), "workdir": path.parent})
+        if found:
+            results[row.label] = sorted(found, key=lambda result: result["seed"])
+    _check_comparable(study, results)
     return results
+
+
+def _check_comparable(study: Study, results: dict[str, list[Result]]) -> None:
+    everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
+    for index, (row, result) in enumerate(everything):
+        for other_row, other in everything[:index]:
+            own = {"seed"}
+            if row is not other_row:
+                own |= row.overrides.keys() | other_row.overrides.keys()
+            there, now = (
+                {k: v for k, v in r["config"].items() if k not in own} for r in (other, result)
+            )
+            if changes := workdir.differences(there, now):
+                raise InputError(
+                    f"{other['workdir']} and {result['workdir']} are runs of different "
+                    f"configurations: {changes.replace(' there', '').replace(' now', '')}"
+                )
 
 
 def counts(study: Study, row: Row) -> Summary:
@@ -112,8 +129,9 @@ def table(study: Study, results: dict[str, list[Result]]) -> list[dict[str, Any]
                 "our_top1_error_mean": statistics.fmean(errors) if errors else None,
                 "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
                 "our_seeds": len(errors),
+                # The median: the first run of a row compiles, the others need not.
                 "our_seconds": (
-                    statistics.fmean(result["wall_time_seconds"] for result in found)
+                    statistics.median(result["wall_time_seconds"] for result in found)
                     if found
                     else None
                 ),
@@ -160,15 +178,18 @@ def _number(value: float | None, form: str) -> str:
 
 def caption(study: Study, results: dict[str, list[Result]]) -> str:
     """One line: which network, data and conditions the column "ours" stands for."""
-    first = next(iter(results.values()))[0]
-    config = first["config"]
-    commits = sorted({r["git_commit"] for found in results.values() for r in found})
+    runs = [result for found in results.values() for result in found]
+    first = runs[0]
+
+    def all_of(key: str) -> str:
+        return ", ".join(sorted({str(run[key]) for run in runs}))
+
     return (
         f"Ours: {first['model']} on {first['dataset']}, not ImageNet; "
-        f"{config['train.epochs']:g} epochs, {first['eval/examples']:,} test images; top-1 error "
-        f"in per cent at the last step, mean ± standard deviation (seeds); "
-        f"{first['device_kind']} x {first['devices']} ({first['host_cpus']} processors), "
-        f"JAX {first['jax_version']}, commit {', '.join(commits)}."
+        f"{first['config']['train.epochs']:g} epochs, {first['eval/examples']:,} test images; "
+        f"top-1 error in per cent at the last step, mean ± standard deviation (seeds); "
+        f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
+        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
     )
 
 
@@ -180,24 +201,27 @@ def remarks(study: Study, results: dict[str, list[Result]]) -> list[str]:
         "here, the rest as printed, errors in per cent as top-1 / top-5.",
         *study.notes,
     ]
-    narrow = []
-    for row in study.rows:
-        for result in results.get(row.label, [])[:1]:
-            model = create_model(result["model"])
-            if isinstance(model, ResNet) and result["config"]["model.se.stages"]:
-                width = model.width * model.block.expansion
-                if result["config"]["model.se.ratio"] > width:
-                    narrow.append((row.label, width))
-    if narrow:
-        labels = ", ".join(label for label, _ in narrow)
+    if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
         lines.append(
-            f"Our network has blocks of only {narrow[0][1]} channels: with {study.column} = "
-            f"{labels} their hidden width is 1, the least there is."
+            f"With {study.column} = {', '.join(narrow)} our network has blocks with fewer channels "
+            "than r: their hidden width is 1, the least there is."
         )
     seeds = {len(results.get(row.label, [])) for row in study.rows}
     if len(seeds) > 1:
         lines.append("Incomplete: some rows have fewer seeds than others.")
     return lines
+
+
+def _is_narrow(found: Sequence[Result]) -> bool:
+    """Whether some SE block of the row's network has fewer channels than its ratio."""
+    if not found or not found[0]["config"].get("model.se.stages"):
+        return False
+    model = create_model(found[0]["model"])
+    first_stage = min(found[0]["config"]["model.se.stages"])
+    return isinstance(model, ResNet) and (
+        model.width * 2 ** (first_stage - 2) * model.block.expansion
+        < found[0]["config"]["model.se.ratio"]
+    )
 
 
 def markdown(study: Study, results: dict[str, list[Result]]) -> str:
@@ -216,49 +240,63 @@ def markdown(study: Study, results: dict[str, list[Result]]) -> str:
 
 
 def show(study: Study, results: dict[str, list[Result]]) -> None:
-    """Print the table; a terminal too narrow for it gets fewer columns, never cut digits."""
+    """Print the table; where it does not fit, without its secondary columns, never cut digits."""
     columns = formatted(study, table(study, results))
     console = Console(file=sys.stdout, highlight=False)
-    left_out = ()
+    left_out: list[str] = []
     if console.width < sum(max(map(len, (h, *cells))) + 2 for h, cells in columns.items()):
-        left_out = ("CVPR 1/5", "our parameters")
-    drawn = Table(
-        title=study.title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
+        left_out = [*study.secondary, "our parameters"]
+    drawn = Table(title=study.title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn.collapse_padding, drawn.pad_edge = True, False
     kept = {heading: cells for heading, cells in columns.items() if heading not in left_out}
     for heading in kept:
         drawn.add_column(heading, justify="right", no_wrap=True)
     for cells in zip(*kept.values(), strict=True):
         drawn.add_row(*cells)
-    console.print(drawn)
+    least = console.measure(drawn).maximum
+    wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))
+    wide.print(drawn)
+    if left_out:
+        console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
     for line in remarks(study, results):
         console.print(f"- {line}")
 
 
 def write(study: Study, results: dict[str, list[Result]], directory: Path) -> None:
-    """table.csv, runs.csv, table.md and table.png, each replaced as a whole."""
+    """table.csv, runs.csv, table.md and table.png, each replaced as a whole.
+
+    Raises: InputError if the directory cannot be written.
+    """
     rows = table(study, results)
-    _replace(directory / "table.csv", to_csv(rows))
-    _replace(directory / "runs.csv", to_csv(flat_runs(study, results)))
-    _replace(directory / "table.md", markdown(study, results))
-    plot.draw(study, rows, caption(study, results), directory / "table.png")
+    try:
+        workdir.write_file(directory / "table.csv", to_csv(rows))
+        workdir.write_file(directory / "runs.csv", to_csv(flat_runs(study, results)))
+        workdir.write_file(directory / "table.md", markdown(study, results).encode())
+        workdir.write_file(directory / "table.png", plot.draw(study, rows, caption(study, results)))
+    except OSError as error:
+        raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
 
 
 def publish(study: Study, results: dict[str, list[Result]]) -> None:
-    """Copy the runs to experiments/results/ and the table between its markers in README.md."""
-    dataset = next(iter(results.values()))[0]["dataset"]
-    if any(r["git_commit"].endswith("-dirty") for found in results.values() for r in found):
+    """Copy the runs to experiments/results/ and the table between its markers in README.md.
+
+    Raises: InputError for runs whose code is not a commit, or on a part of the data.
+    """
+    runs = [result for found in results.values() for result in found]
+    if any(run["git_commit"] == "unknown" or run["git_commit"].endswith("-dirty") for run in runs):
         raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
-    _replace(
-        ROOT / "experiments" / "results" / f"{study.name}_{dataset}.csv",
-        to_csv(flat_runs(study, results)),
-    )
+    if any(
+        "[" in run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")
+    ):
+        raise InputError("these runs used a part of the data; publish runs on all of it")
+    name = f"{study.name}_{runs[0]['dataset']}"
     readme = ROOT / "README.md"
-    _replace(readme, insert(readme.read_text("utf-8"), study.name, markdown(study, results)))
+    text = insert(readme.read_text("utf-8"), name, markdown(study, results))
+    (ROOT / "experiments" / "results").mkdir(exist_ok=True)
+    workdir.write_file(
+        ROOT / "experiments" / "results" / f"{name}.csv", to_csv(flat_runs(study, results))
+    )
+    workdir.write_file(readme, text.encode())
 
 
 def insert(text: str, name: str, content: str) -> str:
@@ -275,7 +313,7 @@ def flat_runs(study: Study, results: dict[str, list[Result]]) -> list[dict[str, 
     return [
         {
             study.column: label,
-            **{k: v for k, v in result.items() if k != "config"},
+            **{k: v for k, v in result.items() if k not in ("config", "workdir")},
             **{f"config.{k}": v for k, v in result["config"].items()},
         }
         for label, found in results.items()
@@ -283,20 +321,14 @@ def flat_runs(study: Study, results: dict[str, list[Result]]) -> list[dict[str, 
     ]
 
 
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     """CSV with the first row's keys as header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    return text.getvalue().encode()
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, __doc__)

@@ -18,9 +18,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments.study import PlannedRun, base_config, load_study, plan
+from experiments.study import PlannedRun, Study, base_config, load_study, plan
 from senet_jax import cli
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import Diverged, InputError, did_you_mean
 
 
 def main(argv: list[str]) -> None:
@@ -28,7 +28,9 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string(
         "dataset", "digits", "Any TFDS dataset of small images.", flag_values=values
     )
-    flags.DEFINE_list("seeds", None, "Default: 0,1,2; 0 with --smoke.", flag_values=values)
+    flags.DEFINE_list(
+        "seeds", None, "Default: the study's; its first with --smoke.", flag_values=values
+    )
     flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The whole grid in miniature.", flag_values=values)
     rest = cli.parse_flags(argv, values, known_only=True)
@@ -36,9 +38,13 @@ def main(argv: list[str]) -> None:
     if len(names) != 1:
         raise InputError("give one study, e.g. `python -m experiments.run reduction`")
     study = load_study(names[0])
-    base = override(base_config(values.dataset, smoke=values.smoke), rest, list(values))
-    default_seeds = ["0"] if values.smoke else ["0", "1", "2"]
-    seeds = tuple(_seed(text) for text in values.seeds or default_seeds)
+    base = override(
+        base_config(study, values.dataset, smoke=values.smoke), rest, study, list(values)
+    )
+    if values.seeds is None:
+        seeds = study.seeds[:1] if values.smoke else study.seeds
+    else:
+        seeds = tuple(_seed(text) for text in values.seeds or [""])
 
     from experiments import report  # with it come JAX and the models
 
@@ -58,7 +64,9 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{len(failures)} run(s) failed:\n{listed}")
 
 
-def override(base: ConfigDict, arguments: Sequence[str], known_flags: Sequence[str]) -> ConfigDict:
+def override(
+    base: ConfigDict, arguments: Sequence[str], study: Study, known_flags: Sequence[str]
+) -> ConfigDict:
     """`base` with every `--config.KEY=VALUE` of the command line applied.
 
     Raises: InputError for any other flag, an unknown key, or a value of the wrong type.
@@ -66,13 +74,15 @@ def override(base: ConfigDict, arguments: Sequence[str], known_flags: Sequence[s
     cli.check_keys(arguments, "config", base)
     for argument in arguments:
         name = argument.partition("=")[0].strip("-")
-        if argument.startswith("-") and not name.startswith("config."):
+        key = name.removeprefix("no").removeprefix("config.")
+        if key in study.varied:
+            raise InputError(
+                f"--config.{key} is what the study varies; it cannot hold for every row"
+            )
+        if argument.startswith("-") and key == name.removeprefix("no"):
             raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
     values = flags.FlagValues()
-    try:
-        config_flags.DEFINE_config_dict("config", base, flag_values=values)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(str(error).splitlines()[0]) from error
+    config_flags.DEFINE_config_dict("config", base, flag_values=values)
     cli.parse_flags([sys.argv[0], *arguments], values)
     return values.config
 
@@ -88,6 +98,8 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
     from senet_jax.train import train_and_evaluate
 
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
+    for run in runs:
+        check_neighbours(run)
     if len(runs) > len(missing):
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:
@@ -102,6 +114,8 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
         print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)
         try:
             train_and_evaluate(run.config, run.workdir)
+        except Diverged as error:
+            failures.append((run, str(error)))
         except InputError as error:
             if number == 1:  # most likely wrong for every row: say so at once
                 raise
@@ -112,11 +126,25 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
     return failures
 
 
+def check_neighbours(run: PlannedRun) -> None:
+    """Raises: InputError if another seed of the row was trained with another configuration."""
+    from senet_jax import workdir
+
+    now = workdir.flatten(workdir.plain(run.config)) | {"seed": None}
+    for path in run.workdir.parent.glob("seed*/config.json"):
+        there = workdir.flatten(workdir.read_json(path)) | {"seed": None}
+        if changes := workdir.differences(there, now):
+            raise InputError(
+                f"{path.parent} holds a run of another configuration, differing in {changes}; "
+                "choose another --workdir"
+            )
+
+
 def _seed(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
     return int(text)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, __doc__)

@@ -50,20 +50,32 @@ class Study:
       title: one line; table and subject.
       column: heading of the row labels.
       rows: in the order of the table.
+      base: dataset to "config:argument", the configuration all rows start from; "*" stands for
+        every other dataset, whose name replaces {dataset}.
       network: the paper's network, whose parameters and multiply-adds are counted for each row.
       network_fields: further fields of it, for the counts to be the paper's.
       paper_columns: heading to the figures of Row.paper shown under it.
       notes: sentences below the table.
+      secondary: headings that a narrow terminal does without.
+      seeds: of each row, unless the command line gives others.
     """
 
     name: str
     title: str
     column: str
     rows: tuple[Row, ...]
+    base: Mapping[str, str]
     network: str
     network_fields: Mapping[str, Any]
     paper_columns: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def varied(self) -> set[str]:
+        """The configuration keys that the grid itself sets."""
+        return {"seed", *(key for row in self.rows for key in row.overrides)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +96,11 @@ def load_study(name: str) -> Study:
     return importlib.import_module(f"experiments.{name}").STUDY
 
 
-def base_config(dataset: str, *, smoke: bool) -> ConfigDict:
-    """The configuration that every row of a study starts from."""
-    from configs import cifar, digits
-
-    config = (
-        digits.get_config("seresnet20")
-        if dataset == "digits"
-        else cifar.get_config(f"seresnet20,{dataset}")
-    )
+def base_config(study: Study, dataset: str, *, smoke: bool) -> ConfigDict:
+    """The configuration that every row of the study starts from."""
+    module, _, argument = study.base.get(dataset, study.base["*"]).partition(":")
+    get_config = importlib.import_module(f"configs.{module}").get_config
+    config = get_config(argument.format(dataset=dataset))
     if smoke:
         config.update_from_flattened_dict(SMOKE)
     return config.lock()

@@ -8,11 +8,18 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import ConfigDict
 
+from senet_jax import workdir
 from senet_jax.errors import InputError, did_you_mean
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130."""
+def run(main: Callable[[list[str]], None], usage: str | None) -> None:
+    """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130.
+
+    `--help` prints `usage`, the docstring of the command.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print((usage or "").strip())
+        return
     try:
         main(sys.argv)
     except InputError as error:
@@ -43,20 +50,16 @@ def parse_flags(
 
 def check_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> None:
     """Raises: InputError for the first `--name.key=...` that is not a key of `config`."""
-    flat = config.to_dict()
-    keys = _dotted(flat)
+    values = workdir.flatten(config.to_dict())
     for argument in arguments:
         if match := re.match(rf"--?(?:no)?{name}\.([^=]+)", argument):
             key = match[1]
-            if key not in keys:
-                raise InputError(f"unknown key --{name}.{key}{did_you_mean(key, keys)}")
-
-
-def _dotted(values: dict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in values.items():
-        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
-    return keys
+            if key not in values:
+                raise InputError(f"unknown key --{name}.{key}{did_you_mean(key, values)}")
+            if "=" not in argument and not isinstance(values[key], bool):
+                raise InputError(
+                    f"give --{name}.{key} its value with =, as in --{name}.{key}=VALUE"
+                )
 
 
 def _unknown_key(message: str) -> str:

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """What the user gave cannot be used. The message is one sentence, meant to be read as it is."""
 
 
+class Diverged(InputError):
+    """The loss is no longer a finite number."""
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
     near = difflib.get_close_matches(value, list(known), n=1)

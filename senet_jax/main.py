@@ -48,4 +48,4 @@ def _check_config_file(value: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, __doc__)

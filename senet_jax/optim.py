@@ -1,6 +1,7 @@
 """Learning-rate schedule and optimizer from the `optim` section of a configuration."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -43,7 +44,7 @@ class OptimConfig:
             raise ValueError(f"schedule must be step, cosine or constant, not {self.schedule!r}")
         if self.warmup not in ("linear", "constant"):
             raise ValueError(f"warmup must be linear or constant, not {self.warmup!r}")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
         if list(self.boundaries) != sorted(set(self.boundaries)) or not all(
@@ -55,8 +56,8 @@ class OptimConfig:
             )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
-        for field in ("weight_decay", "warmup_epochs"):
-            if getattr(self, field) < 0:
+        for field in ("weight_decay", "warmup_epochs", "factor"):
+            if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
 
 
@@ -69,7 +70,9 @@ def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -
     elif config.schedule == "step":
         # Boundaries count from the start of the run; optax counts from the end of the warm-up.
         steps = [round(b * total_steps) - warmup_steps for b in config.boundaries]
-        main = optax.piecewise_constant_schedule(peak, dict.fromkeys(steps, config.factor))
+        # In a very short run several boundaries can fall on one step.
+        factors = {step: config.factor ** steps.count(step) for step in steps}
+        main = optax.piecewise_constant_schedule(peak, factors)
     else:
         main = optax.constant_schedule(peak)
     if warmup_steps == 0:

@@ -41,12 +41,19 @@ def fingerprint(variables: Any) -> str:
 
 
 def _git_commit() -> str:
-    """The commit of this code, marked if files differ from it; "unknown" outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit of this code, "-dirty" where Python files differ from it; or "unknown"."""
+    here = Path(__file__)
     try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        # Fails where this file is installed inside somebody else's checkout.
+        _git("ls-files", "--error-unmatch", here.name)
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        return commit + ("-dirty" if _git("status", "--porcelain", "--", ":/*.py") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    found = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
     return found.stdout.strip()

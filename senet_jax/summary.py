@@ -80,7 +80,8 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         for scope, tree in variables["params"].items()
     }
     # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
-    return Summary(tuple(Part(name, params[name], macs[name]) for name in macs))
+    names = [*macs, *sorted(params.keys() - macs.keys())]
+    return Summary(tuple(Part(name, params[name], macs.get(name, 0)) for name in names))
 
 
 def image_shape_of(name: str) -> tuple[int, int, int]:
@@ -145,4 +146,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, __doc__)

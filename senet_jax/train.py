@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from senet_jax import data, errors, metrics, optim, parallel, provenance, steps, summary, workdir
 from senet_jax.data.augment import Augmentation, normalize
-from senet_jax.errors import InputError
+from senet_jax.errors import Diverged, InputError
 from senet_jax.evaluate import evaluate
 from senet_jax.models import create_model
 from senet_jax.state import TrainState, create_state
@@ -35,7 +35,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch_size", "eval_every_epochs", "log_every_steps"):
-            if not getattr(self, field) > 0:
+            if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
@@ -78,7 +78,9 @@ def train_and_evaluate(
     started = time.perf_counter()
     if result := workdir.finished_result(config, directory):
         return result
+    workdir.check_usable(directory)
     run = prepare(config, devices or jax.local_devices())
+    environment = provenance.environment(run.devices)  # now: files may change while it trains
     workdir.start(directory, config)
     with (
         metrics.MetricWriter(directory) as writer,
@@ -97,7 +99,7 @@ def train_and_evaluate(
         "step": run.total_steps,
         **measured,
         "wall_time_seconds": time.perf_counter() - started,
-        **provenance.environment(run.devices),
+        **environment,
         "params_sha256": provenance.fingerprint(state.variables),
     }
     workdir.write_json(directory / "result.json", result)
@@ -109,6 +111,8 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     sections: dict[str, Any] = config.to_dict()
     settings = errors.build(TrainConfig, "train", sections["train"])
     optim_config = errors.build(optim.OptimConfig, "optim", sections["optim"])
+    if not 0 <= sections["seed"] < 2**32:
+        raise InputError(f"seed must be from 0 to 2^32 - 1, not {sections['seed']}")
     parallel.check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
     augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip")}
@@ -171,7 +175,7 @@ def train(
             # Only here does the host wait for the device; between, steps queue up.
             train_means = {f"train/{name}": v for name, v in metrics.means(pending).items()}
             pending = []
-            _check_finite(train_means["train/loss"], step)
+            _check_finite("training", train_means["train/loss"], step)
             writer.write(
                 step, train_means | {"learning_rate": float(np.asarray(run.schedule(step - 1)))}
             )
@@ -183,6 +187,7 @@ def train(
                 found = evaluate(
                     run.eval_step, state, run.dataset.eval, settings.batch_size, run.devices
                 )
+            _check_finite("evaluation", found["loss"], step)
             eval_means = {f"eval/{name}": value for name, value in found.items()}
             writer.write(step, eval_means)
             report.evaluation(step / run.steps_per_epoch, found)
@@ -190,8 +195,8 @@ def train(
     return state, measured | {"images_per_second": report.images_per_second(run.total_steps)}
 
 
-def _check_finite(loss: float, step: int) -> None:
+def _check_finite(kind: str, loss: float, step: int) -> None:
     if not math.isfinite(loss):
-        raise InputError(
-            f"the training loss became {loss} by step {step}; try a smaller optim.learning_rate"
+        raise Diverged(
+            f"the {kind} loss became {loss} by step {step}; try a smaller optim.learning_rate"
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,7 @@ from senet_jax.errors import InputError
 
 
 def start(workdir: Path, config: ConfigDict) -> None:
-    """Create the directory and record the configuration in it.
-
-    Raises: InputError if the directory cannot be made or written to.
-    """
+    """Create the directory and record the configuration in it. Raises: InputError if it cannot."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", plain(config))
@@ -24,10 +22,36 @@ def start(workdir: Path, config: ConfigDict) -> None:
         ) from error
 
 
+def check_usable(workdir: Path) -> None:
+    """Raises: InputError, touching nothing, if runs cannot be written there or others' files are.
+
+    Call before anything slow: what is refused should be refused at once.
+    """
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        kind = "not writable" if existing.is_dir() else "not a directory"
+        raise InputError(f"work directory {workdir} cannot be written: {existing} is {kind}")
+    if not (workdir / "config.json").exists():
+        for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*"):
+            if found := next(workdir.glob(pattern), None):
+                raise InputError(
+                    f"{workdir} holds {found.name} but no config.json, so it is not a run of ours; "
+                    "choose another --workdir"
+                )
+
+
 def write_json(path: Path, value: Any) -> None:
+    """Write as JSON, atomically. Raises: ValueError for numbers that are not finite."""
+    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
     """Write atomically: a reader, or a restart, sees the whole file or none."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -63,12 +87,16 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     stored = read_json(workdir / "config.json")
     if stored is None:
         return None
-    old, new = flatten(stored), flatten(plain(config))
-    if differing := sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k)):
-        changes = ", ".join(f"{k} ({old.get(k)} there, {new.get(k)} now)" for k in differing[:5])
-        more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+    if changes := differences(flatten(stored), flatten(plain(config))):
         raise InputError(
-            f"{workdir} holds a run of another configuration, differing in {changes}{more}; "
+            f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
         )
     return read_json(workdir / "result.json")
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The keys in which two flat configurations differ, with both values; "" if there are none."""
+    keys = sorted(k for k in there.keys() | now.keys() if there.get(k) != now.get(k))
+    named = ", ".join(f"{k} ({there.get(k)} there, {now.get(k)} now)" for k in keys[:5])
+    return named + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

@@ -88,6 +88,12 @@ RUN = ("experiments.run", "reduction", "--workdir={tmp}/run")
         ((*RUN, "--config.model.se.gaet=tanh"), "did you mean 'model.se.gate'"),
         ((*RUN, "--config.train.batch_size=abc"), "abc"),
         ((*RUN, "--config.model.se.gate=softmax"), "gate must be one of"),
+        ((*RUN, "--seeds="), "--seeds takes whole numbers"),
+        ((*RUN, "--config.model.se.ratio=4"), "is what the study varies"),
+        ((*RUN, "--config.seed=4"), "is what the study varies"),
+        ((*RUN, "--config.optim.schedule=exp"), "schedule must be"),
+        ((*MAIN, "--config.seed=-1"), "seed must be from 0"),
+        ((*MAIN, "--config.data.name=huggingface:mnist"), "dataset"),
         ((*RUN, "--sedes=1"), "did you mean 'seeds'"),
         (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
     ],
@@ -166,6 +172,24 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     for name in ("table.csv", "runs.csv", "table.md", "table.png"):
         assert (tmp_path / "cut" / name).stat().st_size > 0
 
+    # Refused before anything is trained, for new seeds as well.
+    other = command(*arguments[:-2], "--seeds=5", "--config.train.epochs=9")
+    assert other.returncode == 2
+    assert "train.epochs (3.0 there, 9.0 now)" in other.stderr
+    assert not list((tmp_path / "cut").glob("*/seed5"))
     other = command(*arguments, "--config.train.epochs=9")
     assert other.returncode == 2
     assert "train.epochs (3.0 there, 9.0 now)" in other.stderr
+
+
+@pytest.mark.parametrize("module", ["senet_jax.main", "senet_jax.summary", "experiments.run"])
+def test_help_shows_how_to_call(command, module):
+    done = command(module, "--help")
+    assert done.returncode == 0
+    assert f"python -m {module}" in done.stdout
+
+
+def test_a_flag_is_refused_without_waiting_for_jax(environment):
+    code = "import sys, senet_jax.main, experiments.run; sys.exit('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0

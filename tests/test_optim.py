@@ -60,3 +60,8 @@ def test_ten_steps_of_sgd_equal_the_written_out_rule(nesterov, decay_all):
             params[module][leaf] = params[module][leaf] - 0.1 * step
     for module, leaf in (("conv", "kernel"), ("bn", "scale")):
         np.testing.assert_allclose(ours[module][leaf], params[module][leaf], rtol=1e-5, atol=1e-6)
+
+
+def test_boundaries_that_fall_on_one_step_both_count():
+    schedule = make_schedule(OptimConfig(0.1, boundaries=(0.5, 0.55)), 6, 1)
+    np.testing.assert_allclose(float(schedule(5)), 0.001, rtol=1e-5)

@@ -72,7 +72,7 @@ def test_rows_and_figures_are_those_of_table_10(directory):
 def test_the_report_names_network_dataset_and_narrow_blocks(directory):
     text = "\n".join(report.remarks(REDUCTION, report.collect(REDUCTION, directory)))
     assert "seresnet20_cifar on digits, not ImageNet" in text
-    assert "with r = 32 their hidden width is 1" in text
+    assert "With r = 32 our network" in text
     assert "Incomplete" not in text
 
 
@@ -134,3 +134,34 @@ def test_insert_replaces_only_what_is_marked():
     assert report.insert(text, "t", "new\n") == "a\n<!-- t -->\nnew\n<!-- end t -->\nb\n"
     with pytest.raises(InputError, match="no place marked"):
         report.insert("nothing", "t", "new\n")
+
+
+def test_results_on_part_of_the_data_or_of_no_commit_are_not_published(directory):
+    path = directory / "2" / "seed1" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"git_commit": "abc-dirty"}))
+    before = (ROOT / "README.md").read_bytes()
+    with pytest.raises(InputError, match="uncommitted changes"):
+        report.publish(REDUCTION, report.collect(REDUCTION, directory))
+    assert (ROOT / "README.md").read_bytes() == before
+
+
+def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
+    path = directory / "2" / "seed1" / "config.json"
+    config = json.loads(path.read_text())
+    config["model"]["se"]["stages"] = [4]
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model\.se\.stages"):
+        report.collect(REDUCTION, directory)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    report.show(REDUCTION, report.collect(REDUCTION, directory))
+    printed = capsys.readouterr().out
+    assert "28,071,976" in printed
+    assert "3.00 ± 2.65 (3)" in printed
+    assert "…" not in printed
+    assert ("23.29 / 6.62" in printed) == (width == 200)
+    assert ("in table.md" in printed) == (width < 200)

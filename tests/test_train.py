@@ -1,5 +1,6 @@
 """A run is reproducible, exact, independent of the number of devices, and safe to interrupt."""
 
+import functools
 import json
 
 import jax
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 
 from configs import digits
-from senet_jax import parallel, train
+from senet_jax import data, parallel, train
+from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluate import evaluate
+from senet_jax.optim import OptimConfig, make_optimizer, make_schedule
+from senet_jax.steps import make_train_step
 from senet_jax.train import train_and_evaluate
 
 FIELDS = (
@@ -132,14 +136,35 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
         devices,
         donate_state=True,
     )
-    from senet_jax import data
-
     state = run.initial_state
     for _, batch in zip(range(3), data.train_batches(run.dataset.train, 32, 0), strict=False):
         state, _ = step(state, parallel.split_batch(batch, devices))
     assert len(traces) == 1
     assert int(state.step) == 3
     parallel.assert_replicated(state)
+
+
+def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
+    """`axis_name=None` and jit, for use without pmap, against pmap on one device."""
+    run = train.prepare(tiny, one_device)
+    optim_config = OptimConfig(**tiny.optim)
+    schedule = make_schedule(optim_config, run.total_steps, run.steps_per_epoch)
+    mean, std = run.dataset.train.statistics()
+    plain = jax.jit(
+        make_train_step(
+            run.model,
+            make_optimizer(optim_config, schedule),
+            Augmentation(pad=tiny.data.pad, flip=tiny.data.flip),
+            functools.partial(normalize, mean=mean, std=std),
+            label_smoothing=0.0,
+            axis_name=None,
+        )
+    )
+    state, mapped_state = (train.prepare(tiny, one_device).initial_state for _ in range(2))
+    for _, batch in zip(range(3), data.train_batches(run.dataset.train, 32, 0), strict=False):
+        state, sums = plain(state, batch)
+        mapped_state, mapped = run.train_step(mapped_state, parallel.split_batch(batch, one_device))
+        np.testing.assert_allclose(sums["loss"], mapped["loss"], rtol=1e-5)
 
 
 def test_a_difference_between_devices_is_found():
@@ -169,6 +194,10 @@ def test_it_learns(tmp_path, one_device):
         ("train.batch_size", 30, "batch_size 30 cannot be divided by 4 devices; 28 or 32 can"),
         ("train.batch_size", 256, "exceeds the 128 training examples"),
         ("train.epochs", 0.0, "epochs must be above 0"),
+        ("train.epochs", float("inf"), "epochs must be above 0"),
+        ("optim.weight_decay", float("nan"), "weight_decay must be at least 0"),
+        ("seed", -1, "seed must be from 0"),
+        ("model.stride_on", "1x1", "needs bottleneck blocks"),
         ("train.label_smoothing", 1.0, "label_smoothing must be in"),
         ("optim.schedule", "linear", "schedule must be step, cosine or constant"),
         ("optim.boundaries", (30.0, 60.0), "fractions of the run"),
@@ -194,6 +223,13 @@ def test_an_unwritable_workdir_is_refused(tiny, tmp_path, one_device):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         train_and_evaluate(tiny, tmp_path / "file" / "run", one_device)
+
+
+def test_files_of_something_else_are_not_touched(tiny, tmp_path, one_device):
+    (tmp_path / "metrics.jsonl").write_text("not ours")
+    with pytest.raises(InputError, match=r"holds metrics.jsonl but no config.json"):
+        train_and_evaluate(tiny, tmp_path, one_device)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["not ours"]
 
 
 def test_a_diverging_run_stops_with_a_sentence_and_without_a_result(tiny, tmp_path, one_device):

@@ -30,8 +30,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager
-        # The set is ordered by writer, so cutting it in one place tests on hands never seen in
-        # training: harder, and therefore more telling, than a shuffled split.
+        # The source lists writer after writer, so a cut in one place tests mostly on hands not seen
+        # in training: harder, and therefore more telling, than a shuffled split.
         return {
             "train": self._generate_examples(0, 1437),
             "test": self._generate_examples(1437, 1797),

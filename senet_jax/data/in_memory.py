@@ -78,6 +78,10 @@ def load(name: str, train_split: str, eval_split: str) -> Dataset:
             f"dataset {name!r} has images of shape {shape}; only datasets whose images all have "
             "one size can be kept in memory"
         )
+    if features[image_key].np_dtype != np.uint8:
+        raise InputError(
+            f"dataset {name!r} has images of {features[image_key].np_dtype}, not uint8"
+        )
     _prepare(builder, name)
     train, evaluation = (
         _read(builder, name, split, image_key, label_key) for split in (train_split, eval_split)
@@ -136,12 +140,12 @@ def _builder(name: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         near = did_you_mean(name, tfds.list_builders())
         raise InputError(f"TFDS has no dataset {name!r}{near}") from error
-    except (ValueError, AssertionError) as error:  # a config or version that does not exist
+    except (ValueError, AssertionError, KeyError, ImportError) as error:  # no such config, version
         raise InputError(f"dataset {name!r}: {_first_line(error)}") from error
 
 
 def _prepare(builder: Any, name: str) -> None:
-    """Download and prepare unless that was done before. Nothing is written if it cannot be done."""
+    """Download and prepare unless that was done before."""
     if builder.is_prepared():
         return
     directory = builder.data_dir_root

@@ -165,6 +165,8 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
+        if self.stride_on == "1x1" and self.block.expansion == 1:
+            raise ValueError("stride_on=1x1 needs bottleneck blocks; these have no 1x1 convolution")
         if self.stem not in ("imagenet", "cifar"):
             raise ValueError(f"stem must be imagenet or cifar, not {self.stem!r}")
         if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
