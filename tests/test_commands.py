@@ -136,7 +136,9 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     assert len(expected) == 12
 
     arguments = ("experiments.run", "reduction", f"--workdir={tmp_path}/cut", *SMOKE)
-    for done_before in (0, 3):  # Ctrl-C in the first run, and again in a later one
+    started = lambda: len(list((tmp_path / "cut").glob("*/seed*/metrics.jsonl")))
+    for more in (1, 2):  # Ctrl-C in the first run, and again in the one after the next
+        target = started() + more
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
@@ -146,8 +148,7 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
             text=True,
         )
         deadline = time.monotonic() + 200
-        started = lambda: len(list((tmp_path / "cut").glob("*/seed*/metrics.jsonl")))
-        while started() <= done_before and process.poll() is None and time.monotonic() < deadline:
+        while started() < target and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=100)
