@@ -253,7 +253,7 @@ def show(study: Study, results: dict[str, list[Result]]) -> None:
         drawn.add_column(heading, justify="right", no_wrap=True)
     for cells in zip(*kept.values(), strict=True):
         drawn.add_row(*cells)
-    least = console.measure(drawn).maximum
+    least = Console(width=1000).measure(drawn).maximum
     wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))
     wide.print(drawn)
     if left_out:

@@ -1,9 +1,11 @@
-"""Four simulated devices, no accelerator, and the digits prepared once for all tests."""
+"""Four simulated devices, no accelerator, compilation without optimisation, and data of our own."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+# Semantics are tested here, not speed, and most of a tiny run is its compilation.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
 import jax
 import pytest
