@@ -19,7 +19,7 @@ def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str) -> bytes:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for key, name in (("top1", "journal version"), ("cvpr1", "CVPR 2018")):
-        known = [(x, row[f"paper_{key}"]) for x, row in zip(positions, rows, strict=True)]
+        known = [(x, row.get(f"paper_{key}")) for x, row in zip(positions, rows, strict=True)]
         points = [(x, y) for x, y in known if y is not None]
         if points:
             left.plot(*zip(*points, strict=True), "o", label=name)

@@ -18,26 +18,27 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments.study import PlannedRun, Study, base_config, load_study, plan
+from experiments.study import (
+    PlannedRun,
+    Study,
+    base_config,
+    define_flags,
+    directory_of,
+    plan,
+    the_study,
+)
 from senet_jax import cli
 from senet_jax.errors import Diverged, InputError, did_you_mean
 
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "dataset", "digits", "Any TFDS dataset of small images.", flag_values=values
-    )
+    define_flags(values)
     flags.DEFINE_list(
         "seeds", None, "Default: the study's; its first with --smoke.", flag_values=values
     )
-    flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
-    flags.DEFINE_bool("smoke", False, "The whole grid in miniature.", flag_values=values)
     rest = cli.parse_flags(argv, values, known_only=True)
-    names = [argument for argument in rest if not argument.startswith("-")]
-    if len(names) != 1:
-        raise InputError("give one study, e.g. `python -m experiments.run reduction`")
-    study = load_study(names[0])
+    study = the_study([argument for argument in rest if not argument.startswith("-")], "run")
     base = override(
         base_config(study, values.dataset, smoke=values.smoke), rest, study, list(values)
     )
@@ -48,16 +49,11 @@ def main(argv: list[str]) -> None:
 
     from experiments import report  # with it come JAX and the models
 
-    directory = (
-        Path(values.workdir)
-        if values.workdir
-        else report.default_workdir(study, values.dataset, smoke=values.smoke)
-    )
+    directory = directory_of(study, values)
     failures = launch(plan(study, base, seeds, directory), directory)
     results = report.collect(study, directory)
     if results:
-        report.write(study, results, directory)
-        report.show(study, results)
+        report.report(study, results, directory)
         print(f"-> {directory}/table.csv, runs.csv, table.md, table.png")
     if failures:
         listed = "\n".join(f"  {run.workdir}: {error}" for run, error in failures)
@@ -71,15 +67,14 @@ def override(
 
     Raises: InputError for any other flag, an unknown key, or a value of the wrong type.
     """
-    cli.check_keys(arguments, "config", base)
-    for argument in arguments:
-        name = argument.partition("=")[0].strip("-")
-        key = name.removeprefix("no").removeprefix("config.")
+    for key in cli.given_keys(arguments, "config", base):
         if key in study.varied:
             raise InputError(
                 f"--config.{key} is what the study varies; it cannot hold for every row"
             )
-        if argument.startswith("-") and key == name.removeprefix("no"):
+    for argument in arguments:
+        name = argument.partition("=")[0].strip("-")
+        if argument.startswith("-") and not name.removeprefix("no").startswith("config."):
             raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict("config", base, flag_values=values)
@@ -98,8 +93,9 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
     from senet_jax.train import train_and_evaluate
 
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
-    for run in runs:
-        check_neighbours(run)
+    for run in runs:  # the other seeds of the row, too: they end in one mean
+        for neighbour in run.workdir.parent.glob("seed*"):
+            workdir.check_same(run.config, neighbour, apart_from=("seed",))
     if len(runs) > len(missing):
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:
@@ -126,20 +122,6 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
             failures.append((run, f"{type(error).__name__}: {error}"))
     cli.stop_if_interrupted()
     return failures
-
-
-def check_neighbours(run: PlannedRun) -> None:
-    """Raises: InputError if another seed of the row was trained with another configuration."""
-    from senet_jax import workdir
-
-    now = workdir.flatten(workdir.plain(run.config)) | {"seed": None}
-    for path in run.workdir.parent.glob("seed*/config.json"):
-        there = workdir.flatten(workdir.read_json(path)) | {"seed": None}
-        if changes := workdir.differences(there, now):
-            raise InputError(
-                f"{path.parent} holds a run of another configuration, differing in {changes}; "
-                "choose another --workdir"
-            )
 
 
 def _seed(text: str) -> int:

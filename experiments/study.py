@@ -5,10 +5,11 @@ A study is one short file that declares a `Study`; `run` and `report` work on an
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from senet_jax.errors import InputError, did_you_mean
@@ -86,6 +87,27 @@ class PlannedRun:
     seed: int
     config: ConfigDict
     workdir: Path
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The flags that say which runs of a study are meant; shared by `run` and `report`."""
+    flags.DEFINE_string("dataset", "digits", "A TFDS dataset of small images.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
+    flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
+
+
+def directory_of(study: Study, values: flags.FlagValues) -> Path:
+    """Where the runs go that the flags mean."""
+    if values.workdir:
+        return Path(values.workdir)
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), values.dataset)
+
+
+def the_study(names: Sequence[str], command: str) -> Study:
+    """The one study named on the command line. Raises: InputError for none, several, an unknown."""
+    if len(names) != 1:
+        raise InputError(f"give one study, e.g. `python -m experiments.{command} reduction`")
+    return load_study(names[0])
 
 
 def load_study(name: str) -> Study:

@@ -67,8 +67,9 @@ def parse_flags(
         raise InputError(str(error).splitlines()[0]) from error
 
 
-def check_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> None:
-    """Raises: InputError for the first `--name.key=...` that is not a key of `config`."""
+def given_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> list[str]:
+    """The keys that `--name.key=...` sets. Raises: InputError for the first `config` lacks."""
+    keys = []
     values = workdir.flatten(config.to_dict())
     for argument in arguments:
         if match := re.match(rf"--?(?:no)?{name}\.([^=]+)", argument):
@@ -79,6 +80,8 @@ def check_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> None:
                 raise InputError(
                     f"give --{name}.{key} its value with =, as in --{name}.{key}=VALUE"
                 )
+            keys.append(key)
+    return keys
 
 
 def _unknown_key(message: str) -> str:

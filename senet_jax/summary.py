@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
     flags.DEFINE_bool("markdown", False, "Print the table of all models.", flag_values=values)
     se = ConfigDict(dataclasses.asdict(SEConfig()))
-    cli.check_keys(argv, "se", se)
+    cli.given_keys(argv, "se", se)  # refuses unknown ones with a sentence; the next line would not
     config_flags.DEFINE_config_dict("se", se, flag_values=values)
     names = cli.parse_flags(argv, values)
     if values.list:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +84,32 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
 
     Raises: InputError, naming the keys that differ, if the directory holds another configuration.
     """
+    check_same(config, workdir)
+    if not (workdir / "config.json").exists():
+        return None
+    return read_json(workdir / "result.json")
+
+
+def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()) -> None:
+    """Raises: InputError if the directory holds a configuration that differs in any other key."""
     stored = read_json(workdir / "config.json")
     if stored is None:
-        return None
-    if changes := differences(flatten(stored), flatten(plain(config))):
+        return
+    there, now = (
+        {k: v for k, v in flatten(c).items() if k not in apart_from}
+        for c in (stored, plain(config))
+    )
+    if changes := differences(there, now):
         raise InputError(
             f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
         )
-    return read_json(workdir / "result.json")
 
 
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def differences(
+    a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str] = ("there", "now")
+) -> str:
     """The keys in which two flat configurations differ, with both values; "" if there are none."""
-    keys = sorted(k for k in there.keys() | now.keys() if there.get(k) != now.get(k))
-    named = ", ".join(f"{k} ({there.get(k)} there, {now.get(k)} now)" for k in keys[:5])
+    keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+    named = ", ".join(f"{k} ({a.get(k)} {names[0]}, {b.get(k)} {names[1]})" for k in keys[:5])
     return named + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs import digits
-from experiments import report, study
+from experiments import report, study, table
 from senet_jax import workdir
 from senet_jax.errors import InputError
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -48,8 +48,8 @@ def directory(tmp_path):
 
 
 def test_rows_and_figures_are_those_of_table_10(directory):
-    columns = report.formatted(
-        REDUCTION, report.table(REDUCTION, report.collect(REDUCTION, directory))
+    columns = table.formatted(
+        REDUCTION, table.numbers(REDUCTION, report.collect(REDUCTION, directory))
     )
     assert columns["r"] == ["original", "2", "4", "8", "16", "32"]
     # derived_reduction.csv, without biases
@@ -70,7 +70,7 @@ def test_rows_and_figures_are_those_of_table_10(directory):
 
 
 def test_the_report_names_network_dataset_and_narrow_blocks(directory):
-    text = "\n".join(report.remarks(REDUCTION, report.collect(REDUCTION, directory)))
+    text = "\n".join(table.remarks(REDUCTION, report.collect(REDUCTION, directory)))
     assert "seresnet20_cifar on digits, not ImageNet" in text
     assert "With r = 32 our network" in text
     assert "Incomplete" not in text
@@ -81,11 +81,11 @@ def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     for seed in range(3):
         (directory / "4" / f"seed{seed}" / "result.json").unlink()
     results = report.collect(REDUCTION, directory)
-    columns = report.formatted(REDUCTION, report.table(REDUCTION, results))
+    columns = table.formatted(REDUCTION, table.numbers(REDUCTION, results))
     assert columns["our top-1"][1].endswith("(2)")
     assert columns["our top-1"][2] == "-"
-    assert any(line.startswith("Incomplete") for line in report.remarks(REDUCTION, results))
-    report.write(REDUCTION, results, directory)
+    assert any(line.startswith("Incomplete") for line in table.remarks(REDUCTION, results))
+    report.report(REDUCTION, results, directory)
 
 
 def test_runs_of_different_configurations_are_never_mixed(directory):
@@ -99,10 +99,10 @@ def test_runs_of_different_configurations_are_never_mixed(directory):
 
 def test_files_are_rebuilt_from_the_results_alone(directory):
     results = report.collect(REDUCTION, directory)
-    report.write(REDUCTION, results, directory)
+    report.report(REDUCTION, results, directory)
     with (directory / "table.csv").open() as file:
-        table = list(csv.DictReader(file))
-    assert float(table[0]["our_top1_error_mean"]) == 3.0
+        written = list(csv.DictReader(file))
+    assert float(written[0]["our_top1_error_mean"]) == 3.0
     with (directory / "runs.csv").open() as file:
         runs = list(csv.DictReader(file))
     assert len(runs) == 18
@@ -158,7 +158,7 @@ def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    report.show(REDUCTION, report.collect(REDUCTION, directory))
+    report.report(REDUCTION, report.collect(REDUCTION, directory), directory)
     printed = " ".join(capsys.readouterr().out.split())
     assert "28,071,976" in printed
     assert "3.00 ± 2.65 (3)" in printed

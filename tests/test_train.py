@@ -178,7 +178,7 @@ def test_a_difference_between_devices_is_found():
 
 
 def test_it_learns(tmp_path, one_device):
-    """Two epochs of the digits recipe with small blocks; a constant guess errs on 90 %."""
+    """Three epochs of the digits recipe with small blocks; a constant guess errs on 90 %."""
     config = digits.get_config("seresnet20")
     with config.unlocked():
         config.model.stage_sizes = (1, 1, 1)

@@ -156,9 +156,8 @@ def _prepare(builder: Any, name: str) -> None:
     if unreachable := _unreachable_host(builder.url_infos or ()):
         raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
     # Preparing what is shipped with a package takes a second: no progress bar, no notices.
-    local = not builder.url_infos and builder.name == "digits"
     try:
-        with _quiet() if local else contextlib.nullcontext():
+        with _quiet() if builder.name == "digits" else contextlib.nullcontext():
             builder.download_and_prepare()
     except OSError as error:
         raise InputError(f"{missing} ({_first_line(error)}): {remedy}") from error

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, build, did_you_mean
 from senet_jax.layers.squeeze_excite import SEConfig
 from senet_jax.models import resnet
 
@@ -56,10 +56,8 @@ def create_model(
     known = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
     if unknown := sorted(set(fields) - known):
         raise InputError(f"{name} has no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
-    try:
-        return constructor(dtype=jnp.dtype(dtype), **fields)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"model {name}: {error}") from error
+    fields["dtype"] = build(jnp.dtype, f"model {name}", {"dtype": dtype})
+    return build(constructor, f"model {name}", fields)
 
 
 def _merge(name: str, default: SEConfig, se: Mapping[str, Any] | SEConfig | None) -> SEConfig:
@@ -72,7 +70,4 @@ def _merge(name: str, default: SEConfig, se: Mapping[str, Any] | SEConfig | None
         raise InputError(
             f"{name} has no SE blocks for se.{next(iter(se))} to act on; use 'se{name}'"
         )
-    try:
-        return dataclasses.replace(default, **se)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"model {name}: {error}") from error
+    return build(functools.partial(dataclasses.replace, default), f"model {name}", se)

@@ -1,0 +1,180 @@
+"""A study's table: from results to numbers, from numbers to what people read."""
+
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.study import Row, Study
+from senet_jax.models import create_model
+from senet_jax.models.resnet import ResNet
+from senet_jax.summary import Summary, summarize
+
+Result = dict[str, Any]
+Results = dict[str, list[Result]]  # row label to the results of its seeds
+Rows = Sequence[dict[str, Any]]
+
+
+def counts(study: Study, row: Row) -> Summary:
+    """Exact counts of the paper's network with this row's SE block, at 224 pixels."""
+    prefix = "model.se."
+    se = {k.removeprefix(prefix): v for k, v in row.overrides.items() if k.startswith(prefix)}
+    return summarize(create_model(study.network, se=se, **study.network_fields), (224, 224, 3))
+
+
+def numbers(study: Study, results: Results) -> Rows:
+    """One dict a row: the numbers behind the table, unrounded; None where there is none."""
+    rows = []
+    for row in study.rows:
+        found = results.get(row.label, [])
+        errors = [result["eval/top1_error"] for result in found]
+        exact = counts(study, row)
+        rows.append(
+            {
+                study.column: row.label,
+                "params": exact.params,
+                "macs": exact.macs,
+                **{
+                    f"paper_{key}": row.paper.get(key)
+                    for keys in study.paper_columns.values()
+                    for key in keys
+                },
+                "our_params": found[0]["params"] if found else None,
+                "our_top1_error_mean": statistics.fmean(errors) if errors else None,
+                "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
+                "our_seeds": len(errors),
+                # The median: the first run of a row compiles, the others need not.
+                "our_seconds": (
+                    statistics.median(result["wall_time_seconds"] for result in found)
+                    if found
+                    else None
+                ),
+            }
+        )
+    return rows
+
+
+def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
+    """Heading to the cells below it, as people read them."""
+    columns = {
+        study.column: [row[study.column] for row in rows],
+        "parameters": [f"{row['params']:,}" for row in rows],
+        "GMACs": [f"{row['macs'] / 1e9:.3f}" for row in rows],
+    }
+    for heading, keys in study.paper_columns.items():
+        columns[heading] = [_printed(row, keys) for row in rows]
+    columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
+    columns["our top-1"] = [_error(row) for row in rows]
+    columns["s/run"] = [_number(row["our_seconds"], ".1f") for row in rows]
+    return columns
+
+
+def _printed(row: dict[str, Any], keys: Sequence[str]) -> str:
+    if row[f"paper_{keys[0]}"] is None:
+        return "-"
+    return " / ".join(
+        f"{row[f'paper_{key}']:.1f}M" if key == "params" else f"{row[f'paper_{key}']:.2f}"
+        for key in keys
+    )
+
+
+def _error(row: dict[str, Any]) -> str:
+    if not row["our_seeds"]:
+        return "-"
+    spread = row["our_top1_error_std"]
+    between = "" if spread is None else f" ± {spread:.2f}"
+    return f"{row['our_top1_error_mean']:.2f}{between} ({row['our_seeds']})"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def caption(study: Study, results: Results) -> str:
+    """One line: which network, data and conditions the column "ours" stands for."""
+    runs = [result for found in results.values() for result in found]
+    first = runs[0]
+
+    def all_of(key: str) -> str:
+        return ", ".join(sorted({str(run[key]) for run in runs}))
+
+    return (
+        f"Ours: {first['model']} on {first['dataset']}, not ImageNet; "
+        f"{first['config']['train.epochs']:g} epochs, {first['eval/examples']:,} test images; "
+        f"top-1 error in per cent at the last step, mean ± standard deviation (seeds); "
+        f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
+        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
+    )
+
+
+def remarks(study: Study, results: Results) -> list[str]:
+    """The caption, the study's notes, and what a reader must know about these runs."""
+    lines = [
+        caption(study, results),
+        f"Other columns: {study.network} on ImageNet; parameters and multiply-adds (GMACs) counted "
+        "here, the rest as printed, errors in per cent as top-1 / top-5.",
+        *study.notes,
+    ]
+    if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
+        lines.append(
+            f"With {study.column} = {', '.join(narrow)} our network has blocks with fewer channels "
+            "than r: their hidden width is 1, the least there is."
+        )
+    seeds = {len(results.get(row.label, [])) for row in study.rows}
+    if len(seeds) > 1:
+        lines.append("Incomplete: some rows have fewer seeds than others.")
+    return lines
+
+
+def _is_narrow(found: Sequence[Result]) -> bool:
+    """Whether some SE block of the row's network has fewer channels than its ratio."""
+    if not found or not found[0]["config"].get("model.se.stages"):
+        return False
+    model = create_model(found[0]["model"])
+    first_stage = min(found[0]["config"]["model.se.stages"])
+    return isinstance(model, ResNet) and (
+        model.width * 2 ** (first_stage - 2) * model.block.expansion
+        < found[0]["config"]["model.se.ratio"]
+    )
+
+
+def markdown(study: Study, results: Results, rows: Rows) -> str:
+    """The table and its remarks as Markdown."""
+    columns = formatted(study, rows)
+    lines = [
+        f"**{study.title}**",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + "---:|" * len(columns),
+        *("| " + " | ".join(cells) + " |" for cells in zip(*columns.values(), strict=True)),
+        "",
+        *(f"- {line}" for line in remarks(study, results)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def show(study: Study, results: Results, rows: Rows) -> None:
+    """Print the table; where it does not fit, without its secondary columns, never cut digits."""
+    columns = formatted(study, rows)
+    console = Console(file=sys.stdout, highlight=False)
+    left_out: list[str] = []
+    if console.width < sum(max(map(len, (h, *cells))) + 2 for h, cells in columns.items()):
+        left_out = [*study.secondary, "our parameters"]
+    drawn = Table(title=study.title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn.collapse_padding, drawn.pad_edge = True, False
+    kept = {heading: cells for heading, cells in columns.items() if heading not in left_out}
+    for heading in kept:
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for cells in zip(*kept.values(), strict=True):
+        drawn.add_row(*cells)
+    least = Console(width=1000).measure(drawn).maximum
+    wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))
+    wide.print(drawn)
+    if left_out:
+        console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
+    for line in remarks(study, results):
+        console.print(f"- {line}")
