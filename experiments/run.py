@@ -107,7 +107,6 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     failures: list[tuple[PlannedRun, str]] = []
     for number, run in enumerate(missing, start=1):
-        cli.stop_if_interrupted()
         print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)
         try:
             train_and_evaluate(run.config, run.workdir)
@@ -120,7 +119,6 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
         except Exception as error:  # one failing run must not stop the others
             traceback.print_exc()
             failures.append((run, f"{type(error).__name__}: {error}"))
-    cli.stop_if_interrupted()
     return failures
 
 

@@ -2,10 +2,7 @@
 
 import os
 import re
-import signal
 import sys
-import threading
-import types
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -23,8 +20,6 @@ def run(main: Callable[[list[str]], None], usage: str | None) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print((usage or "").strip())
         return
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
     try:
         main(sys.argv)
     except InputError as error:
@@ -34,20 +29,6 @@ def run(main: Callable[[list[str]], None], usage: str | None) -> None:
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-_interrupted = threading.Event()
-
-
-def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    _interrupted.set()
-    raise KeyboardInterrupt
-
-
-def stop_if_interrupted() -> None:
-    """Raises: KeyboardInterrupt if a Ctrl-C came where Python swallows it, in a callback."""
-    if _interrupted.is_set():
-        raise KeyboardInterrupt
 
 
 def parse_flags(

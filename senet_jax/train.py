@@ -14,7 +14,18 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from senet_jax import data, errors, metrics, optim, parallel, provenance, steps, summary, workdir
+from senet_jax import (
+    data,
+    errors,
+    interrupt,
+    metrics,
+    optim,
+    parallel,
+    provenance,
+    steps,
+    summary,
+    workdir,
+)
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import Diverged, InputError
 from senet_jax.evaluate import evaluate
@@ -79,14 +90,16 @@ def train_and_evaluate(
     if result := workdir.finished_result(config, directory):
         return result
     workdir.check_usable(directory)
-    run = prepare(config, devices or jax.local_devices())
-    environment = provenance.environment(run.devices)  # now: files may change while it trains
-    workdir.start(directory, config)
-    with (
-        metrics.MetricWriter(directory) as writer,
-        metrics.reporting(run.total_steps, run.settings.batch_size) as report,
-    ):
-        state, measured = train(run, writer, report)
+    with interrupt.at_safe_points() as safe_point:
+        run = prepare(config, devices or jax.local_devices())
+        safe_point(run.initial_state)
+        environment = provenance.environment(run.devices)  # now: files may change while it trains
+        workdir.start(directory, config)
+        with (
+            metrics.MetricWriter(directory) as writer,
+            metrics.reporting(run.total_steps, run.settings.batch_size) as report,
+        ):
+            state, measured = train(run, writer, report, safe_point)
     parallel.assert_replicated(state)
     counts = summary.summarize(run.model, run.dataset.train.image.shape[1:])
     sections: dict[str, Any] = config.to_dict()
@@ -154,7 +167,10 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
 
 
 def train(
-    run: Run, writer: metrics.MetricWriter, report: metrics.Reporter
+    run: Run,
+    writer: metrics.MetricWriter,
+    report: metrics.Reporter,
+    safe_point: Callable[[Any], None],
 ) -> tuple[TrainState, dict[str, Any]]:
     """The loop. Returns the final state and its metrics: last training loss, evaluation, speed."""
     settings, state = run.settings, run.initial_state
@@ -192,6 +208,7 @@ def train(
             writer.write(step, eval_means)
             report.evaluation(step / run.steps_per_epoch, found)
             measured |= eval_means
+        safe_point(state)  # Ctrl-C stops here
     return state, measured | {"images_per_second": report.images_per_second(run.total_steps)}
 
 

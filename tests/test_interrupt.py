@@ -1,0 +1,63 @@
+"""Ctrl-C is answered at safe points, and Python's own handling is back afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import jax.numpy as jnp
+import pytest
+
+from senet_jax.interrupt import at_safe_points
+
+
+def test_ctrl_c_waits_for_a_safe_point():
+    with pytest.raises(KeyboardInterrupt), at_safe_points() as safe_point:  # noqa: PT012
+        safe_point(jnp.zeros(2))  # nothing was asked
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = sum(range(1000))  # goes on
+        safe_point(jnp.zeros(2))
+        reached = None
+    assert reached == sum(range(1000))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once():
+    code = (
+        "import os, signal\n"
+        "from senet_jax.interrupt import at_safe_points\n"
+        "with at_safe_points():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('still here', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('not reached', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stdout == "still here\n"
+    assert "stopping after this step" in done.stderr
+
+
+def test_another_handler_and_another_thread_are_left_alone():
+    seen = []
+    previous = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        with at_safe_points() as safe_point:
+            os.kill(os.getpid(), signal.SIGINT)
+            safe_point(jnp.zeros(2))
+        assert seen == [1]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+    def enter():
+        with at_safe_points() as safe_point:
+            safe_point(jnp.zeros(2))
+            seen.append(2)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [1, 2]
