@@ -10,7 +10,6 @@ image size: the paper's convention for its "GFLOPs" to within the last printed d
 
 import dataclasses
 import math
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +92,7 @@ def image_shape_of(name: str) -> tuple[int, int, int]:
 def markdown_table() -> str:
     """Parameters and multiply-adds of every network, with and without biases in the excitation."""
     lines = ["| model | parameters | with `se.bias` | GMACs |", "|---|---:|---:|---:|"]
-    for name in sorted(MODELS, key=lambda name: ("cifar" in name, int(re.sub(r"\D", "", name)))):
+    for name in sorted(MODELS, key=lambda name: "cifar" in name):
         shape = image_shape_of(name)
         plain = summarize(create_model(name), shape)
         biased = "-"
@@ -107,7 +106,7 @@ def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_integer("num_classes", None, "Width of the classifier.", flag_values=values)
     flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
-    flags.DEFINE_string("stride_on", "3x3", "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
+    flags.DEFINE_string("stride_on", None, "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
     flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
     flags.DEFINE_bool("markdown", False, "Print the table of all models.", flag_values=values)
     se = ConfigDict(dataclasses.asdict(SEConfig()))
@@ -117,7 +116,7 @@ def main(argv: list[str]) -> None:
     if values.list:
         matches = [name for pattern in names or ["*"] for name in list_models(pattern)]
         if not matches:
-            raise InputError(f"no model matches {names[0]!r}; all start with resnet or seresnet")
+            raise InputError(f"no model matches {names[0]!r}; see --list")
         print("\n".join(matches))
         return
     if values.markdown:
@@ -126,9 +125,8 @@ def main(argv: list[str]) -> None:
     if len(names) != 1:
         raise InputError("give one model, e.g. `python -m senet_jax.summary seresnet50`")
     given = config_flags.get_override_values(values["se"])
-    model = create_model(
-        names[0], num_classes=values.num_classes, se=given, stride_on=values.stride_on
-    )
+    fields = {} if values.stride_on is None else {"stride_on": values.stride_on}
+    model = create_model(names[0], num_classes=values.num_classes, se=given, **fields)
     size = image_shape_of(names[0])[0] if values.image_size is None else values.image_size
     if size < 1:
         raise InputError(f"--image_size must be at least 1 pixel, not {size}")

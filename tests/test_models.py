@@ -162,7 +162,7 @@ def test_list_models_matches_shell_patterns():
         "seresnet20_cifar",
         "seresnet56_cifar",
     ]
-    assert len(senet_jax.list_models()) == 16
+    assert len(senet_jax.list_models()) == 24
 
 
 @pytest.mark.parametrize(

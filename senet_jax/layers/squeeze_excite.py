@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from senet_jax.layers.conv_norm import he_normal
+
 GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "relu": jax.nn.relu,
@@ -25,9 +27,6 @@ GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 SQUEEZES = ("avg", "max", "none")
 EXCITATIONS = ("mlp", "none")
 PLACEMENTS = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
-
-# He et al. 2015, as the paper says; variance 2 / fan_in, not truncated.
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 @dataclasses.dataclass(frozen=True)

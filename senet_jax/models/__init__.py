@@ -11,9 +11,13 @@ import jax.numpy as jnp
 
 from senet_jax.errors import InputError, build, did_you_mean
 from senet_jax.layers.squeeze_excite import SEConfig
-from senet_jax.models import resnet
+from senet_jax.models import mobilenet, resnet, resnext
 
-MODELS: dict[str, functools.partial[Any]] = {**resnet.MODELS}
+MODELS: dict[str, functools.partial[Any]] = {
+    **resnet.MODELS,
+    **resnext.MODELS,
+    **mobilenet.MODELS,
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:

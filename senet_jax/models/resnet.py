@@ -13,7 +13,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite, he_normal
+from senet_jax.layers.conv import Conv, check_implementation
+from senet_jax.layers.conv_norm import ConvNorm, Layers, he_normal
+from senet_jax.layers.norm import BatchNorm
+from senet_jax.layers.pool import max_pool
+from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
 
 PLAIN = SEConfig(stages=())
 
@@ -28,7 +32,9 @@ class ResidualBlock(nn.Module):
       stride_on: "3x3", or "1x1" to stride on the first 1x1 convolution of a bottleneck, as the
         authors' Caffe networks do.
       zero_init_last_bn: start the last batch-norm scale of the branch at zero.
-      bn_axis_name: name of the mapped axis over which batch statistics are averaged, if any.
+      cardinality: number of groups of the 3x3 of a bottleneck (ResNeXt).
+      base_width: width of the 3x3 of a bottleneck, per group, where `features` is 64.
+      layers: settings of every convolution and batch normalisation.
     """
 
     features: int
@@ -36,8 +42,9 @@ class ResidualBlock(nn.Module):
     se: SEConfig | None = None
     stride_on: str = "3x3"
     zero_init_last_bn: bool = False
-    dtype: Any = jnp.float32
-    bn_axis_name: str | None = None
+    cardinality: int = 1
+    base_width: int = 64
+    layers: Layers = Layers()
 
     expansion = 1
 
@@ -56,9 +63,7 @@ class ResidualBlock(nn.Module):
         """The identity where shapes agree, else a 1x1 projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
             return x
-        return ConvNorm(channels, 1, self.stride, self.dtype, self.bn_axis_name, name="shortcut")(
-            x, train
-        )
+        return ConvNorm(channels, 1, self.stride, self.layers, name="shortcut")(x, train)
 
     def se_at(self, place: str, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
         """Apply the SE block to `u` if `place` is where the configuration puts it."""
@@ -66,17 +71,12 @@ class ResidualBlock(nn.Module):
             return u
         return SqueezeExcite(self.se, name="se")(u, source)
 
-    def conv(self, index: int, features: int, size: int, stride: int = 1) -> nn.Conv:
-        return convolution(features, size, stride, self.dtype, name=f"conv{index}")
+    def conv(self, index: int, features: int, size: int, stride: int = 1, groups: int = 1) -> Conv:
+        return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")
 
-    def norm(self, index: int, train: bool, *, last: bool = False) -> nn.BatchNorm:
-        return batch_norm(
-            train,
-            self.dtype,
-            self.bn_axis_name,
-            zero_init=last and self.zero_init_last_bn,
-            name=f"bn{index}",
-        )
+    def norm(self, index: int, train: bool, *, last: bool = False) -> BatchNorm:
+        zero_init = last and self.zero_init_last_bn
+        return self.layers.norm(train, zero_init=zero_init, name=f"bn{index}")
 
 
 class BasicBlock(ResidualBlock):
@@ -89,31 +89,17 @@ class BasicBlock(ResidualBlock):
 
 
 class Bottleneck(ResidualBlock):
-    """1x1 reduction, 3x3, 1x1 expansion to four times the width."""
+    """1x1 reduction, 3x3 in `cardinality` groups, 1x1 expansion to four times `features`."""
 
     expansion = 4
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
-        x = nn.relu(self.norm(1, train)(self.conv(1, self.features, 1, first)(x)))
-        x = nn.relu(self.norm(2, train)(self.conv(2, self.features, 3, second)(x)))
+        width, groups = self.features * self.base_width // 64 * self.cardinality, self.cardinality
+        x = nn.relu(self.norm(1, train)(self.conv(1, width, 1, first)(x)))
+        x = nn.relu(self.norm(2, train)(self.conv(2, width, 3, second, groups)(x)))
         x = self.se_at("after_3x3", x)
         return self.norm(3, train, last=True)(self.conv(3, self.features * self.expansion, 1)(x))
-
-
-class ConvNorm(nn.Module):
-    """Convolution and batch normalisation: [B, H, W, C'] to [B, H/stride, W/stride, features]."""
-
-    features: int
-    size: int
-    stride: int
-    dtype: Any
-    bn_axis_name: str | None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = convolution(self.features, self.size, self.stride, self.dtype, name="conv")(x)
-        return batch_norm(train, self.dtype, self.bn_axis_name, name="bn")(x)
 
 
 class Stage(nn.Module):
@@ -144,8 +130,8 @@ class ResNet(nn.Module):
       se: which SE block, where, and in which stages.
       width: channels of the stem; each later stage doubles the width of its 3x3 convolutions.
       stem: "imagenet" (7x7 stride 2 and 3x3 max-pool stride 2) or "cifar" (3x3).
-      stride_on, zero_init_last_bn, bn_axis_name: see ResidualBlock.
-      dtype: of activations; parameters and batch statistics are float32.
+      stride_on, zero_init_last_bn, cardinality, base_width: see ResidualBlock.
+      dtype, bn_axis_name, implementation: see Layers.
 
     Raises:
       ValueError: for values outside these, or a stage in `se.stages` that the network lacks.
@@ -159,14 +145,20 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     stride_on: str = "3x3"
     zero_init_last_bn: bool = False
+    cardinality: int = 1
+    base_width: int = 64
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    implementation: str = "auto"
 
     def __post_init__(self) -> None:
+        check_implementation(self.implementation)
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
         if self.stride_on == "1x1" and self.block.expansion == 1:
             raise ValueError("stride_on=1x1 needs bottleneck blocks; these have no 1x1 convolution")
+        if self.cardinality != 1 and self.block.expansion == 1:
+            raise ValueError("cardinality needs bottleneck blocks; these have no grouped 3x3")
         if self.stem not in ("imagenet", "cifar"):
             raise ValueError(f"stem must be imagenet or cifar, not {self.stem!r}")
         if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
@@ -181,9 +173,8 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        x = Stem(self.width, self.stem, self.dtype, self.bn_axis_name, name="stem")(
-            images.astype(self.dtype), train
-        )
+        layers = Layers(self.dtype, self.bn_axis_name, self.implementation)
+        x = Stem(self.width, self.stem, layers, name="stem")(images.astype(self.dtype), train)
         for number, size in enumerate(self.stage_sizes, start=2):
             block = functools.partial(
                 self.block,
@@ -191,8 +182,9 @@ class ResNet(nn.Module):
                 se=self.se if number in self.se.stages else None,
                 stride_on=self.stride_on,
                 zero_init_last_bn=self.zero_init_last_bn,
-                dtype=self.dtype,
-                bn_axis_name=self.bn_axis_name,
+                cardinality=self.cardinality,
+                base_width=self.base_width,
+                layers=layers,
             )
             x = Stage(size, 1 if number == 2 else 2, block, name=f"stage{number}")(x, train)
         x = jnp.mean(x, axis=(1, 2))
@@ -205,53 +197,23 @@ class Stem(nn.Module):
 
     width: int
     kind: str
-    dtype: Any
-    bn_axis_name: str | None
+    layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
-        x = convolution(self.width, size, stride, self.dtype, name="conv")(x)
-        x = nn.relu(batch_norm(train, self.dtype, self.bn_axis_name, name="bn")(x))
+        x = self.layers.conv(self.width, size, stride, name="conv")(x)
+        x = nn.relu(self.layers.norm(train, name="bn")(x))
         if self.kind == "cifar":
             return x
-        padding: Any = ((1, 1), (1, 1))  # Flax declares a str and takes both
-        return nn.max_pool(x, (3, 3), (2, 2), padding)
-
-
-def convolution(features: int, size: int, stride: int, dtype: Any, *, name: str) -> nn.Conv:
-    """Bias-free, He-initialised; symmetric padding, which SAME is not where the stride is 2."""
-    return nn.Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        padding=size // 2,
-        use_bias=False,
-        kernel_init=he_normal,
-        dtype=dtype,
-        name=name,
-    )
-
-
-def batch_norm(
-    train: bool, dtype: Any, axis_name: str | None, *, zero_init: bool = False, name: str
-) -> nn.BatchNorm:
-    """Batch statistics when training, running ones otherwise; statistics are float32."""
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=dtype,
-        axis_name=axis_name,
-        scale_init=nn.initializers.zeros if zero_init else nn.initializers.ones,
-        name=name,
-    )
+        return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.layers.implementation)
 
 
 Models = dict[str, functools.partial[ResNet]]
 
 
-def _with_and_without_se(name: str, se: SEConfig, **fields: Any) -> Models:
+def with_and_without_se(name: str, se: SEConfig, **fields: Any) -> Models:
+    """Two names of one network: `name`, and "se" before it."""
     return {
         name: functools.partial(ResNet, se=PLAIN, **fields),
         f"se{name}": functools.partial(ResNet, se=se, **fields),
@@ -259,7 +221,7 @@ def _with_and_without_se(name: str, se: SEConfig, **fields: Any) -> Models:
 
 
 def _imagenet(depth: int, sizes: tuple[int, ...], block: type[ResidualBlock]) -> Models:
-    return _with_and_without_se(f"resnet{depth}", SEConfig(), stage_sizes=sizes, block=block)
+    return with_and_without_se(f"resnet{depth}", SEConfig(), stage_sizes=sizes, block=block)
 
 
 def _cifar(depth: int) -> Models:
@@ -268,7 +230,7 @@ def _cifar(depth: int) -> Models:
     Shortcuts that change shape are projections, as in the published SE-ResNet counts for CIFAR; He
     et al. pad with zeros there.
     """
-    return _with_and_without_se(
+    return with_and_without_se(
         f"resnet{depth}_cifar",
         SEConfig(stages=(2, 3, 4)),
         stage_sizes=((depth - 2) // 6,) * 3,

@@ -1,0 +1,165 @@
+"""Batch normalisation as `flax.linen.BatchNorm` has it, with fewer passes over the map on a CPU.
+
+The variance is taken in one pass over x - c, where c is one sample of each channel: the usual
+E[x^2] - E[x]^2 cancels where the mean is large against the deviation, and a second pass would read
+the whole map again. The backward pass reads x and dy once for the two sums over a channel and once
+for dx; the normalised map is not kept, but computed again. Chosen when a program is lowered, as in
+`conv.py`: on GPU and TPU the formulas are those of `flax.linen.BatchNorm`.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Pair = tuple[jax.Array, jax.Array]
+
+
+class BatchNorm(nn.Module):
+    """Normalise the channels of [N, ..., C], as `flax.linen.BatchNorm`; same shape.
+
+    Parameters `scale` and `bias` [C]; statistics `mean` and `var` [C] in `batch_stats`. All are
+    float32, and so is the arithmetic, whatever `dtype`, that of the result.
+
+    Attributes:
+      use_running_average: normalise by the running statistics, else by those of the batch.
+      momentum: of the running statistics.
+      epsilon: added to the variance.
+      dtype: of the result; that of the input and the parameters together if None.
+      scale_init: initialiser of `scale`.
+      axis_name: mapped axis over which the statistics of a batch are taken together, if any.
+      implementation: "auto", or "xla" for the plain formulas on every platform.
+    """
+
+    use_running_average: bool
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = None
+    scale_init: Any = nn.initializers.ones
+    axis_name: str | None = None
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        dtype = self.dtype or jnp.result_type(x, scale)
+        plain = self.implementation == "xla"
+        if self.use_running_average:
+            mean, var = running_mean.value, running_var.value
+        else:
+            mean, var = (plain_statistics if plain else statistics)(x)
+            if self.axis_name is not None and not self.is_initializing():
+                mean, var = self._over_devices(mean, var)
+            if not self.is_initializing():
+                for running, value in ((running_mean, mean), (running_var, var)):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * value
+        function: Any = plain_normalize if plain else normalize
+        return function((self.epsilon, dtype), x, mean, var, scale, bias)
+
+    def _over_devices(self, mean: jax.Array, var: jax.Array) -> Pair:
+        common = lax.pmean(mean, self.axis_name)
+        return common, lax.pmean(var + jnp.square(mean - common), self.axis_name)
+
+
+# (epsilon, dtype of the result)
+Options = tuple[float, Any]
+
+
+@jax.custom_vjp
+def statistics(x: jax.Array) -> Pair:
+    """Mean and (biased) variance of each channel of [N, ..., C], in float32."""
+    return lax.platform_dependent(x, cpu=_statistics, default=plain_statistics)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def normalize(
+    options: Options,
+    x: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias."""
+    return plain_normalize(options, x, mean, var, scale, bias)
+
+
+def plain_statistics(x: jax.Array) -> Pair:
+    x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    return mean, jnp.maximum(0.0, jnp.square(x).mean(axes) - jnp.square(mean))
+
+
+def plain_normalize(
+    options: Options,
+    x: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:
+    epsilon, dtype = options
+    y = (x.astype(jnp.float32) - mean) * (lax.rsqrt(var + epsilon) * scale) + bias
+    return y.astype(dtype)
+
+
+def _statistics(x: jax.Array) -> Pair:
+    x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    sample = x[(0,) * len(axes)]
+    centred = x - sample
+    mean = centred.mean(axes)
+    return sample + mean, jnp.maximum(0.0, jnp.square(centred).mean(axes) - jnp.square(mean))
+
+
+def _statistics_backward(saved: Any, gradients: Pair) -> tuple[jax.Array]:
+    def fast(x: jax.Array, mean: jax.Array, dmean: jax.Array, dvar: jax.Array) -> jax.Array:
+        centred = x.astype(jnp.float32) - mean
+        return ((dmean + 2 * dvar * centred) / (x.size // x.shape[-1])).astype(x.dtype)
+
+    def plain(x: jax.Array, mean: jax.Array, dmean: jax.Array, dvar: jax.Array) -> jax.Array:
+        return jax.vjp(plain_statistics, x)[1]((dmean, dvar))[0]
+
+    return (lax.platform_dependent(*saved, *gradients, cpu=fast, default=plain),)
+
+
+def _statistics_forward(x: jax.Array) -> tuple[Pair, Any]:
+    mean, var = statistics(x)
+    return (mean, var), (x, mean)
+
+
+statistics.defvjp(_statistics_forward, _statistics_backward)
+
+
+def _normalize_backward(options: Options, saved: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
+    def fast(
+        dy: jax.Array,
+        x: jax.Array,
+        mean: jax.Array,
+        var: jax.Array,
+        scale: jax.Array,
+        bias: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+        axes = tuple(range(x.ndim - 1))
+        inverse = lax.rsqrt(var + options[0])
+        centred, d = x.astype(jnp.float32) - mean, dy.astype(jnp.float32)
+        dbias, along = d.sum(axes), (d * centred).sum(axes)
+        dx = (d * (inverse * scale)).astype(x.dtype)
+        dmean, dvar = -dbias * inverse * scale, -0.5 * along * scale * inverse**3
+        return dx, dmean, dvar, along * inverse, dbias
+
+    def plain(dy: jax.Array, *inputs: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.vjp(functools.partial(plain_normalize, options), *inputs)[1](dy)
+
+    return lax.platform_dependent(dy, *saved, cpu=fast, default=plain)
+
+
+normalize.defvjp(
+    lambda options, *inputs: (normalize(options, *inputs), inputs), _normalize_backward
+)

@@ -1,0 +1,141 @@
+"""MobileNet v1 and SE-MobileNet (Howard et al., arXiv 1704.04861; Hu et al., section 5.1).
+
+A block is a depthwise 3x3 and a pointwise 1x1 convolution, each with batch normalisation and ReLU.
+The paper does not say where its SE blocks sit; after the pointwise convolutions is the only place
+that gives its 4.7 M parameters.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from senet_jax.layers.conv import check_implementation
+from senet_jax.layers.conv_norm import ConvNorm, Layers, he_normal
+from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+
+# Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
+BLOCKS = (
+    (1, 64, 1),
+    *((2, 128, 2), (2, 128, 1)),
+    *((3, 256, 2), (3, 256, 1)),
+    *((4, 512, 2), *[(4, 512, 1)] * 5),
+    *((5, 1024, 2), (5, 1024, 1)),
+)
+STAGES = (1, 2, 3, 4, 5)
+SE_AFTER = ("pointwise", "both")
+
+
+class SeparableBlock(nn.Module):
+    """Depthwise 3x3, then pointwise 1x1: [B, H, W, C'] to [B, H/stride, W/stride, features]."""
+
+    features: int
+    stride: int
+    se: SEConfig | None
+    se_after: str
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        x = ConvNorm(channels, 3, self.stride, self.layers, groups=channels, name="depthwise")(
+            x, train
+        )
+        x = nn.relu(x)
+        if self.se is not None and self.se_after == "both":
+            x = SqueezeExcite(self.se, name="se_depthwise")(x)
+        x = nn.relu(ConvNorm(self.features, 1, 1, self.layers, name="pointwise")(x, train))
+        return x if self.se is None else SqueezeExcite(self.se, name="se")(x)
+
+
+class MobileNet(nn.Module):
+    """Images [B, H, W, C] to logits [B, num_classes] in float32.
+
+    Parameters live under `stem`, `stage1` ... `stage5`, each with `block1`, `block2`, ..., and
+    `head`.
+
+    Attributes:
+      num_classes: width of the classifier.
+      se: which SE block and in which stages; its placement is the standard one.
+      se_after: "pointwise", or "both" for another SE block after each depthwise convolution, as
+        CBAM's authors read the paper (5,060,520 parameters).
+      width_multiplier: of all widths, at least 8 channels (alpha in Howard et al.).
+      dtype, bn_axis_name, implementation: see Layers.
+
+    Raises:
+      ValueError: for values outside these.
+    """
+
+    num_classes: int = 1000
+    se: SEConfig = SEConfig(stages=STAGES)
+    se_after: str = "pointwise"
+    width_multiplier: float = 1.0
+    dtype: Any = jnp.float32
+    bn_axis_name: str | None = None
+    implementation: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_implementation(self.implementation)
+        if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
+            raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
+        if not self.width_multiplier > 0:
+            raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
+        if self.se_after not in SE_AFTER:
+            raise ValueError(
+                f"se_after must be one of {', '.join(SE_AFTER)}, not {self.se_after!r}"
+            )
+        if self.se.placement != "standard":
+            raise ValueError(
+                f"se.placement={self.se.placement!r} has no meaning in MobileNet, which has no "
+                f"residual branches; see se_after"
+            )
+        if missing := sorted(set(self.se.stages) - set(STAGES)):
+            raise ValueError(
+                f"se.stages names stage {missing[0]}, but this network has stages "
+                f"{', '.join(map(str, STAGES))}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        layers = Layers(self.dtype, self.bn_axis_name, self.implementation)
+        stem = ConvNorm(self._width(32), 3, 2, layers, name="stem")
+        x = nn.relu(stem(images.astype(self.dtype), train))
+        for stage in STAGES:
+            x = Stage(
+                tuple((self._width(w), s) for number, w, s in BLOCKS if number == stage),
+                functools.partial(
+                    SeparableBlock,
+                    se=self.se if stage in self.se.stages else None,
+                    se_after=self.se_after,
+                    layers=layers,
+                ),
+                name=f"stage{stage}",
+            )(x, train)
+        x = jnp.mean(x, axis=(1, 2))
+        head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
+        return head(x).astype(jnp.float32)
+
+    def _width(self, channels: int) -> int:
+        return max(8, int(channels * self.width_multiplier))
+
+
+class Stage(nn.Module):
+    """The blocks of one resolution, each given by its width and stride."""
+
+    blocks: tuple[tuple[int, int], ...]
+    block: functools.partial[SeparableBlock]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for index, (features, stride) in enumerate(self.blocks, start=1):
+            x = self.block(features, stride, name=f"block{index}")(x, train)
+        return x
+
+
+MODELS: dict[str, functools.partial[MobileNet]] = {
+    "mobilenetv1": functools.partial(MobileNet, se=SEConfig(stages=())),
+    "semobilenetv1": functools.partial(MobileNet, se=SEConfig(stages=STAGES)),
+}
