@@ -23,7 +23,7 @@ def environment(devices: parallel.Devices) -> dict[str, Any]:
         "host_cpus": os.cpu_count(),
         "python_version": platform.python_version(),
         **{f"{name}_version": importlib.metadata.version(name) for name in packages},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
 
 
@@ -40,7 +40,7 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """The commit of this code, "-dirty" where Python files differ from it; or "unknown"."""
     here = Path(__file__)
     try:

@@ -1,0 +1,213 @@
+"""Time a step of our networks against plain Flax layers and PyTorch, interleaved.
+
+    python -m experiments.benchmark seresnet50 resnet50 --against=plain,torch \\
+        --what=train,infer --batch=16 --size=224
+
+Every contestant is a process of its own. They take their steps in turn, one waiting while another
+works, so that a machine that slows down slows all of them: read the ratios, not the seconds.
+PyTorch runs twice, as `torch` (channels last) and `torch-nchw`; pip install -e '.[parity]'.
+"""
+
+import contextlib
+import csv
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from experiments import contestants
+from senet_jax import cli, provenance
+from senet_jax.errors import InputError, did_you_mean
+from senet_jax.models import MODELS
+from senet_jax.summary import image_shape_of
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_list("against", ["plain"], "Of plain, torch, torch-nchw.", flag_values=values)
+    flags.DEFINE_list("what", ["train"], "Of train, infer.", flag_values=values)
+    flags.DEFINE_integer("batch", 16, "Images in a step.", flag_values=values)
+    flags.DEFINE_integer("size", None, "Pixels; by default the network's own.", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "Steps timed, after two that are not.", flag_values=values)
+    flags.DEFINE_string("csv", None, "File to append the rows to.", flag_values=values)
+    flags.DEFINE_string("worker", None, "(internal) be this contestant.", flag_values=values)
+    networks = cli.parse_flags(argv, values)
+    _check(networks, values)
+    if values.worker:
+        _work(values.worker, networks[0], values.what[0], values.batch, values.size)
+        return
+    against = [
+        name
+        for given in values.against
+        for name in (("torch", "torch-nchw") if given == "torch" else (given,))
+    ]
+    rows: list[dict[str, Any]] = []
+    for network in networks:
+        size = values.size or image_shape_of(network)[0]
+        for what in values.what:
+            rows += _race(network, what, values.batch, size, ["ours", *against], values.steps)
+            _print(rows[-1 - len(against) :])
+    if values.csv:
+        _append(Path(values.csv), rows)
+
+
+def _check(networks: list[str], values: Any) -> None:
+    if not networks:
+        raise InputError("name a network, e.g. `python -m experiments.benchmark seresnet50`")
+    for name in networks:
+        if name not in MODELS:
+            raise InputError(f"unknown model {name!r}{did_you_mean(name, MODELS)}")
+    for flag, known in (("against", contestants.CONTESTANTS[1:]), ("what", contestants.WHAT)):
+        if unknown := [value for value in values[flag].value if value not in known]:
+            raise InputError(f"--{flag} takes {', '.join(known)}, not {unknown[0]!r}")
+    for flag in ("batch", "size", "steps"):
+        if values[flag].value is not None and values[flag].value < 1:
+            raise InputError(f"--{flag} must be at least 1, not {values[flag].value}")
+
+
+def _race(
+    network: str, what: str, batch: int, size: int, names: list[str], steps: int
+) -> list[dict[str, Any]]:
+    """Build the contestants one after another, let them step in turn; a row for each."""
+    with contextlib.ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(_worker(name, network, what, batch, size)) for name in names
+        }
+        compiled = {name: _answer(worker) for name, worker in workers.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(steps + 2):
+            for name, worker in workers.items():
+                seconds[name].append(_ask(worker, "step"))
+        peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
+    timed = {name: taken[2:] for name, taken in seconds.items()}
+    ours = statistics.median(timed["ours"])
+    return [
+        {
+            "network": network,
+            "what": what,
+            "batch": batch,
+            "size": size,
+            "contestant": name,
+            "median_s": round(statistics.median(taken), 4),
+            "min_s": round(min(taken), 4),
+            "max_s": round(max(taken), 4),
+            "steps": steps,
+            "images_per_s": round(batch / statistics.median(taken), 1),
+            "times_ours": round(statistics.median(taken) / ours, 3),
+            "compile_s": round(compiled[name], 1) if compiled[name] >= 0 else "",
+            "peak_gb": round(peaks[name], 2),
+            "machine": machine(),
+            "commit": provenance.git_commit(),
+        }
+        for name, taken in timed.items()
+    ]
+
+
+@contextlib.contextmanager
+def _worker(name: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
+    network, what, batch, size = arguments
+    command = [sys.executable, "-m", "experiments.benchmark", network, f"--worker={name}"]
+    command += [f"--what={what}", f"--batch={batch}", f"--size={size}"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ask(worker: subprocess.Popen[str], question: str) -> float:
+    assert worker.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # the answer below says why
+        print(question, file=worker.stdin, flush=True)
+    return _answer(worker)
+
+
+def _answer(worker: subprocess.Popen[str]) -> float:
+    assert worker.stdout is not None
+    while line := worker.stdout.readline():
+        if line.startswith("answer "):
+            return float(line.split()[1])
+    assert worker.stderr is not None
+    last = (worker.stderr.read().strip() or "it said nothing").splitlines()[-1]
+    raise InputError(f"a contestant stopped: {last.removeprefix('error: ')}")
+
+
+def _work(name: str, network: str, what: str, batch: int, size: int | None) -> None:
+    step, seconds = contestants.build(
+        name, network, what, batch, size or image_shape_of(network)[0]
+    )
+    print("answer", -1.0 if seconds is None else seconds, flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        if line.strip() == "step":
+            step()
+            print("answer", time.perf_counter() - start, flush=True)
+        else:
+            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print("answer", kilobytes / 1e6, flush=True)
+
+
+def machine() -> str:
+    """Processor, processors in use, and versions: what a time depends on."""
+    import importlib.metadata
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+        wide = any(" avx512f" in line for line in lines)
+        name = (names or [name])[0] + (" AVX-512" if wide else "")
+    versions = []
+    for package in ("jax", "torch", "timm"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+    return f"{name}, {len(os.sched_getaffinity(0))} processors, {', '.join(versions)}"
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    first = rows[0]
+    title = f"{first['network']}, {first['what']}, batch {first['batch']}, {first['size']} pixels"
+    table = Table(title=title, title_justify="left")
+    headings = ("contestant", "median s", "min - max", "times ours", "compile s", "peak GB")
+    for column in headings:
+        table.add_column(column, justify="left" if column == "contestant" else "right")
+    for row in rows:
+        table.add_row(
+            row["contestant"],
+            f"{row['median_s']:.3f}",
+            f"{row['min_s']:.3f} - {row['max_s']:.3f}",
+            f"{row['times_ours']:.2f}",
+            str(row["compile_s"] or "-"),
+            f"{row['peak_gb']:.2f}",
+        )
+    Console(file=sys.stdout).print(table)
+    print(f"{first['steps']} steps each, in turn; {first['machine']}\n", flush=True)
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    new = not path.exists()
+    try:
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise InputError(f"--csv={path} cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

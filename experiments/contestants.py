@@ -1,0 +1,114 @@
+"""The steps that the benchmark times: our networks, the same with plain layers, and in PyTorch.
+
+Each contestant is built in a process of its own and gives one function that takes a step and waits
+for its end. Data are random and lie in memory; a training step is forward, backward and an update
+by SGD with Nesterov momentum and weight decay.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from senet_jax.errors import InputError
+
+CONTESTANTS = ("ours", "plain", "torch", "torch-nchw")
+WHAT = ("train", "infer")
+
+Step = Callable[[], None]
+
+
+def build(who: str, network: str, what: str, batch: int, size: int) -> tuple[Step, float | None]:
+    """The step, and the seconds its compilation took (None if there is none)."""
+    random = np.random.default_rng(0)
+    images = random.standard_normal((batch, size, size, 3), dtype=np.float32)
+    labels = random.integers(0, 10, batch)
+    if who.startswith("torch"):
+        return _torch(network, what, images, labels, channels_last=who == "torch"), None
+    return _jax(network, what, images, labels, "xla" if who == "plain" else "auto")
+
+
+def _jax(
+    network: str, what: str, images: np.ndarray, labels: np.ndarray, implementation: str
+) -> tuple[Step, float]:
+    import jax
+    import optax
+
+    from senet_jax import create_model
+
+    model = create_model(network, implementation=implementation)
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+    params, stats = variables["params"], variables["batch_stats"]
+    optimizer = optax.chain(
+        optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9, nesterov=True)
+    )
+    state = (params, stats, optimizer.init(params))
+
+    def train(state: Any, images: Any, labels: Any) -> Any:
+        params, stats, moments = state
+
+        def loss_of(params: Any) -> Any:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), updates["batch_stats"]
+
+        gradients, stats = jax.grad(loss_of, has_aux=True)(params)
+        updates, moments = optimizer.update(gradients, moments, params)
+        return optax.apply_updates(params, updates), stats, moments
+
+    def infer(state: Any, images: Any, labels: Any) -> Any:
+        return model.apply({"params": state[0], "batch_stats": state[1]}, images)
+
+    start = time.perf_counter()
+    if what == "train":
+        step = jax.jit(train, donate_argnums=0).lower(state, images, labels).compile()
+    else:
+        step = jax.jit(infer).lower(state, images, labels).compile()
+    seconds = time.perf_counter() - start
+    images, labels = jax.device_put((images, labels))
+
+    def run() -> None:
+        nonlocal state
+        result = jax.block_until_ready(step(state, images, labels))
+        state = result if what == "train" else state
+
+    return run, seconds
+
+
+def _torch(
+    network: str, what: str, images: np.ndarray, labels: np.ndarray, *, channels_last: bool
+) -> Step:
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+
+        from experiments import torch_twins
+    except ImportError as error:
+        raise InputError(
+            f"{error.name} is not installed: pip install -e '.[parity]', or leave torch out of "
+            f"--against"
+        ) from None
+    form: Any = torch.channels_last if channels_last else torch.contiguous_format
+    model = torch_twins.create(network).to(memory_format=form)
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(memory_format=form)
+    y = torch.from_numpy(labels)
+    optimizer = torch.optim.SGD(
+        model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+
+    def train() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    def infer() -> None:
+        with torch.inference_mode():
+            model(x)
+
+    model.train(what == "train")
+    return train if what == "train" else infer
