@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
             "model": {
                 "name": "seresnet20_cifar",  # any of senet_jax.list_models()
                 "dtype": "float32",  # of activations; "bfloat16" halves their memory
+                "implementation": "auto",  # "xla": plain layers on a CPU too, see layers/conv.py
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "se": {  # one field an ablation; see senet_jax/layers/squeeze_excite.py

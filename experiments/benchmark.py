@@ -1,10 +1,13 @@
 """Time a step of our networks against plain Flax layers and PyTorch, interleaved.
 
     python -m experiments.benchmark seresnet50 resnet50 --against=plain,torch \\
-        --what=train,infer --batch=16 --size=224
+        --what=train,infer --batch=16 --size=224 --csv=performance.csv
+    python -m experiments.benchmark --markdown=performance.csv    (as a table)
 
-Every contestant is a process of its own. They take their steps in turn, one waiting while another
-works, so that a machine that slows down slows all of them: read the ratios, not the seconds.
+Every contestant is a process of its own. They take turns, one waiting while another works, so that
+a machine that slows down slows all of them: read the ratios, not the seconds. The first step of a
+turn is not timed: it pays for caches and memory pages that the others have taken meanwhile, which
+steps in a training run do not.
 PyTorch runs twice, as `torch` (channels last) and `torch-nchw`; pip install -e '.[parity]'.
 """
 
@@ -38,10 +41,14 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list("what", ["train"], "Of train, infer.", flag_values=values)
     flags.DEFINE_integer("batch", 16, "Images in a step.", flag_values=values)
     flags.DEFINE_integer("size", None, "Pixels; by default the network's own.", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "Steps timed, after two that are not.", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "Steps to time, two a turn.", flag_values=values)
     flags.DEFINE_string("csv", None, "File to append the rows to.", flag_values=values)
+    flags.DEFINE_string("markdown", None, "Print this file as a table.", flag_values=values)
     flags.DEFINE_string("worker", None, "(internal) be this contestant.", flag_values=values)
     networks = cli.parse_flags(argv, values)
+    if values.markdown:
+        print(markdown_table(Path(values.markdown)), end="")
+        return
     _check(networks, values)
     if values.worker:
         _work(values.worker, networks[0], values.what[0], values.batch, values.size)
@@ -85,9 +92,10 @@ def _race(
         }
         compiled = {name: _answer(worker) for name, worker in workers.items()}
         seconds: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(steps + 2):
+        for _ in range(-(-steps // 2) + 1):  # the first turn warms up
             for name, worker in workers.items():
-                seconds[name].append(_ask(worker, "step"))
+                _, *timed = (_ask(worker, "step") for _ in range(3))
+                seconds[name] += timed
         peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
     timed = {name: taken[2:] for name, taken in seconds.items()}
     ours = statistics.median(timed["ours"])
@@ -195,6 +203,36 @@ def _print(rows: list[dict[str, Any]]) -> None:
         )
     Console(file=sys.stdout).print(table)
     print(f"{first['steps']} steps each, in turn; {first['machine']}\n", flush=True)
+
+
+def markdown_table(path: Path) -> str:
+    """A file of `--csv` as a table: one line a network, PyTorch in the faster of its layouts.
+
+    Raises: InputError if there is no such file.
+    """
+    try:
+        rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    except OSError as error:
+        raise InputError(f"--markdown={path} cannot be read: {error.strerror}") from None
+    lines = [
+        "| network, batch, pixels | s/step | plain | PyTorch | compile s | GB | PyTorch GB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    races: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
+    for row in rows:
+        race = row["network"], row["what"], row["batch"], row["size"]
+        races.setdefault(race, {})[row["contestant"]] = row
+    for (network, what, batch, size), found in races.items():
+        ours, plain = found["ours"], found.get("plain")
+        torch = [found[name] for name in ("torch", "torch-nchw") if name in found]
+        best = min(torch, key=lambda row: float(row["median_s"]), default=None)
+        cells = [f"`{network}` {what}, {batch}, {size}", f"{float(ours['median_s']):.3f}"]
+        cells += [f"{float(row['times_ours']):.2f}" if row else "-" for row in (plain, best)]
+        cells += [ours["compile_s"], ours["peak_gb"], best["peak_gb"] if best else "-"]
+        lines.append(f"| {' | '.join(cells)} |")
+    machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in rows)
+    lines += ["", *(f"Float32; medians of steps taken in turn. {name}." for name in machines)]
+    return "\n".join(lines) + "\n"
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -8,12 +8,9 @@ Runs that have a result are skipped, so the same command continues after an inte
 `--config.KEY=VALUE` holds for every row. `--smoke` runs all rows in miniature.
 """
 
-import os
-import platform
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -50,7 +47,7 @@ def main(argv: list[str]) -> None:
     from experiments import report  # with it come JAX and the models
 
     directory = directory_of(study, values)
-    failures = launch(plan(study, base, seeds, directory), directory)
+    failures = launch(plan(study, base, seeds, directory))
     results = report.collect(study, directory)
     if results:
         report.report(study, results, directory)
@@ -82,14 +79,12 @@ def override(
     return values.config
 
 
-def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun, str]]:
+def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
     """Train what has no result yet, one after the other; returns what failed and why.
 
     Raises: InputError, before anything is trained, if a work directory holds another configuration.
     """
-    import jax
-
-    from senet_jax import workdir
+    from senet_jax import compilation_cache, workdir
     from senet_jax.train import train_and_evaluate
 
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
@@ -100,11 +95,7 @@ def launch(runs: Sequence[PlannedRun], directory: Path) -> list[tuple[PlannedRun
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:
         return []
-    # The seeds of a row compile to one program. A folder for each machine: it is for its CPU.
-    cache = directory.absolute() / ".jax_cache" / platform.node()
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    compilation_cache.enable()  # the seeds of a row compile to one program
     failures: list[tuple[PlannedRun, str]] = []
     for number, run in enumerate(missing, start=1):
         print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)

@@ -31,8 +31,11 @@ def main(argv: list[str]) -> None:
     if not WORKDIR.value:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
 
-    from senet_jax.train import train_and_evaluate  # imports JAX, which is slow: flags come first
+    # These import JAX, which is slow: flags come first.
+    from senet_jax import compilation_cache
+    from senet_jax.train import train_and_evaluate
 
+    compilation_cache.enable()
     result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
     print(
         f"top-1 error {result['eval/top1_error']:.2f} %, top-5 error "

@@ -1,7 +1,10 @@
 """Four simulated devices, no accelerator, compilation without optimisation, and data of our own."""
 
 import os
+import tempfile
 
+# Commands keep compiled programs in the user's cache; those of tests have none to leave there.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation.

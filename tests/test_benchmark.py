@@ -1,0 +1,63 @@
+"""The benchmark's rows and table, on a network of seconds; nothing here looks at the times."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import benchmark
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
+    path = tmp_path / "rows.csv"
+    done = command(
+        "resnet20_cifar", "--what=train,infer", "--batch=2", "--steps=2", f"--csv={path}"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [(row["what"], row["contestant"]) for row in rows] == [
+        ("train", "ours"),
+        ("train", "plain"),
+        ("infer", "ours"),
+        ("infer", "plain"),
+    ]
+    for row in rows:
+        assert float(row["min_s"]) <= float(row["median_s"]) <= float(row["max_s"])
+        assert float(row["peak_gb"]) > 0
+        assert float(row["compile_s"]) > 0
+    table = benchmark.markdown_table(path)
+    assert "| `resnet20_cifar` train, 2, 32 |" in table
+    assert rows[0]["machine"] in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "name a network"),
+        (("seresnet5",), "did you mean 'seresnet50'"),
+        (("seresnet50", "--against=keras"), "takes plain, torch, torch-nchw, not 'keras'"),
+        (("seresnet50", "--what=traine"), "--what takes train, infer, not 'traine'"),
+        (("seresnet50", "--batch=0"), "--batch must be at least 1, not 0"),
+        (("--markdown=nothing.csv",), "nothing.csv cannot be read: No such file"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(arguments, sentence):
+    done = command(*arguments)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
