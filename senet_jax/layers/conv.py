@@ -23,9 +23,7 @@ Gradients of gradients work. Forward-mode differentiation (`jax.jvp`, `jax.hessi
 JAX for functions with a gradient of their own, and needs `implementation="xla"`.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -34,49 +32,10 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from senet_jax.layers.windows import Windows, materialize, shift
+from senet_jax.layers import conv_cpu
+from senet_jax.layers.conv_cpu import DIMENSIONS, Layer
 
 IMPLEMENTATIONS = ("auto", "xla")
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Grouped convolutions: channels of a dense block. Fewer waste less, more make fewer kernels to
-# compile: 16 and 32 run alike and 16 compiles twice as long.
-BLOCK_CHANNELS = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """The static part of a convolution: what its formulation is chosen by.
-
-    Attributes:
-      size: height and width of the input.
-      kernel: height and width of the kernel, both odd.
-      stride: vertical and horizontal.
-      groups: number of groups.
-      channels: of the input, of the output.
-    """
-
-    size: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    groups: int
-    channels: tuple[int, int]
-
-    @property
-    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        up, left = (side // 2 for side in self.kernel)
-        return ((up, up), (left, left))
-
-    @property
-    def windows(self) -> Windows:
-        return Windows(self.size, self.kernel, self.stride, self.padding)
-
-    @property
-    def depthwise(self) -> bool:
-        return self.groups > 1 and self.channels == (self.groups, self.groups)
-
-    @property
-    def pointwise(self) -> bool:
-        return self.kernel == (1, 1)
 
 
 class Conv(nn.Module):
@@ -196,25 +155,25 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 # The three bilinear functions. Each one's derivatives are the other two, so that gradients of any
-# order stay in this file.
+# order stay among them.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
     """x [N, H, W, C'] * w [kh, kw, C'/groups, C] -> [N, H', W', C]."""
-    return _choose(_fast_output, native_output, layer, x, w)
+    return _choose(conv_cpu.output, conv_cpu.native_output, layer, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
     """The gradient of the input [N, H, W, C'] from that of the output [N, H', W', C]."""
-    return _choose(_fast_input_gradient, native_input_gradient, layer, dy, w)
+    return _choose(conv_cpu.input_gradient, conv_cpu.native_input_gradient, layer, dy, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
     """The gradient of the kernel [kh, kw, C'/groups, C] from that of the output."""
-    return _choose(_fast_kernel_gradient, native_kernel_gradient, layer, x, dy)
+    return _choose(conv_cpu.kernel_gradient, conv_cpu.native_kernel_gradient, layer, x, dy)
 
 
 def _choose(fast: Any, native: Any, layer: Layer, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -238,155 +197,3 @@ kernel_gradient.defvjp(
     lambda layer, x, dy: (kernel_gradient(layer, x, dy), (x, dy)),
     lambda layer, saved, w: (input_gradient(layer, saved[1], w), output(layer, saved[0], w)),
 )
-
-
-# Native: what XLA makes of the plain operation and its own gradients.
-
-
-def native_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        w,
-        layer.stride,
-        layer.padding,
-        dimension_numbers=DIMENSIONS,
-        feature_group_count=layer.groups,
-    )
-
-
-def native_input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
-    x = jax.ShapeDtypeStruct((dy.shape[0], *layer.size, layer.channels[0]), dy.dtype)
-    (dx,) = jax.linear_transpose(lambda x: native_output(layer, x, w), x)(dy)
-    return dx
-
-
-def native_kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
-    inputs, outputs = layer.channels
-    w = jax.ShapeDtypeStruct((*layer.kernel, inputs // layer.groups, outputs), x.dtype)
-    (dw,) = jax.linear_transpose(lambda w: native_output(layer, x, w), w)(dy)
-    return dw
-
-
-# Fast on a CPU.
-
-
-def _fast_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
-    if layer.depthwise:
-        return _depthwise_output(layer, x, w)
-    if layer.groups > 1:
-        block, blocks = _blocks(layer)
-        packed = _pack(layer, w, blocks)
-        parts = zip(_split(x, blocks), packed, strict=True)
-        return jnp.concatenate([_fast_output(block, xb, wb) for xb, wb in parts], -1)
-    if layer.pointwise:
-        return _product(layer.windows.unfold(x)[0], w[0, 0], ((3,), (0,)))
-    return native_output(layer, x, w)
-
-
-def _fast_input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
-    if layer.depthwise:
-        return _depthwise_input_gradient(layer, dy, w)
-    if layer.groups > 1:
-        block, blocks = _blocks(layer)
-        packed = _pack(layer, w, blocks)
-        parts = zip(_split(dy, blocks), packed, strict=True)
-        return jnp.concatenate([_fast_input_gradient(block, db, wb) for db, wb in parts], -1)
-    if layer.pointwise:
-        return layer.windows.fold([_product(dy, w[0, 0], ((3,), (1,)))])
-    return native_input_gradient(layer, dy, w)
-
-
-def _fast_kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
-    if layer.depthwise:
-        return _depthwise_kernel_gradient(layer, x, dy)
-    if layer.groups > 1:
-        block, blocks = _blocks(layer)
-        parts = zip(_split(x, blocks), _split(dy, blocks), strict=True)
-        return _unpack(layer, [_fast_kernel_gradient(block, xb, db) for xb, db in parts])
-    inputs, outputs = layer.channels
-    if layer.pointwise:
-        return _transposed_product(layer.windows.unfold(x)[0], dy)[None, None]
-    rows, columns = layer.kernel
-    if layer.stride == (1, 1):
-        # Column offsets on x and row offsets on dy: every pair of them is one tap, and both copies
-        # are short, where patches of x would be rows * columns maps.
-        up, left = rows // 2, columns // 2
-        x = jnp.concatenate([shift(x, left - j, 2) for j in range(columns)], -1)
-        dy = jnp.concatenate([shift(dy, i - up, 1) for i in range(rows)], -1)
-        dw = _transposed_product(x, dy).reshape(columns, inputs, rows, outputs)
-        return dw.transpose(2, 0, 1, 3)
-    dw = _transposed_product(jnp.concatenate(layer.windows.unfold(x), -1), dy)
-    return dw.reshape(rows, columns, inputs, outputs)
-
-
-# Matrix products over all positions of a map.
-
-
-def _product(x: jax.Array, w: jax.Array, contract: Any) -> jax.Array:
-    return lax.dot_general(x, w, (contract, ((), ())))
-
-
-def _transposed_product(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """x [N, H, W, A] and dy [N, H, W, B] -> x^T dy [A, B], summed over all positions."""
-    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    return lax.dot_general(x, dy, (((0,), (0,)), ((), ())))
-
-
-# Groups: blocks of neighbouring groups are dense convolutions with a block-diagonal kernel.
-
-
-def _blocks(layer: Layer) -> tuple[Layer, int]:
-    """The dense layer of one block, and the number of blocks."""
-    inputs, outputs = layer.channels
-    blocks = layer.groups
-    for candidate in range(1, layer.groups + 1):  # the fewest blocks of at most BLOCK_CHANNELS
-        if layer.groups % candidate == 0 and inputs // candidate <= BLOCK_CHANNELS:
-            blocks = candidate
-            break
-    channels = inputs // blocks, outputs // blocks
-    return dataclasses.replace(layer, groups=1, channels=channels), blocks
-
-
-def _split(x: jax.Array, blocks: int) -> list[jax.Array]:
-    return [materialize(part) for part in jnp.split(x, blocks, -1)]
-
-
-def _pack(layer: Layer, w: jax.Array, blocks: int) -> list[jax.Array]:
-    """w [kh, kw, C'/groups, C] -> for each block [kh, kw, C'/blocks, C/blocks], block-diagonal."""
-    (rows, columns, depth, outputs), together = w.shape, layer.groups // blocks
-    w = w.reshape(rows, columns, depth, blocks, together, -1).transpose(3, 0, 1, 4, 2, 5)
-    diagonal = jnp.eye(together, dtype=w.dtype)[:, None, :, None]
-    packed = w[:, :, :, :, :, None] * diagonal
-    return list(packed.reshape(blocks, rows, columns, depth * together, outputs // blocks))
-
-
-def _unpack(layer: Layer, gradients: Sequence[jax.Array]) -> jax.Array:
-    """The transpose of `_pack`: of each block its diagonal."""
-    blocks = len(gradients)
-    (inputs, outputs), together = layer.channels, layer.groups // blocks
-    shape = blocks, *layer.kernel, together, inputs // layer.groups, together, -1
-    dw = jnp.diagonal(jnp.stack(gradients).reshape(shape), axis1=3, axis2=5)
-    return dw.transpose(1, 2, 3, 0, 5, 4).reshape(*layer.kernel, -1, outputs)
-
-
-# Depthwise: one multiply-add for each tap, which XLA merges into one pass.
-
-
-def _depthwise_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
-    taps = w.reshape(-1, w.shape[-1])
-    seen = zip(layer.windows.unfold(x), taps, strict=True)
-    return functools.reduce(jnp.add, (x * w for x, w in seen))
-
-
-def _depthwise_input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
-    return layer.windows.fold([dy * tap for tap in w.reshape(-1, w.shape[-1])])
-
-
-def _depthwise_kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
-    def one_image(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, dy = pair
-        seen = layer.windows.unfold(x[None])
-        return jnp.stack([(tap * dy).sum((0, 1, 2)) for tap in seen])
-
-    # Image by image, so that the nine passes over x and dy find them in the cache.
-    return lax.map(one_image, (x, dy)).sum(0).reshape(*layer.kernel, 1, -1)
