@@ -84,7 +84,7 @@ def losses_on(config, count, tmp_path, steps=20):
 
 def test_losses_do_not_depend_on_the_number_of_devices(tiny, tmp_path):
     """With pad-crop and flip on. Rounding grows from step to step, so the rate is moderate."""
-    tiny.seed = 1  # with 0 a ReLU within 3e-7 of its kink falls to either side after five steps
+    tiny.seed = 2  # with 0 a ReLU within 3e-7 of its kink falls to either side after five steps
     tiny.data.flip = True
     tiny.optim.learning_rate = 0.02
     one, two, four = (losses_on(tiny, count, tmp_path) for count in (1, 2, 4))
