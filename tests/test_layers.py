@@ -369,11 +369,12 @@ FAMILIES = {
 }
 
 
-def network_loss(name, implementation):
+def network_loss(name, implementation, nudge=0.0):
     model = senet_jax.create_model(
         name, implementation=implementation, num_classes=5, **FAMILIES[name]
     )
     x = normal((8, 64, 64, 3))  # large enough for batch statistics that are well conditioned
+    x *= np.float32(1) + np.float32(nudge) * np.sign(normal(x.shape, seed=5))
 
     def loss(params, batch_stats):
         logits, _ = model.apply(
@@ -389,10 +390,19 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name):
     model, x, loss = network_loss(name, "auto")
     variables = jax.jit(model.init)(jax.random.key(0), x)
     arguments = variables["params"], variables["batch_stats"]
-    got = jax.jit(jax.grad(loss))(*arguments)
-    want = jax.jit(jax.grad(network_loss(name, "xla")[2]))(*arguments)
-    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(g)]) for g in (got, want)]
-    assert distance(*flat) < 1e-4  # the depth of the network amplifies the last bit of a layer
+    got, want, nudged = (
+        np.concatenate(
+            [np.ravel(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(f))(*arguments))]
+        )
+        for f in (
+            loss,
+            network_loss(name, "xla")[2],
+            network_loss(name, "xla", nudge=2**-23)[2],
+        )
+    )
+    # A network amplifies the last bit of a layer, some more than others; so the measure is what
+    # the last bit of the images does to the plain network.
+    assert distance(got, want) < 3 * distance(nudged, want) < 3e-3
 
 
 OPERATIONS = re.compile(
