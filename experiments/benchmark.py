@@ -99,6 +99,7 @@ def _race(
         peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
     timed = {name: taken[2:] for name, taken in seconds.items()}
     ours = statistics.median(timed["ours"])
+    conditions = {"machine": machine(), "commit": provenance.git_commit()}
     return [
         {
             "network": network,
@@ -114,8 +115,7 @@ def _race(
             "times_ours": round(statistics.median(taken) / ours, 3),
             "compile_s": round(compiled[name], 1) if compiled[name] >= 0 else "",
             "peak_gb": round(peaks[name], 2),
-            "machine": machine(),
-            "commit": provenance.git_commit(),
+            **conditions,
         }
         for name, taken in timed.items()
     ]

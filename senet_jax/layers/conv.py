@@ -76,7 +76,7 @@ class Conv(nn.Module):
         w = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         b = (
             self.param("bias", self.bias_init, (self.features,), self.param_dtype)
-            if (self.use_bias)
+            if self.use_bias
             else None
         )
         x, w, b = promote_dtype(x, w, b, dtype=self.dtype)

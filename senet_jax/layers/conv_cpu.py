@@ -91,10 +91,7 @@ def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
     if layer.depthwise:
         return _depthwise_output(layer, x, w)
     if layer.groups > 1:
-        block, blocks = _blocks(layer)
-        packed = _pack(layer, w, blocks)
-        parts = zip(_split(x, blocks), packed, strict=True)
-        return jnp.concatenate([output(block, xb, wb) for xb, wb in parts], -1)
+        return _by_blocks(output, layer, x, w)
     if layer.pointwise:
         return _product(layer.windows.unfold(x)[0], w[0, 0], ((3,), (0,)))
     return native_output(layer, x, w)
@@ -104,10 +101,7 @@ def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
     if layer.depthwise:
         return _depthwise_input_gradient(layer, dy, w)
     if layer.groups > 1:
-        block, blocks = _blocks(layer)
-        packed = _pack(layer, w, blocks)
-        parts = zip(_split(dy, blocks), packed, strict=True)
-        return jnp.concatenate([input_gradient(block, db, wb) for db, wb in parts], -1)
+        return _by_blocks(input_gradient, layer, dy, w)
     if layer.pointwise:
         return layer.windows.fold([_product(dy, w[0, 0], ((3,), (1,)))])
     return native_input_gradient(layer, dy, w)
@@ -162,6 +156,12 @@ def _blocks(layer: Layer) -> tuple[Layer, int]:
             break
     channels = inputs // blocks, outputs // blocks
     return dataclasses.replace(layer, groups=1, channels=channels), blocks
+
+
+def _by_blocks(function: Any, layer: Layer, maps: jax.Array, w: jax.Array) -> jax.Array:
+    block, blocks = _blocks(layer)
+    parts = zip(_split(maps, blocks), _pack(layer, w, blocks), strict=True)
+    return jnp.concatenate([function(block, part, kernel) for part, kernel in parts], -1)
 
 
 def _split(x: jax.Array, blocks: int) -> list[jax.Array]:

@@ -9,7 +9,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -101,6 +101,14 @@ class SEConfig:
         if self.bias or self.ratio != SEConfig.ratio:
             field = "bias" if self.bias else "ratio"
             raise ValueError(f"se.{field} has no effect with se.excitation='none'; leave it out")
+
+    def check_stages(self, known: Sequence[int]) -> None:
+        """Raises: ValueError for a stage that is none of the network's `known` ones."""
+        if missing := sorted(set(self.stages) - set(known)):
+            raise ValueError(
+                f"se.stages names stage {missing[0]}, but this network has stages "
+                f"{', '.join(map(str, known))}"
+            )
 
     def hidden_width(self, channels: int) -> int:
         """Width of the bottleneck for a block that scales `channels` channels."""

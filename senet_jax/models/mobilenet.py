@@ -91,11 +91,7 @@ class MobileNet(nn.Module):
                 f"se.placement={self.se.placement!r} has no meaning in MobileNet, which has no "
                 f"residual branches; see se_after"
             )
-        if missing := sorted(set(self.se.stages) - set(STAGES)):
-            raise ValueError(
-                f"se.stages names stage {missing[0]}, but this network has stages "
-                f"{', '.join(map(str, STAGES))}"
-            )
+        self.se.check_stages(STAGES)
         super().__post_init__()
 
     @nn.compact

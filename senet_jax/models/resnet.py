@@ -163,12 +163,7 @@ class ResNet(nn.Module):
             raise ValueError(f"stem must be imagenet or cifar, not {self.stem!r}")
         if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
             raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
-        stages = tuple(range(2, 2 + len(self.stage_sizes)))
-        if missing := sorted(set(self.se.stages) - set(stages)):
-            raise ValueError(
-                f"se.stages names stage {missing[0]}, but this network has stages "
-                f"{', '.join(map(str, stages))}"
-            )
+        self.se.check_stages(range(2, 2 + len(self.stage_sizes)))
         super().__post_init__()
 
     @nn.compact
