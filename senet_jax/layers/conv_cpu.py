@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from senet_jax.layers.windows import Windows, materialize, shift
+from senet_jax.layers.windows import Windows, materialize, shift, zero_after
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Grouped convolutions: channels of a dense block. Fewer waste less, more make fewer kernels to
@@ -115,18 +115,19 @@ def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
         parts = zip(_split(x, blocks), _split(dy, blocks), strict=True)
         return _unpack(layer, [kernel_gradient(block, xb, db) for xb, db in parts])
     inputs, outputs = layer.channels
+    zero = zero_after(dy)
     if layer.pointwise:
-        return _transposed_product(layer.windows.unfold(x)[0], dy)[None, None]
+        return _transposed_product(layer.windows.unfold(x, zero)[0], dy)[None, None]
     rows, columns = layer.kernel
     if layer.stride == (1, 1):
         # Column offsets on x and row offsets on dy: every pair of them is one tap, and both copies
         # are short, where patches of x would be rows * columns maps.
         up, left = rows // 2, columns // 2
-        x = jnp.concatenate([shift(x, left - j, 2) for j in range(columns)], -1)
+        x = jnp.concatenate([shift(x, left - j, 2, zero) for j in range(columns)], -1)
         dy = jnp.concatenate([shift(dy, i - up, 1) for i in range(rows)], -1)
         dw = _transposed_product(x, dy).reshape(columns, inputs, rows, outputs)
         return dw.transpose(2, 0, 1, 3)
-    dw = _transposed_product(jnp.concatenate(layer.windows.unfold(x), -1), dy)
+    dw = _transposed_product(jnp.concatenate(layer.windows.unfold(x, zero), -1), dy)
     return dw.reshape(rows, columns, inputs, outputs)
 
 
@@ -140,6 +141,9 @@ def _product(x: jax.Array, w: jax.Array, contract: Any) -> jax.Array:
 def _transposed_product(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x [N, H, W, A] and dy [N, H, W, B] -> x^T dy [A, B], summed over all positions."""
     x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    # The wide one on the right is up to 1.5 times as fast. Without the barrier XLA turns them back.
+    if x.shape[1] > dy.shape[1]:
+        return materialize(lax.dot_general(dy, x, (((0,), (0,)), ((), ())))).T
     return lax.dot_general(x, dy, (((0,), (0,)), ((), ())))
 
 

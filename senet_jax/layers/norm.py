@@ -1,10 +1,13 @@
 """Batch normalisation as `flax.linen.BatchNorm` has it, with fewer passes over the map on a CPU.
 
-The variance is taken in one pass over x - c, where c is one sample of each channel: the usual
-E[x^2] - E[x]^2 cancels where the mean is large against the deviation, and a second pass would read
-the whole map again. The backward pass reads x and dy once for the two sums over a channel and once
-for dx; the normalised map is not kept, but computed again. Chosen when a program is lowered, as in
-`conv.py`: on GPU and TPU the formulas are those of `flax.linen.BatchNorm`.
+The variance is taken over x - c, where c is one sample of each channel: the usual E[x^2] - E[x]^2
+cancels where the mean is large against the deviation, and x - E[x] would have to wait for the mean.
+The normalised map is not kept for the backward pass, but computed again. Chosen when a program is
+lowered, as in `conv.py`: on GPU and TPU the formulas are those of `flax.linen.BatchNorm`.
+
+XLA on a CPU sums a map in one fast pass, subtraction included, as long as nothing else uses the
+same difference: what two operations share, it writes to memory first. So no two sums here subtract
+the same vector.
 """
 
 import functools
@@ -14,6 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from senet_jax.layers.windows import zero_after
 
 Pair = tuple[jax.Array, jax.Array]
 
@@ -112,10 +117,10 @@ def plain_normalize(
 
 def _statistics(x: jax.Array) -> Pair:
     x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
-    sample = x[(0,) * len(axes)]
-    centred = x - sample
-    mean = centred.mean(axes)
-    return sample + mean, jnp.maximum(0.0, jnp.square(centred).mean(axes) - jnp.square(mean))
+    first, last = x[(0,) * len(axes)], x[(-1,) * len(axes)]
+    offset = (x - first).mean(axes)
+    var = jnp.square(x - last).mean(axes) - jnp.square(offset + (first - last))
+    return first + offset, jnp.maximum(0.0, var)
 
 
 def _statistics_backward(saved: Any, gradients: Pair) -> tuple[jax.Array]:
@@ -148,8 +153,9 @@ def _normalize_backward(options: Options, saved: Any, dy: jax.Array) -> tuple[ja
     ) -> tuple[jax.Array, ...]:
         axes = tuple(range(x.ndim - 1))
         inverse = lax.rsqrt(var + options[0])
-        centred, d = x.astype(jnp.float32) - mean, dy.astype(jnp.float32)
-        dbias, along = d.sum(axes), (d * centred).sum(axes)
+        d = dy.astype(jnp.float32)
+        dbias = d.sum(axes)
+        along = (d * (x.astype(jnp.float32) - (mean + zero_after(dbias)))).sum(axes)
         dx = (d * (inverse * scale)).astype(x.dtype)
         dmean, dvar = -dbias * inverse * scale, -0.5 * along * scale * inverse**3
         return dx, dmean, dvar, along * inverse, dbias
