@@ -108,13 +108,10 @@ def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
-    if layer.depthwise:
-        return _depthwise_kernel_gradient(layer, x, dy)
-    if layer.groups > 1:
+    if layer.groups > 1 and not layer.depthwise:
         block, blocks = _blocks(layer)
         parts = zip(_split(x, blocks), _split(dy, blocks), strict=True)
         return _unpack(layer, [kernel_gradient(block, xb, db) for xb, db in parts])
-    inputs, outputs = layer.channels
     zero = zero_after(dy)
     if layer.pointwise:
         return _transposed_product(layer.windows.unfold(x, zero)[0], dy)[None, None]
@@ -122,12 +119,16 @@ def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
     if layer.stride == (1, 1):
         # Column offsets on x and row offsets on dy: every pair of them is one tap, and both copies
         # are short, where patches of x would be rows * columns maps.
-        up, left = rows // 2, columns // 2
-        x = jnp.concatenate([shift(x, left - j, 2, zero) for j in range(columns)], -1)
-        dy = jnp.concatenate([shift(dy, i - up, 1) for i in range(rows)], -1)
-        dw = _transposed_product(x, dy).reshape(columns, inputs, rows, outputs)
-        return dw.transpose(2, 0, 1, 3)
-    dw = _transposed_product(jnp.concatenate(layer.windows.unfold(x, zero), -1), dy)
+        xs = [shift(x, columns // 2 - j, 2, zero) for j in range(columns)]
+        dys = [shift(dy, i - rows // 2, 1) for i in range(rows)]
+    else:
+        xs, dys = layer.windows.unfold(x, zero), [dy]
+    inputs, outputs = layer.channels
+    if layer.depthwise:
+        taps = [(x * dy).sum((0, 1, 2)) for dy in dys for x in xs]
+        return jnp.stack(taps).reshape(rows, columns, 1, outputs)
+    dw = _transposed_product(jnp.concatenate(xs, -1), jnp.concatenate(dys, -1))
+    dw = dw.reshape(len(xs), inputs, len(dys), outputs).transpose(2, 0, 1, 3)
     return dw.reshape(rows, columns, inputs, outputs)
 
 
@@ -201,13 +202,3 @@ def _depthwise_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
 
 def _depthwise_input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
     return layer.windows.fold([dy * tap for tap in w.reshape(-1, w.shape[-1])])
-
-
-def _depthwise_kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
-    def one_image(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, dy = pair
-        seen = layer.windows.unfold(x[None])
-        return jnp.stack([(tap * dy).sum((0, 1, 2)) for tap in seen])
-
-    # Image by image, so that the nine passes over x and dy find them in the cache.
-    return lax.map(one_image, (x, dy)).sum(0).reshape(*layer.kernel, 1, -1)
