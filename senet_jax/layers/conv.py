@@ -8,7 +8,8 @@ gradients. So all of these are written as what it runs well:
     1x1                      matrix product    matrix product      matrix product
     dense, stride 1          native            native              product of shifted maps
     dense, stride 2 or more  native            native              product of patches
-    grouped                  the three rows above, on blocks of neighbouring groups
+    3x3 on images, stride 2  pairs of columns  native              product of patches
+    grouped                  the dense rows, on blocks of neighbouring groups
     depthwise                sums of shifted maps, all three
     anything else            native            native              native
 
