@@ -3,23 +3,26 @@
     python -m experiments.benchmark seresnet50 resnet50 --against=plain,torch \\
         --what=train,infer --batch=16 --size=224 --csv=performance.csv
     python -m experiments.benchmark --markdown=performance.csv    (as a table)
+    python -m experiments.benchmark seresnet50 --batch=1,4,16,64 --csv=growth.csv
+    python -m experiments.benchmark --growth=growth.csv           (as growth.png)
 
 Every contestant is a process of its own. They take turns, one waiting while another works, so that
 a machine that slows down slows all of them: read the ratios, not the seconds. The first step of a
 turn is not timed: it pays for caches and memory pages that the others have taken meanwhile, which
-steps in a training run do not.
+steps in a training run do not. Compilation is timed twice, the second time with the programs of the
+first at hand.
 PyTorch runs twice, as `torch` (channels last) and `torch-nchw`; pip install -e '.[parity]'.
 """
 
 import contextlib
 import csv
+import itertools
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,44 +31,46 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import contestants
+from experiments import contestants, plot
 from senet_jax import cli, provenance
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.models import MODELS
-from senet_jax.summary import image_shape_of
+from senet_jax.models import MODELS, create_model
+from senet_jax.summary import image_shape_of, summarize
 
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_list("against", ["plain"], "Of plain, torch, torch-nchw.", flag_values=values)
+    flags.DEFINE_list("against", [], "Of plain, torch, torch-nchw.", flag_values=values)
     flags.DEFINE_list("what", ["train"], "Of train, infer.", flag_values=values)
-    flags.DEFINE_integer("batch", 16, "Images in a step.", flag_values=values)
-    flags.DEFINE_integer("size", None, "Pixels; by default the network's own.", flag_values=values)
+    flags.DEFINE_list("batch", ["16"], "Images in a step.", flag_values=values)
+    flags.DEFINE_list("size", [], "Pixels; by default the network's own.", flag_values=values)
     flags.DEFINE_integer("steps", 10, "Steps to time, two a turn.", flag_values=values)
     flags.DEFINE_string("csv", None, "File to append the rows to.", flag_values=values)
     flags.DEFINE_string("markdown", None, "Print this file as a table.", flag_values=values)
-    flags.DEFINE_string("worker", None, "(internal) be this contestant.", flag_values=values)
+    flags.DEFINE_string("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
     if values.markdown:
-        print(markdown_table(Path(values.markdown)), end="")
+        print(markdown_table(_read(values.markdown)), end="")
+        return
+    if values.growth:
+        png = Path(values.growth).with_suffix(".png")
+        png.write_bytes(plot.growth(_read(values.growth)))
+        print(f"wrote {png}")
         return
     _check(networks, values)
-    if values.worker:
-        _work(values.worker, networks[0], values.what[0], values.batch, values.size)
-        return
     against = [
         name
         for given in values.against
         for name in (("torch", "torch-nchw") if given == "torch" else (given,))
     ]
-    rows: list[dict[str, Any]] = []
     for network in networks:
-        size = values.size or image_shape_of(network)[0]
-        for what in values.what:
-            rows += _race(network, what, values.batch, size, ["ours", *against], values.steps)
-            _print(rows[-1 - len(against) :])
-    if values.csv:
-        _append(Path(values.csv), rows)
+        sizes = values.size or [image_shape_of(network)[0]]
+        for what, batch, size in itertools.product(values.what, values.batch, sizes):
+            race = network, what, int(batch), int(size)
+            rows = _race(*race, ["ours", *against], values.steps)
+            _print(rows)
+            if values.csv:  # after every race, so that a later one cannot lose it
+                _append(Path(values.csv), rows)
 
 
 def _check(networks: list[str], values: Any) -> None:
@@ -77,19 +82,23 @@ def _check(networks: list[str], values: Any) -> None:
     for flag, known in (("against", contestants.CONTESTANTS[1:]), ("what", contestants.WHAT)):
         if unknown := [value for value in values[flag].value if value not in known]:
             raise InputError(f"--{flag} takes {', '.join(known)}, not {unknown[0]!r}")
-    for flag in ("batch", "size", "steps"):
-        if values[flag].value is not None and values[flag].value < 1:
-            raise InputError(f"--{flag} must be at least 1, not {values[flag].value}")
+    numbers = [(flag, value) for flag in ("batch", "size") for value in values[flag].value]
+    for flag, value in [*numbers, ("steps", values.steps)]:
+        if not str(value).isdecimal() or int(value) < 1:
+            raise InputError(f"--{flag} must be at least 1, not {value}")
 
 
 def _race(
     network: str, what: str, batch: int, size: int, names: list[str], steps: int
 ) -> list[dict[str, Any]]:
     """Build the contestants one after another, let them step in turn; a row for each."""
+    shape = size, size, 3
+    biases: list[dict[str, bool]] = [{}, {"bias": True}] if network.startswith("se") else [{}]
+    counts = [summarize(create_model(network, se=se), shape) for se in biases]
+    arguments = [network, what, batch, size, *(count.params for count in counts)]
     with contextlib.ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(_worker(name, network, what, batch, size)) for name in names
-        }
+        cache = stack.enter_context(tempfile.TemporaryDirectory())
+        workers = {name: stack.enter_context(_worker(name, arguments, cache)) for name in names}
         compiled = {name: _answer(worker) for name, worker in workers.items()}
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(-(-steps // 2) + 1):  # the first turn warms up
@@ -97,7 +106,8 @@ def _race(
                 _, *timed = (_ask(worker, "step") for _ in range(3))
                 seconds[name] += timed
         peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
-    timed = {name: taken[2:] for name, taken in seconds.items()}
+        again = _answer(stack.enter_context(_worker("ours", arguments, cache)))
+    timed = {name: taken[2 : 2 + steps] for name, taken in seconds.items()}
     ours = statistics.median(timed["ours"])
     conditions = {"machine": machine(), "commit": provenance.git_commit()}
     return [
@@ -113,8 +123,10 @@ def _race(
             "steps": steps,
             "images_per_s": round(batch / statistics.median(taken), 1),
             "times_ours": round(statistics.median(taken) / ours, 3),
-            "compile_s": round(compiled[name], 1) if compiled[name] >= 0 else "",
+            "compile_s": round(compiled[name], 1) or "",
+            "again_s": round(again, 1) if name == "ours" else "",
             "peak_gb": round(peaks[name], 2),
+            "gmacs": round(batch * counts[0].macs / 1e9, 3),
             **conditions,
         }
         for name, taken in timed.items()
@@ -122,12 +134,15 @@ def _race(
 
 
 @contextlib.contextmanager
-def _worker(name: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
-    network, what, batch, size = arguments
-    command = [sys.executable, "-m", "experiments.benchmark", network, f"--worker={name}"]
-    command += [f"--what={what}", f"--batch={batch}", f"--size={size}"]
+def _worker(name: str, arguments: list[Any], cache: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "experiments.contestants", name, *map(str, arguments)]
+    environment = dict(os.environ)
+    if name == "ours":
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
     )
     try:
         yield process
@@ -151,21 +166,6 @@ def _answer(worker: subprocess.Popen[str]) -> float:
     assert worker.stderr is not None
     last = (worker.stderr.read().strip() or "it said nothing").splitlines()[-1]
     raise InputError(f"a contestant stopped: {last.removeprefix('error: ')}")
-
-
-def _work(name: str, network: str, what: str, batch: int, size: int | None) -> None:
-    step, seconds = contestants.build(
-        name, network, what, batch, size or image_shape_of(network)[0]
-    )
-    print("answer", -1.0 if seconds is None else seconds, flush=True)
-    for line in sys.stdin:
-        start = time.perf_counter()
-        if line.strip() == "step":
-            step()
-            print("answer", time.perf_counter() - start, flush=True)
-        else:
-            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            print("answer", kilobytes / 1e6, flush=True)
 
 
 def machine() -> str:
@@ -205,18 +205,18 @@ def _print(rows: list[dict[str, Any]]) -> None:
     print(f"{first['steps']} steps each, in turn; {first['machine']}\n", flush=True)
 
 
-def markdown_table(path: Path) -> str:
-    """A file of `--csv` as a table: one line a network, PyTorch in the faster of its layouts.
-
-    Raises: InputError if there is no such file.
-    """
+def _read(path: str) -> list[dict[str, str]]:
     try:
-        rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
     except OSError as error:
-        raise InputError(f"--markdown={path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def markdown_table(rows: list[dict[str, str]]) -> str:
+    """Rows of `--csv` as a table: one line a race, PyTorch in the faster of its layouts."""
     lines = [
-        "| network, batch, pixels | s/step | plain | PyTorch | compile s | GB | PyTorch GB |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| network, batch, pixels | s/step | plain | PyTorch | compile s | again | GB | PyTorch |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     races: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     for row in rows:
@@ -228,7 +228,8 @@ def markdown_table(path: Path) -> str:
         best = min(torch, key=lambda row: float(row["median_s"]), default=None)
         cells = [f"`{network}` {what}, {batch}, {size}", f"{float(ours['median_s']):.3f}"]
         cells += [f"{float(row['times_ours']):.2f}" if row else "-" for row in (plain, best)]
-        cells += [ours["compile_s"], ours["peak_gb"], best["peak_gb"] if best else "-"]
+        cells += [ours["compile_s"], ours["again_s"], ours["peak_gb"]]
+        cells += [best["peak_gb"] if best else "-"]
         lines.append(f"| {' | '.join(cells)} |")
     machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in rows)
     lines += ["", *(f"Float32; medians of steps taken in turn. {name}." for name in machines)]

@@ -1,16 +1,23 @@
 """The steps that the benchmark times: our networks, the same with plain layers, and in PyTorch.
 
-Each contestant is built in a process of its own and gives one function that takes a step and waits
-for its end. Data are random and lie in memory; a training step is forward, backward and an update
-by SGD with Nesterov momentum and weight decay.
+    python -m experiments.contestants WHO NETWORK WHAT BATCH SIZE [PARAMETERS ...]
+
+is one contestant, a process that experiments.benchmark talks to: it says the seconds that its
+compilation took, then takes a step for each line `step` and says how long, and says its peak memory
+in GB for a line `peak`. Data are random and lie in memory; a training step is forward, backward and
+an update by SGD with Nesterov momentum and weight decay. PARAMETERS are the counts that a twin in
+PyTorch may have. PyTorch's processes do not import JAX.
 """
 
+import resource
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from senet_jax import cli
 from senet_jax.errors import InputError
 
 CONTESTANTS = ("ours", "plain", "torch", "torch-nchw")
@@ -19,13 +26,30 @@ WHAT = ("train", "infer")
 Step = Callable[[], None]
 
 
-def build(who: str, network: str, what: str, batch: int, size: int) -> tuple[Step, float | None]:
-    """The step, and the seconds its compilation took (None if there is none)."""
+def main(argv: list[str]) -> None:
+    who, network, what, *numbers = argv[1:]
+    batch, size, *counts = map(int, numbers)
+    step, seconds = build(who, network, what, batch, size, counts)
+    print("answer", seconds, flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        if line.strip() == "step":
+            step()
+            print("answer", time.perf_counter() - start, flush=True)
+        else:
+            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print("answer", kilobytes / 1e6, flush=True)
+
+
+def build(
+    who: str, network: str, what: str, batch: int, size: int, counts: Sequence[int] = ()
+) -> tuple[Step, float]:
+    """The step, and the seconds its compilation took (0 if there is none)."""
     random = np.random.default_rng(0)
     images = random.standard_normal((batch, size, size, 3), dtype=np.float32)
     labels = random.integers(0, 10, batch)
     if who.startswith("torch"):
-        return _torch(network, what, images, labels, channels_last=who == "torch"), None
+        return _torch(network, what, images, labels, counts, channels_last=who == "torch"), 0.0
     return _jax(network, what, images, labels, "xla" if who == "plain" else "auto")
 
 
@@ -82,7 +106,13 @@ def _jax(
 
 
 def _torch(
-    network: str, what: str, images: np.ndarray, labels: np.ndarray, *, channels_last: bool
+    network: str,
+    what: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    counts: Sequence[int],
+    *,
+    channels_last: bool,
 ) -> Step:
     try:
         import torch  # pyright: ignore[reportMissingImports]
@@ -94,7 +124,7 @@ def _torch(
             f"--against"
         ) from None
     form: Any = torch.channels_last if channels_last else torch.contiguous_format
-    model = torch_twins.create(network).to(memory_format=form)
+    model = torch_twins.create(network, counts).to(memory_format=form)
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(memory_format=form)
     y = torch.from_numpy(labels)
     optimizer = torch.optim.SGD(
@@ -112,3 +142,7 @@ def _torch(
 
     model.train(what == "train")
     return train if what == "train" else infer
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

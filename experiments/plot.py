@@ -1,5 +1,6 @@
-"""The study's figure: the paper's errors beside ours."""
+"""The figures: a study's errors beside the paper's, and how the time of a step grows."""
 
+import collections
 import io
 import textwrap
 from collections.abc import Sequence
@@ -43,6 +44,43 @@ def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str) -> bytes:
         axes.set_ylabel("top-1 error (%)")
         axes.grid(axis="y", alpha=0.3)
     figure.suptitle(study.title)
+    return _png(figure, caption)
+
+
+def growth(rows: Sequence[dict[str, str]]) -> bytes:
+    """A PNG: time of a step against its multiply-adds, as batch, image size and depth grow.
+
+    `rows` are those of experiments/benchmark.py. The dashed lines are proportional to the
+    multiply-adds, through the largest point.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ours = [row for row in rows if row["contestant"] == "ours"]
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    keys = ("batch", "size", "network")
+    for axes, key in zip(figure.subplots(1, 3), keys, strict=True):
+        groups = collections.defaultdict(dict)
+        for row in ours:
+            fixed = tuple(row[other] for other in ("what", *keys) if other != key)
+            groups[fixed][row[key]] = row
+        fixed, found = max(groups.items(), key=lambda item: len(item[1]))
+        points = sorted(found.values(), key=lambda row: float(row["gmacs"]))
+        x, y = ([float(row[field]) for row in points] for field in ("gmacs", "median_s"))
+        axes.loglog(x, y, "o", color="tab:blue")
+        axes.loglog(x, [y[-1] * value / x[-1] for value in x], "--", color="0.6", lw=1)
+        for row, *place in zip(points, x, y, strict=True):
+            axes.annotate(row[key], place, xytext=(5, -9), textcoords="offset points", fontsize=8)
+        axes.set_title(f"{key}, {' '.join(fixed)}", fontsize=9)
+        axes.set_xlabel("10$^9$ multiply-adds of the forward pass")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("s / step")
+    machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in ours)
+    return _png(figure, f"Dashed: proportional to multiply-adds. {'; '.join(machines)}.")
+
+
+def _png(figure: Any, caption: str) -> bytes:
     figure.supxlabel(_wrap(caption), fontsize=7, color="0.35")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)

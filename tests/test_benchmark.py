@@ -25,9 +25,8 @@ def command(*arguments):
 @pytest.mark.slow
 def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     path = tmp_path / "rows.csv"
-    done = command(
-        "resnet20_cifar", "--what=train,infer", "--batch=2", "--steps=2", f"--csv={path}"
-    )
+    arguments = "--what=train,infer", "--batch=2", "--steps=1", "--against=plain"
+    done = command("seresnet20_cifar", *arguments, f"--csv={path}")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [(row["what"], row["contestant"]) for row in rows] == [
@@ -40,9 +39,13 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
         assert float(row["min_s"]) <= float(row["median_s"]) <= float(row["max_s"])
         assert float(row["peak_gb"]) > 0
         assert float(row["compile_s"]) > 0
-    table = benchmark.markdown_table(path)
-    assert "| `resnet20_cifar` train, 2, 32 |" in table
+        assert float(row["gmacs"]) == 0.082  # derived_flops.csv: 0.041 an image
+    assert float(rows[0]["again_s"]) < float(rows[0]["compile_s"])
+    table = benchmark.markdown_table(rows)
+    assert "| `seresnet20_cifar` train, 2, 32 |" in table
     assert rows[0]["machine"] in table
+    assert command(f"--growth={path}").returncode == 0
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,7 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
         (("seresnet50", "--against=keras"), "takes plain, torch, torch-nchw, not 'keras'"),
         (("seresnet50", "--what=traine"), "--what takes train, infer, not 'traine'"),
         (("seresnet50", "--batch=0"), "--batch must be at least 1, not 0"),
+        (("seresnet50", "--size=big"), "--size must be at least 1, not big"),
         (("--markdown=nothing.csv",), "nothing.csv cannot be read: No such file"),
     ],
 )
