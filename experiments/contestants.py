@@ -78,6 +78,7 @@ def _jax(
                 images,
                 train=True,
                 mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(0)},
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return losses.mean(), updates["batch_stats"]

@@ -34,6 +34,8 @@ def make_train_step(
         positions = parallel.global_positions(len(batch["label"]), axis_name)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
         images = normalize(augment(keys, batch["image"]))
+        # The last number there is: no example's place, so no example's augmentation has this key.
+        dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
 
         def loss_of(params):
             logits, updates = model.apply(
@@ -41,6 +43,7 @@ def make_train_step(
                 images,
                 train=True,
                 mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
             )
             losses = cross_entropy(logits, batch["label"], label_smoothing)
             return losses.mean(), (losses, logits, updates["batch_stats"])

@@ -131,7 +131,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip")}
     augment = errors.build(Augmentation, "data", augment_fields)
     model_fields = sections["model"]
-    model_fields["bn_axis_name"] = parallel.AXIS if settings.sync_batch_norm else None
+    model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}
     create_model(**model_fields)  # refuses what it must before any data is read
     dataset = data.load(**data_fields)
     model = create_model(**model_fields, num_classes=dataset.num_classes)

@@ -128,6 +128,31 @@ def test_parameter_paths_read_like_the_paper():
     assert block["se"]["expand"]["kernel"].shape == (16, 256)
 
 
+def test_senet154_differs_from_a_resnext_where_the_appendix_says():
+    model = senet_jax.create_model("senet154")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    stem, first, second = shapes["stem"], shapes["stage2"]["block1"], shapes["stage3"]["block1"]
+    assert [stem[f"conv{i}"]["kernel"].shape[-1] for i in (1, 2, 3)] == [64, 64, 128]
+    assert first["conv1"]["kernel"].shape == (1, 1, 128, 128)
+    assert first["conv2"]["kernel"].shape == (3, 3, 2, 256)
+    assert first["shortcut"]["conv"]["kernel"].shape == (1, 1, 128, 256)
+    assert second["shortcut"]["conv"]["kernel"].shape == (3, 3, 256, 512)
+    assert model.dropout == 0.2
+
+
+def test_dropout_acts_in_training_only():
+    model = tiny(dropout=0.5)
+    variables = variables_of(model)
+    np.testing.assert_array_equal(model.apply(variables, IMAGES), tiny().apply(variables, IMAGES))
+    trained = [
+        model.apply(variables, IMAGES, train=True, mutable=["batch_stats"], rngs={"dropout": key})[
+            0
+        ]
+        for key in jax.random.split(jax.random.key(0))
+    ]
+    assert not np.allclose(*trained)
+
+
 def test_last_scale_of_a_branch_is_zero_only_if_asked():
     for asked in (False, True):
         params = variables_of(tiny(zero_init_last_bn=asked))["params"]
@@ -162,7 +187,7 @@ def test_list_models_matches_shell_patterns():
         "seresnet20_cifar",
         "seresnet56_cifar",
     ]
-    assert len(senet_jax.list_models()) == 24
+    assert len(senet_jax.list_models()) == 26
 
 
 @pytest.mark.parametrize(
@@ -174,6 +199,8 @@ def test_list_models_matches_shell_patterns():
         ("seresnet50", {"strid_on": "1x1"}, "did you mean 'stride_on'"),
         ("seresnet50", {"stride_on": "2x2"}, "stride_on must be 3x3 or 1x1, not '2x2'"),
         ("seresnet50", {"num_classes": 0}, "num_classes must be at least 1, not 0"),
+        ("seresnet50", {"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
+        ("seresnet50", {"implementation": "fast"}, "must be one of auto, xla, not 'fast'"),
         ("resnet50", {"se": {"ratio": 8}}, "use 'seresnet50'"),
         (
             "seresnet20_cifar",

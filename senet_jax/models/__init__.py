@@ -11,11 +11,12 @@ import jax.numpy as jnp
 
 from senet_jax.errors import InputError, build, did_you_mean
 from senet_jax.layers.squeeze_excite import SEConfig
-from senet_jax.models import mobilenet, resnet, resnext
+from senet_jax.models import mobilenet, resnet, resnext, senet
 
 MODELS: dict[str, functools.partial[Any]] = {
     **resnet.MODELS,
     **resnext.MODELS,
+    **senet.MODELS,
     **mobilenet.MODELS,
 }
 

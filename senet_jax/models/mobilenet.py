@@ -6,14 +6,11 @@ that gives its 4.7 M parameters.
 """
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from senet_jax.layers.conv import check_implementation
-from senet_jax.layers.conv_norm import ConvNorm, Layers, he_normal
+from senet_jax.layers.conv_norm import ConvNorm, Layers, Network
 from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
 
 # Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
@@ -50,36 +47,27 @@ class SeparableBlock(nn.Module):
         return x if self.se is None else SqueezeExcite(self.se, name="se")(x)
 
 
-class MobileNet(nn.Module):
-    """Images [B, H, W, C] to logits [B, num_classes] in float32.
+class MobileNet(Network):
+    """MobileNet v1; see Network for the fields that all networks have.
 
     Parameters live under `stem`, `stage1` ... `stage5`, each with `block1`, `block2`, ..., and
     `head`.
 
     Attributes:
-      num_classes: width of the classifier.
       se: which SE block and in which stages; its placement is the standard one.
       se_after: "pointwise", or "both" for another SE block after each depthwise convolution, as
         CBAM's authors read the paper (5,060,520 parameters).
       width_multiplier: of all widths, at least 8 channels (alpha in Howard et al.).
-      dtype, bn_axis_name, implementation: see Layers.
 
     Raises:
       ValueError: for values outside these.
     """
 
-    num_classes: int = 1000
     se: SEConfig = SEConfig(stages=STAGES)
     se_after: str = "pointwise"
     width_multiplier: float = 1.0
-    dtype: Any = jnp.float32
-    bn_axis_name: str | None = None
-    implementation: str = "auto"
 
     def __post_init__(self) -> None:
-        check_implementation(self.implementation)
-        if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
-            raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
         if not self.width_multiplier > 0:
             raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
         if self.se_after not in SE_AFTER:
@@ -96,8 +84,7 @@ class MobileNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        layers = Layers(self.dtype, self.bn_axis_name, self.implementation)
-        stem = ConvNorm(self._width(32), 3, 2, layers, name="stem")
+        stem = ConvNorm(self._width(32), 3, 2, self.layers, name="stem")
         x = nn.relu(stem(images.astype(self.dtype), train))
         for stage in STAGES:
             x = Stage(
@@ -106,13 +93,11 @@ class MobileNet(nn.Module):
                     SeparableBlock,
                     se=self.se if stage in self.se.stages else None,
                     se_after=self.se_after,
-                    layers=layers,
+                    layers=self.layers,
                 ),
                 name=f"stage{stage}",
             )(x, train)
-        x = jnp.mean(x, axis=(1, 2))
-        head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
-        return head(x).astype(jnp.float32)
+        return self.layers.head(x, self.num_classes, self.dropout, train)
 
     def _width(self, channels: int) -> int:
         return max(8, int(channels * self.width_multiplier))

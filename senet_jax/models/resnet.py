@@ -11,15 +11,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from senet_jax.layers.conv import Conv, check_implementation
-from senet_jax.layers.conv_norm import ConvNorm, Layers, he_normal
+from senet_jax.layers.conv import Conv
+from senet_jax.layers.conv_norm import ConvNorm, Layers, Network
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import max_pool
 from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
 
 PLAIN = SEConfig(stages=())
+STEMS = ("imagenet", "deep", "cifar")
 
 
 class ResidualBlock(nn.Module):
@@ -46,7 +46,8 @@ class ResidualBlock(nn.Module):
     base_width: int = 64
     layers: Layers = Layers()
 
-    expansion = 1
+    expansion = 1  # of the block's output over `features`
+    strided_shortcut = 1  # side of the kernel of a projection that strides
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -60,10 +61,11 @@ class ResidualBlock(nn.Module):
         raise NotImplementedError("a residual block defines its branch")
 
     def shortcut(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
-        """The identity where shapes agree, else a 1x1 projection (option B of He et al.)."""
+        """The identity where shapes agree, else a projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
             return x
-        return ConvNorm(channels, 1, self.stride, self.layers, name="shortcut")(x, train)
+        size = self.strided_shortcut if self.stride > 1 else 1
+        return ConvNorm(channels, size, self.stride, self.layers, name="shortcut")(x, train)
 
     def se_at(self, place: str, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
         """Apply the SE block to `u` if `place` is where the configuration puts it."""
@@ -92,11 +94,12 @@ class Bottleneck(ResidualBlock):
     """1x1 reduction, 3x3 in `cardinality` groups, 1x1 expansion to four times `features`."""
 
     expansion = 4
+    narrowing = 1  # of the first 1x1 against the 3x3
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
         width, groups = self.features * self.base_width // 64 * self.cardinality, self.cardinality
-        x = nn.relu(self.norm(1, train)(self.conv(1, width, 1, first)(x)))
+        x = nn.relu(self.norm(1, train)(self.conv(1, width // self.narrowing, 1, first)(x)))
         x = nn.relu(self.norm(2, train)(self.conv(2, width, 3, second, groups)(x)))
         x = self.se_at("after_3x3", x)
         return self.norm(3, train, last=True)(self.conv(3, self.features * self.expansion, 1)(x))
@@ -117,8 +120,8 @@ class Stage(nn.Module):
         return x
 
 
-class ResNet(nn.Module):
-    """Images [B, H, W, C] to logits [B, num_classes] in float32.
+class ResNet(Network):
+    """ResNet and its descendants; see Network for the fields that all networks have.
 
     Parameters live under `stem`, `stage2` ... `stage5` (the paper's numbers), each with `block1`,
     `block2`, ..., and `head`.
@@ -126,20 +129,18 @@ class ResNet(nn.Module):
     Attributes:
       stage_sizes: number of blocks in each stage.
       block: BasicBlock or Bottleneck.
-      num_classes: width of the classifier.
       se: which SE block, where, and in which stages.
       width: channels of the stem; each later stage doubles the width of its 3x3 convolutions.
-      stem: "imagenet" (7x7 stride 2 and 3x3 max-pool stride 2) or "cifar" (3x3).
+      stem: "imagenet" (7x7 stride 2 and 3x3 max-pool stride 2), "deep" (three 3x3 in place of the
+        7x7, the last of twice the width) or "cifar" (3x3).
       stride_on, zero_init_last_bn, cardinality, base_width: see ResidualBlock.
-      dtype, bn_axis_name, implementation: see Layers.
 
     Raises:
       ValueError: for values outside these, or a stage in `se.stages` that the network lacks.
     """
 
-    stage_sizes: tuple[int, ...]
-    block: type[ResidualBlock]
-    num_classes: int = 1000
+    stage_sizes: tuple[int, ...] = ()
+    block: type[ResidualBlock] = BasicBlock
     se: SEConfig = SEConfig()
     width: int = 64
     stem: str = "imagenet"
@@ -147,29 +148,22 @@ class ResNet(nn.Module):
     zero_init_last_bn: bool = False
     cardinality: int = 1
     base_width: int = 64
-    dtype: Any = jnp.float32
-    bn_axis_name: str | None = None
-    implementation: str = "auto"
 
     def __post_init__(self) -> None:
-        check_implementation(self.implementation)
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
         if self.stride_on == "1x1" and self.block.expansion == 1:
             raise ValueError("stride_on=1x1 needs bottleneck blocks; these have no 1x1 convolution")
         if self.cardinality != 1 and self.block.expansion == 1:
             raise ValueError("cardinality needs bottleneck blocks; these have no grouped 3x3")
-        if self.stem not in ("imagenet", "cifar"):
-            raise ValueError(f"stem must be imagenet or cifar, not {self.stem!r}")
-        if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
-            raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
+        if self.stem not in STEMS:
+            raise ValueError(f"stem must be {', '.join(STEMS[:-1])} or cifar, not {self.stem!r}")
         self.se.check_stages(range(2, 2 + len(self.stage_sizes)))
         super().__post_init__()
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        layers = Layers(self.dtype, self.bn_axis_name, self.implementation)
-        x = Stem(self.width, self.stem, layers, name="stem")(images.astype(self.dtype), train)
+        x = Stem(self.width, self.stem, self.layers, name="stem")(images.astype(self.dtype), train)
         for number, size in enumerate(self.stage_sizes, start=2):
             block = functools.partial(
                 self.block,
@@ -179,12 +173,10 @@ class ResNet(nn.Module):
                 zero_init_last_bn=self.zero_init_last_bn,
                 cardinality=self.cardinality,
                 base_width=self.base_width,
-                layers=layers,
+                layers=self.layers,
             )
             x = Stage(size, 1 if number == 2 else 2, block, name=f"stage{number}")(x, train)
-        x = jnp.mean(x, axis=(1, 2))
-        head = nn.Dense(self.num_classes, kernel_init=he_normal, dtype=self.dtype, name="head")
-        return head(x).astype(jnp.float32)
+        return self.layers.head(x, self.num_classes, self.dropout, train)
 
 
 class Stem(nn.Module):
@@ -196,9 +188,14 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
-        x = self.layers.conv(self.width, size, stride, name="conv")(x)
-        x = nn.relu(self.layers.norm(train, name="bn")(x))
+        if self.kind == "deep":
+            for index, (widen, stride) in enumerate(((1, 2), (1, 1), (2, 1)), start=1):
+                x = self.layers.conv(widen * self.width, 3, stride, name=f"conv{index}")(x)
+                x = nn.relu(self.layers.norm(train, name=f"bn{index}")(x))
+        else:
+            size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
+            x = self.layers.conv(self.width, size, stride, name="conv")(x)
+            x = nn.relu(self.layers.norm(train, name="bn")(x))
         if self.kind == "cifar":
             return x
         return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.layers.implementation)
