@@ -47,23 +47,27 @@ def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str) -> bytes:
     return _png(figure, caption)
 
 
+# What grows in a panel of `growth`, by the column that says it.
+NAMES = {"batch": "images in a batch", "size": "pixels", "network": "depth"}
+
+
 def growth(rows: Sequence[dict[str, str]]) -> bytes:
     """A PNG: time of a step against its multiply-adds, as batch, image size and depth grow.
 
     `rows` are those of experiments/benchmark.py. The dashed lines are proportional to the
     multiply-adds, through the largest point.
     """
+    from matplotlib import ticker
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     ours = [row for row in rows if row["contestant"] == "ours"]
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    keys = ("batch", "size", "network")
-    for axes, key in zip(figure.subplots(1, 3), keys, strict=True):
+    for axes, key in zip(figure.subplots(1, 3), NAMES, strict=True):
         groups = collections.defaultdict(dict)
         for row in ours:
-            fixed = tuple(row[other] for other in ("what", *keys) if other != key)
+            fixed = tuple(row[other] for other in ("what", *NAMES) if other != key)
             groups[fixed][row[key]] = row
         fixed, found = max(groups.items(), key=lambda item: len(item[1]))
         points = sorted(found.values(), key=lambda row: float(row["gmacs"]))
@@ -71,9 +75,15 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
         axes.loglog(x, y, "o", color="tab:blue")
         axes.loglog(x, [y[-1] * value / x[-1] for value in x], "--", color="0.6", lw=1)
         for row, *place in zip(points, x, y, strict=True):
-            axes.annotate(row[key], place, xytext=(5, -9), textcoords="offset points", fontsize=8)
-        axes.set_title(f"{key}, {' '.join(fixed)}", fontsize=9)
-        axes.set_xlabel("10$^9$ multiply-adds of the forward pass")
+            label = row[key].removeprefix("seresnet")
+            axes.annotate(label, place, xytext=(6, -10), textcoords="offset points", fontsize=8)
+        axes.margins(0.15)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axis.set_minor_locator(ticker.NullLocator())
+        axes.set_title(f"{NAMES[key]} ({', '.join(fixed)})", fontsize=9)
+        axes.set_xlabel("10$^9$ multiply-adds, forward")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("s / step")
     machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in ours)

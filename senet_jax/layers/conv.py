@@ -9,6 +9,7 @@ gradients. So all of these are written as what it runs well:
     dense, stride 1          native            native              product of shifted maps
     dense, stride 2 or more  native            native              product of patches
     3x3 on images, stride 2  pairs of columns  native              product of patches
+    map smaller than kernel  product of them   product             as dense
     grouped                  the dense rows, on blocks of neighbouring groups
     depthwise                sums of shifted maps, all three
     anything else            native            native              native

@@ -56,6 +56,11 @@ class Layer:
     def pointwise(self) -> bool:
         return self.kernel == (1, 1)
 
+    @property
+    def small(self) -> bool:
+        """Whether the map of the output is smaller than the kernel both ways."""
+        return max(self.windows.count) < min(self.kernel)
+
 
 # Native: what XLA makes of the plain operation and its own gradients.
 
@@ -94,6 +99,9 @@ def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
         return _by_blocks(output, layer, x, w)
     if layer.pointwise:
         return _product(layer.windows.unfold(x)[0], w[0, 0], ((3,), (0,)))
+    if layer.small:
+        patches = jnp.concatenate(layer.windows.unfold(x), -1)
+        return _product(patches, w.reshape(-1, w.shape[-1]), ((3,), (0,)))
     few = layer.channels[0] <= 4 and layer.kernel[1] <= 3
     if few and layer.stride[1] == 2 and layer.size[1] % 2 == 0:
         return _output_of_paired_columns(layer, x, w)
@@ -107,6 +115,9 @@ def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
         return _by_blocks(input_gradient, layer, dy, w)
     if layer.pointwise:
         return layer.windows.fold([_product(dy, w[0, 0], ((3,), (1,)))])
+    if layer.small:
+        patches = _product(dy, w.reshape(-1, w.shape[-1]), ((3,), (1,)))
+        return layer.windows.fold(jnp.split(patches, len(layer.windows.taps), -1))
     return native_input_gradient(layer, dy, w)
 
 

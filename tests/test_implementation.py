@@ -1,0 +1,125 @@
+"""Whole networks: right and lean on a CPU, untouched on GPU and TPU."""
+
+import collections
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numeric import distance, normal
+
+import senet_jax
+from senet_jax.layers.conv import Conv
+from senet_jax.layers.norm import BatchNorm
+
+FAMILIES = {
+    "seresnet20_cifar": {"stage_sizes": (1, 1, 1), "width": 8},
+    "seresnet50": {"stage_sizes": (1, 1), "width": 8, "se": {"stages": (2, 3)}},
+    "seresnext50_32x4d": {"stage_sizes": (1, 1), "width": 64, "se": {"stages": (2, 3)}},
+    "senet154": {"stage_sizes": (1, 1), "width": 32, "se": {"stages": (2, 3)}, "dropout": 0.0},
+    "semobilenetv1": {"width_multiplier": 0.25},
+}
+
+
+def network_loss(name, implementation, nudge=0.0):
+    model = senet_jax.create_model(
+        name, implementation=implementation, num_classes=5, **FAMILIES[name]
+    )
+    x = normal((8, 64, 64, 3))  # large enough for batch statistics that are well conditioned
+    x *= np.float32(1) + np.float32(nudge) * np.sign(normal(x.shape, seed=5))
+
+    def loss(params, batch_stats):
+        logits, _ = model.apply(
+            {"params": params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+    return model, x, loss
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_of_whole_networks_equal_those_of_plain_layers(name):
+    model, x, loss = network_loss(name, "auto")
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    arguments = variables["params"], variables["batch_stats"]
+    got, want, nudged = (
+        np.concatenate(
+            [np.ravel(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(f))(*arguments))]
+        )
+        for f in (
+            loss,
+            network_loss(name, "xla")[2],
+            network_loss(name, "xla", nudge=2**-23)[2],
+        )
+    )
+    # A network amplifies the last bit of a layer, some more than others; so the measure is what
+    # the last bit of the images does to the plain network.
+    assert distance(got, want) < 3 * distance(nudged, want) < 3e-3
+
+
+OPERATIONS = re.compile(
+    r"stablehlo\.(convolution|dot_general|reduce_window|select_and_scatter|while|"
+    r"optimization_barrier)\b(.*)"
+)
+
+
+def operations(function, arguments, platform):
+    """How often a program for a platform has each costly operation, operands' names left out."""
+    text = jax.export.export(jax.jit(function), platforms=[platform])(*arguments).mlir_module()
+    return collections.Counter(
+        (kind, re.sub(r"%\w+(#\d+)?|loc\(.*?\)", "", rest))
+        for kind, rest in OPERATIONS.findall(text)
+    )
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_programs_for_other_platforms_are_those_of_plain_layers(name, platform):
+    model, x, loss = network_loss(name, "auto")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    arguments = shapes["params"], shapes["batch_stats"]
+    plain = network_loss(name, "xla")[2]
+    expected = operations(jax.grad(plain), arguments, platform)
+    assert any(kind == "convolution" for kind, _ in expected)
+    assert operations(jax.grad(loss), arguments, platform) == expected
+    # On a CPU they differ, so this test can fail.
+    assert operations(jax.grad(loss), arguments, "cpu") != expected
+
+
+class Chain(nn.Module):
+    """Convolutions, batch norm and ReLU, on maps of one size."""
+
+    length: int
+    groups: int
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(self.length):
+            x = Conv(32, (3, 3), feature_group_count=self.groups)(x)
+            x = nn.relu(BatchNorm(use_running_average=False)(x))
+        return x
+
+
+@pytest.mark.parametrize(("groups", "maps"), [(1, 2.1), (4, 2.1), (32, 3.2)])
+def test_a_backward_pass_keeps_two_maps_a_layer(groups, maps):
+    """The outputs of the convolution and of the ReLU; of a depthwise one also the padded input.
+
+    Left to itself XLA also keeps shifted copies of the one and a centred copy of the other.
+    """
+    x = jax.ShapeDtypeStruct((8, 32, 32, 32), jnp.float32)
+
+    def memory(length):
+        model = Chain(length, groups)
+        variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+        def loss(params, stats, x):
+            variables = {"params": params, "batch_stats": stats}
+            return jnp.sum(jnp.square(model.apply(variables, x, mutable=["batch_stats"])[0]))
+
+        step = jax.jit(jax.grad(loss)).lower(variables["params"], variables["batch_stats"], x)
+        return step.compile().memory_analysis().temp_size_in_bytes
+
+    a_map = 4 * 8 * 32**3
+    assert memory(12) - memory(4) < maps * 8 * a_map
