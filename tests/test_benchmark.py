@@ -48,6 +48,13 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_readme_holds_the_published_table():
+    published = (ROOT / "experiments/results/performance.csv").read_text("utf-8")
+    table = benchmark.markdown_table(list(csv.DictReader(published.splitlines())))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"<!-- performance -->\n{table}<!-- end performance -->" in readme
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
