@@ -58,12 +58,6 @@ def total(tree: Tree, axis_name: str | None) -> Tree:
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
-def global_positions(local_batch: int, axis_name: str | None) -> jax.Array:
-    """Place of each local example in the global batch: [local_batch] int32."""
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * local_batch
-    return first + jnp.arange(local_batch)
-
-
 def check_divisible(batch_size: int, devices: Devices) -> None:
     """Raises: InputError if the batch cannot be shared evenly."""
     if batch_size % len(devices):

@@ -14,6 +14,7 @@ import optax
 
 from senet_jax import parallel
 from senet_jax.data.augment import Augmentation
+from senet_jax.layers.example_keys import example_keys
 from senet_jax.state import TrainState
 
 Arrays = dict[str, jax.Array]
@@ -31,8 +32,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
         step_key = jax.random.fold_in(state.key, state.step)
-        positions = parallel.global_positions(len(batch["label"]), axis_name)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
+        keys = example_keys(step_key, len(batch["label"]), axis_name)
         images = normalize(augment(keys, batch["image"]))
         # The last number there is: no example's place, so no example's augmentation has this key.
         dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)

@@ -97,9 +97,7 @@ def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
         return _depthwise_output(layer, x, w)
     if layer.groups > 1:
         return _by_blocks(output, layer, x, w)
-    if layer.pointwise:
-        return _product(layer.windows.unfold(x)[0], w[0, 0], ((3,), (0,)))
-    if layer.small:
+    if layer.pointwise or layer.small:
         patches = jnp.concatenate(layer.windows.unfold(x), -1)
         return _product(patches, w.reshape(-1, w.shape[-1]), ((3,), (0,)))
     few = layer.channels[0] <= 4 and layer.kernel[1] <= 3
@@ -113,9 +111,7 @@ def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
         return _depthwise_input_gradient(layer, dy, w)
     if layer.groups > 1:
         return _by_blocks(input_gradient, layer, dy, w)
-    if layer.pointwise:
-        return layer.windows.fold([_product(dy, w[0, 0], ((3,), (1,)))])
-    if layer.small:
+    if layer.pointwise or layer.small:
         patches = _product(dy, w.reshape(-1, w.shape[-1]), ((3,), (1,)))
         return layer.windows.fold(jnp.split(patches, len(layer.windows.taps), -1))
     return native_input_gradient(layer, dy, w)

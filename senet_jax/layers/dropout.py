@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from senet_jax.layers.example_keys import example_keys
 
 
 class Dropout(nn.Module):
@@ -24,8 +25,6 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if not train or self.rate == 0:
             return x
-        first = 0 if self.axis_name is None else lax.axis_index(self.axis_name) * len(x)
-        places = first + jnp.arange(len(x))
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), places)
+        keys = example_keys(self.make_rng("dropout"), len(x), self.axis_name)
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)

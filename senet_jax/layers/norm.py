@@ -83,19 +83,6 @@ def statistics(x: jax.Array) -> Pair:
     return lax.platform_dependent(x, cpu=_statistics, default=plain_statistics)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def normalize(
-    options: Options,
-    x: jax.Array,
-    mean: jax.Array,
-    var: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-) -> jax.Array:
-    """(x - mean) / sqrt(var + epsilon) * scale + bias."""
-    return plain_normalize(options, x, mean, var, scale, bias)
-
-
 def plain_statistics(x: jax.Array) -> Pair:
     x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
     mean = x.mean(axes)
@@ -110,9 +97,14 @@ def plain_normalize(
     scale: jax.Array,
     bias: jax.Array,
 ) -> jax.Array:
+    """(x - mean) / sqrt(var + epsilon) * scale + bias."""
     epsilon, dtype = options
     y = (x.astype(jnp.float32) - mean) * (lax.rsqrt(var + epsilon) * scale) + bias
     return y.astype(dtype)
+
+
+# The same formula everywhere; what differs on a CPU is its gradient.
+normalize = jax.custom_vjp(plain_normalize, nondiff_argnums=(0,))
 
 
 def _statistics(x: jax.Array) -> Pair:
