@@ -11,7 +11,8 @@ a machine that slows down slows all of them: read the ratios, not the seconds. T
 turn is not timed: it pays for caches and memory pages that the others have taken meanwhile, which
 steps in a training run do not. Compilation is timed twice, the second time with the programs of the
 first at hand.
-PyTorch runs twice, as `torch` (channels last) and `torch-nchw`; pip install -e '.[parity]'.
+`torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes, and
+`torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
 """
 
 import contextlib
@@ -37,13 +38,15 @@ from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS, create_model
 from senet_jax.summary import image_shape_of, summarize
 
+TORCH = ("torch", "torch-nchw", "torch-huge")
+OTHERS = ", ".join(contestants.CONTESTANTS[1:])
 # What a first start costs, and a second one that finds its programs compiled.
 COMPILED = (("compile_s", "again_s"), ("peak_gb", "again_gb"))
 
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_list("against", [], "Of plain, torch, torch-nchw.", flag_values=values)
+    flags.DEFINE_list("against", [], f"Of {OTHERS}.", flag_values=values)
     flags.DEFINE_list("what", ["train"], "Of train, infer.", flag_values=values)
     flags.DEFINE_list("batch", ["16"], "Images in a step.", flag_values=values)
     flags.DEFINE_list("size", [], "Pixels; by default the network's own.", flag_values=values)
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> None:
     against = [
         name
         for given in values.against
-        for name in (("torch", "torch-nchw") if given == "torch" else (given,))
+        for name in (TORCH if given == "torch" else (given,))
     ]
     for network in networks:
         sizes = values.size or [image_shape_of(network)[0]]
@@ -220,20 +223,20 @@ def _read(path: str) -> list[dict[str, str]]:
 def markdown_table(rows: list[dict[str, str]]) -> str:
     """Rows of `--csv` as a table: one line a race, PyTorch in the faster of its layouts."""
     lines = [
-        "| network, batch, pixels | s/step | plain / ours | PyTorch / ours | compile s | GB "
-        "| PyTorch GB |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| network, batch, pixels | s/step | plain / ours | PyTorch / ours | with huge pages "
+        "| compile s | GB | PyTorch GB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     races: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     for row in rows:
         race = row["network"], row["what"], row["batch"], row["size"]
         races.setdefault(race, {})[row["contestant"]] = row
     for (network, what, batch, size), found in races.items():
-        ours, plain = found["ours"], found.get("plain")
+        ours, plain, huge = found["ours"], found.get("plain"), found.get("torch-huge")
         torch = [found[name] for name in ("torch", "torch-nchw") if name in found]
         best = min(torch, key=lambda row: float(row["median_s"]), default=None)
         cells = [f"`{network}` {what}, {batch}, {size}", f"{float(ours['median_s']):.3f}"]
-        cells += [f"{float(row['times_ours']):.2f}" if row else "-" for row in (plain, best)]
+        cells += [f"{float(row['times_ours']):.2f}" if row else "-" for row in (plain, best, huge)]
         cells += [f"{ours[cold]} ({ours[again]})" for cold, again in COMPILED]
         cells += [best["peak_gb"] if best else "-"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -6,7 +6,8 @@ is one contestant, a process that experiments.benchmark talks to: it says the se
 compilation took, then takes a step for each line `step` and says how long, and says its peak memory
 in GB for a line `peak`. Data are random and lie in memory; a training step is forward, backward and
 an update by SGD with Nesterov momentum and weight decay. PARAMETERS are the counts that a twin in
-PyTorch may have. PyTorch's processes do not import JAX.
+PyTorch may have. PyTorch's processes do not import JAX. Ours and those of plain layers have huge
+pages, as our commands do; of PyTorch's only `torch-huge` does.
 """
 
 import resource
@@ -17,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax import cli
+from senet_jax import cli, host_memory
 from senet_jax.errors import InputError
 
-CONTESTANTS = ("ours", "plain", "torch", "torch-nchw")
+CONTESTANTS = ("ours", "plain", "torch", "torch-nchw", "torch-huge")
+WITHOUT_HUGE_PAGES = ("torch", "torch-nchw")
 WHAT = ("train", "infer")
 
 Step = Callable[[], None]
@@ -49,7 +51,8 @@ def build(
     images = random.standard_normal((batch, size, size, 3), dtype=np.float32)
     labels = random.integers(0, 10, batch)
     if who.startswith("torch"):
-        return _torch(network, what, images, labels, counts, channels_last=who == "torch"), 0.0
+        return _torch(network, what, images, labels, counts, channels_last=who != "torch-nchw"), 0.0
+    host_memory.release_after_compilation()
     return _jax(network, what, images, labels, "xla" if who == "plain" else "auto")
 
 
@@ -146,4 +149,6 @@ def _torch(
 
 
 if __name__ == "__main__":
+    if sys.argv[1] not in WITHOUT_HUGE_PAGES:
+        host_memory.use_huge_pages()
     cli.run(main, __doc__)

@@ -24,7 +24,7 @@ from experiments.study import (
     plan,
     the_study,
 )
-from senet_jax import cli
+from senet_jax import cli, host_memory
 from senet_jax.errors import Diverged, InputError, did_you_mean
 
 
@@ -96,6 +96,7 @@ def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
     if not missing:
         return []
     compilation_cache.enable()  # the seeds of a row compile to one program
+    host_memory.release_after_compilation()
     failures: list[tuple[PlannedRun, str]] = []
     for number, run in enumerate(missing, start=1):
         print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)
@@ -120,4 +121,5 @@ def _seed(text: str) -> int:
 
 
 if __name__ == "__main__":
+    host_memory.use_huge_pages()
     cli.run(main, __doc__)

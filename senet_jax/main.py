@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from senet_jax import cli
+from senet_jax import cli, host_memory
 from senet_jax.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
     from senet_jax.train import train_and_evaluate
 
     compilation_cache.enable()
+    host_memory.release_after_compilation()
     result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
     print(
         f"top-1 error {result['eval/top1_error']:.2f} %, top-5 error "
@@ -51,4 +52,5 @@ def _check_config_file(value: str) -> None:
 
 
 if __name__ == "__main__":
+    host_memory.use_huge_pages()
     cli.run(main, __doc__)
