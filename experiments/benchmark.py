@@ -11,8 +11,8 @@ a machine that slows down slows all of them: read the ratios, not the seconds. T
 turn is not timed: it pays for caches and memory pages that the others have taken meanwhile, which
 steps in a training run do not. Compilation is timed twice, the second time with the programs of the
 first at hand.
-`torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes, and
-`torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
+`torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes,
+and `torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
 """
 
 import contextlib
@@ -65,9 +65,7 @@ def main(argv: list[str]) -> None:
         return
     _check(networks, values)
     against = [
-        name
-        for given in values.against
-        for name in (TORCH if given == "torch" else (given,))
+        name for given in values.against for name in (TORCH if given == "torch" else (given,))
     ]
     for network in networks:
         sizes = values.size or [image_shape_of(network)[0]]

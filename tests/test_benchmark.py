@@ -60,7 +60,10 @@ def test_the_readme_holds_the_published_table():
     [
         ((), "name a network"),
         (("seresnet5",), "did you mean 'seresnet50'"),
-        (("seresnet50", "--against=keras"), "takes plain, torch, torch-nchw, torch-huge, not 'keras'"),
+        (
+            ("seresnet50", "--against=keras"),
+            "takes plain, torch, torch-nchw, torch-huge, not 'keras'",
+        ),
         (("seresnet50", "--what=traine"), "--what takes train, infer, not 'traine'"),
         (("seresnet50", "--batch=0"), "--batch must be at least 1, not 0"),
         (("seresnet50", "--size=big"), "--size must be at least 1, not big"),
