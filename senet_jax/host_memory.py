@@ -55,8 +55,8 @@ def release_after_compilation() -> None:
     if trim is None:
         return
 
-    def listener(event: str, seconds: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration" and seconds > 1:
+    def listener(event: str, duration_secs: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration" and duration_secs > 1:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(listener)
