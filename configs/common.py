@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
                 "implementation": "auto",  # "xla": plain layers on a CPU too, see layers/conv.py
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
+                "dropout": 0.0,  # before the classifier
                 "se": {  # one field an ablation; see senet_jax/layers/squeeze_excite.py
                     "ratio": 16,
                     "squeeze": "avg",  # avg, max, none
@@ -30,6 +31,7 @@ def get_config() -> ConfigDict:
                 "eval_split": "test",
                 "pad": 0,  # pixels around a training image before it is cropped back at random
                 "flip": False,  # mirror training images at random
+                "cutout": 0,  # side of a square blanked in training images, in pixels
             },
             "optim": {  # see senet_jax/optim.py
                 "learning_rate": 0.1,

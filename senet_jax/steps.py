@@ -33,7 +33,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
         step_key = jax.random.fold_in(state.key, state.step)
         keys = example_keys(step_key, len(batch["label"]), axis_name)
-        images = normalize(augment(keys, batch["image"]))
+        images = augment.cut_out(keys, normalize(augment(keys, batch["image"])))
         # The last number there is: no example's place, so no example's augmentation has this key.
         dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
 

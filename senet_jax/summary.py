@@ -2,13 +2,15 @@
 
     python -m senet_jax.summary seresnet50 --se.ratio=8
     python -m senet_jax.summary --list 'se*'
-    python -m senet_jax.summary --markdown          (the table of models in README)
+    python -m senet_jax.summary --all               (every model, with what the paper prints for it)
+    python -m senet_jax.summary --markdown          (the same for README)
 
 A multiply-add is counted as one, for convolutions and fully connected layers only, at the given
 image size: the paper's convention for its "GFLOPs" to within the last printed digit.
 """
 
 import dataclasses
+import fnmatch
 import math
 import sys
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 from rich.table import Table
 
-from senet_jax import cli
+from senet_jax import cli, paper
 from senet_jax.errors import InputError
 from senet_jax.layers.squeeze_excite import SEConfig
 from senet_jax.models import MODELS, create_model, list_models
@@ -84,22 +86,37 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
 
 
 def image_shape_of(name: str) -> tuple[int, int, int]:
-    """Shape of the images a network is made for: 32 pixels for CIFAR, else 224."""
-    size = 32 if MODELS[name].keywords.get("stem") == "cifar" else 224
+    """Shape of the images a network is made for: 32 pixels for CIFAR, 299 or 224 for ImageNet."""
+    constructor = MODELS[name]
+    network: Any = constructor.func
+    size = 32 if constructor.keywords.get("stem") == "cifar" else network.image_size
     return (size, size, 3)
 
 
-def markdown_table() -> str:
-    """Parameters and multiply-adds of every network, with and without biases in the excitation."""
-    lines = ["| model | parameters | with `se.bias` | GMACs |", "|---|---:|---:|---:|"]
-    for name in sorted(MODELS, key=lambda name: "cifar" in name):
+COLUMNS = ("model", "parameters", "with se.bias", "GMACs", "pixels", "paper's errors")
+
+
+def all_models(pattern: str = "*") -> list[tuple[str, ...]]:
+    """COLUMNS of every network that matches: those for ImageNet, then those for CIFAR."""
+    rows = []
+    for name in sorted(
+        fnmatch.filter(MODELS, pattern), key=lambda name: image_shape_of(name)[0] == 32
+    ):
         shape = image_shape_of(name)
-        plain = summarize(create_model(name), shape)
-        biased = "-"
+        counts, biased = summarize(create_model(name), shape), "-"
         if name.startswith("se"):
             biased = f"{summarize(create_model(name, se={'bias': True}), shape).params:,}"
-        lines.append(f"| `{name}` | {plain.params:,} | {biased} | {plain.macs / 1e9:.3f} |")
-    return "\n".join(lines) + "\n"
+        macs = f"{counts.macs / 1e9:.3f}"
+        size = str(shape[0])
+        rows.append((name, f"{counts.params:,}", biased, macs, size, paper.errors_of(name)))
+    return rows
+
+
+def markdown_table() -> str:
+    """`all_models` for README."""
+    lines = [COLUMNS, ("---", *["---:"] * 4, "---")]
+    lines += [(f"`{name}`", *cells) for name, *cells in all_models()]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def main(argv: list[str]) -> None:
@@ -108,7 +125,8 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
     flags.DEFINE_string("stride_on", None, "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
     flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
-    flags.DEFINE_bool("markdown", False, "Print the table of all models.", flag_values=values)
+    flags.DEFINE_bool("all", False, "Print all models in a table.", flag_values=values)
+    flags.DEFINE_bool("markdown", False, "Print this table for README.", flag_values=values)
     se = ConfigDict(dataclasses.asdict(SEConfig()))
     cli.given_keys(argv, "se", se)  # refuses unknown ones with a sentence; the next line would not
     config_flags.DEFINE_config_dict("se", se, flag_values=values)
@@ -121,6 +139,15 @@ def main(argv: list[str]) -> None:
         return
     if values.markdown:
         print(markdown_table(), end="")
+        return
+    if values.all:
+        table = Table(title="Errors: top-1 / top-5 on ImageNet", title_justify="left")
+        for column in COLUMNS:
+            number = column not in (COLUMNS[0], COLUMNS[-1])
+            table.add_column(column, justify="right" if number else "left", no_wrap=number)
+        for row in [row for pattern in names or ["*"] for row in all_models(pattern)]:
+            table.add_row(*row)
+        Console(file=sys.stdout).print(table)
         return
     if len(names) != 1:
         raise InputError("give one model, e.g. `python -m senet_jax.summary seresnet50`")

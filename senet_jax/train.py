@@ -128,7 +128,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         raise InputError(f"seed must be from 0 to 2^32 - 1, not {sections['seed']}")
     parallel.check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
-    augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip")}
+    augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip", "cutout")}
     augment = errors.build(Augmentation, "data", augment_fields)
     model_fields = sections["model"]
     model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}

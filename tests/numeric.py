@@ -1,4 +1,6 @@
-"""Random arrays, relative distances and gradients, for the tests of layers."""
+"""Random arrays, distances, gradients and a convolution in float64, for the tests of layers."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -29,3 +31,32 @@ def with_gradients(function, *inputs, cotangent=normal):
         return value, *back(jnp.asarray(cotangent(value.shape, seed=9), value.dtype))
 
     return run(*inputs)
+
+
+def reference_convolution(x, w, stride, groups, cotangent=normal):
+    """Value and gradients in float64, tap by tap."""
+    x, w = x.astype("float64"), w.astype("float64")
+    (rows, columns, _, outputs), (n, height, width, _) = w.shape, x.shape
+    pads = ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0))
+    padded = np.pad(x, pads).reshape(n, height + rows - 1, width + columns - 1, groups, -1)
+    w = w.reshape(rows, columns, -1, groups, outputs // groups)
+    down, across = -(-height // stride), -(-width // stride)
+
+    def seen(array, i, j):
+        return array[:, i : i + stride * (down - 1) + 1 : stride][
+            :, :, j : j + stride * (across - 1) + 1 : stride
+        ]
+
+    taps = list(itertools.product(range(rows), range(columns)))
+    y = sum(np.einsum("nhwgc,cgo->nhwgo", seen(padded, i, j), w[i, j]) for i, j in taps)
+    dy = cotangent((n, down, across, outputs), seed=9).astype("float64").reshape(y.shape)
+    dx, dw = np.zeros_like(padded), np.zeros_like(w)
+    for i, j in taps:
+        seen(dx, i, j)[...] += np.einsum("nhwgo,cgo->nhwgc", dy, w[i, j])
+        dw[i, j] = np.einsum("nhwgc,nhwgo->cgo", seen(padded, i, j), dy)
+    dx = dx[:, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
+    return (
+        y.reshape(n, down, across, outputs),
+        dx.reshape(x.shape),
+        dw.reshape(rows, columns, -1, outputs),
+    )

@@ -1,7 +1,5 @@
 """Convolutions and their gradients against a float64 reference, and as a drop-in for Flax's."""
 
-import itertools
-
 import flax.linen as nn
 import hypothesis
 import jax
@@ -9,40 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from numeric import distance, normal, positive, with_gradients
+from numeric import distance, normal, positive, reference_convolution, with_gradients
 
 import senet_jax
 from senet_jax.errors import InputError
 from senet_jax.layers.conv import Conv, convolve
-
-
-def reference_convolution(x, w, stride, groups, cotangent=normal):
-    """Value and gradients in float64, tap by tap."""
-    x, w = x.astype("float64"), w.astype("float64")
-    (rows, columns, _, outputs), (n, height, width, _) = w.shape, x.shape
-    pads = ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0))
-    padded = np.pad(x, pads).reshape(n, height + rows - 1, width + columns - 1, groups, -1)
-    w = w.reshape(rows, columns, -1, groups, outputs // groups)
-    down, across = -(-height // stride), -(-width // stride)
-
-    def seen(array, i, j):
-        return array[:, i : i + stride * (down - 1) + 1 : stride][
-            :, :, j : j + stride * (across - 1) + 1 : stride
-        ]
-
-    taps = list(itertools.product(range(rows), range(columns)))
-    y = sum(np.einsum("nhwgc,cgo->nhwgo", seen(padded, i, j), w[i, j]) for i, j in taps)
-    dy = cotangent((n, down, across, outputs), seed=9).astype("float64").reshape(y.shape)
-    dx, dw = np.zeros_like(padded), np.zeros_like(w)
-    for i, j in taps:
-        seen(dx, i, j)[...] += np.einsum("nhwgo,cgo->nhwgc", dy, w[i, j])
-        dw[i, j] = np.einsum("nhwgc,nhwgo->cgo", seen(padded, i, j), dy)
-    dx = dx[:, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
-    return (
-        y.reshape(n, down, across, outputs),
-        dx.reshape(x.shape),
-        dw.reshape(rows, columns, -1, outputs),
-    )
 
 
 def check_convolution(n, size, kernel, stride, groups, channels, random=normal):

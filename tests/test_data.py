@@ -130,3 +130,23 @@ def test_a_dataset_that_cannot_be_downloaded_says_what_to_do(monkeypatch, tmp_pa
     with pytest.raises(InputError, match=r"tfds build cifar10.*TFDS_DATA_DIR"):
         data.load("cifar10", "train", "test")
     assert not list(tmp_path.iterdir())
+
+
+def test_cutout_blanks_one_square_and_nothing_else():
+    keys = jax.random.split(jax.random.key(0), 64)
+    images = jnp.ones((64, 12, 9, 3))
+    cut = np.asarray(Augmentation(cutout=4).cut_out(keys, images))
+    assert set(np.unique(cut)) == {0.0, 1.0}
+    whole = 0
+    for image in cut:
+        assert (image == image[..., :1]).all()
+        rows, columns = (np.unique(found) for found in np.nonzero(image[..., 0] == 0))
+        blank = np.ones((12, 9))
+        blank[np.ix_(rows, columns)] = 0
+        np.testing.assert_array_equal(image[..., 0], blank)
+        for places, side in ((rows, 12), (columns, 9)):
+            assert len(places) == places[-1] - places[0] + 1
+            assert len(places) == 4 or (places[0] == 0 or places[-1] == side - 1)
+        whole += len(rows) == len(columns) == 4
+    assert 0 < whole < 64  # some reach over the edge
+    np.testing.assert_array_equal(Augmentation().cut_out(keys, images), images)

@@ -8,38 +8,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from families import NARROW, size_of
 from numeric import distance, normal
 
 import senet_jax
 from senet_jax.layers.conv import Conv
 from senet_jax.layers.norm import BatchNorm
 
-FAMILIES = {
-    "seresnet20_cifar": {"stage_sizes": (1, 1, 1), "width": 8},
-    "seresnet50": {"stage_sizes": (1, 1), "width": 8, "se": {"stages": (2, 3)}},
-    "seresnext50_32x4d": {"stage_sizes": (1, 1), "width": 64, "se": {"stages": (2, 3)}},
-    "senet154": {"stage_sizes": (1, 1), "width": 32, "se": {"stages": (2, 3)}, "dropout": 0.0},
-    "semobilenetv1": {"width_multiplier": 0.25},
-}
-
 
 def network_loss(name, implementation, nudge=0.0):
     model = senet_jax.create_model(
-        name, implementation=implementation, num_classes=5, **FAMILIES[name]
+        name, implementation=implementation, num_classes=5, **NARROW[name]
     )
-    x = normal((8, 64, 64, 3))  # large enough for batch statistics that are well conditioned
+    size = max(64, size_of(name))  # for batch statistics that are well conditioned
+    x = normal((8, size, size, 3))
     x *= np.float32(1) + np.float32(nudge) * np.sign(normal(x.shape, seed=5))
 
     def loss(params, batch_stats):
         logits, _ = model.apply(
-            {"params": params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"]
+            {"params": params, "batch_stats": batch_stats},
+            x,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
         )
         return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
 
     return model, x, loss
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NARROW)
 def test_gradients_of_whole_networks_equal_those_of_plain_layers(name):
     model, x, loss = network_loss(name, "auto")
     variables = jax.jit(model.init)(jax.random.key(0), x)
@@ -75,7 +73,7 @@ def operations(function, arguments, platform):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NARROW)
 def test_programs_for_other_platforms_are_those_of_plain_layers(name, platform):
     model, x, loss = network_loss(name, "auto")
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)

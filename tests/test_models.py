@@ -12,21 +12,19 @@ import pytest
 import senet_jax
 from senet_jax.errors import InputError
 from senet_jax.layers.squeeze_excite import PLACEMENTS
-from senet_jax.summary import markdown_table, summarize
+from senet_jax.summary import image_shape_of, markdown_table, summarize
 
 GOLDEN = list(
     csv.DictReader((Path(__file__).parent / "golden" / "counts.csv").read_text().splitlines())
 )
 
 
-def shape_of(name):
-    return (32, 32, 3) if "cifar" in name else (224, 224, 3)
-
-
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['model']} {row['fields']}")
 def test_counts_equal_their_source(row):
     fields = json.loads(row["fields"])
-    summary = summarize(senet_jax.create_model(row["model"], **fields), shape_of(row["model"]))
+    summary = summarize(
+        senet_jax.create_model(row["model"], **fields), image_shape_of(row["model"])
+    )
     if row["params"]:
         assert summary.params == int(row["params"]), row["source"]
     if row["gmacs"]:
@@ -187,7 +185,7 @@ def test_list_models_matches_shell_patterns():
         "seresnet20_cifar",
         "seresnet56_cifar",
     ]
-    assert len(senet_jax.list_models()) == 26
+    assert len(senet_jax.list_models()) == 44
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_it_learns(tmp_path, one_device):
         ("train.epochs", float("inf"), "epochs must be above 0"),
         ("optim.weight_decay", float("nan"), "weight_decay must be at least 0"),
         ("seed", -1, "seed must be from 0"),
-        ("model.stride_on", "1x1", "needs bottleneck blocks"),
+        ("model.stride_on", "1x1", "stride_on has no meaning in BasicBlocks"),
         ("train.label_smoothing", 1.0, "label_smoothing must be in"),
         ("optim.schedule", "linear", "schedule must be step, cosine or constant"),
         ("optim.boundaries", (30.0, 60.0), "fractions of the run"),

@@ -12,22 +12,26 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Pad, crop back at random, mirror at random (Hu et al., section 5.1, for CIFAR).
+    """Pad, crop back at random, mirror at random (Hu et al., section 5.1, for CIFAR), cut out.
 
     Attributes:
       pad: black pixels added on each side before the crop; 0 for none.
       flip: mirror left and right with probability one half.
+      cutout: side of a square around a random pixel that is blanked (DeVries and Taylor, arXiv
+        1708.04552); 0 for none. It may reach over the edge.
 
     Raises:
-      ValueError: for a negative padding.
+      ValueError: for a negative number of pixels.
     """
 
     pad: int = 0
     flip: bool = False
+    cutout: int = 0
 
     def __post_init__(self) -> None:
-        if self.pad < 0:
-            raise ValueError(f"pad must be at least 0 pixels, not {self.pad}")
+        for field in ("pad", "cutout"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be at least 0 pixels, not {getattr(self, field)}")
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Args: keys [B], one for each example; images [B, H, W, C]. Returns the same shape."""
@@ -38,6 +42,23 @@ class Augmentation:
             mirrored = jax.vmap(jax.random.bernoulli)(flip_keys)
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
+
+    def cut_out(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+        """The same, for images after normalisation: what is blanked becomes the mean."""
+        if not self.cutout:
+            return images
+        _, height, width, _ = images.shape
+
+        def kept(key: jax.Array) -> jax.Array:
+            row_key, column_key = jax.random.split(jax.random.fold_in(key, 2))
+            spans = []
+            for one, side in ((row_key, height), (column_key, width)):
+                first = jax.random.randint(one, (), 0, side) - self.cutout // 2
+                places = jnp.arange(side)
+                spans.append((places >= first) & (places < first + self.cutout))
+            return ~(spans[0][:, None] & spans[1])
+
+        return images * jax.vmap(kept)(keys)[..., None]
 
     def _crop(self, key: jax.Array, image: jax.Array) -> jax.Array:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)

@@ -1,9 +1,9 @@
-"""Max-pooling as `flax.linen.max_pool` has it, with a gradient that is fast on a CPU.
+"""Pooling: means, and maxima as `flax.linen.max_pool` has them, with a gradient fast on a CPU.
 
-XLA's gradient on a CPU, select-and-scatter, takes several times as long as the form here: the
-forward pass keeps in one byte which tap of the window won, and the backward pass hands each tap's
-share back. Ties go to the first tap and a NaN wins, as in XLA. The form is chosen when a program is
-lowered, as in `conv.py`: on GPU and TPU it is XLA's.
+XLA's gradient of maxima on a CPU, select-and-scatter, takes several times as long as the form here:
+the forward pass keeps in one byte which tap of the window won, and the backward pass hands each
+tap's share back. Ties go to the first tap and a NaN wins, as in XLA. The form is chosen when a
+program is lowered, as in `conv.py`: on GPU and TPU it is XLA's.
 """
 
 import functools
@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from senet_jax.layers.windows import Windows
@@ -38,6 +39,14 @@ def max_pool(
     (top, bottom), (left, right) = padding
     windows = Windows((height, width), window, strides, ((top, bottom), (left, right)))
     return _max_pool(windows, x)
+
+
+def halve(x: jax.Array, implementation: str = "auto") -> jax.Array:
+    """3x3 max-pooling with stride 2 as in Caffe: windows begin at the first pixel, and sizes are
+    rounded up.
+    """
+    padding = [(0, 1 - side % 2) for side in x.shape[1:3]]
+    return max_pool(x, (3, 3), (2, 2), padding, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -86,3 +95,37 @@ def _with_winner(windows: Windows, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         winner = jnp.where((other > y) | (jnp.isnan(other) & ~jnp.isnan(y)), jnp.int8(tap), winner)
         y = jnp.maximum(y, other)
     return y, winner
+
+
+def average_pool(
+    x: jax.Array, window: int, stride: int, *, count_padding: bool = True
+) -> jax.Array:
+    """Means of square windows, padded by half of one: [N, H, W, C] to [N, H/stride, W/stride, C].
+
+    The padding counts as zeros, as in Caffe and by default in PyTorch, or not at all.
+    """
+    half: Any = ((window // 2,) * 2,) * 2  # Flax declares a str and takes both
+    sides, steps = (window, window), (stride, stride)
+    return nn.avg_pool(x, sides, steps, half, count_include_pad=count_padding)
+
+
+def average_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """[N, H, W, C] to [N, *size, C]: means over H and W in as many even parts as there are.
+
+    Parts overlap where they do not divide the map, and repeat a smaller one, as those of PyTorch's
+    adaptive average pooling.
+    """
+    for axis, parts in ((1, size[0]), (2, size[1])):
+        if x.shape[axis] != parts:
+            weights = jnp.asarray(_means(x.shape[axis], parts), x.dtype)
+            x = jnp.moveaxis(jnp.tensordot(x, weights, (axis, 1)), -1, axis)
+    return x
+
+
+def _means(length: int, parts: int) -> np.ndarray:
+    """[parts, length]: the weights of the mean over each part."""
+    weights = np.zeros((parts, length))
+    for part in range(parts):
+        first, end = part * length // parts, -(-(part + 1) * length // parts)
+        weights[part, first:end] = 1 / (end - first)
+    return weights

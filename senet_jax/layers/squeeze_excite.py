@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.layers.conv_norm import he_normal
+from senet_jax.layers.network import he_normal
 
 GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
@@ -27,6 +27,7 @@ GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 SQUEEZES = ("avg", "max", "none")
 EXCITATIONS = ("mlp", "none")
 PLACEMENTS = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
+NO_BRANCH = ("standard",)  # the placements in a network without residual branches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +103,17 @@ class SEConfig:
             field = "bias" if self.bias else "ratio"
             raise ValueError(f"se.{field} has no effect with se.excitation='none'; leave it out")
 
-    def check_stages(self, known: Sequence[int]) -> None:
-        """Raises: ValueError for a stage that is none of the network's `known` ones."""
-        if missing := sorted(set(self.stages) - set(known)):
+    def check(self, family: str, stages: Sequence[int], placements: Sequence[str]) -> None:
+        """Raises: ValueError for a stage or a placement that a family of networks has not."""
+        if missing := sorted(set(self.stages) - set(stages)):
             raise ValueError(
                 f"se.stages names stage {missing[0]}, but this network has stages "
-                f"{', '.join(map(str, known))}"
+                f"{', '.join(map(str, stages))}"
+            )
+        if self.placement not in placements:
+            raise ValueError(
+                f"se.placement={self.placement!r} has no meaning in {family}; it can be "
+                f"{', '.join(placements)}"
             )
 
     def hidden_width(self, channels: int) -> int:

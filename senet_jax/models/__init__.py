@@ -11,13 +11,35 @@ import jax.numpy as jnp
 
 from senet_jax.errors import InputError, build, did_you_mean
 from senet_jax.layers.squeeze_excite import SEConfig
-from senet_jax.models import mobilenet, resnet, resnext, senet
+from senet_jax.models import (
+    bninception,
+    inception_resnet,
+    mobilenet,
+    preresnet,
+    resnet,
+    resnext,
+    senet,
+    shakeshake,
+    shufflenet,
+    vgg,
+    wrn,
+)
 
+FAMILIES = (
+    resnet,
+    resnext,
+    senet,
+    vgg,
+    bninception,
+    inception_resnet,
+    mobilenet,
+    shufflenet,
+    preresnet,
+    wrn,
+    shakeshake,
+)
 MODELS: dict[str, functools.partial[Any]] = {
-    **resnet.MODELS,
-    **resnext.MODELS,
-    **senet.MODELS,
-    **mobilenet.MODELS,
+    name: constructor for family in FAMILIES for name, constructor in family.MODELS.items()
 }
 
 

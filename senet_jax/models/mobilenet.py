@@ -10,8 +10,8 @@ import functools
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.conv_norm import ConvNorm, Layers, Network
-from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+from senet_jax.layers.network import ConvNorm, Layers, Network
+from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig, SqueezeExcite
 
 # Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
 BLOCKS = (
@@ -37,13 +37,12 @@ class SeparableBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         channels = x.shape[-1]
-        x = ConvNorm(channels, 3, self.stride, self.layers, groups=channels, name="depthwise")(
-            x, train
-        )
-        x = nn.relu(x)
+        x = ConvNorm(
+            channels, 3, self.stride, self.layers, groups=channels, relu=True, name="depthwise"
+        )(x, train)
         if self.se is not None and self.se_after == "both":
             x = SqueezeExcite(self.se, name="se_depthwise")(x)
-        x = nn.relu(ConvNorm(self.features, 1, 1, self.layers, name="pointwise")(x, train))
+        x = ConvNorm(self.features, 1, 1, self.layers, relu=True, name="pointwise")(x, train)
         return x if self.se is None else SqueezeExcite(self.se, name="se")(x)
 
 
@@ -74,20 +73,14 @@ class MobileNet(Network):
             raise ValueError(
                 f"se_after must be one of {', '.join(SE_AFTER)}, not {self.se_after!r}"
             )
-        if self.se.placement != "standard":
-            raise ValueError(
-                f"se.placement={self.se.placement!r} has no meaning in MobileNet, which has no "
-                f"residual branches; see se_after"
-            )
-        self.se.check_stages(STAGES)
+        self.se.check("MobileNet, which has no residual branches (see se_after)", STAGES, NO_BRANCH)
         super().__post_init__()
 
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        stem = ConvNorm(self._width(32), 3, 2, self.layers, name="stem")
-        x = nn.relu(stem(images.astype(self.dtype), train))
+    def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
+        x = ConvNorm(self._width(32), 3, 2, self.layers, relu=True, name="stem")(x, train)
+        maps = {}
         for stage in STAGES:
-            x = Stage(
+            x = maps[f"stage{stage}"] = Stage(
                 tuple((self._width(w), s) for number, w, s in BLOCKS if number == stage),
                 functools.partial(
                     SeparableBlock,
@@ -97,7 +90,11 @@ class MobileNet(Network):
                 ),
                 name=f"stage{stage}",
             )(x, train)
-        return self.layers.head(x, self.num_classes, self.dropout, train)
+        return maps
+
+    @property
+    def strides(self) -> dict[str, int]:
+        return {f"stage{stage}": 2**stage for stage in STAGES}
 
     def _width(self, channels: int) -> int:
         return max(8, int(channels * self.width_multiplier))

@@ -1,77 +1,61 @@
 """ResNet and SE-ResNet for ImageNet (He et al. 2016; Hu et al., Table 1) and for CIFAR.
 
-A residual unit computes relu(shortcut(x) + branch(x)). `ResidualBlock.__call__` shows every place
-the paper puts an SE block in it (Figures 3 and 5); a plain network is the same code with no stage
-chosen.
+A residual unit computes relu(shortcut(x) + branch(x)); `layers/residual.py` has the places of its
+SE block. ResNeXt, SENet-154, the pre-activation, wide and Shake-Shake networks are this network
+with other blocks or fields.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 
 from senet_jax.layers.conv import Conv
-from senet_jax.layers.conv_norm import ConvNorm, Layers, Network
+from senet_jax.layers.network import ConvNorm, Layers, Network
 from senet_jax.layers.norm import BatchNorm
-from senet_jax.layers.pool import max_pool
-from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+from senet_jax.layers.pool import halve, max_pool
+from senet_jax.layers.residual import ResidualUnit
+from senet_jax.layers.squeeze_excite import PLACEMENTS, SEConfig
 
 PLAIN = SEConfig(stages=())
 STEMS = ("imagenet", "deep", "cifar")
 
 
-class ResidualBlock(nn.Module):
-    """One residual unit with its SE block: [B, H, W, C'] to [B, H/stride, W/stride, C].
+class ResidualBlock(ResidualUnit):
+    """A unit of a ResNet: [B, H, W, C'] to [B, H/stride, W/stride, C].
 
     Attributes:
       features: width of the 3x3 convolutions.
       stride: of the branch and the shortcut.
-      se: which SE block and where; None for a plain unit.
       stride_on: "3x3", or "1x1" to stride on the first 1x1 convolution of a bottleneck, as the
         authors' Caffe networks do.
       zero_init_last_bn: start the last batch-norm scale of the branch at zero.
       cardinality: number of groups of the 3x3 of a bottleneck (ResNeXt).
       base_width: width of the 3x3 of a bottleneck, per group, where `features` is 64.
-      layers: settings of every convolution and batch normalisation.
     """
 
-    features: int
+    features: int = 64
     stride: int = 1
-    se: SEConfig | None = None
     stride_on: str = "3x3"
     zero_init_last_bn: bool = False
     cardinality: int = 1
     base_width: int = 64
-    layers: Layers = Layers()
 
-    expansion = 1  # of the block's output over `features`
-    strided_shortcut = 1  # side of the kernel of a projection that strides
+    # What kind of block it is.
+    expansion: ClassVar = 1  # of the block's output over `features`
+    strided_shortcut: ClassVar = 1  # side of the kernel of a projection that strides
+    ending: ClassVar = ()  # what the network adds to the last block, of "bn" and "relu"
+    placements: ClassVar = PLACEMENTS  # of the SE block
+    without: ClassVar[tuple[str, ...]] = ()  # fields that have no meaning in it
 
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        branch = self.branch(self.se_at("pre", x), train)
-        branch = self.se_at("standard", branch)
-        branch = self.se_at("parallel", branch, source=x)
-        shortcut = self.se_at("identity", self.shortcut(x, branch.shape[-1], train))
-        return self.se_at("post", nn.relu(shortcut + branch))
-
-    def branch(self, x: jax.Array, train: bool) -> jax.Array:
-        raise NotImplementedError("a residual block defines its branch")
-
-    def shortcut(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
+    def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         """The identity where shapes agree, else a projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
             return x
         size = self.strided_shortcut if self.stride > 1 else 1
         return ConvNorm(channels, size, self.stride, self.layers, name="shortcut")(x, train)
-
-    def se_at(self, place: str, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
-        """Apply the SE block to `u` if `place` is where the configuration puts it."""
-        if self.se is None or self.se.placement != place:
-            return u
-        return SqueezeExcite(self.se, name="se")(u, source)
 
     def conv(self, index: int, features: int, size: int, stride: int = 1, groups: int = 1) -> Conv:
         return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")
@@ -83,6 +67,8 @@ class ResidualBlock(nn.Module):
 
 class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions. "after_3x3" means after the first: the second is the standard place."""
+
+    without = ("stride_on", "cardinality", "base_width")
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         x = nn.relu(self.norm(1, train)(self.conv(1, self.features, 3, self.stride)(x)))
@@ -130,9 +116,12 @@ class ResNet(Network):
       stage_sizes: number of blocks in each stage.
       block: BasicBlock or Bottleneck.
       se: which SE block, where, and in which stages.
-      width: channels of the stem; each later stage doubles the width of its 3x3 convolutions.
+      width: of the 3x3 convolutions of the first stage; each later stage doubles it.
       stem: "imagenet" (7x7 stride 2 and 3x3 max-pool stride 2), "deep" (three 3x3 in place of the
         7x7, the last of twice the width) or "cifar" (3x3).
+      stem_width: channels of the stem; `width` if None.
+      stem_pool: "padded" (by one pixel on all sides), or "caffe": not padded, sizes rounded up, as
+        in the authors' networks and timm's legacy_* ones.
       stride_on, zero_init_last_bn, cardinality, base_width: see ResidualBlock.
 
     Raises:
@@ -144,6 +133,8 @@ class ResNet(Network):
     se: SEConfig = SEConfig()
     width: int = 64
     stem: str = "imagenet"
+    stem_width: int | None = None
+    stem_pool: str = "padded"
     stride_on: str = "3x3"
     zero_init_last_bn: bool = False
     cardinality: int = 1
@@ -152,18 +143,22 @@ class ResNet(Network):
     def __post_init__(self) -> None:
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
-        if self.stride_on == "1x1" and self.block.expansion == 1:
-            raise ValueError("stride_on=1x1 needs bottleneck blocks; these have no 1x1 convolution")
-        if self.cardinality != 1 and self.block.expansion == 1:
-            raise ValueError("cardinality needs bottleneck blocks; these have no grouped 3x3")
+        for field in self.block.without:
+            if getattr(self, field) != getattr(ResNet, field):
+                raise ValueError(f"{field} has no meaning in {self.block.__name__}s; leave it out")
+        if self.stem_pool not in ("padded", "caffe"):
+            raise ValueError(f"stem_pool must be padded or caffe, not {self.stem_pool!r}")
         if self.stem not in STEMS:
             raise ValueError(f"stem must be {', '.join(STEMS[:-1])} or cifar, not {self.stem!r}")
-        self.se.check_stages(range(2, 2 + len(self.stage_sizes)))
+        numbers = range(2, 2 + len(self.stage_sizes))
+        self.se.check(self.block.__name__, numbers, self.block.placements)
         super().__post_init__()
 
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        x = Stem(self.width, self.stem, self.layers, name="stem")(images.astype(self.dtype), train)
+    def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
+        ending = self.block.ending
+        width = self.stem_width or self.width
+        stem = Stem(width, self.stem, self.stem_pool, self.layers, "bn" not in ending, name="stem")
+        x, maps = stem(x, train), {}
         for number, size in enumerate(self.stage_sizes, start=2):
             block = functools.partial(
                 self.block,
@@ -176,7 +171,17 @@ class ResNet(Network):
                 layers=self.layers,
             )
             x = Stage(size, 1 if number == 2 else 2, block, name=f"stage{number}")(x, train)
-        return self.layers.head(x, self.num_classes, self.dropout, train)
+            maps[f"stage{number}"] = x
+        if "bn" in ending:
+            x = self.layers.norm(train, name="bn")(x)
+        if "relu" in ending:
+            x = nn.relu(x)
+        return maps | {next(reversed(maps)): x}
+
+    @property
+    def strides(self) -> dict[str, int]:
+        first = 1 if self.stem == "cifar" else 4
+        return {f"stage{2 + index}": first * 2**index for index in range(len(self.stage_sizes))}
 
 
 class Stem(nn.Module):
@@ -184,7 +189,9 @@ class Stem(nn.Module):
 
     width: int
     kind: str
+    pool: str
     layers: Layers
+    activated: bool = True  # else the convolution alone, for CIFAR
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -195,9 +202,12 @@ class Stem(nn.Module):
         else:
             size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
             x = self.layers.conv(self.width, size, stride, name="conv")(x)
-            x = nn.relu(self.layers.norm(train, name="bn")(x))
+            if self.activated:
+                x = nn.relu(self.layers.norm(train, name="bn")(x))
         if self.kind == "cifar":
             return x
+        if self.pool == "caffe":
+            return halve(x, self.layers.implementation)
         return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.layers.implementation)
 
 
@@ -216,20 +226,19 @@ def _imagenet(depth: int, sizes: tuple[int, ...], block: type[ResidualBlock]) ->
     return with_and_without_se(f"resnet{depth}", SEConfig(), stage_sizes=sizes, block=block)
 
 
-def _cifar(depth: int) -> Models:
-    """ResNet-(6n+2) of He et al., section 4.2: three stages of n basic blocks, widths 16, 32, 64.
+def cifar(name: str, block: type[ResidualBlock], blocks: int, **fields: Any) -> Models:
+    """Two names of a network of three stages of so many `blocks`, for images of 32 pixels.
 
     Shortcuts that change shape are projections, as in the published SE-ResNet counts for CIFAR; He
-    et al. pad with zeros there.
+    et al. (section 4.2) pad with zeros there. ResNet-(6n+2) has n basic blocks in a stage.
     """
+    fields = {"width": 16, "stem": "cifar", "num_classes": 10} | fields
     return with_and_without_se(
-        f"resnet{depth}_cifar",
+        name,
         SEConfig(stages=(2, 3, 4)),
-        stage_sizes=((depth - 2) // 6,) * 3,
-        block=BasicBlock,
-        width=16,
-        stem="cifar",
-        num_classes=10,
+        stage_sizes=(blocks,) * 3,
+        block=block,
+        **fields,
     )
 
 
@@ -239,7 +248,7 @@ MODELS: Models = {
     **_imagenet(50, (3, 4, 6, 3), Bottleneck),
     **_imagenet(101, (3, 4, 23, 3), Bottleneck),
     **_imagenet(152, (3, 8, 36, 3), Bottleneck),
-    **_cifar(20),
-    **_cifar(56),
-    **_cifar(110),
+    **cifar("resnet20_cifar", BasicBlock, 3),
+    **cifar("resnet56_cifar", BasicBlock, 9),
+    **cifar("resnet110_cifar", BasicBlock, 18),
 }

@@ -1,0 +1,176 @@
+"""What all networks here have in common: their layers, their fields, and the way through them."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from senet_jax.layers.conv import Conv, check_implementation
+from senet_jax.layers.dropout import Dropout
+from senet_jax.layers.norm import BatchNorm
+
+Size = int | tuple[int, int]
+
+# He et al. 2015, as the paper says; variance 2 / fan_in, not truncated.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """What is the same for every layer of a network.
+
+    Attributes:
+      dtype: of activations; parameters and batch statistics are float32.
+      axis_name: name of the mapped axis of the devices that share a batch, if any.
+      sync_batch_norm: take batch statistics over all these devices together.
+      implementation: "auto", or "xla" for plain operations on every platform (layers/conv.py).
+      epsilon: of batch normalisation.
+    """
+
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    sync_batch_norm: bool = False
+    implementation: str = "auto"
+    epsilon: float = 1e-5
+
+    def conv(
+        self,
+        features: int,
+        size: Size,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        padding: str = "half",
+        bias: bool = False,
+        name: str,
+    ) -> Conv:
+        """He-initialised. `size` of the kernel: a side, or height and width.
+
+        "half" the kernel is the padding, on both sides, which SAME is not where the stride is 2;
+        "VALID" is none.
+        """
+        height, width = (size, size) if isinstance(size, int) else size
+        half = (height // 2,) * 2, (width // 2,) * 2
+        return Conv(
+            features,
+            (height, width),
+            stride,
+            padding=half if padding == "half" else padding,
+            feature_group_count=groups,
+            use_bias=bias,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            implementation=self.implementation,
+            name=name,
+        )
+
+    def norm(self, train: bool, *, zero_init: bool = False, name: str) -> BatchNorm:
+        """Batch statistics when training, running ones otherwise; `zero_init` is of its scale."""
+        return BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            axis_name=self.axis_name if self.sync_batch_norm else None,
+            scale_init=nn.initializers.zeros if zero_init else nn.initializers.ones,
+            implementation=self.implementation,
+            name=name,
+        )
+
+    def dense(self, features: int, *, name: str) -> nn.Dense:
+        """He-initialised, with a bias."""
+        return nn.Dense(features, kernel_init=he_normal, dtype=self.dtype, name=name)
+
+    def dropout(self, rate: float, *, name: str) -> Dropout:
+        return Dropout(rate, self.axis_name, name=name)
+
+
+class Network(nn.Module):
+    """What every network here is: images [B, H, W, C] to logits [B, num_classes] in float32.
+
+    A family defines `maps`, and `logits` where it is not the mean over a map and one dense layer.
+
+    Attributes:
+      num_classes: width of the classifier.
+      dropout: probability of zeroing a feature before the classifier, in training.
+      features: return the maps at the ends of the stages instead of logits, by name; `strides` says
+        how many pixels of the image a step in each is. The classifier then has no parameters.
+      dtype, axis_name, sync_batch_norm, implementation: see Layers.
+
+    Raises:
+      ValueError: for values outside these.
+    """
+
+    num_classes: int = 1000
+    dropout: float = 0.0
+    features: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    sync_batch_norm: bool = False
+    implementation: str = "auto"
+
+    image_size = 224  # pixels, of the images the network is made for
+
+    def __post_init__(self) -> None:
+        check_implementation(self.implementation)
+        if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
+            raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1, not {self.dropout!r}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> Any:
+        maps = self.maps(images.astype(self.dtype), train)
+        if self.features:
+            return maps
+        *_, last = maps.values()
+        return self.logits(last, train).astype(jnp.float32)
+
+    def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
+        """Images [B, H, W, C] to the last map of each stage [B, H', W', C'], in order."""
+        raise NotImplementedError("a network defines its maps")
+
+    def logits(self, x: jax.Array, train: bool) -> jax.Array:
+        """The last map to [B, num_classes]."""
+        x = self.layers.dropout(self.dropout, name="dropout")(jnp.mean(x, axis=(1, 2)), train)
+        return self.layers.dense(self.num_classes, name="head")(x)
+
+    @property
+    def layers(self) -> Layers:
+        return Layers(self.dtype, self.axis_name, self.sync_batch_norm, self.implementation)
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """Pixels of the image to a step in each of `maps`."""
+        raise NotImplementedError("a network defines its strides")
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch normalisation, ReLU if asked: [B, H, W, C'] to [B, H', W', features].
+
+    See Layers.conv for `size`, `groups` and `padding`.
+    """
+
+    features: int
+    size: Size
+    stride: int
+    layers: Layers
+    groups: int = 1
+    padding: str = "half"
+    relu: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = self.layers.conv(
+            self.features,
+            self.size,
+            self.stride,
+            groups=self.groups,
+            padding=self.padding,
+            name="conv",
+        )(x)
+        x = self.layers.norm(train, name="bn")(x)
+        return nn.relu(x) if self.relu else x

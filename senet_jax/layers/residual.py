@@ -1,0 +1,51 @@
+"""A residual unit with every place that the paper puts an SE block in (Figures 3 and 5)."""
+
+import flax.linen as nn
+import jax
+
+from senet_jax.layers.network import Layers
+from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+
+
+class ResidualUnit(nn.Module):
+    """merge(shortcut(x), branch(x)) and an SE block: [B, H, W, C'] to [B, H', W', C].
+
+    A plain network is the same code without `se`. A family defines `branch`, and `enter`,
+    `shortcut` and `merge` where they are not the usual ones.
+
+    Attributes:
+      se: which SE block and where; None for a plain unit.
+      layers: settings of every convolution and batch normalisation.
+    """
+
+    se: SEConfig | None = None
+    layers: Layers = Layers()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        entry = self.enter(x, train)
+        branch = self.branch(self.se_at("pre", entry), train)
+        branch = self.se_at("standard", branch)
+        branch = self.se_at("parallel", branch, source=entry)
+        shortcut = self.se_at("identity", self.shortcut(x, entry, branch.shape[-1], train))
+        return self.se_at("post", self.merge(shortcut, branch))
+
+    def enter(self, x: jax.Array, train: bool) -> jax.Array:
+        """What the branch begins with: the unit's input, or its activation."""
+        return x
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        raise NotImplementedError("a residual unit defines its branch")
+
+    def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
+        """What the branch, of so many `channels`, is merged with."""
+        return x
+
+    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+        return nn.relu(shortcut + branch)
+
+    def se_at(self, place: str, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
+        """Apply the SE block to `u` if `place` is where the configuration puts it."""
+        if self.se is None or self.se.placement != place:
+            return u
+        return SqueezeExcite(self.se, name="se")(u, source)

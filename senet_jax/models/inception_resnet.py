@@ -1,0 +1,208 @@
+"""Inception-ResNet-v2 and SE-Inception-ResNet-v2 (Szegedy et al. 2017; Hu et al., Table 2).
+
+The network of TF-Slim and timm (55,843,464 parameters), for images of 299 pixels. The paper's SE
+version was not published; its text says "a similar scheme", which we read as in ResNet: on the
+branch after its linear 1x1, before residual scaling. The stem and the reductions have no SE block.
+
+The paper prints 11.75 G multiply-adds, those of `blocks=(5, 20, 5)`; this network has 13.16 G.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from senet_jax.layers.network import ConvNorm, Layers, Network, Size
+from senet_jax.layers.pool import average_pool, max_pool
+from senet_jax.layers.residual import ResidualUnit
+from senet_jax.layers.squeeze_excite import PLACEMENTS, SEConfig
+
+# Convolutions in a row, each with its width and its kernel.
+Path = tuple[tuple[int, Size], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """What comes first in a stage, side by side, and what its blocks are.
+
+    Attributes:
+      first: paths; those of stages 4 and 5 end with stride 2, beside max-pooling.
+      paths: of each block.
+      scale: of each block's branch.
+    """
+
+    first: tuple[Path, ...]
+    paths: tuple[Path, ...]
+    scale: float
+
+
+STAGES: dict[int, StagePlan] = {
+    3: StagePlan(
+        (((96, 1),), ((48, 1), (64, 5)), ((64, 1), (96, 3), (96, 3))),
+        (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (48, 3), (64, 3))),
+        0.17,
+    ),
+    4: StagePlan(
+        (((384, 3),), ((256, 1), (256, 3), (384, 3))),
+        (((192, 1),), ((128, 1), (160, (1, 7)), (192, (7, 1)))),
+        0.1,
+    ),
+    5: StagePlan(
+        (((256, 1), (384, 3)), ((256, 1), (288, 3)), ((256, 1), (288, 3), (320, 3))),
+        (((192, 1),), ((192, 1), (224, (1, 3)), (256, (3, 1)))),
+        0.2,
+    ),
+}
+POOLED_WIDTH = 64  # of the 1x1 on the averaged input, the fourth path of stage 3
+SE_PLACEMENTS = tuple(place for place in PLACEMENTS if place != "after_3x3")
+
+
+class Paths(nn.Module):
+    """Paths side by side, concatenated: [B, H, W, C'] to [B, H', W', C].
+
+    With stride 2 the last convolution of a path has it, and no padding.
+    """
+
+    paths: tuple[Path, ...]
+    layers: Layers
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        outputs = []
+        for number, path in enumerate(self.paths, start=1):
+            y = x
+            for index, (width, size) in enumerate(path, start=1):
+                stride = self.stride if index == len(path) else 1
+                padding = "half" if stride == 1 else "VALID"
+                name = f"path{number}_conv{index}"
+                conv = ConvNorm(
+                    width, size, stride, self.layers, padding=padding, relu=True, name=name
+                )
+                y = conv(y, train)
+            outputs.append(y)
+        if self.stride == 2:
+            outputs.append(shrink(x, self.layers))
+        return jnp.concatenate(outputs, -1)
+
+
+class Block(ResidualUnit):
+    """relu(x + scale * linear(paths(x))): [B, H, W, C], same shape. The last one has no ReLU."""
+
+    paths: tuple[Path, ...] = ()
+    scale: float = 1.0
+    last: bool = False
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        y = Paths(self.paths, self.layers, name="paths")(x, train)
+        return self.layers.conv(x.shape[-1], 1, bias=True, name="expand")(y)
+
+    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+        x = shortcut + self.scale * branch
+        return x if self.last else nn.relu(x)
+
+
+class Stage(nn.Module):
+    """The paths into one resolution and the blocks of it."""
+
+    plan: StagePlan
+    size: int
+    se: SEConfig | None
+    layers: Layers
+    pooled_width: int = 0  # above 0: the first stage, which has stride 1
+    is_last: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = Paths(self.plan.first, self.layers, 1 if self.pooled_width else 2, name="first")(
+            x, train
+        )
+        if self.pooled_width:
+            mean = average_pool(x, 3, 1, count_padding=False)
+            pooled = ConvNorm(self.pooled_width, 1, 1, self.layers, relu=True, name="pooled")
+            y = jnp.concatenate([y, pooled(mean, train)], -1)
+        for number in range(1, self.size + 1):
+            last = self.is_last and number == self.size
+            scale = 1.0 if last else self.plan.scale
+            y = Block(self.se, self.layers, self.plan.paths, scale, last, name=f"block{number}")(
+                y, train
+            )
+        return y
+
+
+def shrink(x: jax.Array, layers: Layers) -> jax.Array:
+    return max_pool(x, (3, 3), (2, 2), implementation=layers.implementation)
+
+
+class InceptionResNet(Network):
+    """Inception-ResNet-v2; see Network for the fields that all networks have.
+
+    Parameters live under `stem1` ... `stem5`, `stage3` ... `stage5`, numbered by resolution as in
+    ResNet, each with `first` and `block1`, `block2`, ..., `last` and `head`.
+
+    Attributes:
+      se: which SE block, where, and in which stages.
+      blocks: number of blocks in each stage.
+      width_multiplier: of all widths.
+
+    Raises:
+      ValueError: for values outside these.
+    """
+
+    se: SEConfig = SEConfig(stages=tuple(STAGES))
+    blocks: tuple[int, int, int] = (10, 20, 10)
+    width_multiplier: float = 1.0
+
+    image_size = 299
+
+    def __post_init__(self) -> None:
+        if not self.width_multiplier > 0:
+            raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
+        self.se.check("Inception-ResNet, which has many 3x3", tuple(STAGES), SE_PLACEMENTS)
+        super().__post_init__()
+
+    def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
+        conv = functools.partial(ConvNorm, layers=self.layers, relu=True)
+        valid = functools.partial(conv, padding="VALID")
+        x = valid(self._width(32), 3, 2, name="stem1")(x, train)
+        x = valid(self._width(32), 3, 1, name="stem2")(x, train)
+        x = conv(self._width(64), 3, 1, name="stem3")(x, train)
+        x = conv(self._width(80), 1, 1, name="stem4")(shrink(x, self.layers), train)
+        x = valid(self._width(192), 3, 1, name="stem5")(x, train)
+        maps = {"stage2": x}
+        x = shrink(x, self.layers)
+        for (number, plan), size in zip(STAGES.items(), self.blocks, strict=True):
+            plan = StagePlan(self._narrow(plan.first), self._narrow(plan.paths), plan.scale)
+            x = maps[f"stage{number}"] = Stage(
+                plan,
+                size,
+                self.se if number in self.se.stages else None,
+                self.layers,
+                self._width(POOLED_WIDTH) if number == 3 else 0,
+                number == 5,
+                name=f"stage{number}",
+            )(x, train)
+        maps["stage5"] = conv(self._width(1536), 1, 1, name="last")(x, train)
+        return maps
+
+    def _width(self, channels: int) -> int:
+        return max(1, int(channels * self.width_multiplier))
+
+    def _narrow(self, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(tuple((self._width(width), size) for width, size in path) for path in paths)
+
+    @property
+    def layers(self) -> Layers:
+        return dataclasses.replace(super().layers, epsilon=1e-3)
+
+    @property
+    def strides(self) -> dict[str, int]:
+        return {f"stage{number}": 2**number for number in (2, *STAGES)}
+
+
+MODELS: dict[str, functools.partial[InceptionResNet]] = {
+    "inception_resnet_v2": functools.partial(InceptionResNet, se=SEConfig(stages=())),
+    "seinception_resnet_v2": functools.partial(InceptionResNet, se=SEConfig(stages=tuple(STAGES))),
+}

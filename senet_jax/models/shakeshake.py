@@ -1,0 +1,122 @@
+"""Shake-Shake networks for CIFAR (Gastaldi, arXiv 1705.07485; Hu et al., Tables 4 and 5).
+
+A block adds two branches to its input, mixed by random weights: alpha and 1 - alpha in the forward
+pass, other ones in the backward pass ("Shake-Shake"), or a half each there ("Shake-Even"). They are
+drawn for each image, and are a half in evaluation. The paper does not say where its SE block sits;
+ours scales the mixed branch, which is the whole path beside the identity.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from senet_jax.layers.example_keys import example_keys
+from senet_jax.layers.network import Layers
+from senet_jax.layers.squeeze_excite import PLACEMENTS
+from senet_jax.models.resnet import BasicBlock, Models, ResidualBlock, cifar
+
+
+class Branch(nn.Module):
+    """ReLU, convolution, batch norm, for each (width, side, stride, groups)."""
+
+    convolutions: tuple[tuple[int, int, int, int], ...]
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for index, (width, size, stride, groups) in enumerate(self.convolutions, start=1):
+            conv = self.layers.conv(width, size, stride, groups=groups, name=f"conv{index}")
+            x = self.layers.norm(train, name=f"bn{index}")(conv(nn.relu(x)))
+        return x
+
+
+class ShakeBlock(ResidualBlock):
+    """x + mix(branch1(x), branch2(x)), each of two 3x3 convolutions.
+
+    Needs an rng named `dropout` when training.
+    """
+
+    shaken_gradient = True  # else a half each
+    ending = ("relu",)
+    placements = tuple(place for place in PLACEMENTS if place != "after_3x3")
+    without = (*BasicBlock.without, "zero_init_last_bn")
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        plan = self.convolutions()
+        one, two = (
+            Branch(plan, self.layers, name=f"branch{number}")(x, train) for number in (1, 2)
+        )
+        if not train or self.is_initializing():
+            return (one + two) / 2
+        keys = example_keys(self.make_rng("dropout"), len(x), self.layers.axis_name)
+        weights = jax.vmap(lambda key: jax.random.uniform(key, (2, 1, 1, 1)))(keys).astype(x.dtype)
+        alpha, beta = weights[:, 0], weights[:, 1]
+        return mix(one, two, alpha, beta if self.shaken_gradient else jnp.full_like(beta, 0.5))
+
+    def convolutions(self) -> tuple[tuple[int, int, int, int], ...]:
+        return (self.features, 3, self.stride, 1), (self.features, 3, 1, 1)
+
+    def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
+        """The identity where shapes agree, else two 1x1 on the pixels and on their neighbours."""
+        if self.stride == 1 and x.shape[-1] == channels:
+            return x
+        x = nn.relu(x)
+        moved = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
+        halves = [
+            self.layers.conv(channels // 2, 1, self.stride, name=f"shortcut{number}")(half)
+            for number, half in enumerate((x, moved), start=1)
+        ]
+        return self.layers.norm(train, name="shortcut_bn")(jnp.concatenate(halves, -1))
+
+    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+        return shortcut + branch
+
+
+class ShakeEvenBottleneck(ShakeBlock):
+    """Branches of 1x1, 3x3 in `cardinality` groups and 1x1, mixed evenly in the backward pass."""
+
+    expansion = 4
+    shaken_gradient = False
+    without = ("stride_on", "zero_init_last_bn")
+
+    def convolutions(self) -> tuple[tuple[int, int, int, int], ...]:
+        width = self.features * self.base_width // 64 * self.cardinality
+        return (
+            (width, 1, 1, 1),
+            (width, 3, self.stride, self.cardinality),
+            (self.features * self.expansion, 1, 1, 1),
+        )
+
+
+@jax.custom_vjp
+def mix(one: jax.Array, two: jax.Array, alpha: jax.Array, beta: jax.Array) -> jax.Array:
+    """alpha * one + (1 - alpha) * two, with beta in alpha's place in the gradients of both maps.
+
+    Maps are [B, H, W, C], weights [B, 1, 1, 1]; these have no gradient.
+    """
+    return alpha * one + (1 - alpha) * two
+
+
+def _mix_forward(one: Any, two: Any, alpha: Any, beta: Any) -> tuple[jax.Array, jax.Array]:
+    return mix(one, two, alpha, beta), beta
+
+
+def _mix_backward(beta: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
+    return beta * dy, (1 - beta) * dy, jnp.zeros_like(beta), jnp.zeros_like(beta)
+
+
+mix.defvjp(_mix_forward, _mix_backward)
+
+MODELS: Models = {
+    **cifar("shakeshake26_2x96d", ShakeBlock, 4, width=96, stem_width=16),
+    **cifar(
+        "shakeeven29_2x4x64d",
+        ShakeEvenBottleneck,
+        3,
+        width=64,
+        stem_width=16,
+        cardinality=4,
+    ),
+}

@@ -1,0 +1,136 @@
+"""ShuffleNet v1 and SE-ShuffleNet (Zhang et al., arXiv 1707.01083; Hu et al., Table 3).
+
+A unit is a grouped 1x1, a shuffle of channels over groups, a depthwise 3x3 and another grouped 1x1;
+it is added to its input, or with stride 2 concatenated to the averaged input. The SE block sits on
+the branch before that, the place that gives the paper's parameters: it scales the 240 - 24 = 216
+channels of the first branch with 13 hidden units (216 // 16).
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from senet_jax.layers.network import ConvNorm, Network
+from senet_jax.layers.pool import average_pool, max_pool
+from senet_jax.layers.residual import ResidualUnit
+from senet_jax.layers.squeeze_excite import PLACEMENTS, SEConfig
+
+# Numbered by resolution as in ResNet (3 has an eighth of the image's); "Stage2" to "Stage4" there.
+STAGES = (3, 4, 5)
+STEM_WIDTH = 24
+
+
+class ShuffleUnit(ResidualUnit):
+    """A unit of ShuffleNet: [B, H, W, C'] to [B, H/stride, W/stride, features].
+
+    Attributes:
+      features: width of the unit's output; its bottleneck has a quarter.
+      stride: 1 or 2.
+      groups: of both 1x1 convolutions.
+      group_first: whether the first 1x1 has them, too; on the few channels of the stem it has not.
+    """
+
+    features: int = 240
+    stride: int = 1
+    groups: int = 3
+    group_first: bool = True
+
+    def branch(self, x: jax.Array, train: bool) -> jax.Array:
+        narrow, wide = self.features // 4, self.features
+        if self.stride > 1:
+            wide -= x.shape[-1]
+        first = self.groups if self.group_first else 1
+        x = ConvNorm(narrow, 1, 1, self.layers, groups=first, relu=True, name="reduce")(x, train)
+        x = shuffle(x, self.groups)
+        x = ConvNorm(narrow, 3, self.stride, self.layers, groups=narrow, name="depthwise")(x, train)
+        x = self.se_at("after_3x3", x)
+        return ConvNorm(wide, 1, 1, self.layers, groups=self.groups, name="expand")(x, train)
+
+    def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
+        return x if self.stride == 1 else average_pool(x, 3, self.stride)
+
+    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+        if self.stride == 1:
+            return nn.relu(shortcut + branch)
+        return nn.relu(jnp.concatenate([shortcut, branch], -1))
+
+
+def shuffle(x: jax.Array, groups: int) -> jax.Array:
+    """[..., C]: the first channel of every group, then the second of every group, and so on."""
+    grouped = x.reshape(*x.shape[:-1], groups, -1)
+    return grouped.swapaxes(-1, -2).reshape(x.shape)
+
+
+class Stage(nn.Module):
+    """`size` units of one resolution, the first with stride 2."""
+
+    size: int
+    unit: functools.partial[ShuffleUnit]
+    group_first: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = self.unit(stride=2, group_first=self.group_first, name="unit1")(x, train)
+        for number in range(2, self.size + 1):
+            x = self.unit(name=f"unit{number}")(x, train)
+        return x
+
+
+class ShuffleNet(Network):
+    """ShuffleNet v1; see Network for the fields that all networks have.
+
+    Parameters live under `stem`, `stage3` ... `stage5`, each with `unit1`, `unit2`, ..., and
+    `head`.
+
+    Attributes:
+      se: which SE block, where, and in which stages.
+      groups: of the 1x1 convolutions.
+      width: of the first stage's output; each later stage doubles it. 240 goes with 3 groups.
+      stage_sizes: number of units in each stage.
+
+    Raises:
+      ValueError: for values outside these, or a width that the groups do not divide.
+    """
+
+    se: SEConfig = SEConfig(stages=STAGES)
+    groups: int = 3
+    width: int = 240
+    stage_sizes: tuple[int, ...] = (4, 8, 4)
+
+    def __post_init__(self) -> None:
+        self.se.check("ShuffleNet", STAGES[: len(self.stage_sizes)], PLACEMENTS)
+        if self.width % (4 * self.groups) or (self.width - STEM_WIDTH) % self.groups:
+            raise ValueError(
+                f"width must be a multiple of 4 x {self.groups} groups, and {STEM_WIDTH} less of "
+                f"the groups, not {self.width}"
+            )
+        super().__post_init__()
+
+    def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
+        x = ConvNorm(STEM_WIDTH, 3, 2, self.layers, relu=True, name="stem")(x, train)
+        x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.implementation)
+        maps = {}
+        for index, (number, size) in enumerate(zip(STAGES, self.stage_sizes, strict=False)):
+            unit = functools.partial(
+                ShuffleUnit,
+                features=self.width * 2**index,
+                groups=self.groups,
+                se=self.se if number in self.se.stages else None,
+                layers=self.layers,
+            )
+            x = maps[f"stage{number}"] = Stage(size, unit, index > 0, name=f"stage{number}")(
+                x, train
+            )
+        return maps
+
+    @property
+    def strides(self) -> dict[str, int]:
+        return {f"stage{number}": 2**number for number in STAGES[: len(self.stage_sizes)]}
+
+
+MODELS: dict[str, functools.partial[ShuffleNet]] = {
+    "shufflenet_g3": functools.partial(ShuffleNet, se=SEConfig(stages=())),
+    "seshufflenet_g3": functools.partial(ShuffleNet, se=SEConfig(stages=STAGES)),
+}

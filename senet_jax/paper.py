@@ -1,0 +1,50 @@
+"""Errors that the paper prints for its networks, in per cent, by our names (Hu et al., version 4).
+
+ImageNet: top-1 and top-5, single crop, the authors' own training of plain and SE networks alike
+(Tables 2, 3 and 8). CIFAR: top-1, by TFDS dataset (Tables 4 and 5).
+"""
+
+IMAGENET: dict[str, tuple[float, float]] = {
+    "resnet50": (24.80, 7.48),
+    "seresnet50": (23.29, 6.62),
+    "resnet101": (23.17, 6.52),
+    "seresnet101": (22.38, 6.07),
+    "resnet152": (22.42, 6.34),
+    "seresnet152": (21.57, 5.73),
+    "resnext50_32x4d": (22.11, 5.90),
+    "seresnext50_32x4d": (21.10, 5.49),
+    "resnext101_32x4d": (21.18, 5.57),
+    "seresnext101_32x4d": (20.70, 5.01),
+    "vgg16_bn": (27.02, 8.81),
+    "sevgg16_bn": (25.22, 7.70),
+    "bninception": (25.38, 7.89),
+    "sebninception": (24.23, 7.14),
+    "inception_resnet_v2": (20.37, 5.21),
+    "seinception_resnet_v2": (19.80, 4.79),
+    "mobilenetv1": (28.4, 9.4),
+    "semobilenetv1": (25.3, 7.7),
+    "shufflenet_g3": (32.6, 12.5),
+    "seshufflenet_g3": (31.0, 11.1),
+    "senet154": (18.68, 4.47),
+}
+
+CIFAR: dict[str, dict[str, float]] = {
+    "preresnet110_cifar": {"cifar10": 6.37, "cifar100": 26.88},
+    "sepreresnet110_cifar": {"cifar10": 5.21, "cifar100": 23.85},
+    "preresnet164_cifar": {"cifar10": 5.46, "cifar100": 24.33},
+    "sepreresnet164_cifar": {"cifar10": 4.39, "cifar100": 21.31},
+    "wrn16_8_cifar": {"cifar10": 4.27, "cifar100": 20.43},
+    "sewrn16_8_cifar": {"cifar10": 3.88, "cifar100": 19.14},
+    "shakeshake26_2x96d": {"cifar10": 2.56},
+    "seshakeshake26_2x96d": {"cifar10": 2.12},
+    "shakeeven29_2x4x64d": {"cifar100": 15.85},
+    "seshakeeven29_2x4x64d": {"cifar100": 15.41},
+}
+
+
+def errors_of(model: str) -> str:
+    """What the paper prints for a network, in a few words; a dash where it prints nothing."""
+    if model in IMAGENET:
+        top1, top5 = IMAGENET[model]
+        return f"{top1} / {top5}"
+    return ", ".join(f"{dataset} {error}" for dataset, error in CIFAR.get(model, {}).items()) or "-"

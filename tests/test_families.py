@@ -1,0 +1,233 @@
+"""What must hold of every family, held by a narrow member of each while it trains."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from families import NARROW, size_of
+
+import senet_jax
+from senet_jax.errors import InputError
+from senet_jax.summary import summarize
+
+BATCH = 8
+CLASSES = 4
+RANDOM = {"senet154", "sevgg16_bn", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"}
+
+
+def narrow(name, **fields):
+    se = {"ratio": 2, "bias": True} | NARROW[name].get("se", {}) | fields.pop("se", {})
+    return senet_jax.create_model(name, num_classes=CLASSES, **NARROW[name] | fields | {"se": se})
+
+
+class Trained:
+    """A few steps of Adam on eight images, and what the first of them gave."""
+
+    def __init__(self, name):
+        self.model = narrow(name)
+        size = size_of(name)
+        self.images = jax.random.normal(jax.random.key(1), (BATCH, size, size, 3))
+        labels = jnp.arange(BATCH) % CLASSES
+        variables = jax.jit(self.model.init)(jax.random.key(0), self.images)
+        self.before = variables
+        optimizer = optax.adam(3e-3)
+
+        @jax.jit
+        def step(params, stats, moments, key):
+            def loss_of(params):
+                logits, updates = self.model.apply(
+                    {"params": params, "batch_stats": stats},
+                    self.images,
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": key},
+                )
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                return losses.mean(), (updates["batch_stats"], logits)
+
+            (loss, (stats, logits)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+            updates, moments = optimizer.update(gradients, moments)
+            return optax.apply_updates(params, updates), stats, moments, loss, gradients, logits
+
+        params, stats = variables["params"], variables["batch_stats"]
+        moments, self.losses, self.logits = optimizer.init(params), [], []
+        for number in range(2):  # the same step with two keys
+            *_, self.gradients, logits = step(params, stats, moments, jax.random.key(number))
+            self.logits.append(logits)
+        *_, logits = step(params, stats, moments, jax.random.key(0))
+        self.logits.append(logits)
+        for number in range(80):
+            params, stats, moments, loss, _, _ = step(
+                params, stats, moments, jax.random.key(number)
+            )
+            self.losses.append(float(loss))
+        self.after = {"params": params, "batch_stats": stats}
+
+
+trained = functools.cache(Trained)
+
+
+def leaves(tree):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_every_parameter_receives_a_gradient(name):
+    found = leaves(trained(name).gradients)
+    largest = max(float(np.abs(leaf).max()) for leaf in found.values())
+    for path, leaf in found.items():
+        if "vgg" in name and "conv" in path and "bias" in path:
+            # Batch norm takes a bias before it away: what is left is rounding.
+            assert np.abs(leaf).max() < 1e-5 * largest, path
+        else:
+            assert np.abs(leaf).max() > 1e-6 * largest, path
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_handful_of_images_can_be_learnt_by_heart(name):
+    losses = trained(name).losses
+    assert np.mean(losses[-10:]) < 0.1 < losses[0]
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_training_and_evaluation_differ_where_they_should(name):
+    """Statistics move in training only; the step's key matters to dropout and shaking only."""
+    run = trained(name)
+    one, other, again = run.logits
+    np.testing.assert_array_equal(one, again)
+    assert np.array_equal(one, other) == (name not in RANDOM)
+    stats = [leaves(variables["batch_stats"]) for variables in (run.before, run.after)]
+    for path, leaf in stats[0].items():
+        assert not np.array_equal(leaf, stats[1][path]), path
+    evaluate = jax.jit(functools.partial(run.model.apply, mutable=["batch_stats"]))
+    logits, updates = evaluate(run.after, run.images)
+    jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], run.after["batch_stats"])
+    np.testing.assert_array_equal(logits, evaluate(run.after, run.images)[0])
+    assert not np.allclose(logits, one)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_bfloat16_is_of_activations_only(name):
+    model = narrow(name, dtype="bfloat16")
+    images = trained(name).images
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    maps = narrow(name, dtype="bfloat16", features=True)
+    for shape in jax.eval_shape(maps.apply, shapes, images).values():
+        assert shape.dtype == jnp.bfloat16
+    logits = jax.jit(model.apply)(trained(name).after, images)
+    assert logits.dtype == jnp.float32
+    labels = np.arange(BATCH) % CLASSES
+    assert (
+        np.mean(np.argmax(logits, -1) == labels)
+        >= np.mean(
+            np.argmax(jax.jit(trained(name).model.apply)(trained(name).after, images), -1) == labels
+        )
+        - 1 / BATCH
+    )
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_features_are_the_ends_of_the_stages(name):
+    model = narrow(name, features=True)
+    size = 2 * size_of(name)
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert "head" not in shapes["params"]
+    maps = jax.eval_shape(model.apply, shapes, images)
+    assert list(maps) == list(model.strides)
+    for stage, stride in model.strides.items():
+        batch, height, width, _ = maps[stage].shape
+        assert batch == 2
+        # Inception-ResNet has no padding where it strides, and in parts of its stem.
+        lost = 4 if "inception_resnet" in name else 0
+        assert size // stride - lost <= height == width <= size // stride
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_gate_of_one_leaves_the_plain_network(name):
+    """Every gate a sigmoid of 40, which is 1 in float32."""
+    run = trained(name)
+
+    def edit(path, leaf):
+        names = [part.key for part in path]
+        if not any(part.startswith("se") and part != "second" for part in names[:-2]):
+            return leaf
+        expand_bias = names[-1] == "bias" and "expand" in names
+        return jnp.full_like(leaf, 40.0) if expand_bias else jnp.zeros_like(leaf)
+
+    def is_se(key):
+        return key == "se" or (key.startswith("se") and key[2:].isdigit())
+
+    def without_se(tree):
+        if not isinstance(tree, dict):
+            return tree
+        return {key: without_se(value) for key, value in tree.items() if not is_se(key)}
+
+    opened = jax.tree_util.tree_map_with_path(edit, run.after)
+    fields = {key: value for key, value in NARROW[name].items() if key != "se"}
+    plain = senet_jax.create_model(name.removeprefix("se"), num_classes=CLASSES, **fields)
+    expected = jax.jit(plain.apply)(without_se(run.after), run.images)
+    np.testing.assert_array_equal(jax.jit(run.model.apply)(opened, run.images), expected)
+
+
+PLACES = ("pre", "post", "identity", "after_3x3", "parallel")
+MEANINGLESS = {
+    **dict.fromkeys(("semobilenetv1", "sebninception", "sevgg16_bn"), PLACES),
+    **dict.fromkeys(
+        ("seinception_resnet_v2", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"), ("after_3x3",)
+    ),
+}
+
+
+def program(name, **se):
+    images = jax.ShapeDtypeStruct((1, size_of(name), size_of(name), 3), jnp.float32)
+    fields = NARROW[name] | {"se": NARROW[name].get("se", {}) | se}
+    model = senet_jax.create_model(name, **fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    return str(jax.make_jaxpr(model.apply)(shapes, images))
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ratio": 4},
+        {"squeeze": "max"},
+        {"squeeze": "none"},
+        {"gate": "tanh"},
+        {"excitation": "none"},
+        {"bias": True},
+        *({"placement": place} for place in PLACES),
+    ],
+    ids=str,
+)
+def test_every_ablation_acts_or_is_refused_with_a_sentence(name, fields):
+    if fields.get("placement") in MEANINGLESS.get(name, ()):
+        with pytest.raises(InputError, match="has no meaning in"):
+            program(name, **fields)
+    else:
+        assert program(name, **fields) != program(name)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_the_added_weights_are_those_of_the_paper_formula(name):
+    """Equation 5 of Hu et al.: 2 C^2 / r for each block, by the shapes of its two layers."""
+    size = size_of(name)
+    fields = NARROW[name]
+    plain = {key: value for key, value in fields.items() if key != "se"}
+    se = senet_jax.create_model(name, **fields)
+    base = senet_jax.create_model(name.removeprefix("se"), **plain)
+    shapes = jax.eval_shape(
+        se.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    )
+    scaled = [
+        leaf.shape
+        for path, leaf in jax.tree.leaves_with_path(shapes["params"])
+        if "expand" in jax.tree_util.keystr(path) and "'se" in jax.tree_util.keystr(path)
+    ]
+    added = summarize(se, (size, size, 3)).params - summarize(base, (size, size, 3)).params
+    assert added == sum(2 * channels * max(1, channels // 16) for _, channels in scaled) > 0
