@@ -4,7 +4,7 @@ NARROW = {
     "seresnet20_cifar": {"stage_sizes": (1, 1, 1), "width": 8},
     "seresnet50": {"stage_sizes": (1, 1), "width": 8, "se": {"stages": (2, 3)}},
     "seresnext50_32x4d": {"stage_sizes": (1, 1), "width": 64, "se": {"stages": (2, 3)}},
-    "senet154": {"stage_sizes": (1, 1), "width": 32, "se": {"stages": (2, 3)}},
+    "senet154": {"stage_sizes": (1, 1), "cardinality": 8, "se": {"stages": (2, 3)}},
     "semobilenetv1": {"width_multiplier": 0.25},
     "seshufflenet_g3": {"stage_sizes": (2,), "width": 48, "se": {"stages": (3,)}},
     "sebninception": {"width_multiplier": 0.125},
