@@ -45,6 +45,7 @@ CIFAR: dict[str, dict[str, float]] = {
 def errors_of(model: str) -> str:
     """What the paper prints for a network, in a few words; a dash where it prints nothing."""
     if model in IMAGENET:
-        top1, top5 = IMAGENET[model]
-        return f"{top1} / {top5}"
+        pair = IMAGENET[model]
+        decimals = max(len(f"{error}".partition(".")[2]) for error in pair)  # 1 in Table 3, else 2
+        return " / ".join(f"{error:.{decimals}f}" for error in pair)
     return ", ".join(f"{dataset} {error}" for dataset, error in CIFAR.get(model, {}).items()) or "-"

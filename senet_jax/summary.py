@@ -144,8 +144,12 @@ def main(argv: list[str]) -> None:
         table = Table(title="Errors: top-1 / top-5 on ImageNet", title_justify="left")
         for column in COLUMNS:
             number = column not in (COLUMNS[0], COLUMNS[-1])
-            table.add_column(column, justify="right" if number else "left", no_wrap=number)
-        for row in [row for pattern in names or ["*"] for row in all_models(pattern)]:
+            wraps = column == COLUMNS[-1]
+            table.add_column(column, justify="right" if number else "left", no_wrap=not wraps)
+        rows = [row for pattern in names or ["*"] for row in all_models(pattern)]
+        if not rows:
+            raise InputError(f"no model matches {names[0]!r}; see --list")
+        for row in rows:
             table.add_row(*row)
         Console(file=sys.stdout).print(table)
         return

@@ -50,6 +50,13 @@ def test_list_prints_the_models(command):
     assert "\nresnet50" not in done.stdout
 
 
+def test_all_prints_what_the_paper_prints(command):
+    done = command("senet_jax.summary", "--all", "seresnext50*", "semobilenetv1", "sewrn*")
+    assert done.returncode == 0, done.stderr
+    for cell in ("27,543,848", "21.10 / 5.49", "25.3 / 7.7", "cifar10 3.88, cifar100 19.14"):
+        assert cell in done.stdout
+
+
 MAIN = ("senet_jax.main", "--config=configs/digits.py:seresnet20", "--workdir={tmp}/run")
 RUN = ("experiments.run", "reduction", "--workdir={tmp}/run")
 
@@ -57,6 +64,7 @@ RUN = ("experiments.run", "reduction", "--workdir={tmp}/run")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("senet_jax.summary", "--all", "nix*"), "no model matches 'nix*'"),
         (("senet_jax.summary", "seresnet5"), "did you mean 'seresnet50'"),
         (("senet_jax.summary", "seresnet50", "--se.ratoi=8"), "did you mean 'ratio'"),
         (("senet_jax.summary", "seresnet50", "--se.ratio=0"), "at least 1, not 0"),

@@ -206,6 +206,16 @@ def test_list_models_matches_shell_patterns():
             "stage 5, but this network has stages 2, 3, 4",
         ),
         ("seresnet50", {"dtype": "float33"}, "float33"),
+        ("seresnet50", {"stem_pool": "none"}, "stem_pool must be padded or caffe, not 'none'"),
+        ("sevgg16_bn", {"se": {"placement": "pre"}}, "'pre' has no meaning in VGG"),
+        ("sepreresnet110_cifar", {"zero_init_last_bn": True}, "no meaning in PreBasicBlocks"),
+        ("seshufflenet_g3", {"width": 100}, "width must be a multiple of 4 x 3 groups"),
+        (
+            "inception_resnet_v2",
+            {"blocks": (1, 2)},
+            r"blocks must be three numbers .* not \(1, 2\)",
+        ),
+        ("bninception", {"width_multiplier": 0}, "width_multiplier must be positive, not 0"),
     ],
 )
 def test_bad_models_are_refused_with_a_sentence(name, fields, sentence):

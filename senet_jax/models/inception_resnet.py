@@ -160,6 +160,8 @@ class InceptionResNet(Network):
     def __post_init__(self) -> None:
         if not self.width_multiplier > 0:
             raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
+        if len(self.blocks) != len(STAGES) or min(self.blocks) < 1:
+            raise ValueError(f"blocks must be three numbers of at least 1, not {self.blocks}")
         self.se.check("Inception-ResNet, which has many 3x3", tuple(STAGES), SE_PLACEMENTS)
         super().__post_init__()
 
