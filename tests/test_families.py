@@ -73,7 +73,10 @@ def leaves(tree):
 
 
 # What the next batch norm takes away again, so that only rounding is left of its gradient.
-TAKEN_AWAY = {"sevgg16_bn": r"conv\d'\]\['bias", "seshufflenet_g3": r"depthwise.*bias|reduce.*scale"}
+TAKEN_AWAY = {
+    "sevgg16_bn": r"conv\d'\]\['bias",
+    "seshufflenet_g3": r"depthwise.*bias|reduce.*scale",
+}
 
 
 def check_that_every_parameter_receives_a_gradient(name, run):
