@@ -38,7 +38,7 @@ from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS, create_model
 from senet_jax.summary import image_shape_of, summarize
 
-TORCH = ("torch", "torch-nchw", "torch-huge")
+TORCH = (*contestants.WITHOUT_HUGE_PAGES, "torch-huge")
 OTHERS = ", ".join(contestants.CONTESTANTS[1:])
 # What a first start costs, and a second one that finds its programs compiled.
 COMPILED = (("compile_s", "again_s"), ("peak_gb", "again_gb"))
@@ -231,7 +231,7 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
         races.setdefault(race, {})[row["contestant"]] = row
     for (network, what, batch, size), found in races.items():
         ours, plain, huge = found["ours"], found.get("plain"), found.get("torch-huge")
-        torch = [found[name] for name in ("torch", "torch-nchw") if name in found]
+        torch = [found[name] for name in contestants.WITHOUT_HUGE_PAGES if name in found]
         best = min(torch, key=lambda row: float(row["median_s"]), default=None)
         cells = [f"`{network}` {what}, {batch}, {size}", f"{float(ours['median_s']):.3f}"]
         cells += [f"{float(row['times_ours']):.2f}" if row else "-" for row in (plain, best, huge)]

@@ -148,6 +148,29 @@ class Network(nn.Module):
         raise NotImplementedError("a network defines its strides")
 
 
+class ScalableNetwork(Network):
+    """A network whose widths can all be multiplied; see Network for the other fields.
+
+    Attributes:
+      width_multiplier: of all widths (alpha in Howard et al., for MobileNet).
+
+    Raises:
+      ValueError: for one that is not positive.
+    """
+
+    width_multiplier: float = 1.0
+
+    least_width = 1  # whatever the multiplier
+
+    def __post_init__(self) -> None:
+        if not self.width_multiplier > 0:
+            raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
+        super().__post_init__()
+
+    def _width(self, channels: int) -> int:
+        return max(self.least_width, int(channels * self.width_multiplier))
+
+
 class ConvNorm(nn.Module):
     """Convolution, batch normalisation, ReLU if asked: [B, H, W, C'] to [B, H', W', features].
 

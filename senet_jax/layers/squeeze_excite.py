@@ -27,7 +27,9 @@ GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 SQUEEZES = ("avg", "max", "none")
 EXCITATIONS = ("mlp", "none")
 PLACEMENTS = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
-NO_BRANCH = ("standard",)  # the placements in a network without residual branches
+# The placements in networks without residual branches, and in blocks that have no one 3x3.
+NO_BRANCH = ("standard",)
+NO_3X3 = tuple(place for place in PLACEMENTS if place != "after_3x3")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.layers.network import ConvNorm, Layers, Network
+from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
 from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig, SqueezeExcite
 
@@ -85,26 +85,22 @@ def pool(x: jax.Array, stride: int, implementation: str) -> jax.Array:
     return max_pool(x, (3, 3), (stride, stride), padding, implementation)
 
 
-class BNInception(Network):
-    """BN-Inception; see Network for the fields that all networks have.
+class BNInception(ScalableNetwork):
+    """BN-Inception; see ScalableNetwork for the other fields.
 
     Parameters live under `stem1`, `stem2_reduce`, `stem2`, `inception_3a` ... `inception_5b`, and
     `head`.
 
     Attributes:
       se: which SE block and in which stages; its placement is the standard one.
-      width_multiplier: of all widths.
 
     Raises:
       ValueError: for values outside these.
     """
 
     se: SEConfig = SEConfig(stages=STAGES)
-    width_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.width_multiplier > 0:
-            raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
         self.se.check("BN-Inception, which has no residual branches", STAGES, NO_BRANCH)
         super().__post_init__()
 
@@ -121,9 +117,6 @@ class BNInception(Network):
             x = InceptionModule(self._narrow(widths), se, self.layers, name=name)(x, train)
             maps[f"stage{stage}"] = x
         return maps
-
-    def _width(self, channels: int) -> int:
-        return max(1, int(channels * self.width_multiplier))
 
     def _narrow(self, widths: Widths) -> Widths:
         return Widths(

@@ -14,10 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.layers.network import ConvNorm, Layers, Network, Size
+from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork, Size
 from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.residual import ResidualUnit
-from senet_jax.layers.squeeze_excite import PLACEMENTS, SEConfig
+from senet_jax.layers.squeeze_excite import NO_3X3, SEConfig
 
 # Convolutions in a row, each with its width and its kernel.
 Path = tuple[tuple[int, Size], ...]
@@ -56,7 +56,6 @@ STAGES: dict[int, StagePlan] = {
     ),
 }
 POOLED_WIDTH = 64  # of the 1x1 on the averaged input, the fourth path of stage 3
-SE_PLACEMENTS = tuple(place for place in PLACEMENTS if place != "after_3x3")
 
 
 class Paths(nn.Module):
@@ -136,8 +135,8 @@ def shrink(x: jax.Array, layers: Layers) -> jax.Array:
     return max_pool(x, (3, 3), (2, 2), implementation=layers.implementation)
 
 
-class InceptionResNet(Network):
-    """Inception-ResNet-v2; see Network for the fields that all networks have.
+class InceptionResNet(ScalableNetwork):
+    """Inception-ResNet-v2; see ScalableNetwork for the other fields.
 
     Parameters live under `stem1` ... `stem5`, `stage3` ... `stage5`, numbered by resolution as in
     ResNet, each with `first` and `block1`, `block2`, ..., `last` and `head`.
@@ -145,7 +144,6 @@ class InceptionResNet(Network):
     Attributes:
       se: which SE block, where, and in which stages.
       blocks: number of blocks in each stage.
-      width_multiplier: of all widths.
 
     Raises:
       ValueError: for values outside these.
@@ -153,16 +151,13 @@ class InceptionResNet(Network):
 
     se: SEConfig = SEConfig(stages=tuple(STAGES))
     blocks: tuple[int, int, int] = (10, 20, 10)
-    width_multiplier: float = 1.0
 
     image_size = 299
 
     def __post_init__(self) -> None:
-        if not self.width_multiplier > 0:
-            raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
         if len(self.blocks) != len(STAGES) or min(self.blocks) < 1:
             raise ValueError(f"blocks must be three numbers of at least 1, not {self.blocks}")
-        self.se.check("Inception-ResNet, which has many 3x3", tuple(STAGES), SE_PLACEMENTS)
+        self.se.check("Inception-ResNet, which has many 3x3", tuple(STAGES), NO_3X3)
         super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
@@ -188,9 +183,6 @@ class InceptionResNet(Network):
             )(x, train)
         maps["stage5"] = conv(self._width(1536), 1, 1, name="last")(x, train)
         return maps
-
-    def _width(self, channels: int) -> int:
-        return max(1, int(channels * self.width_multiplier))
 
     def _narrow(self, paths: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(tuple((self._width(width), size) for width, size in path) for path in paths)

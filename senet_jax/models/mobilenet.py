@@ -10,7 +10,7 @@ import functools
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.network import ConvNorm, Layers, Network
+from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
 from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig, SqueezeExcite
 
 # Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
@@ -46,8 +46,8 @@ class SeparableBlock(nn.Module):
         return x if self.se is None else SqueezeExcite(self.se, name="se")(x)
 
 
-class MobileNet(Network):
-    """MobileNet v1; see Network for the fields that all networks have.
+class MobileNet(ScalableNetwork):
+    """MobileNet v1; see ScalableNetwork for the other fields.
 
     Parameters live under `stem`, `stage1` ... `stage5`, each with `block1`, `block2`, ..., and
     `head`.
@@ -56,7 +56,6 @@ class MobileNet(Network):
       se: which SE block and in which stages; its placement is the standard one.
       se_after: "pointwise", or "both" for another SE block after each depthwise convolution, as
         CBAM's authors read the paper (5,060,520 parameters).
-      width_multiplier: of all widths, at least 8 channels (alpha in Howard et al.).
 
     Raises:
       ValueError: for values outside these.
@@ -64,11 +63,10 @@ class MobileNet(Network):
 
     se: SEConfig = SEConfig(stages=STAGES)
     se_after: str = "pointwise"
-    width_multiplier: float = 1.0
+
+    least_width = 8  # channels, for any multiplier
 
     def __post_init__(self) -> None:
-        if not self.width_multiplier > 0:
-            raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
         if self.se_after not in SE_AFTER:
             raise ValueError(
                 f"se_after must be one of {', '.join(SE_AFTER)}, not {self.se_after!r}"
@@ -95,9 +93,6 @@ class MobileNet(Network):
     @property
     def strides(self) -> dict[str, int]:
         return {f"stage{stage}": 2**stage for stage in STAGES}
-
-    def _width(self, channels: int) -> int:
-        return max(8, int(channels * self.width_multiplier))
 
 
 class Stage(nn.Module):

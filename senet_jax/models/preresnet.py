@@ -20,13 +20,8 @@ class PreActivation(ResidualBlock):
     def enter(self, x: jax.Array, train: bool) -> jax.Array:
         return nn.relu(self.norm(1, train)(x))
 
-    def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
-        if self.stride == 1 and x.shape[-1] == channels:
-            return x
+    def project(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         return self.layers.conv(channels, 1, self.stride, name="shortcut")(entry)
-
-    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
-        return shortcut + branch
 
 
 class PreBasicBlock(PreActivation):

@@ -46,7 +46,8 @@ class ResidualBlock(ResidualUnit):
     # What kind of block it is.
     expansion: ClassVar = 1  # of the block's output over `features`
     strided_shortcut: ClassVar = 1  # side of the kernel of a projection that strides
-    ending: ClassVar = ()  # what the network adds to the last block, of "bn" and "relu"
+    # Where blocks end with the addition, what the network adds to the last one: "bn", "relu".
+    ending: ClassVar[tuple[str, ...]] = ()
     placements: ClassVar = PLACEMENTS  # of the SE block
     without: ClassVar[tuple[str, ...]] = ()  # fields that have no meaning in it
 
@@ -54,8 +55,15 @@ class ResidualBlock(ResidualUnit):
         """The identity where shapes agree, else a projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
             return x
+        return self.project(x, entry, channels, train)
+
+    def project(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         size = self.strided_shortcut if self.stride > 1 else 1
         return ConvNorm(channels, size, self.stride, self.layers, name="shortcut")(x, train)
+
+    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
+        x = shortcut + branch
+        return x if self.ending else nn.relu(x)
 
     def conv(self, index: int, features: int, size: int, stride: int = 1, groups: int = 1) -> Conv:
         return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Layers
-from senet_jax.layers.squeeze_excite import PLACEMENTS
+from senet_jax.layers.squeeze_excite import NO_3X3
 from senet_jax.models.resnet import BasicBlock, Models, ResidualBlock, cifar
 
 
@@ -40,7 +40,7 @@ class ShakeBlock(ResidualBlock):
 
     shaken_gradient = True  # else a half each
     ending = ("relu",)
-    placements = tuple(place for place in PLACEMENTS if place != "after_3x3")
+    placements = NO_3X3
     without = (*BasicBlock.without, "zero_init_last_bn")
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
@@ -58,10 +58,8 @@ class ShakeBlock(ResidualBlock):
     def convolutions(self) -> tuple[tuple[int, int, int, int], ...]:
         return (self.features, 3, self.stride, 1), (self.features, 3, 1, 1)
 
-    def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
-        """The identity where shapes agree, else two 1x1 on the pixels and on their neighbours."""
-        if self.stride == 1 and x.shape[-1] == channels:
-            return x
+    def project(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
+        """Two 1x1 convolutions side by side, of the pixels and of their neighbours."""
         x = nn.relu(x)
         moved = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
         halves = [
@@ -69,9 +67,6 @@ class ShakeBlock(ResidualBlock):
             for number, half in enumerate((x, moved), start=1)
         ]
         return self.layers.norm(train, name="shortcut_bn")(jnp.concatenate(halves, -1))
-
-    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
-        return shortcut + branch
 
 
 class ShakeEvenBottleneck(ShakeBlock):
