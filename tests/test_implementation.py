@@ -14,6 +14,7 @@ from numeric import distance, normal
 import senet_jax
 from senet_jax.layers.conv import Conv
 from senet_jax.layers.norm import BatchNorm
+from senet_jax.layers.residual import ResidualUnit
 
 
 def network_loss(name, implementation, nudge=0.0):
@@ -121,3 +122,39 @@ def test_a_backward_pass_keeps_three_maps_a_layer_at_most(groups):
 
     a_map = 4 * 8 * 32**3
     assert memory(12) - memory(4) < 3.2 * 8 * a_map
+
+
+class Unit(ResidualUnit):
+    def branch(self, x, train):
+        return self.layers.norm(train, name="bn")(self.layers.conv(8, 1, name="conv")(x))
+
+
+class Units(nn.Module):
+    length: int
+
+    @nn.compact
+    def __call__(self, x):
+        for index in range(self.length):
+            x = Unit(name=f"unit{index}")(x, True)
+        return x
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_the_work_of_a_residual_unit_does_not_grow_with_the_units_before_it(backward):
+    """Left to itself XLA computes every unit's sum again in all units behind it."""
+    x = jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32)
+
+    def work(length):
+        model = Units(length)
+        variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+        def loss(params, stats, x):
+            variables = {"params": params, "batch_stats": stats}
+            return jnp.sum(jnp.square(model.apply(variables, x, mutable=["batch_stats"])[0]))
+
+        step = jax.jit(jax.grad(loss) if backward else loss)
+        compiled = step.lower(variables["params"], variables["batch_stats"], x).compile()
+        return compiled.cost_analysis()["flops"]
+
+    four, eight, twelve = (work(length) for length in (4, 8, 12))
+    assert twelve - eight == pytest.approx(eight - four, rel=0.01)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from senet_jax.layers.windows import Windows, materialize, shift, zero_after
+from senet_jax.layers.fusion import materialize, zero_after
+from senet_jax.layers.windows import Windows, shift
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Grouped convolutions: channels of a dense block. Fewer waste less, more make fewer kernels to

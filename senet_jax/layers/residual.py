@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from senet_jax.layers.fusion import computed_once
 from senet_jax.layers.network import Layers
 from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
 
@@ -28,7 +29,10 @@ class ResidualUnit(nn.Module):
         branch = self.se_at("standard", branch)
         branch = self.se_at("parallel", branch, source=entry)
         shortcut = self.se_at("identity", self.shortcut(x, entry, branch.shape[-1], train))
-        return self.se_at("post", self.merge(shortcut, branch))
+        x = self.merge(shortcut, branch)
+        if self.layers.implementation != "xla":
+            x = computed_once(x)
+        return self.se_at("post", x)
 
     def enter(self, x: jax.Array, train: bool) -> jax.Array:
         """What the branch begins with: the unit's input, or its activation."""

@@ -11,10 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# XLA would merge what is behind a barrier into the operation that reads it, and compute it there
-# again for each use or in a strided order.
-materialize = lax.optimization_barrier
-
+from senet_jax.layers.fusion import materialize
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -98,15 +95,3 @@ def shift(x: jax.Array, by: int, axis: int, fill: jax.typing.ArrayLike = 0.0) ->
     pads = [(0, 0, 0)] * x.ndim
     pads[axis] = (by, -by, 0)
     return lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-
-
-def zero_after(x: jax.Array) -> jax.Array:
-    """The number zero, which XLA can only compute once it has `x`.
-
-    What a backward pass makes of the maps of the forward pass alone, XLA on a CPU likes to compute
-    in the forward pass, and keeps it until it is used: of ResNet-50 it then holds twice the memory.
-    Adding this zero ties it to a gradient. (A barrier does not: it is gone before the order of the
-    operations is chosen.)
-    """
-    first = x[(0,) * x.ndim]
-    return ((first > 0) & (first < 0)).astype(x.dtype)
