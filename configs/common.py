@@ -26,9 +26,15 @@ def get_config() -> ConfigDict:
                 },
             },
             "data": {
-                "name": "digits",  # any TFDS image-classification dataset that fits in memory
+                "name": "digits",  # any TFDS image-classification dataset, or "fake"
                 "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
                 "eval_split": "test",
+                "image_size": 0,  # pixels: streamed and cropped; 0: kept in memory, as stored
+                "eval_crop": 224 / 256,  # streamed: share of the shorter side that evaluation sees
+                "crop_area": 0.08,  # streamed: the least part of a training image to crop
+                "interpolation": "bilinear",  # streamed: or bicubic, of resizing
+                "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
+                "max_unreadable": 10,  # streamed: images a pass that may fail to decode
                 "pad": 0,  # pixels around a training image before it is cropped back at random
                 "flip": False,  # mirror training images at random
                 "cutout": 0,  # side of a square blanked in training images, in pixels
@@ -49,6 +55,7 @@ def get_config() -> ConfigDict:
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
                 "label_smoothing": 0.0,
+                "freeze_bn_epochs": 0.0,  # at the end, with batch norm as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not each its own
                 "eval_every_epochs": 1.0,
                 "log_every_steps": 50,
@@ -57,10 +64,17 @@ def get_config() -> ConfigDict:
     )
 
 
+# Networks whose blocks have neither a choice of stride nor a last batch norm on a branch.
+NO_BOTTLENECK = ("vgg", "bninception", "inception_resnet", "mobilenet", "shufflenet")
+
+
 def set_network(config: ConfigDict, network: str, stages: tuple[int, ...]) -> None:
-    """Choose the network; a plain one has no `model.se` section, so SE flags on it are errors."""
+    """Choose the network; keys that would have no effect on it go, so flags for them are errors."""
     config.model.name = network
     if network.startswith("se"):
         config.model.se.stages = stages
     else:
         del config.model["se"]
+    if network.removeprefix("se").startswith(NO_BOTTLENECK):
+        del config.model["stride_on"]
+        del config.model["zero_init_last_bn"]

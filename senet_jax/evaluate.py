@@ -22,10 +22,10 @@ def evaluate(
       batch_size: examples a step, rounded up to a multiple of the devices; padding is masked.
     """
     batch_size = -(-batch_size // len(devices)) * len(devices)
-    sums = [
-        eval_step(state, parallel.split_batch(batch, devices))
-        for batch in data.eval_batches(split, batch_size)
-    ]
+    sums, examples = [], 0
+    for batch in split.eval_batches(batch_size):
+        examples += int(batch["mask"].sum())
+        sums.append(eval_step(state, parallel.split_batch(batch, devices)))
     result = metrics.means(sums)
-    assert result["examples"] == len(split), (result["examples"], len(split))
+    assert result["examples"] == examples, (result["examples"], examples)
     return result

@@ -15,20 +15,24 @@ import optax
 from senet_jax import parallel
 from senet_jax.data.augment import Augmentation
 from senet_jax.layers.example_keys import example_keys
+from senet_jax.layers.network import Network
 from senet_jax.state import TrainState
 
 Arrays = dict[str, jax.Array]
 
 
 def make_train_step(
-    model: nn.Module,
+    model: Network,
     optimizer: optax.GradientTransformation,
     augment: Augmentation,
     normalize: Callable[[jax.Array], jax.Array],
     label_smoothing: float,
     axis_name: str | None,
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
-    """One SGD update. `axis_name` is the mapped device axis; None when there is none."""
+    """One SGD update. `axis_name` is the mapped device axis; None when there is none.
+
+    Where the model freezes batch normalisation, its scales and biases stay as they are.
+    """
 
     def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
         step_key = jax.random.fold_in(state.key, state.step)
@@ -51,6 +55,8 @@ def make_train_step(
         gradients, (losses, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
         gradients, batch_stats = parallel.mean((gradients, batch_stats), axis_name)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        if model.freeze_batch_norm:
+            updates = without_batch_norm(updates, state.batch_stats)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -76,6 +82,14 @@ def make_eval_step(
         )
 
     return eval_step
+
+
+def without_batch_norm(updates: Any, batch_stats: Any) -> Any:
+    """Zero for the scales and biases of the layers that have batch statistics."""
+    layers = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, update: jnp.zeros_like(update) if path[:-1] in layers else update, updates
+    )
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:

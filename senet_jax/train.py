@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -29,6 +28,7 @@ from senet_jax import (
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import Diverged, InputError
 from senet_jax.evaluate import evaluate
+from senet_jax.layers.network import Network
 from senet_jax.models import create_model
 from senet_jax.state import TrainState, create_state
 
@@ -40,6 +40,7 @@ class TrainConfig:
     epochs: float
     batch_size: int
     label_smoothing: float
+    freeze_bn_epochs: float
     sync_batch_norm: bool
     eval_every_epochs: float
     log_every_steps: int
@@ -50,6 +51,14 @@ class TrainConfig:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if not 0 <= self.freeze_bn_epochs <= self.epochs:
+            raise ValueError(
+                f"freeze_bn_epochs must be from 0 to the {self.epochs:g} epochs there are, "
+                f"not {self.freeze_bn_epochs}"
+            )
+
+
+Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +69,15 @@ class Run:
     settings: TrainConfig
     devices: parallel.Devices
     dataset: data.Dataset
-    model: nn.Module
+    model: Network
     schedule: optax.Schedule
-    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    train_step: Step
+    frozen_step: Step  # the same with batch norm frozen, for the steps after `freeze_after`
     eval_step: Callable[..., dict[str, jax.Array]]
     initial_state: TrainState
     steps_per_epoch: int
     total_steps: int
+    freeze_after: int
 
 
 def train_and_evaluate(
@@ -101,7 +112,7 @@ def train_and_evaluate(
         ):
             state, measured = train(run, writer, report, safe_point)
     parallel.assert_replicated(state)
-    counts = summary.summarize(run.model, run.dataset.train.image.shape[1:])
+    counts = summary.summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
     result = {
         "model": sections["model"]["name"],
@@ -144,13 +155,24 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     total_steps = max(1, round(settings.epochs * steps_per_epoch))
     schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
     optimizer = optim.make_optimizer(optim_config, schedule)
-    mean, std = dataset.train.statistics()
-    scale = functools.partial(normalize, mean=mean, std=std)
-    train_step = steps.make_train_step(
-        model, optimizer, augment, scale, settings.label_smoothing, parallel.AXIS
+    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
+    train_step, frozen_step = (
+        parallel.pmap_step(
+            steps.make_train_step(
+                model.clone(freeze_batch_norm=freeze),
+                optimizer,
+                augment,
+                scale,
+                settings.label_smoothing,
+                parallel.AXIS,
+            ),
+            devices,
+            donate_state=True,
+        )
+        for freeze in (False, True)
     )
     eval_step = steps.make_eval_step(model, scale, parallel.AXIS)
-    state = create_state(model, optimizer, dataset.train.image.shape[1:], sections["seed"])
+    state = create_state(model, optimizer, dataset.train.image_shape, sections["seed"])
     return Run(
         seed=sections["seed"],
         settings=settings,
@@ -158,11 +180,13 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         dataset=dataset,
         model=model,
         schedule=schedule,
-        train_step=parallel.pmap_step(train_step, devices, donate_state=True),
+        train_step=train_step,
+        frozen_step=frozen_step,
         eval_step=parallel.pmap_step(eval_step, devices, donate_state=False),
         initial_state=parallel.replicate(state, devices),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
+        freeze_after=total_steps - round(settings.freeze_bn_epochs * steps_per_epoch),
     )
 
 
@@ -175,12 +199,13 @@ def train(
     """The loop. Returns the final state and its metrics: last training loss, evaluation, speed."""
     settings, state = run.settings, run.initial_state
     eval_every = max(1, round(settings.eval_every_epochs * run.steps_per_epoch))
-    batches = data.train_batches(run.dataset.train, settings.batch_size, run.seed)
+    batches = run.dataset.train.train_batches(settings.batch_size, run.seed)
     measured: dict[str, Any] = {}
     pending: list[dict[str, jax.Array]] = []
     for step in range(1, run.total_steps + 1):
         batch = parallel.split_batch(next(batches), run.devices)
-        state, sums = run.train_step(state, batch)
+        step_function = run.train_step if step <= run.freeze_after else run.frozen_step
+        state, sums = step_function(state, batch)
         pending.append(sums)
         if step == 1:
             parallel.assert_replicated(state)  # waits for the first step, so for its compilation

@@ -5,6 +5,8 @@ import tempfile
 
 # Commands keep compiled programs in the user's cache; those of tests have none to leave there.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+# Datasets of this worker's own: tests neither read nor write the user's. TFDS reads it on import.
+os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation.
@@ -14,17 +16,6 @@ import jax
 import pytest
 
 from configs import digits
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _datasets(tmp_path_factory):
-    """A data directory of this worker's own; tests neither read nor write the user's."""
-    previous = os.environ.get("TFDS_DATA_DIR")
-    os.environ["TFDS_DATA_DIR"] = str(tmp_path_factory.mktemp("tfds"))
-    yield
-    os.environ.pop("TFDS_DATA_DIR")
-    if previous is not None:
-        os.environ["TFDS_DATA_DIR"] = previous
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from senet_jax import data
 from senet_jax.data.augment import Augmentation, normalize
+from senet_jax.data.in_memory import Images
 from senet_jax.errors import InputError
 
 
 def numbered(count):
     """A split whose images say their index."""
     image = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 4, 5, 1), np.uint8)
-    return data.Split(image, np.arange(count, dtype=np.int32))
+    return Images(image, np.arange(count, dtype=np.int32))
 
 
 def test_digits_are_the_images_of_scikit_learn():
@@ -38,7 +39,7 @@ def test_digits_are_the_images_of_scikit_learn():
 @given(count=st.integers(1, 200), batch_size=st.integers(1, 64))
 def test_evaluation_sees_every_example_once(count, batch_size):
     seen = []
-    for batch in data.eval_batches(numbered(count), batch_size):
+    for batch in numbered(count).eval_batches(batch_size):
         assert batch["image"].shape == (batch_size, 4, 5, 1)
         real = batch["mask"] == 1
         np.testing.assert_array_equal(batch["image"][real, 0, 0, 0], batch["label"][real])
@@ -49,34 +50,34 @@ def test_evaluation_sees_every_example_once(count, batch_size):
 @given(seed=st.integers(0, 2**31), start=st.integers(0, 30))
 def test_a_run_can_continue_at_any_step(seed, start):
     split, size = numbered(50), 8  # 6 steps an epoch, 2 examples left over
-    whole = data.train_batches(split, size, seed)
+    whole = split.train_batches(size, seed)
     for _ in range(start):
         next(whole)
-    resumed = data.train_batches(split, size, seed, start)
+    resumed = split.train_batches(size, seed, start)
     for _ in range(8):
         np.testing.assert_array_equal(next(whole)["label"], next(resumed)["label"])
 
 
 def test_an_epoch_has_no_example_twice_and_epochs_and_seeds_differ():
-    batches = data.train_batches(numbered(48), 8, seed=3)
+    batches = numbered(48).train_batches(8, seed=3)
     epochs = [np.concatenate([next(batches)["label"] for _ in range(6)]) for _ in range(2)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(48))
     assert not np.array_equal(*epochs)
-    other = data.train_batches(numbered(48), 8, seed=4)
+    other = numbered(48).train_batches(8, seed=4)
     assert not np.array_equal(epochs[0][:8], next(other)["label"])
 
 
 def test_statistics_are_exact():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (20, 6, 7, 3), dtype=np.uint8)
-    mean, std = data.Split(image, np.zeros(20, np.int32)).statistics()
+    mean, std = Images(image, np.zeros(20, np.int32)).statistics()
     np.testing.assert_allclose(mean, image.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, image.std((0, 1, 2)), rtol=1e-12)
     scaled = normalize(jnp.asarray(image), mean, std)
     np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std((0, 1, 2)), 1, atol=1e-5)
-    constant = data.Split(np.full((2, 4, 4, 1), 7, np.uint8), np.zeros(2, np.int32))
+    constant = Images(np.full((2, 4, 4, 1), 7, np.uint8), np.zeros(2, np.int32))
     assert constant.statistics() == ((7.0,), (1.0,))
 
 

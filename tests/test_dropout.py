@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from senet_jax import data, parallel, train
+from senet_jax import parallel, train
 from senet_jax.layers.dropout import Dropout
 
 ONES = jnp.ones((8, 1000))
@@ -49,7 +49,7 @@ def test_a_step_with_dropout_is_the_same_on_one_and_on_four_devices(tiny):
         for count in (1, 4):
             devices = jax.local_devices()[:count]
             run = train.prepare(tiny, devices)
-            batch = next(data.train_batches(run.dataset.train, 32, 0))
+            batch = next(run.dataset.train.train_batches(32, 0))
             _, sums = run.train_step(run.initial_state, parallel.split_batch(batch, devices))
             losses[rate, count] = float(sums["loss"])
     np.testing.assert_allclose(losses[0.5, 1], losses[0.5, 4], rtol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from senet_jax import data, parallel, train
+from senet_jax import parallel, train
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluate import evaluate
@@ -115,7 +115,7 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     np.testing.assert_allclose(found["loss"], whole["loss"], rtol=1e-5)
     # Independent of our step: NumPy on the logits of the plain model.
     images = run.dataset.eval.image.astype(np.float64)
-    mean, std = run.dataset.train.statistics()
+    mean, std = run.dataset.mean, run.dataset.std
     state = jax.device_get((run.initial_state.params, run.initial_state.batch_stats))
     variables = {"params": state[0], "batch_stats": state[1]}
     logits = np.float64(run.model.apply(variables, (images - mean) / std))
@@ -138,7 +138,7 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
         donate_state=True,
     )
     state = run.initial_state
-    for _, batch in zip(range(3), data.train_batches(run.dataset.train, 32, 0), strict=False):
+    for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
         state, _ = step(state, parallel.split_batch(batch, devices))
     assert len(traces) == 1
     assert int(state.step) == 3
@@ -150,7 +150,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
     run = train.prepare(tiny, one_device)
     optim_config = OptimConfig(**tiny.optim)
     schedule = make_schedule(optim_config, run.total_steps, run.steps_per_epoch)
-    mean, std = run.dataset.train.statistics()
+    mean, std = run.dataset.mean, run.dataset.std
     plain = jax.jit(
         make_train_step(
             run.model,
@@ -162,7 +162,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
         )
     )
     state, mapped_state = (train.prepare(tiny, one_device).initial_state for _ in range(2))
-    for _, batch in zip(range(3), data.train_batches(run.dataset.train, 32, 0), strict=False):
+    for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
         state, sums = plain(state, batch)
         mapped_state, mapped = run.train_step(mapped_state, parallel.split_batch(batch, one_device))
         np.testing.assert_allclose(sums["loss"], mapped["loss"], rtol=1e-5)
@@ -239,3 +239,26 @@ def test_a_diverging_run_stops_with_a_sentence_and_without_a_result(tiny, tmp_pa
     with pytest.raises(InputError, match="loss became nan by step"):
         train_and_evaluate(tiny, tmp_path, one_device)
     assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("epochs", [1.0, 2.0])
+def test_frozen_batch_norm_stays_as_it_is_and_the_rest_learns(tiny, one_device, epochs):
+    tiny.train.freeze_bn_epochs = epochs
+    tiny.optim.warmup_epochs = 0.0  # its first step would be of length zero
+    run = train.prepare(tiny, one_device)
+    assert run.freeze_after == (2.0 - epochs) * run.steps_per_epoch
+    before = jax.tree.map(np.asarray, run.initial_state.variables)
+    batches = run.dataset.train.train_batches(32, 0)
+    state, _ = run.frozen_step(run.initial_state, parallel.split_batch(next(batches), run.devices))
+    after = jax.tree.map(np.asarray, state.variables)
+    for path, value in jax.tree_util.tree_leaves_with_path(after["batch_stats"]):
+        np.testing.assert_array_equal(value, _at(before["batch_stats"], path))
+    for path, value in jax.tree_util.tree_leaves_with_path(after["params"]):
+        frozen = "bn" in path[-2].key
+        assert np.array_equal(value, _at(before["params"], path)) == frozen, path
+
+
+def _at(tree, path):
+    for key in path:
+        tree = tree[key.key]
+    return tree

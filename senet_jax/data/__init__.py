@@ -1,11 +1,48 @@
-"""From a dataset's name to batches.
+"""From a dataset's name to batches; what a split and a batch are, `batches.py` says."""
 
-A Batch is a dict of NumPy arrays:
-  image [B, H, W, C] uint8   as stored; normalised and augmented on the device, inside the step
-  label [B] int32
-  mask  [B] float32          evaluation only: 1 for an example, 0 for padding
-"""
+from typing import Any
 
-from senet_jax.data.in_memory import Dataset, Split, eval_batches, load, train_batches
+from senet_jax.data import builders, fake, in_memory, streaming
+from senet_jax.data.batches import Batch, Dataset, Split
+from senet_jax.errors import build
 
-__all__ = ["Dataset", "Split", "eval_batches", "load", "train_batches"]
+__all__ = ["Batch", "Dataset", "Split", "load"]
+
+
+def load(
+    name: str, train_split: str, eval_split: str, *, image_size: int = 0, **views: Any
+) -> Dataset:
+    """A TFDS image-classification dataset, prepared on first use.
+
+    Args:
+      name: in TFDS spelling, with config and version if wanted: "digits", "cifar100",
+        "imagenet2012"; or "fake", the size of ImageNet and always the same images.
+      train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
+      image_size: of the images in pixels, which are streamed from disk; 0 reads them into memory as
+        they are stored.
+      **views: how streamed images are cut and resized, see streaming.Views.
+
+    Raises:
+      InputError: unknown name or split, no data and no way to get it, images to be kept in memory
+        that are not of one size, or a dataset that is not (image, label).
+    """
+    if name == "fake":
+        return fake.dataset(image_size or 224)
+    cut = (
+        build(streaming.Views, "data", {"image_size": image_size, **views}) if image_size else None
+    )
+    source = builders.find(name)
+    if cut is None:
+        in_memory.check_size(source)
+    builders.prepare(source)
+    for split in (train_split, eval_split):
+        source.count(split)  # refuses one that does not exist
+    if cut is None:
+        train, evaluation = (in_memory.read(source, split) for split in (train_split, eval_split))
+        mean, std = train.statistics()
+    else:
+        train, evaluation = (
+            streaming.Stream(source, split, cut) for split in (train_split, eval_split)
+        )
+        mean, std = streaming.STATISTICS
+    return Dataset(train, evaluation, source.num_classes, mean, std)

@@ -27,6 +27,7 @@ class Layers:
       sync_batch_norm: take batch statistics over all these devices together.
       implementation: "auto", or "xla" for plain operations on every platform (layers/conv.py).
       epsilon: of batch normalisation.
+      freeze_batch_norm: normalise by the running statistics in training as well.
     """
 
     dtype: Any = jnp.float32
@@ -34,6 +35,7 @@ class Layers:
     sync_batch_norm: bool = False
     implementation: str = "auto"
     epsilon: float = 1e-5
+    freeze_batch_norm: bool = False
 
     def conv(
         self,
@@ -69,7 +71,7 @@ class Layers:
     def norm(self, train: bool, *, zero_init: bool = False, name: str) -> BatchNorm:
         """Batch statistics when training, running ones otherwise; `zero_init` is of its scale."""
         return BatchNorm(
-            use_running_average=not train,
+            use_running_average=not train or self.freeze_batch_norm,
             momentum=0.9,
             epsilon=self.epsilon,
             dtype=self.dtype,
@@ -97,7 +99,7 @@ class Network(nn.Module):
       dropout: probability of zeroing a feature before the classifier, in training.
       features: return the maps at the ends of the stages instead of logits, by name; `strides` says
         how many pixels of the image a step in each is. The classifier then has no parameters.
-      dtype, axis_name, sync_batch_norm, implementation: see Layers.
+      dtype, axis_name, sync_batch_norm, implementation, freeze_batch_norm: see Layers.
 
     Raises:
       ValueError: for values outside these.
@@ -110,6 +112,7 @@ class Network(nn.Module):
     axis_name: str | None = None
     sync_batch_norm: bool = False
     implementation: str = "auto"
+    freeze_batch_norm: bool = False
 
     image_size = 224  # pixels, of the images the network is made for
 
@@ -140,7 +143,13 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> Layers:
-        return Layers(self.dtype, self.axis_name, self.sync_batch_norm, self.implementation)
+        return Layers(
+            self.dtype,
+            self.axis_name,
+            self.sync_batch_norm,
+            self.implementation,
+            freeze_batch_norm=self.freeze_batch_norm,
+        )
 
     @property
     def strides(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from jax import lax
 
 from senet_jax.layers.fusion import materialize
 
+
 @dataclasses.dataclass(frozen=True)
 class Windows:
     """Windows over maps of one size; heights before widths.

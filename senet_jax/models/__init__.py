@@ -6,10 +6,10 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from senet_jax.errors import InputError, build, did_you_mean
+from senet_jax.layers.network import Network
 from senet_jax.layers.squeeze_excite import SEConfig
 from senet_jax.models import (
     bninception,
@@ -55,7 +55,7 @@ def create_model(
     dtype: Any = jnp.float32,
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
-) -> nn.Module:
+) -> Network:
     """The network `name` as a Linen module: images [B, H, W, C] to logits [B, num_classes].
 
     Args:

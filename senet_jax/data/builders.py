@@ -1,0 +1,158 @@
+"""Find a TFDS dataset by its name and have it prepared. TensorFlow is imported inside functions."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from senet_jax.errors import InputError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A TFDS builder of (image, label) examples.
+
+    Attributes:
+      name: as the user gave it.
+      builder: of TFDS.
+      image_key, label_key: the features' names.
+    """
+
+    name: str
+    builder: Any
+    image_key: str
+    label_key: str
+
+    @property
+    def image(self) -> Any:
+        """The feature of the images: `shape` [H, W, C], None where it varies, and `np_dtype`."""
+        return self.builder.info.features[self.image_key]
+
+    @property
+    def num_classes(self) -> int:
+        return self.builder.info.features[self.label_key].num_classes
+
+    def count(self, split: str) -> int:
+        """Number of examples of a split. Raises: InputError if there are none."""
+        try:
+            if count := self.builder.info.splits[split].num_examples:
+                return count
+        except (ValueError, KeyError, AssertionError) as error:
+            raise self._no_examples(split) from error
+        raise self._no_examples(split)
+
+    def examples(self, split: str, **options: Any) -> Any:
+        """The tf.data dataset of a split; `options` are those of TFDS's `as_dataset`."""
+        self.count(split)
+        return self.builder.as_dataset(split=split, **options)
+
+    def _no_examples(self, split: str) -> InputError:
+        known = ", ".join(self.builder.info.splits)
+        return InputError(
+            f"dataset {self.name!r} has no examples in split {split!r}; its splits are {known}"
+        )
+
+
+def find(name: str) -> Source:
+    """The dataset of a name in TFDS spelling, with config and version if wanted; not yet prepared.
+
+    Raises:
+      InputError: unknown name, or a dataset that is not (image, label).
+    """
+    builder = _builder(name)
+    features = dict(builder.info.features)
+    image_key, label_key, *_ = builder.info.supervised_keys or ("", "")
+    types = tuple(type(features.get(key)).__name__ for key in (image_key, label_key))
+    if types != ("Image", "ClassLabel"):
+        raise InputError(f"dataset {name!r} is not an image-classification dataset (image, label)")
+    if features[image_key].np_dtype != np.uint8:
+        raise InputError(
+            f"dataset {name!r} has images of {features[image_key].np_dtype}, not uint8"
+        )
+    return Source(name, builder, image_key, label_key)
+
+
+def prepare(source: Source) -> None:
+    """Download and prepare, unless that was done before. Raises: InputError if that fails."""
+    builder, name = source.builder, source.name
+    if builder.is_prepared():
+        return
+    directory = builder.data_dir_root
+    missing = f"dataset {name!r} is not in {directory} and cannot be downloaded"
+    remedy = (
+        f"prepare it on a machine with network access (`tfds build {name}`) and set TFDS_DATA_DIR"
+    )
+    if unreachable := _unreachable_host(builder.url_infos or ()):
+        raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
+    # Preparing what is shipped with a package takes a second: no progress bar, no notices.
+    try:
+        with _quiet() if builder.name == "digits" else contextlib.nullcontext():
+            builder.download_and_prepare()
+    except OSError as error:
+        raise InputError(f"{missing} ({_first_line(error)}): {remedy}") from error
+    except Exception as error:
+        # TFDS has no common base class: checksum mismatches, manual downloads, disk space, ...
+        raise InputError(f"dataset {name!r} cannot be prepared: {_first_line(error)}") from error
+
+
+def import_tfds() -> Any:
+    """TFDS with TensorFlow quiet and away from the accelerator. Imported on first use only."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    tf.config.set_visible_devices([], "GPU")
+    import senet_jax.data.digits  # noqa: F401  (registers the builder)
+
+    return tfds
+
+
+def _builder(name: str) -> Any:
+    tfds = import_tfds()
+    try:
+        return tfds.builder(name)
+    except tfds.core.DatasetNotFoundError as error:
+        near = did_you_mean(name, tfds.list_builders())
+        raise InputError(f"TFDS has no dataset {name!r}{near}") from error
+    except (ValueError, AssertionError, KeyError, ImportError) as error:  # no such config, version
+        raise InputError(f"dataset {name!r}: {_first_line(error)}") from error
+
+
+def _unreachable_host(urls: Any) -> str | None:
+    """The first download host that does not resolve. TFDS would retry for minutes first."""
+    if urllib.request.getproxies():  # then the proxy resolves names, not this machine
+        return None
+    for host in sorted({urllib.parse.urlsplit(url).hostname or "" for url in urls} - {""}):
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError:
+            return host
+    return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    tfds = import_tfds()
+    logger = logging.getLogger("absl")
+    level = logger.level
+    tfds.disable_progress_bar()
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

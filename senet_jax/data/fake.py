@@ -1,0 +1,51 @@
+"""The dataset `fake`: noise with random labels, made once, to time a run without its input."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from senet_jax.data.batches import Batch, Dataset
+
+NUM_CLASSES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """A split whose batches are all the same."""
+
+    count: int
+    image_size: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 3)
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        batch = self._batch(batch_size)
+        while True:
+            yield batch
+
+    def eval_batches(self, batch_size: int) -> Iterator[Batch]:
+        batch = self._batch(batch_size)
+        for start in range(0, self.count, batch_size):
+            mask = np.arange(start, start + batch_size) < self.count
+            yield batch | {"mask": mask.astype(np.float32)}
+
+    def _batch(self, batch_size: int) -> Batch:
+        rng = np.random.default_rng(0)
+        return {
+            "image": rng.integers(0, 256, (batch_size, *self.image_shape), np.uint8),
+            "label": rng.integers(0, NUM_CLASSES, batch_size, np.int32),
+        }
+
+
+def dataset(image_size: int) -> Dataset:
+    """As many images as ImageNet has for training, and a batch or so to evaluate."""
+    middle = (127.5,) * 3
+    return Dataset(
+        Noise(1_281_167, image_size), Noise(256, image_size), NUM_CLASSES, middle, middle
+    )

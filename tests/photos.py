@@ -1,0 +1,54 @@
+"""TFDS builder `photos`: coloured images of many sizes, JPEG and PNG, some of them broken."""
+
+import io
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+COUNT = 60
+BROKEN = (7, 8, 41)
+
+
+def photo(index):
+    """A smooth image whose label is its index; every fifth is grey."""
+    rng = np.random.default_rng(index)
+    size = rng.integers(40, 90, 2).tolist()
+    mode, channels = ("L", 1) if index % 5 == 0 else ("RGB", 3)
+    coarse = rng.integers(0, 256, (4, 4, channels), np.uint8)
+    return Image.fromarray(coarse.squeeze(), mode).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(index):
+    """The file: a PNG for every third image, else a JPEG; a broken one ends early."""
+    file = io.BytesIO()
+    photo(index).save(file, "PNG" if index % 3 == 0 else "JPEG", quality=95)
+    content = file.getvalue()
+    return content[: len(content) // 3] if index in BROKEN else content
+
+
+class Photos(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.ClassLabel(num_classes=COUNT),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        whole = [index for index in range(COUNT) if index not in BROKEN]
+        return {
+            "whole": self._generate_examples(whole),
+            "with_broken": self._generate_examples(range(COUNT)),
+        }
+
+    def _generate_examples(self, indices):
+        for index in indices:
+            yield index, {"image": io.BytesIO(encoded(index)), "label": index}

@@ -1,0 +1,181 @@
+"""Streamed images: a function of (seed, epoch), every example once, and crops as they should be."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from photos import BROKEN, COUNT, encoded
+from PIL import Image
+
+from configs import imagenet
+from senet_jax import data
+from senet_jax.data import streaming
+from senet_jax.errors import InputError
+from senet_jax.train import train_and_evaluate
+
+VIEWS = {
+    "image_size": 32,
+    "eval_crop": 0.875,
+    "crop_area": 0.08,
+    "interpolation": "bilinear",
+    "shuffle_buffer": 20,
+    "max_unreadable": 5,
+}
+
+
+def load(split="whole", **views):
+    return data.load("photos", split, split, **{**VIEWS, **views})
+
+
+def labels(batches, count):
+    return np.concatenate([next(batches)["label"] for _ in range(count)])
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_evaluation_is_pillows_resize_of_the_middle(interpolation):
+    method = Image.Resampling[interpolation.upper()]
+    seen = []
+    for batch in load(interpolation=interpolation).eval.eval_batches(16):
+        for image, label, mask in zip(*(batch[k] for k in ("image", "label", "mask")), strict=True):
+            if mask == 0:
+                continue
+            seen.append(int(label))
+            original = Image.open(io.BytesIO(encoded(label)))
+            side = round(0.875 * min(original.size))
+            left, top = ((length - side) // 2 for length in original.size)
+            middle = original.convert("RGB").crop((left, top, left + side, top + side))
+            expected = np.asarray(middle.resize((32, 32), method)).astype(int)
+            # A JPEG has one colour for four pixels: at the edge of what is decoded, the neighbour's
+            # is not known, so the outermost pixels may differ by more than rounding.
+            inner = slice(1, -1) if original.format == "JPEG" else slice(None)
+            assert np.abs(image - expected)[inner, inner].max() <= 1, label
+    assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
+
+
+def test_a_run_can_continue_at_any_step():
+    train = load().train  # 57 images: 7 steps of 8 an epoch
+    whole = [batch for batch, _ in zip(train.train_batches(8, seed=3), range(16), strict=False)]
+    for start in (1, 6, 7, 12):
+        resumed = train.train_batches(8, seed=3, start=start)
+        for batch in whole[start : start + 3]:
+            again = next(resumed)
+            np.testing.assert_array_equal(batch["label"], again["label"])
+            np.testing.assert_array_equal(batch["image"], again["image"])
+
+
+def test_an_epoch_has_no_example_twice_and_epochs_and_seeds_differ():
+    train = load().train
+    batches = train.train_batches(19, seed=3)
+    first, second = labels(batches, 3), labels(batches, 3)
+    assert sorted(first) == sorted(second) == sorted(set(first))
+    assert len(first) == 57
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, labels(train.train_batches(19, seed=4), 3))
+
+
+def test_crops_of_an_image_differ_between_epochs():
+    batches = load().train.train_batches(57, seed=0)
+    one, two = (
+        {int(y): image for image, y in zip(batch["image"], batch["label"], strict=True)}
+        for batch in (next(batches), next(batches))
+    )
+    assert all((one[y] != two[y]).any() for y in one)
+
+
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    place=st.integers(0, 2**31 - 1),
+    area=st.sampled_from([0.08, 0.5, 1.0]),
+)
+def test_random_windows_lie_in_the_image_and_have_the_area_asked_for(height, width, place, area):
+    window = WINDOWS[area]._random_window
+    key = np.array([1, 2], np.int32)
+    top, left, rows, columns = window(key, tf.constant([height, width]), place).numpy()
+    assert 0 <= top <= top + rows <= height
+    assert 0 <= left <= left + columns <= width
+    if (rows, columns) == (height, width):
+        return  # no window of that shape was found
+    around = (rows + 1) * (columns + 1)  # sizes are rounded
+    assert around >= area * height * width
+    assert (columns + 1) / rows >= 3 / 4
+    assert (rows + 1) / columns >= 3 / 4
+
+
+class Nothing:
+    """A source that is never read."""
+
+
+WINDOWS = {
+    area: streaming.Stream(Nothing(), "whole", streaming.Views(**{**VIEWS, "crop_area": area}))
+    for area in (0.08, 0.5, 1.0)
+}
+
+
+def test_images_that_cannot_be_decoded_are_replaced_in_training_and_masked_in_evaluation(caplog):
+    dataset = load("with_broken")
+    with caplog.at_level(logging.WARNING):
+        epoch = labels(dataset.train.train_batches(60, seed=0), 1)
+    assert "3 images of 'photos' so far in this pass cannot be decoded" in caplog.text
+    assert not set(BROKEN) & set(epoch.tolist())
+    assert len(set(epoch.tolist())) == COUNT - len(BROKEN)
+    masked = sum(batch["mask"].sum() for batch in dataset.eval.eval_batches(7))
+    assert masked == COUNT - len(BROKEN)
+
+
+def test_too_many_images_that_cannot_be_decoded_are_an_error():
+    dataset = load("with_broken", max_unreadable=2)
+    with pytest.raises(InputError, match=r"3 images of 'photos'.*data.max_unreadable is 2"):
+        next(dataset.train.train_batches(60, seed=0))
+    with pytest.raises(InputError, match="3 images"):
+        list(dataset.eval.eval_batches(60))
+
+
+def test_grey_images_of_one_size_can_be_streamed_too():
+    batch = next(data.load("digits", "train", "test", **VIEWS).train.train_batches(8, seed=0))
+    assert batch["image"].shape == (8, 32, 32, 3)
+    assert (batch["image"] == batch["image"][..., :1]).all()
+
+
+def test_fake_data_has_the_size_of_imagenet():
+    fake = data.load("fake", "train", "test", **VIEWS)
+    assert len(fake.train) == 1_281_167
+    assert next(fake.train.train_batches(4, seed=0))["image"].shape == (4, 32, 32, 3)
+    assert sum(batch["mask"].sum() for batch in fake.eval.eval_batches(100)) == len(fake.eval)
+
+
+@pytest.mark.parametrize(
+    ("views", "sentence"),
+    [
+        ({"image_size": -1}, "image_size must be at least 1, not -1"),
+        ({"eval_crop": 1.5}, "eval_crop must be above 0 and at most 1, not 1.5"),
+        ({"crop_area": 0.0}, "crop_area must be above 0 and at most 1, not 0.0"),
+        ({"interpolation": "cubic"}, "interpolation must be bilinear or bicubic, not 'cubic'"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, not 0"),
+        ({"split": "trian"}, "no examples in split 'trian'"),
+    ],
+)
+def test_bad_values_are_refused_with_a_sentence(views, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(**views)
+
+
+def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():
+    with pytest.raises(InputError, match=r"set data.image_size to stream it"):
+        data.load("photos", "whole", "whole")
+
+
+def test_a_network_trains_on_streamed_images(tmp_path):
+    config = imagenet.get_config("seresnet18,photos")
+    with config.unlocked():
+        config.model.width = 4
+        config.model.stage_sizes = (1, 1, 1, 1)
+    config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
+    config.train.update(epochs=2.0, batch_size=16)
+    results = [train_and_evaluate(config, tmp_path / str(index)) for index in range(2)]
+    assert results[0]["eval/examples"] == COUNT - len(BROKEN)
+    assert results[0]["params_sha256"] == results[1]["params_sha256"]
