@@ -38,7 +38,11 @@ STUDY = Study(
             {"params": 26.9, "top1": 22.72, "top5": 6.20, "cvpr1": 23.40, "cvpr5": 6.77},
         ),
     ),
-    base={"digits": "digits:seresnet20", "*": "cifar:seresnet20,{dataset}"},
+    base={
+        "digits": "digits:seresnet20",
+        "imagenet2012": "imagenet:seresnet50,{dataset},ablation",
+        "*": "cifar:seresnet20,{dataset}",
+    },
     network="seresnet50",
     network_fields={"stride_on": "1x1"},
     paper_columns={

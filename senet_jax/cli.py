@@ -41,7 +41,7 @@ def parse_flags(
     try:
         return values(argv, known_only=known_only)[1:]
     except flags.Error as error:
-        raise InputError(str(error).replace("\n", " ").strip()) from error
+        raise InputError(_flag_error(str(error))) from error
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(str(error))) from error
     except (TypeError, ValueError, OSError, ImportError) as error:
@@ -63,6 +63,15 @@ def given_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> list[
                 )
             keys.append(key)
     return keys
+
+
+def _flag_error(message: str) -> str:
+    # What a configuration file refuses comes with a traceback; its last line is the reason.
+    if "Traceback" in message:
+        flag, reason = message.partition(":")[0], message.strip().splitlines()[-1]
+        given = re.search(r"--config=\S+(?=: Error)", message)
+        return f"{given[0] if given else flag}: {reason.partition(': ')[2] or reason}"
+    return message.replace("\n", " ").strip()
 
 
 def _unknown_key(message: str) -> str:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from senet_jax import parallel, train
+from senet_jax import parallel
 from senet_jax.layers.dropout import Dropout
+from senet_jax.prepare import prepare
 
 ONES = jnp.ones((8, 1000))
 
@@ -48,7 +49,7 @@ def test_a_step_with_dropout_is_the_same_on_one_and_on_four_devices(tiny):
             tiny.model.dropout = rate
         for count in (1, 4):
             devices = jax.local_devices()[:count]
-            run = train.prepare(tiny, devices)
+            run = prepare(tiny, devices)
             batch = next(run.dataset.train.train_batches(32, 0))
             _, sums = run.train_step(run.initial_state, parallel.split_batch(batch, devices))
             losses[rate, count] = float(sums["loss"])

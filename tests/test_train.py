@@ -13,6 +13,7 @@ from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluate import evaluate
 from senet_jax.optim import OptimConfig, make_optimizer, make_schedule
+from senet_jax.prepare import prepare
 from senet_jax.steps import make_train_step
 from senet_jax.train import train_and_evaluate
 
@@ -106,7 +107,7 @@ def test_local_batch_norm_does_depend_on_it(tiny, tmp_path):
 def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     """50 examples in batches of 32; the sums equal those of a single pass over all of them."""
     devices = jax.local_devices()[:count]
-    run = train.prepare(tiny, devices)
+    run = prepare(tiny, devices)
     found = evaluate(run.eval_step, run.initial_state, run.dataset.eval, 32, devices)
     whole = evaluate(run.eval_step, run.initial_state, run.dataset.eval, 52, devices)
     assert found["examples"] == whole["examples"] == 50
@@ -130,7 +131,7 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
     devices = jax.local_devices()[:count]
-    run = train.prepare(tiny, devices)
+    run = prepare(tiny, devices)
     traces = []
     step = parallel.pmap_step(
         lambda state, batch: (traces.append(1), run.train_step.__wrapped__(state, batch))[1],
@@ -147,7 +148,7 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
 
 def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
     """`axis_name=None` and jit, for use without pmap, against pmap on one device."""
-    run = train.prepare(tiny, one_device)
+    run = prepare(tiny, one_device)
     optim_config = OptimConfig(**tiny.optim)
     schedule = make_schedule(optim_config, run.total_steps, run.steps_per_epoch)
     mean, std = run.dataset.mean, run.dataset.std
@@ -161,7 +162,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
             axis_name=None,
         )
     )
-    state, mapped_state = (train.prepare(tiny, one_device).initial_state for _ in range(2))
+    state, mapped_state = (prepare(tiny, one_device).initial_state for _ in range(2))
     for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
         state, sums = plain(state, batch)
         mapped_state, mapped = run.train_step(mapped_state, parallel.split_batch(batch, one_device))
@@ -245,7 +246,7 @@ def test_a_diverging_run_stops_with_a_sentence_and_without_a_result(tiny, tmp_pa
 def test_frozen_batch_norm_stays_as_it_is_and_the_rest_learns(tiny, one_device, epochs):
     tiny.train.freeze_bn_epochs = epochs
     tiny.optim.warmup_epochs = 0.0  # its first step would be of length zero
-    run = train.prepare(tiny, one_device)
+    run = prepare(tiny, one_device)
     assert run.freeze_after == (2.0 - epochs) * run.steps_per_epoch
     before = jax.tree.map(np.asarray, run.initial_state.variables)
     batches = run.dataset.train.train_batches(32, 0)

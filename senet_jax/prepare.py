@@ -1,0 +1,125 @@
+"""From a configuration to everything a run calls: data, model, steps, ready and checked."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from senet_jax import data, errors, optim, parallel, steps
+from senet_jax.data.augment import Augmentation, normalize
+from senet_jax.errors import InputError
+from senet_jax.layers.network import Network
+from senet_jax.models import create_model
+from senet_jax.state import TrainState, create_state
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The `train` section of a configuration; its keys are explained in configs/common.py."""
+
+    epochs: float
+    batch_size: int
+    label_smoothing: float
+    freeze_bn_epochs: float
+    sync_batch_norm: bool
+    eval_every_epochs: float
+    log_every_steps: int
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size", "eval_every_epochs", "log_every_steps"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if not 0 <= self.freeze_bn_epochs <= self.epochs:
+            raise ValueError(
+                f"freeze_bn_epochs must be from 0 to the {self.epochs:g} epochs there are, "
+                f"not {self.freeze_bn_epochs}"
+            )
+
+
+Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a configuration stands for: data, model and steps, ready to be called."""
+
+    seed: int
+    settings: TrainConfig
+    devices: parallel.Devices
+    dataset: data.Dataset
+    model: Network
+    schedule: optax.Schedule
+    train_step: Step
+    frozen_step: Step  # the same with batch norm frozen, for the steps after `freeze_after`
+    eval_step: Callable[..., dict[str, jax.Array]]
+    initial_state: TrainState
+    steps_per_epoch: int
+    total_steps: int
+    freeze_after: int
+
+
+def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
+    """Check the configuration, load the data, and build everything the loop calls."""
+    sections: dict[str, Any] = config.to_dict()
+    settings = errors.build(TrainConfig, "train", sections["train"])
+    optim_config = errors.build(optim.OptimConfig, "optim", sections["optim"])
+    if not 0 <= sections["seed"] < 2**32:
+        raise InputError(f"seed must be from 0 to 2^32 - 1, not {sections['seed']}")
+    parallel.check_divisible(settings.batch_size, devices)
+    data_fields = sections["data"]
+    augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip", "cutout")}
+    augment = errors.build(Augmentation, "data", augment_fields)
+    model_fields = sections["model"]
+    model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}
+    create_model(**model_fields)  # refuses what it must before any data is read
+    dataset = data.load(**data_fields)
+    model = create_model(**model_fields, num_classes=dataset.num_classes)
+
+    steps_per_epoch = len(dataset.train) // settings.batch_size
+    if steps_per_epoch == 0:
+        raise InputError(
+            f"batch_size {settings.batch_size} exceeds the {len(dataset.train)} training examples"
+        )
+    total_steps = max(1, round(settings.epochs * steps_per_epoch))
+    schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
+    optimizer = optim.make_optimizer(optim_config, schedule)
+    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
+    train_step, frozen_step = (
+        parallel.pmap_step(
+            steps.make_train_step(
+                model.clone(freeze_batch_norm=freeze),
+                optimizer,
+                augment,
+                scale,
+                settings.label_smoothing,
+                parallel.AXIS,
+            ),
+            devices,
+            donate_state=True,
+        )
+        for freeze in (False, True)
+    )
+    eval_step = steps.make_eval_step(model, scale, parallel.AXIS)
+    state = create_state(model, optimizer, dataset.train.image_shape, sections["seed"])
+    return Run(
+        seed=sections["seed"],
+        settings=settings,
+        devices=devices,
+        dataset=dataset,
+        model=model,
+        schedule=schedule,
+        train_step=train_step,
+        frozen_step=frozen_step,
+        eval_step=parallel.pmap_step(eval_step, devices, donate_state=False),
+        initial_state=parallel.replicate(state, devices),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        freeze_after=total_steps - round(settings.freeze_bn_epochs * steps_per_epoch),
+    )
