@@ -123,7 +123,9 @@ def _builder(name: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         near = did_you_mean(name, tfds.list_builders())
         raise InputError(f"TFDS has no dataset {name!r}{near}") from error
-    except (ValueError, AssertionError, KeyError, ImportError) as error:  # no such config, version
+    except Exception as error:
+        # No such config or version, a namespace (huggingface:...) whose packages or host are not
+        # there: TFDS passes on whatever was raised.
         raise InputError(f"dataset {name!r}: {_first_line(error)}") from error
 
 
