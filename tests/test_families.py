@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from families import NARROW, size_of
 
 import senet_jax
+from experiments.narrow import NARROW, size_of
 from senet_jax.errors import InputError
 from senet_jax.summary import summarize
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from families import NARROW, size_of
 from numeric import distance, normal
 
 import senet_jax
+from experiments.narrow import NARROW, size_of
 from senet_jax.layers.conv import Conv
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.residual import ResidualUnit
