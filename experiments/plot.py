@@ -9,40 +9,46 @@ from typing import Any
 from experiments.study import Study
 
 
-def draw(study: Study, rows: Sequence[dict[str, Any]], caption: str) -> bytes:
-    """A PNG: top-1 error as published on the left, ours with its spread on the right."""
+def draw(study: Study, rows: Sequence[dict[str, Any]], theirs: str, caption: str) -> bytes:
+    """A PNG: top-1 error as published on the left, ours with its spread on the right.
+
+    Rows go from top to bottom as in the table, so that labels of any length have room. Where
+    nothing is published there is no left panel; `theirs` are the networks and data of it.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     labels = [row[study.column] for row in rows]
-    positions = range(len(rows))
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    published = {}
+    for name, key in study.plotted.items():
+        points = [(row[f"paper_{key}"], y) for y, row in enumerate(rows)]
+        if known := [(x, y) for x, y in points if x is not None]:
+            published[name] = known
+    figure = Figure(figsize=(9, 2.2 + 0.26 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for key, name in (("top1", "journal version"), ("cvpr1", "CVPR 2018")):
-        known = [(x, row.get(f"paper_{key}")) for x, row in zip(positions, rows, strict=True)]
-        points = [(x, y) for x, y in known if y is not None]
-        if points:
-            left.plot(*zip(*points, strict=True), "o", label=name)
-    left.set_title(f"{study.network}, ImageNet, as published")
-    left.legend(frameon=False)
-    found = [(x, row) for x, row in zip(positions, rows, strict=True) if row["our_seeds"]]
+    *left, right = figure.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
+    for axes in left:
+        for fill, (name, points) in zip(("full", "none"), published.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), "o", markersize=7, fillstyle=fill, label=name)
+        axes.set_title(f"{theirs}, as published")
+        axes.legend(frameon=False)
+    found = [(row, y) for y, row in enumerate(rows) if row["our_seeds"]]
     right.errorbar(
-        [x for x, _ in found],
-        [row["our_top1_error_mean"] for _, row in found],
-        yerr=[row["our_top1_error_std"] or 0.0 for _, row in found],
+        [row["our_top1_error_mean"] for row, _ in found],
+        [y for _, y in found],
+        xerr=[row["our_top1_error_std"] or 0.0 for row, _ in found],
         fmt="s",
         capsize=4,
         color="tab:green",
     )
-    seeds = sorted({row["our_seeds"] for _, row in found})
+    seeds = sorted({row["our_seeds"] for row, _ in found})
     right.set_title(f"ours, mean ± std, n = {', '.join(map(str, seeds))}")
-    for axes in (left, right):
-        axes.set_xticks(list(positions), labels)
-        axes.set_xlim(-0.5, len(rows) - 0.5)
-        axes.set_xlabel(study.column)
-        axes.set_ylabel("top-1 error (%)")
-        axes.grid(axis="y", alpha=0.3)
+    for axes in (*left, right):
+        axes.set_yticks(range(len(rows)), labels)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("top-1 error (%)")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(study.column)
     figure.suptitle(study.title)
     return _png(figure, caption)
 

@@ -50,6 +50,7 @@ STUDY = Study(
         "paper 1/5": ("top1", "top5"),
         "CVPR 1/5": ("cvpr1", "cvpr5"),
     },
+    plotted={"journal version": "top1", "CVPR 2018": "cvpr1"},
     secondary=("CVPR 1/5",),
     notes=(
         "Parameters are exact and without biases in the excitation, as section 6 says; the printed "

@@ -1,6 +1,6 @@
 """Results of a study to its table, from the result files alone.
 
-    python -m experiments.report reduction [--dataset=digits] [--workdir=DIR] [--publish]
+    python -m experiments.report reduction [--dataset=cifar10] [--workdir=DIR] [--publish]
 
 Writes table.csv, runs.csv, table.md and table.png into the study's directory and prints the table.
 `--publish` also copies runs.csv to experiments/results/ and the table into README.md.
@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from experiments import plot, table
-from experiments.study import Study, define_flags, directory_of, the_study
+from experiments.study import Row, Study, define_flags, directory_of, the_study
 from experiments.table import Results
 from senet_jax import cli, workdir
 from senet_jax.errors import InputError
@@ -51,7 +51,7 @@ def report(study: Study, results: Results, directory: Path) -> None:
 def collect(study: Study, directory: Path) -> Results:
     """Row label to the results of its seeds, in order of the seeds; rows without results left out.
 
-    Raises: InputError if runs differ in anything but their seed and what their rows override.
+    Raises: InputError if runs differ in what they should have in common.
     """
     results: Results = {}
     for row in study.rows:
@@ -72,17 +72,32 @@ def _check_comparable(study: Study, results: Results) -> None:
     everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
     for index, (row, result) in enumerate(everything):
         for other_row, other in everything[:index]:
-            own = {"seed"}
-            if row is not other_row:
-                own |= row.overrides.keys() | other_row.overrides.keys()
             configs = (
-                {k: v for k, v in r["config"].items() if k not in own} for r in (other, result)
+                {k: v for k, v in r["config"].items() if _in_common(study, row, other_row, k)}
+                for r in (other, result)
             )
             if changes := workdir.differences(*configs, names=("in the first", "in the second")):
                 raise InputError(
                     f"{other['workdir']} and {result['workdir']} are runs of different "
                     f"configurations: {changes}"
                 )
+
+
+def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:
+    """Whether runs of two rows must have the same value of a configuration key.
+
+    Runs of one network: all but the seed and what the rows override. A plain network and the same
+    with SE: all but the SE blocks, too, so that the difference is theirs. Other networks have sizes
+    and recipes of their own, and only the data in common.
+    """
+    if key == "seed" or (row is not other and (key in row.overrides or key in other.overrides)):
+        return False
+    network, other_network = study.network_of(row), study.network_of(other)
+    if network == other_network:
+        return True
+    if network.removeprefix("se") == other_network.removeprefix("se"):
+        return key != "model.name" and not key.startswith("model.se.")
+    return key in ("data.name", "data.train_split", "data.eval_split")
 
 
 def write(study: Study, results: Results, rows: table.Rows, directory: Path) -> None:
@@ -94,7 +109,7 @@ def write(study: Study, results: Results, rows: table.Rows, directory: Path) -> 
         workdir.write_file(directory / "table.csv", to_csv(rows))
         workdir.write_file(directory / "runs.csv", to_csv(flat_runs(study, results)))
         workdir.write_file(directory / "table.md", table.markdown(study, results, rows).encode())
-        figure = plot.draw(study, rows, table.caption(study, results))
+        figure = plot.draw(study, rows, table.theirs(study, results), table.caption(study, results))
         workdir.write_file(directory / "table.png", figure)
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
@@ -146,9 +161,10 @@ def flat_runs(study: Study, results: Results) -> list[dict[str, Any]]:
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """CSV with the first row's keys as header."""
+    """CSV; the header has the keys of all rows, and what a row lacks is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

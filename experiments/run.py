@@ -3,11 +3,14 @@
     python -m experiments.run reduction
     python -m experiments.run reduction --dataset=cifar100 --seeds=0,1,2 --config.train.epochs=30
     python -m experiments.run reduction --smoke
+    python -m experiments.run cifar --dataset=cifar100
 
 Runs that have a result are skipped, so the same command continues after an interruption.
-`--config.KEY=VALUE` holds for every row. `--smoke` runs all rows in miniature.
+`--config.KEY=VALUE` holds for every row, and `--config.model.se.KEY=VALUE` for every row with SE
+blocks. `--smoke` runs all rows in miniature.
 """
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,13 +22,16 @@ from experiments.study import (
     PlannedRun,
     Study,
     base_config,
+    dataset_of,
     define_flags,
     directory_of,
     plan,
     the_study,
 )
-from senet_jax import cli, host_memory
+from senet_jax import cli, host_memory, workdir
 from senet_jax.errors import Diverged, InputError, did_you_mean
+
+SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
 
 
 def main(argv: list[str]) -> None:
@@ -36,18 +42,22 @@ def main(argv: list[str]) -> None:
     )
     rest = cli.parse_flags(argv, values, known_only=True)
     study = the_study([argument for argument in rest if not argument.startswith("-")], "run")
-    base = override(
-        base_config(study, values.dataset, smoke=values.smoke), rest, study, list(values)
-    )
+    dataset = dataset_of(study, values)
+    bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+    bases = override(bases, rest, study, list(values))
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = tuple(_seed(text) for text in values.seeds or [""])
 
-    from experiments import report  # with it come JAX and the models
+    import jax
 
+    from experiments import report  # with it come the models
+
+    if values.smoke:  # most of it would be compilation, for steps that take no time
+        jax.config.update("jax_disable_most_optimizations", True)
     directory = directory_of(study, values)
-    failures = launch(plan(study, base, seeds, directory))
+    failures = launch(plan(study, bases, seeds, directory))
     results = report.collect(study, directory)
     if results:
         report.report(study, results, directory)
@@ -58,13 +68,19 @@ def main(argv: list[str]) -> None:
 
 
 def override(
-    base: ConfigDict, arguments: Sequence[str], study: Study, known_flags: Sequence[str]
-) -> ConfigDict:
-    """`base` with every `--config.KEY=VALUE` of the command line applied.
+    bases: Sequence[ConfigDict], arguments: Sequence[str], study: Study, known_flags: Sequence[str]
+) -> list[ConfigDict]:
+    """The rows' configurations with every `--config.KEY=VALUE` of the command line applied.
 
-    Raises: InputError for any other flag, an unknown key, or a value of the wrong type.
+    A plain network has no `model.se` section; flags for it are those of the other rows.
+
+    Raises: InputError for any other flag, a key that not every row has, or a value of the
+      wrong type.
     """
-    for key in cli.given_keys(arguments, "config", base):
+    everything = ConfigDict()
+    for base in bases:
+        everything.update(base.to_dict())
+    for key in cli.given_keys(arguments, "config", everything):
         if key in study.varied:
             raise InputError(
                 f"--config.{key} is what the study varies; it cannot hold for every row"
@@ -73,10 +89,21 @@ def override(
         name = argument.partition("=")[0].strip("-")
         if argument.startswith("-") and not name.removeprefix("no").startswith("config."):
             raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", base, flag_values=values)
-    cli.parse_flags([sys.argv[0], *arguments], values)
-    return values.config
+    configs = []
+    for row, base in zip(study.rows, bases, strict=True):
+        known = workdir.flatten(base.to_dict())
+        has_se = "model.se.ratio" in known
+        own = [a for a in arguments if has_se or not SE_FLAG.match(a)]
+        for key in cli.given_keys(own, "config", everything):
+            if key not in known:
+                raise InputError(
+                    f"--config.{key} cannot hold for every row: {row.label} has no such key"
+                )
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_dict("config", base, flag_values=values)
+        cli.parse_flags([sys.argv[0], *own], values)
+        configs.append(values.config)
+    return configs
 
 
 def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
@@ -84,7 +111,7 @@ def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
 
     Raises: InputError, before anything is trained, if a work directory holds another configuration.
     """
-    from senet_jax import compilation_cache, workdir
+    from senet_jax import compilation_cache
     from senet_jax.train import train_and_evaluate
 
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]

@@ -1,4 +1,4 @@
-"""What a study is: rows that override one base configuration, and the figures the paper prints.
+"""What a study is: rows that override a base configuration, and the figures the paper prints.
 
 A study is one short file that declares a `Study`; `run` and `report` work on any of them.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from experiments.narrow import size_of
 from senet_jax.errors import InputError, did_you_mean
 
 STUDIES = ("reduction",)
@@ -21,10 +22,10 @@ SMOKE = {
     "train.epochs": 3.0,
     "train.batch_size": 32,
     "train.eval_every_epochs": 3.0,
-    "data.train_split": "train[:64]",
-    "data.eval_split": "test[:50]",
     "optim.warmup_epochs": 0.0,
 }
+SMOKE_EXAMPLES = {"train_split": 64, "eval_split": 50}
+SMOKE_DATASET = "digits"  # nothing to download
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +35,22 @@ class Row:
     Attributes:
       label: as the paper prints it.
       overrides: dotted configuration keys and their values.
-      paper: the figures printed for this row, by column; see Study.
+      paper: the figures printed for this row, by column; see Study. One that is printed for several
+        datasets is a mapping from TFDS names.
+      network: the paper's network in this row, by our name; None for Study.network.
+      narrow: fields of it that make a narrow member of its family, for --smoke.
     """
 
     label: str
     overrides: Mapping[str, Any]
-    paper: Mapping[str, float]
+    paper: Mapping[str, float | Mapping[str, float]]
+    network: str | None = None
+    narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def printed(self, key: str, dataset: str) -> float | None:
+        """The paper's figure for a run on that TFDS dataset; None where it prints none."""
+        figure = self.paper.get(key)
+        return figure.get(_unversioned(dataset)) if isinstance(figure, Mapping) else figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +62,16 @@ class Study:
       title: one line; table and subject.
       column: heading of the row labels.
       rows: in the order of the table.
-      base: dataset to "config:argument", the configuration all rows start from; "*" stands for
-        every other dataset, whose name replaces {dataset}.
-      network: the paper's network, whose parameters and multiply-adds are counted for each row.
+      base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
+        other dataset, whose name replaces {dataset}. {network} is the row's network, without the
+        suffix that configurations for CIFAR add.
+      network: the paper's network, whose parameters and multiply-adds are counted for each row;
+        None if rows have their own.
       network_fields: further fields of it, for the counts to be the paper's.
       paper_columns: heading to the figures of Row.paper shown under it.
+      plotted: legend to the top-1 error of Row.paper drawn beside ours; gains are of the first.
+      dataset: of the runs, unless the command line gives another.
+      published: TFDS names of the paper's own datasets, and what it calls them.
       notes: sentences below the table.
       secondary: headings that a narrow terminal does without.
       seeds: of each row, unless the command line gives others.
@@ -66,9 +82,14 @@ class Study:
     column: str
     rows: tuple[Row, ...]
     base: Mapping[str, str]
-    network: str
-    network_fields: Mapping[str, Any]
     paper_columns: Mapping[str, tuple[str, ...]]
+    plotted: Mapping[str, str]
+    network: str | None = None
+    network_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dataset: str = "digits"
+    published: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: {"imagenet2012": "ImageNet"}
+    )
     notes: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -76,7 +97,51 @@ class Study:
     @property
     def varied(self) -> set[str]:
         """The configuration keys that the grid itself sets."""
-        return {"seed", *(key for row in self.rows for key in row.overrides)}
+        names = {"model.name"} if self.network is None else set()
+        return {"seed", *names, *(key for row in self.rows for key in row.overrides)}
+
+    def published_as(self, dataset: str) -> str | None:
+        """What the paper calls a TFDS dataset; None for one that is not its own."""
+        return self.published.get(_unversioned(dataset))
+
+    def network_of(self, row: Row) -> str:
+        """The paper's network in a row."""
+        network = row.network or self.network
+        assert network is not None, f"{self.name}, row {row.label}: neither names a network"
+        return network
+
+    def plain_of(self, row: Row) -> Row | None:
+        """The row of the same network without SE blocks, if this one has them and there is one."""
+        network = self.network_of(row)
+        return next((other for other in self.rows if f"se{other.network}" == network), None)
+
+
+def _unversioned(dataset: str) -> str:
+    return dataset.partition(":")[0]
+
+
+def plain_and_se(
+    label: str,
+    network: str,
+    plain: Mapping[str, Any],
+    se: Mapping[str, Any],
+    *,
+    narrow: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Row, Row]:
+    """Two rows: a network, and the same with SE blocks.
+
+    Args:
+      label, network: of the plain one; "SE-" and "se" come before those of the other.
+      plain, se: Row.paper of each.
+      narrow: of the SE network; the plain one has the same but for `se`.
+      overrides: of both.
+    """
+    without = {field: value for field, value in narrow.items() if field != "se"}
+    return (
+        Row(label, overrides or {}, plain, network, without),
+        Row(f"SE-{label}", overrides or {}, se, f"se{network}", narrow),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +156,26 @@ class PlannedRun:
 
 def define_flags(values: flags.FlagValues) -> None:
     """The flags that say which runs of a study are meant; shared by `run` and `report`."""
-    flags.DEFINE_string("dataset", "digits", "A TFDS dataset of small images.", flag_values=values)
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        f"A TFDS dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
+        flag_values=values,
+    )
     flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
+
+
+def dataset_of(study: Study, values: flags.FlagValues) -> str:
+    """The dataset that the flags mean."""
+    return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
 
 
 def directory_of(study: Study, values: flags.FlagValues) -> Path:
     """Where the runs go that the flags mean."""
     if values.workdir:
         return Path(values.workdir)
-    return Path("runs", study.name + ("-smoke" if values.smoke else ""), values.dataset)
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset_of(study, values))
 
 
 def the_study(names: Sequence[str], command: str) -> Study:
@@ -118,21 +193,34 @@ def load_study(name: str) -> Study:
     return importlib.import_module(f"experiments.{name}").STUDY
 
 
-def base_config(study: Study, dataset: str, *, smoke: bool) -> ConfigDict:
-    """The configuration that every row of the study starts from."""
+def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:
+    """The configuration that a row of the study starts from."""
     module, _, argument = study.base.get(dataset, study.base["*"]).partition(":")
+    network = study.network_of(row).removesuffix("_cifar")
     get_config = importlib.import_module(f"configs.{module}").get_config
-    config = get_config(argument.format(dataset=dataset))
+    config = get_config(argument.format(network=network, dataset=dataset))
     if smoke:
-        config.update_from_flattened_dict(SMOKE)
+        _shrink(config, row)
     return config.lock()
 
 
-def plan(study: Study, base: ConfigDict, seeds: tuple[int, ...], workdir: Path) -> list[PlannedRun]:
-    """All runs, one seed after the other, so that the table fills evenly."""
+def _shrink(config: Any, row: Row) -> None:
+    """A few steps of the row's narrow network on the first images of each split."""
+    config.update_from_flattened_dict(SMOKE)
+    for key, examples in SMOKE_EXAMPLES.items():
+        config.data[key] = f"{config.data[key].partition('[')[0]}[:{examples}]"
+    if config.data.get("image_size"):
+        config.data.image_size = size_of(config.model.name)
+    config.model.update(row.narrow)
+
+
+def plan(
+    study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], workdir: Path
+) -> list[PlannedRun]:
+    """All runs, one seed after the other, so that the table fills evenly; a base for each row."""
     runs = []
     for seed in seeds:
-        for row in study.rows:
+        for row, base in zip(study.rows, bases, strict=True):
             config = base.copy_and_resolve_references()
             config.update_from_flattened_dict({"seed": seed, **row.overrides})
             runs.append(PlannedRun(row, seed, config, workdir / row.label / f"seed{seed}"))

@@ -12,50 +12,63 @@ from rich.table import Table
 from experiments.study import Row, Study
 from senet_jax.models import create_model
 from senet_jax.models.resnet import ResNet
-from senet_jax.summary import Summary, summarize
+from senet_jax.paper import as_printed
+from senet_jax.summary import Summary, image_shape_of, summarize
 
 Result = dict[str, Any]
 Results = dict[str, list[Result]]  # row label to the results of its seeds
 Rows = Sequence[dict[str, Any]]
 
+# What a network gains from SE blocks, in points of top-1 error; and which error that is.
+GAINS = {"paper_gain": "paper_top1", "our_gain": "our_top1_error_mean"}
+
 
 def counts(study: Study, row: Row) -> Summary:
-    """Exact counts of the paper's network with this row's SE block, at 224 pixels."""
-    prefix = "model.se."
-    se = {k.removeprefix(prefix): v for k, v in row.overrides.items() if k.startswith(prefix)}
-    return summarize(create_model(study.network, se=se, **study.network_fields), (224, 224, 3))
+    """Exact counts of the paper's network in this row, at the image size it is made for."""
+    given = {k.removeprefix("model."): v for k, v in row.overrides.items()}
+    se = {k.removeprefix("se."): v for k, v in given.items() if k.startswith("se.")}
+    fields = {k: v for k, v in given.items() if not k.startswith("se.")}
+    name = study.network_of(row)
+    model = create_model(name, se=se, **{**study.network_fields, **fields})
+    return summarize(model, image_shape_of(name))
 
 
 def numbers(study: Study, results: Results) -> Rows:
     """One dict a row: the numbers behind the table, unrounded; None where there is none."""
-    rows = []
+    dataset = next((run["dataset"] for found in results.values() for run in found), study.dataset)
+    rows = {
+        row.label: _numbers(study, row, results.get(row.label, []), dataset) for row in study.rows
+    }
     for row in study.rows:
-        found = results.get(row.label, [])
-        errors = [result["eval/top1_error"] for result in found]
-        exact = counts(study, row)
-        rows.append(
-            {
-                study.column: row.label,
-                "params": exact.params,
-                "macs": exact.macs,
-                **{
-                    f"paper_{key}": row.paper.get(key)
-                    for keys in study.paper_columns.values()
-                    for key in keys
-                },
-                "our_params": found[0]["params"] if found else None,
-                "our_top1_error_mean": statistics.fmean(errors) if errors else None,
-                "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
-                "our_seeds": len(errors),
-                # The median: the first run of a row compiles, the others need not.
-                "our_seconds": (
-                    statistics.median(result["wall_time_seconds"] for result in found)
-                    if found
-                    else None
-                ),
-            }
-        )
-    return rows
+        if plain := study.plain_of(row):
+            with_se, without = rows[row.label], rows[plain.label]
+            for gain, error in GAINS.items():
+                if with_se[error] is not None and without[error] is not None:
+                    with_se[gain] = without[error] - with_se[error]
+    return list(rows.values())
+
+
+def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> dict[str, Any]:
+    errors = [result["eval/top1_error"] for result in found]
+    exact = counts(study, row)
+    seconds = [result["wall_time_seconds"] for result in found]
+    return {
+        study.column: row.label,
+        "params": exact.params,
+        "macs": exact.macs,
+        **{
+            f"paper_{key}": row.printed(key, dataset)
+            for keys in study.paper_columns.values()
+            for key in keys
+        },
+        "our_params": found[0]["params"] if found else None,
+        "our_top1_error_mean": statistics.fmean(errors) if errors else None,
+        "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
+        "our_seeds": len(errors),
+        # The median: the first run of a row compiles, the others need not.
+        "our_seconds": statistics.median(seconds) if seconds else None,
+        **({} if study.network else dict.fromkeys(GAINS)),
+    }
 
 
 def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
@@ -67,19 +80,25 @@ def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
     }
     for heading, keys in study.paper_columns.items():
         columns[heading] = [_printed(row, keys) for row in rows]
+    if "paper_gain" in rows[0]:
+        columns["paper gain"] = [_number(row["paper_gain"], ".2f") for row in rows]
     columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
     columns["our top-1"] = [_error(row) for row in rows]
+    if "our_gain" in rows[0]:
+        columns["our gain"] = [_number(row["our_gain"], ".2f") for row in rows]
     columns["s/run"] = [_number(row["our_seconds"], ".1f") for row in rows]
     return columns
 
 
 def _printed(row: dict[str, Any], keys: Sequence[str]) -> str:
-    if row[f"paper_{keys[0]}"] is None:
+    figures = [row[f"paper_{key}"] for key in keys]
+    if figures[0] is None:
         return "-"
-    return " / ".join(
-        f"{row[f'paper_{key}']:.1f}M" if key == "params" else f"{row[f'paper_{key}']:.2f}"
-        for key in keys
-    )
+    if keys[0] == "params":
+        return f"{figures[0]:.1f}M"
+    if keys[0] == "gflops":  # Table 3 prints millions
+        return f"{figures[0]:.{3 if figures[0] < 1 else 2}f}"
+    return as_printed(figures)
 
 
 def _error(row: dict[str, Any]) -> str:
@@ -102,21 +121,42 @@ def caption(study: Study, results: Results) -> str:
     def all_of(key: str) -> str:
         return ", ".join(sorted({str(run[key]) for run in runs}))
 
+    published = study.published_as(first["dataset"])
+    instead = "" if published else f", not {' or '.join(study.published.values())}"
+    epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
-        f"Ours: {first['model']} on {first['dataset']}, not ImageNet; "
-        f"{first['config']['train.epochs']:g} epochs, {first['eval/examples']:,} test images; "
+        f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
+        f"{epochs} epochs, {first['eval/examples']:,} test images; "
         f"top-1 error in per cent at the last step, mean ± standard deviation (seeds); "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
         f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
     )
 
 
+def _ours(study: Study, results: Results) -> str:
+    """The networks that were trained."""
+    if study.network:
+        return next(iter(results.values()))[0]["model"]
+    row = next(row for row in study.rows if row.label in results)
+    config = results[row.label][0]["config"]
+    narrow = all(f"model.{field}" in config for field in row.narrow if field != "se")
+    return "narrow members of these families" if narrow else "these networks"
+
+
+def theirs(study: Study, results: Results) -> str:
+    """The networks and data of the paper's figures."""
+    dataset = study.published_as(next(iter(results.values()))[0]["dataset"])
+    networks = study.network or "the networks"
+    return f"{networks} on {dataset or ' or '.join(study.published.values())}"
+
+
 def remarks(study: Study, results: Results) -> list[str]:
     """The caption, the study's notes, and what a reader must know about these runs."""
+    pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
     lines = [
         caption(study, results),
-        f"Other columns: {study.network} on ImageNet; parameters and multiply-adds (GMACs) counted "
-        "here, the rest as printed, errors in per cent as top-1 / top-5.",
+        f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
+        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}.",
         *study.notes,
     ]
     if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
@@ -135,10 +175,11 @@ def _is_narrow(found: Sequence[Result]) -> bool:
     if not found or not found[0]["config"].get("model.se.stages"):
         return False
     model = create_model(found[0]["model"])
-    first_stage = min(found[0]["config"]["model.se.stages"])
+    config = found[0]["config"]
+    first_stage = min(config["model.se.stages"])
     return isinstance(model, ResNet) and (
-        model.width * 2 ** (first_stage - 2) * model.block.expansion
-        < found[0]["config"]["model.se.ratio"]
+        config.get("model.width", model.width) * 2 ** (first_stage - 2) * model.block.expansion
+        < config["model.se.ratio"]
     )
 
 

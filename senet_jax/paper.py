@@ -4,6 +4,8 @@ ImageNet: top-1 and top-5, single crop, the authors' own training of plain and S
 (Tables 2, 3 and 8). CIFAR: top-1, by TFDS dataset (Tables 4 and 5).
 """
 
+from collections.abc import Sequence
+
 IMAGENET: dict[str, tuple[float, float]] = {
     "resnet50": (24.80, 7.48),
     "seresnet50": (23.29, 6.62),
@@ -42,10 +44,15 @@ CIFAR: dict[str, dict[str, float]] = {
 }
 
 
+def as_printed(errors: Sequence[float | None]) -> str:
+    """Errors of one network in one line, with the decimals that the paper gives them."""
+    # 1 in Table 3 and of others' results, else 2.
+    decimals = max(len(f"{e}".partition(".")[2]) for e in errors if e is not None)
+    return " / ".join("-" if e is None else f"{e:.{decimals}f}" for e in errors)
+
+
 def errors_of(model: str) -> str:
     """What the paper prints for a network, in a few words; a dash where it prints nothing."""
     if model in IMAGENET:
-        pair = IMAGENET[model]
-        decimals = max(len(f"{error}".partition(".")[2]) for error in pair)  # 1 in Table 3, else 2
-        return " / ".join(f"{error:.{decimals}f}" for error in pair)
+        return as_printed(IMAGENET[model])
     return ", ".join(f"{dataset} {error}" for dataset, error in CIFAR.get(model, {}).items()) or "-"
