@@ -79,11 +79,15 @@ def get_config(arg: str = "seresnet20,cifar10") -> ConfigDict:
     network, _, dataset = arg.partition(",")
     dataset = dataset or "cifar10"
     config = common.get_config()
-    suffix = "" if "shake" in network else "_cifar"
-    common.set_network(config, network + suffix, stages=(2, 3, 4))
+    common.set_network(config, model_name(network), stages=(2, 3, 4))
     config.data.name = dataset
     config.data.pad = 4
     config.data.flip = dataset.partition(":")[0] in MIRRORED  # a version may follow
     config.optim.schedule = "step"
     config.update_from_flattened_dict(RECIPES.get(network.removeprefix("se"), HE))
     return config
+
+
+def model_name(network: str) -> str:
+    """Our name of a network for CIFAR; those that are for nothing else have no suffix."""
+    return network if "shake" in network else f"{network}_cifar"

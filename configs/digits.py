@@ -2,18 +2,18 @@
 
     python -m senet_jax.main --config=configs/digits.py:seresnet20 --workdir=runs/digits
 
-Argument: the network (resnet20, seresnet56, ...; by default seresnet20). This recipe is ours; it
+Argument: the network, one of configs/cifar.py; by default seresnet20. This recipe is ours; it
 exists so that everything can be tried within minutes, not to compare with the paper.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import cifar, common
 
 
 def get_config(arg: str = "seresnet20") -> ConfigDict:
     config = common.get_config()
-    common.set_network(config, f"{arg}_cifar", stages=(2, 3, 4))
+    common.set_network(config, cifar.model_name(arg), stages=(2, 3, 4))
     config.data.name = "digits"
     config.data.pad = 1
     config.optim.learning_rate = 0.1

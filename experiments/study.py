@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from experiments.narrow import size_of
 from senet_jax.errors import InputError, did_you_mean
 
-STUDIES = ("reduction",)
+STUDIES = ("reduction", "backbones", "cifar")
 
 # A few steps a row on a handful of images: the whole grid as a first look, and for tests.
 SMOKE = {
