@@ -100,8 +100,9 @@ def override(
                     f"--config.{key} cannot hold for every row: {row.label} has no such key"
                 )
         values = flags.FlagValues()
-        config_flags.DEFINE_config_dict("config", base, flag_values=values)
-        cli.parse_flags([sys.argv[0], *own], values)
+        argv = [sys.argv[0], *own]
+        config_flags.DEFINE_config_dict("config", base, flag_values=values, sys_argv=argv)
+        cli.parse_flags(argv, values)
         configs.append(values.config)
     return configs
 
