@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments.narrow import size_of
+from experiments.narrow import least_size_of
 from senet_jax.errors import InputError, did_you_mean
 
 STUDIES = ("reduction", "backbones", "cifar")
@@ -210,7 +210,7 @@ def _shrink(config: Any, row: Row) -> None:
     for key, examples in SMOKE_EXAMPLES.items():
         config.data[key] = f"{config.data[key].partition('[')[0]}[:{examples}]"
     if config.data.get("image_size"):
-        config.data.image_size = size_of(config.model.name)
+        config.data.image_size = least_size_of(config.model.name)
     config.model.update(row.narrow)
 
 
