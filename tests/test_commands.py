@@ -29,7 +29,7 @@ def command(environment):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
             **kwargs,
         )
@@ -59,6 +59,7 @@ def test_all_prints_what_the_paper_prints(command):
 
 MAIN = ("senet_jax.main", "--config=configs/digits.py:seresnet20", "--workdir={tmp}/run")
 RUN = ("experiments.run", "reduction", "--workdir={tmp}/run")
+BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,9 @@ RUN = ("experiments.run", "reduction", "--workdir={tmp}/run")
         ((*RUN, "--config.optim.schedule=exp"), "schedule must be"),
         ((*MAIN, "--config.seed=-1"), "seed must be from 0"),
         ((*MAIN, "--config.data.name=huggingface:mnist"), "dataset"),
+        ((*BACKBONES, "--config.model.name=resnet50"), "is what the study varies"),
+        ((*BACKBONES, "--config.model.se.gaet=tanh"), "did you mean 'model.se.gate'"),
+        ((*BACKBONES, "--config.model.zero_init_last_bn=true"), "VGG-16 has no such key"),
         ((*RUN, "--sedes=1"), "did you mean 'seeds'"),
         (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
     ],
@@ -189,6 +193,20 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     other = command(*arguments, "--config.train.epochs=9")
     assert other.returncode == 2
     assert "train.epochs (3.0 there, 9.0 now)" in other.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("study", "rows"), [("backbones", 20), ("cifar", 10)])
+def test_a_study_of_families_runs_in_miniature(command, tmp_path, study, rows):
+    done = command("experiments.run", study, "--smoke", f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert len(fingerprints(tmp_path)) == rows
+    printed = [line for line in (tmp_path / "table.md").read_text().splitlines() if "|" in line]
+    assert len(printed) == rows + 2
+    assert "narrow members of these families on digits" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+    again = command("experiments.report", study, f"--workdir={tmp_path}")
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize("module", ["senet_jax.main", "senet_jax.summary", "experiments.run"])
