@@ -21,7 +21,8 @@ top-5 errors that the paper prints for its own training, plain and SE:
 
 Also resnet18, resnet34 and resnext101_64x4d, which the paper has not.
 
-Table 2 is SGD of batch 1024 with learning rate 0.6, divided by 10 every 30 of 100 epochs. Table 3
+Table 2 is SGD of batch 1024 with learning rate 0.6, divided by 10 every 30 of 100 epochs; on what
+hardware is not printed (the released weights were trained on 8 Titan X, batch 256). Table 3
 is batch 256 on 8 GPUs with 0.1, divided by 10 when the loss stops falling, about 400 epochs in all,
 with weaker augmentation; when that was is not printed, and ours divides at 1/2, 3/4 and 9/10.
 SENet-154 is batch 2048 on 64 GPUs with 1.0, label smoothing, dropout, and batch norm frozen "for
