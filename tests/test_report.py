@@ -6,10 +6,10 @@ import statistics
 from pathlib import Path
 
 import pytest
+from runs import finish
 
 from configs import digits
 from experiments import report, study, table
-from senet_jax import workdir
 from senet_jax.errors import InputError
 from senet_jax.layers.squeeze_excite import SEConfig
 
@@ -21,22 +21,8 @@ def fake(directory, label, overrides, seed, error):
     """A finished run with a chosen error."""
     config = digits.get_config()
     config.update_from_flattened_dict({"seed": seed, **overrides})
-    workdir.start(directory / label / f"seed{seed}", config)
-    result = {
-        "model": "seresnet20_cifar",
-        "dataset": "digits",
-        "seed": seed,
-        "params": 274202,
-        "eval/top1_error": error,
-        "eval/examples": 360,
-        "wall_time_seconds": 10.0,
-        "device_kind": "cpu",
-        "devices": 1,
-        "host_cpus": 2,
-        "jax_version": "0",
-        "git_commit": "abc",
-    }
-    workdir.write_json(directory / label / f"seed{seed}" / "result.json", result)
+    result = {"params": 274202, "eval/top1_error": error}
+    finish(directory / label / f"seed{seed}", config, **result)
 
 
 @pytest.fixture

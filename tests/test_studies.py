@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from runs import finish
 
 from experiments import report, study, table
 from experiments.run import override
-from senet_jax import workdir
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
 
@@ -129,26 +129,6 @@ def test_flags_hold_for_every_row_and_those_of_se_blocks_for_rows_with_them():
             assert "se" not in run.config.model
 
 
-def finish(run, **result):
-    """Leave what a finished run leaves."""
-    workdir.start(run.workdir, run.config)
-    result = {
-        "model": run.config.model.name,
-        "dataset": run.config.data.name,
-        "seed": run.seed,
-        "params": 1000,
-        "eval/top1_error": 50.0,
-        "eval/examples": 360,
-        "wall_time_seconds": 10.0,
-        "device_kind": "cpu",
-        "devices": 1,
-        "host_cpus": 2,
-        "jax_version": "0",
-        "git_commit": "abc",
-    } | result
-    workdir.write_json(run.workdir / "result.json", result)
-
-
 def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     runs = planned(CIFAR, tmp_path, "cifar100", smoke=False, seeds=(0, 1))
     errors = {
@@ -158,7 +138,7 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     }
     for run in runs:
         if run.row.label in errors:
-            finish(run, **{"eval/top1_error": errors[run.row.label][run.seed]})
+            finish(run.workdir, run.config, **{"eval/top1_error": errors[run.row.label][run.seed]})
     results = report.collect(CIFAR, tmp_path)
     columns = table.formatted(CIFAR, table.numbers(CIFAR, results))
     assert columns["our top-1"][:2] == ["31.00 ± 1.41 (2)", "27.00 ± 2.83 (2)"]
@@ -189,7 +169,7 @@ def test_runs_need_in_common_what_their_networks_have(tmp_path, label, arguments
     for options in ({}, {"arguments": arguments}):
         for run in planned(CIFAR, tmp_path, **options):
             if run.row.label == (label if options else "WRN-16-8"):
-                finish(run)
+                finish(run.workdir, run.config)
     if sentence is None:
         assert len(report.collect(CIFAR, tmp_path)) == 2
     else:

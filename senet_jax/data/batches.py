@@ -15,6 +15,15 @@ import numpy as np
 Batch = dict[str, np.ndarray]
 
 
+def padded(batch: Batch, batch_size: int) -> Batch:
+    """A batch of `image`, `label` and `mask`, filled up to `batch_size` with zeros."""
+    missing = batch_size - len(batch["label"])
+    return {
+        key: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+        for key, values in batch.items()
+    }
+
+
 class Split(Protocol):
     """Examples of one image size, of a known number."""
 

@@ -51,7 +51,6 @@ class Source:
 
     def examples(self, split: str, **options: Any) -> Any:
         """The tf.data dataset of a split; `options` are those of TFDS's `as_dataset`."""
-        self.count(split)
         return self.builder.as_dataset(split=split, **options)
 
     def _no_examples(self, split: str) -> InputError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from senet_jax.data.batches import Batch
+from senet_jax.data.batches import Batch, padded
 from senet_jax.data.builders import Source, import_tfds
 from senet_jax.errors import InputError
 
@@ -61,20 +61,14 @@ class Images:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; the last batch is padded and masked."""
         for start in range(0, len(self), batch_size):
-            image, label = (
-                self.image[start : start + batch_size],
-                self.label[start : start + batch_size],
-            )
-            padding = batch_size - len(label)
-            yield {
-                "image": np.pad(image, [(0, padding), (0, 0), (0, 0), (0, 0)]),
-                "label": np.pad(label, (0, padding)),
-                "mask": np.pad(np.ones(len(label), np.float32), (0, padding)),
-            }
+            part = slice(start, start + batch_size)
+            image, label = self.image[part], self.label[part]
+            mask = np.ones(len(label), np.float32)
+            yield padded({"image": image, "label": label, "mask": mask}, batch_size)
 
 
 def read(source: Source, split: str) -> Images:
-    """Read a split into memory. Raises: InputError for a split without examples."""
+    """Read a split into memory."""
     arrays = import_tfds().as_numpy(source.examples(split, batch_size=-1, shuffle_files=False))
     return Images(arrays[source.image_key], arrays[source.label_key].astype(np.int32))
 

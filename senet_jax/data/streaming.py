@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data.batches import Batch
+from senet_jax.data.batches import Batch, padded
 from senet_jax.data.builders import Source, import_tfds
 from senet_jax.errors import InputError
 
@@ -113,13 +113,9 @@ class Stream:
         seen = 0
         images = self._images(self._records(None), self._middle_window)
         for batch in self._batches(images, batch_size):
-            count = len(batch["label"])
-            seen += count
+            seen += len(batch["label"])
             mask = batch.pop("readable").astype(np.float32)
-            yield {
-                key: np.pad(values, [(0, batch_size - count)] + [(0, 0)] * (values.ndim - 1))
-                for key, values in (batch | {"mask": mask}).items()
-            }
+            yield padded(batch | {"mask": mask}, batch_size)
         assert seen == len(self), (seen, len(self))
 
     def _records(self, shuffle_seed: int | None) -> Any:
