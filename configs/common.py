@@ -16,13 +16,16 @@ def get_config() -> ConfigDict:
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "dropout": 0.0,  # before the classifier
                 "se": {  # one field an ablation; see senet_jax/layers/squeeze_excite.py
+                    "kind": "se",  # or a successor: eca, cbam, ...; see layers/attention.py
                     "ratio": 16,
                     "squeeze": "avg",  # avg, max, none
                     "excitation": "mlp",  # mlp, none
                     "gate": "sigmoid",  # sigmoid, relu, tanh, identity, hard_sigmoid
-                    "placement": "standard",  # pre, post, identity, after_3x3, parallel
+                    # pre, post, identity, after_3x3, parallel, before_convs, between_stages
+                    "placement": "standard",
                     "stages": (2, 3, 4, 5),  # () is the plain network
                     "bias": False,  # biases in the two layers of the excitation
+                    "groups": 1,  # of kind "conv", a convolution in place of the block
                 },
             },
             "data": {

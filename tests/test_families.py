@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gates import open_gates, without_se
 
 import senet_jax
 from experiments.narrow import NARROW, size_of
@@ -125,24 +126,7 @@ def check_that_bfloat16_is_of_activations_only(name, run):
 
 
 def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
-    """Every gate a sigmoid of 40, which is 1 in float32."""
-
-    def is_se(key):
-        return key == "se" or (key.startswith("se") and key[2:].isdigit())
-
-    def edit(path, leaf):
-        names = [part.key for part in path]
-        if not any(map(is_se, names)):
-            return leaf
-        expand_bias = names[-1] == "bias" and "expand" in names
-        return jnp.full_like(leaf, 40.0) if expand_bias else jnp.zeros_like(leaf)
-
-    def without_se(tree):
-        if not isinstance(tree, dict):
-            return tree
-        return {key: without_se(value) for key, value in tree.items() if not is_se(key)}
-
-    opened = jax.tree_util.tree_map_with_path(edit, run.after)
+    opened = open_gates(run.after)
     fields = {key: value for key, value in NARROW[name].items() if key != "se"}
     plain = senet_jax.create_model(name.removeprefix("se"), num_classes=CLASSES, **fields)
     expected = jax.jit(plain.apply)(without_se(run.after), run.images)
@@ -177,12 +161,14 @@ def test_features_are_the_ends_of_the_stages(name):
         assert size // stride - lost <= height == width <= size // stride
 
 
-PLACES = ("pre", "post", "identity", "after_3x3", "parallel")
+PLACES = ("pre", "post", "identity", "after_3x3", "parallel", "before_convs", "between_stages")
 MEANINGLESS = {
     **dict.fromkeys(("semobilenetv1", "sebninception", "sevgg16_bn"), PLACES),
     **dict.fromkeys(
-        ("seinception_resnet_v2", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"), ("after_3x3",)
+        ("seinception_resnet_v2", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"),
+        ("after_3x3", "before_convs", "between_stages"),
     ),
+    "seshufflenet_g3": ("before_convs", "between_stages"),
 }
 
 
@@ -205,6 +191,9 @@ def program(name, **se):
         {"excitation": "none"},
         {"bias": True},
         *({"placement": place} for place in PLACES),
+        {"kind": "conv"},
+        {"kind": "eca"},
+        {"kind": "ge_theta"},
     ],
     ids=str,
 )

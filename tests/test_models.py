@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gates import open_gates, without_se
 
 import senet_jax
 from senet_jax.errors import InputError
@@ -57,26 +58,6 @@ IMAGES = jax.random.normal(jax.random.key(7), (2, 8, 8, 3))
 
 def variables_of(model, seed=0):
     return jax.jit(model.init)(jax.random.key(seed), IMAGES)
-
-
-def open_gates(variables):
-    """Make every gate a sigmoid of 40, which is 1 in float32."""
-
-    def edit(path, leaf):
-        names = [part.key for part in path]
-        if "se" not in names:
-            return leaf
-        if names[-1] == "bias" and "expand" in names:
-            return jnp.full_like(leaf, 40.0)
-        return jnp.zeros_like(leaf)
-
-    return jax.tree_util.tree_map_with_path(edit, variables)
-
-
-def without_se(tree):
-    if not isinstance(tree, dict):
-        return tree
-    return {key: without_se(value) for key, value in tree.items() if key != "se"}
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

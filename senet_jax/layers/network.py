@@ -44,6 +44,7 @@ class Layers:
         stride: int = 1,
         *,
         groups: int = 1,
+        dilation: int = 1,
         padding: str = "half",
         bias: bool = False,
         name: str,
@@ -54,12 +55,13 @@ class Layers:
         "VALID" is none.
         """
         height, width = (size, size) if isinstance(size, int) else size
-        half = (height // 2,) * 2, (width // 2,) * 2
+        half = tuple((side // 2 * dilation,) * 2 for side in (height, width))
         return Conv(
             features,
             (height, width),
             stride,
             padding=half if padding == "half" else padding,
+            kernel_dilation=dilation,
             feature_group_count=groups,
             use_bias=bias,
             kernel_init=he_normal,

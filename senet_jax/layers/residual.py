@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax
 
+from senet_jax.layers.attention import attend
 from senet_jax.layers.fusion import computed_once
 from senet_jax.layers.network import Layers
-from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+from senet_jax.layers.squeeze_excite import SEConfig
 
 
 class ResidualUnit(nn.Module):
@@ -25,14 +26,14 @@ class ResidualUnit(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         entry = self.enter(x, train)
-        branch = self.branch(self.se_at("pre", entry), train)
-        branch = self.se_at("standard", branch)
-        branch = self.se_at("parallel", branch, source=entry)
-        shortcut = self.se_at("identity", self.shortcut(x, entry, branch.shape[-1], train))
-        x = self.merge(shortcut, branch)
+        branch = self.branch(self.se_at("pre", entry, train), train)
+        branch = self.se_at("standard", branch, train)
+        branch = self.se_at("parallel", branch, train, source=entry)
+        shortcut = self.shortcut(x, entry, branch.shape[-1], train)
+        x = self.merge(self.se_at("identity", shortcut, train), branch)
         if self.layers.implementation != "xla":
             x = computed_once(x)
-        return self.se_at("post", x)
+        return self.se_at("post", x, train)
 
     def enter(self, x: jax.Array, train: bool) -> jax.Array:
         """What the branch begins with: the unit's input, or its activation."""
@@ -48,8 +49,16 @@ class ResidualUnit(nn.Module):
     def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
         return nn.relu(shortcut + branch)
 
-    def se_at(self, place: str, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
+    def se_at(
+        self,
+        place: str,
+        u: jax.Array,
+        train: bool,
+        *,
+        source: jax.Array | None = None,
+        name: str = "se",
+    ) -> jax.Array:
         """Apply the SE block to `u` if `place` is where the configuration puts it."""
         if self.se is None or self.se.placement != place:
             return u
-        return SqueezeExcite(self.se, name="se")(u, source)
+        return attend(self.se, self.layers, u, train, source=source, name=name)

@@ -4,8 +4,9 @@
     s = gate(W2 relu(W1 z))          W1: C -> C/r, W2: C/r -> C                           (eq. 3)
     y = u * s                        channel by channel                                   (eq. 4)
 
-`SEConfig` holds every choice the paper's ablations vary, one field an ablation. The layer decides
-*what* is computed; the residual block decides *where* it sits, by asking `placement`.
+`SEConfig` holds every choice the paper's ablations vary, one field an ablation, and which of its
+successors (`layers/attention.py`) takes its place. The layer decides *what* is computed; the
+residual block decides *where* it sits, by asking `placement`.
 """
 
 import dataclasses
@@ -26,10 +27,28 @@ GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 SQUEEZES = ("avg", "max", "none")
 EXCITATIONS = ("mlp", "none")
-PLACEMENTS = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
+IN_UNIT = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
+PLACEMENTS = (*IN_UNIT, "before_convs", "between_stages")
 # The placements in networks without residual branches, and in blocks that have no one 3x3.
 NO_BRANCH = ("standard",)
-NO_3X3 = tuple(place for place in PLACEMENTS if place != "after_3x3")
+NO_3X3 = tuple(place for place in IN_UNIT if place != "after_3x3")
+# Which fields have a meaning for which kind of block; the others must keep their defaults.
+KINDS: dict[str, tuple[str, ...]] = {
+    "se": ("ratio", "squeeze", "excitation", "gate", "bias"),
+    "conv": ("groups",),
+    "eca": ("gate",),
+    "ese": ("gate",),
+    "cbam_channel": ("ratio", "gate", "bias"),
+    "cbam": ("ratio", "gate", "bias"),
+    "bam": ("ratio",),
+    "ge_theta": ("gate",),
+    "ge_theta_plus": ("ratio", "gate", "bias"),
+    "gc": ("ratio", "bias"),
+    "srm": ("gate",),
+    "gct": (),
+    "simam": (),
+    "fca": ("ratio", "gate", "bias"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +56,25 @@ class SEConfig:
     """Which SE block, and where. Every field is one ablation of the paper.
 
     Attributes:
+      kind: "se", a successor from `layers/attention.py`, or "conv" (there, too): 3x3 convolution
+        and batch norm in its place ("wrong variant 2" of the well-known article). A field without
+        a meaning for a kind (see KINDS) must keep its default.
       ratio: reduction ratio r (Table 10). The hidden width is `channels // ratio`, at least 1.
       squeeze: "avg", "max" (Table 11), or "none": no pooling, so the two layers act as 1x1
         convolutions on the full map (NoSqueeze, Table 16).
       excitation: "mlp", or "none": the gate acts on the squeezed value itself, without parameters
         (GE-theta-minus of Hu et al. 2018; "wrong variant 1" of the well-known article).
       gate: "sigmoid", "relu", "tanh" (Table 12), "identity" or "hard_sigmoid".
-      placement: "standard", "pre", "post", "identity" (Table 14), "after_3x3" (Table 15), or
+      placement: "standard", "pre", "post", "identity" (Table 14), "after_3x3" (Table 15);
         "parallel": the gate is computed from the block's input and scales its branch ("wrong
-        variant 3").
+        variant 3"); "before_convs": one block before each convolution of a branch (GCT);
+        "between_stages": one after each stage but the last (BAM).
       stages: the stages that carry SE blocks, numbered from 2 as in the paper (Table 13). An empty
         tuple gives the plain network.
       bias: whether the two layers of the excitation have biases. The paper's ablations have none
         (section 6); the authors' released networks and timm do.
+      groups: of the convolution of kind "conv"; where the channels do not divide by it, the largest
+        common divisor.
 
     Raises:
       ValueError: for a value outside these, and for combinations without a meaning.
@@ -62,11 +87,16 @@ class SEConfig:
     placement: str = "standard"
     stages: tuple[int, ...] = (2, 3, 4, 5)
     bias: bool = False
+    kind: str = "se"
+    groups: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.ratio, bool) or not isinstance(self.ratio, int) or self.ratio < 1:
-            raise ValueError(f"se.ratio must be a whole number of at least 1, not {self.ratio!r}")
+        for field in ("ratio", "groups"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"se.{field} must be a whole number of at least 1, not {value!r}")
         for field, known in (
+            ("kind", tuple(KINDS)),
             ("squeeze", SQUEEZES),
             ("excitation", EXCITATIONS),
             ("gate", tuple(GATES)),
@@ -84,6 +114,21 @@ class SEConfig:
         self._refuse_meaningless()
 
     def _refuse_meaningless(self) -> None:
+        for field in ("ratio", "squeeze", "excitation", "gate", "bias", "groups"):
+            if field not in KINDS[self.kind] and getattr(self, field) != getattr(SEConfig, field):
+                raise ValueError(
+                    f"se.{field} has no effect with se.kind={self.kind!r}; leave it out"
+                )
+        if self.kind != "se" and self.placement == "parallel":
+            raise ValueError(
+                f"se.placement='parallel' needs a gate computed from another map than it scales, "
+                f"which se.kind={self.kind!r} has not; only 'se' has"
+            )
+        if self.kind == "bam" and self.placement != "between_stages":
+            raise ValueError(
+                "se.kind='bam' sits between the stages of a network, not in its blocks; add "
+                "se.placement='between_stages'"
+            )
         if self.squeeze == "none" and self.placement == "parallel":
             raise ValueError(
                 "se.squeeze='none' cannot go with se.placement='parallel': without pooling, a gate "
@@ -137,17 +182,25 @@ class SqueezeExcite(nn.Module):
     def __call__(self, u: jax.Array, source: jax.Array | None = None) -> jax.Array:
         """Args: u [..., H, W, C]; source [..., H', W', C'], what to squeeze instead of `u`."""
         config = self.config
-        channels = u.shape[-1]
         z = squeeze(u if source is None else source, config.squeeze)
         if config.excitation == "mlp":
-            z = self._dense("reduce", config.hidden_width(channels))(z)
-            z = self._dense("expand", channels)(nn.relu(z))
+            z = excitation(config, u.shape[-1])(z)
         return u * GATES[config.gate](z).astype(u.dtype)
 
-    def _dense(self, name: str, features: int) -> nn.Dense:
-        return nn.Dense(
-            features, self.config.bias, kernel_init=he_normal, dtype=jnp.float32, name=name
-        )
+
+def excitation(config: SEConfig, channels: int) -> Callable[[jax.Array], jax.Array]:
+    """[..., C'] to [..., channels] by the two layers `reduce` and `expand` of equation 3.
+
+    Called in a module, whose layers they become; they may be applied several times.
+    """
+    reduce = dense(config.hidden_width(channels), config.bias, name="reduce")
+    expand = dense(channels, config.bias, name="expand")
+    return lambda z: expand(nn.relu(reduce(z)))
+
+
+def dense(features: int, bias: bool, *, name: str) -> nn.Dense:
+    """A layer of an excitation: He-initialised, in float32."""
+    return nn.Dense(features, bias, kernel_init=he_normal, dtype=jnp.float32, name=name)
 
 
 def squeeze(u: jax.Array, kind: str) -> jax.Array:

@@ -11,9 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from senet_jax.layers.attention import attend
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
 from senet_jax.layers.pool import average_pool, max_pool
-from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig, SqueezeExcite
+from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ class InceptionModule(nn.Module):
             y = pool(x, stride, self.layers.implementation)
         branches.append(conv(widths.pool, 1, 1, name="pool")(y, train) if widths.pool else y)
         x = jnp.concatenate(branches, -1)
-        return x if self.se is None else SqueezeExcite(self.se, name="se")(x)
+        return x if self.se is None else attend(self.se, self.layers, x, train, activated=True)
 
 
 def pool(x: jax.Array, stride: int, implementation: str) -> jax.Array:

@@ -10,8 +10,9 @@ import functools
 import flax.linen as nn
 import jax
 
+from senet_jax.layers.attention import attend
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
-from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig, SqueezeExcite
+from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig
 
 # Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
 BLOCKS = (
@@ -41,9 +42,9 @@ class SeparableBlock(nn.Module):
             channels, 3, self.stride, self.layers, groups=channels, relu=True, name="depthwise"
         )(x, train)
         if self.se is not None and self.se_after == "both":
-            x = SqueezeExcite(self.se, name="se_depthwise")(x)
+            x = attend(self.se, self.layers, x, train, activated=True, name="se_depthwise")
         x = ConvNorm(self.features, 1, 1, self.layers, relu=True, name="pointwise")(x, train)
-        return x if self.se is None else SqueezeExcite(self.se, name="se")(x)
+        return x if self.se is None else attend(self.se, self.layers, x, train, activated=True)
 
 
 class MobileNet(ScalableNetwork):

@@ -30,9 +30,9 @@ class PreBasicBlock(PreActivation):
     without = (*BasicBlock.without, "zero_init_last_bn")
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
-        x = self.conv(1, self.features, 3, self.stride)(x)
-        x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)))
-        return self.conv(2, self.features, 3)(x)
+        x = self.conv(x, train, 1, self.features, 3, self.stride)
+        x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
+        return self.conv(x, train, 2, self.features, 3)
 
 
 class PreBottleneck(PreActivation):
@@ -43,10 +43,10 @@ class PreBottleneck(PreActivation):
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
-        x = self.conv(1, self.features, 1, first)(x)
-        x = self.conv(2, self.features, 3, second)(nn.relu(self.norm(2, train)(x)))
-        x = self.se_at("after_3x3", nn.relu(self.norm(3, train)(x)))
-        return self.conv(3, self.features * self.expansion, 1)(x)
+        x = self.conv(x, train, 1, self.features, 1, first)
+        x = self.conv(nn.relu(self.norm(2, train)(x)), train, 2, self.features, 3, second)
+        x = self.se_at("after_3x3", nn.relu(self.norm(3, train)(x)), train)
+        return self.conv(x, train, 3, self.features * self.expansion, 1)
 
 
 MODELS: Models = {

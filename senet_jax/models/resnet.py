@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.conv import Conv
+from senet_jax.layers.attention import attend
 from senet_jax.layers.network import ConvNorm, Layers, Network
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import halve, max_pool
@@ -65,8 +65,19 @@ class ResidualBlock(ResidualUnit):
         x = shortcut + branch
         return x if self.ending else nn.relu(x)
 
-    def conv(self, index: int, features: int, size: int, stride: int = 1, groups: int = 1) -> Conv:
-        return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")
+    def conv(
+        self,
+        x: jax.Array,
+        train: bool,
+        index: int,
+        features: int,
+        size: int,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> jax.Array:
+        """The branch's convolution of that number, from 1, and what stands before each of them."""
+        x = self.se_at("before_convs", x, train, name=f"se{index}")
+        return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")(x)
 
     def norm(self, index: int, train: bool, *, last: bool = False) -> BatchNorm:
         zero_init = last and self.zero_init_last_bn
@@ -79,9 +90,9 @@ class BasicBlock(ResidualBlock):
     without = ("stride_on", "cardinality", "base_width")
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
-        x = nn.relu(self.norm(1, train)(self.conv(1, self.features, 3, self.stride)(x)))
-        x = self.se_at("after_3x3", x)
-        return self.norm(2, train, last=True)(self.conv(2, self.features, 3)(x))
+        x = self.conv(x, train, 1, self.features, 3, self.stride)
+        x = self.se_at("after_3x3", nn.relu(self.norm(1, train)(x)), train)
+        return self.norm(2, train, last=True)(self.conv(x, train, 2, self.features, 3))
 
 
 class Bottleneck(ResidualBlock):
@@ -93,10 +104,11 @@ class Bottleneck(ResidualBlock):
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
         width, groups = self.features * self.base_width // 64 * self.cardinality, self.cardinality
-        x = nn.relu(self.norm(1, train)(self.conv(1, width // self.narrowing, 1, first)(x)))
-        x = nn.relu(self.norm(2, train)(self.conv(2, width, 3, second, groups)(x)))
-        x = self.se_at("after_3x3", x)
-        return self.norm(3, train, last=True)(self.conv(3, self.features * self.expansion, 1)(x))
+        x = self.conv(x, train, 1, width // self.narrowing, 1, first)
+        x = self.conv(nn.relu(self.norm(1, train)(x)), train, 2, width, 3, second, groups)
+        x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
+        x = self.conv(x, train, 3, self.features * self.expansion, 1)
+        return self.norm(3, train, last=True)(x)
 
 
 class Stage(nn.Module):
@@ -160,6 +172,11 @@ class ResNet(Network):
             raise ValueError(f"stem must be {', '.join(STEMS[:-1])} or cifar, not {self.stem!r}")
         numbers = range(2, 2 + len(self.stage_sizes))
         self.se.check(self.block.__name__, numbers, self.block.placements)
+        if self.se.placement == "between_stages" and self.se.stages == (numbers[-1],):
+            raise ValueError(
+                f"se.stages={self.se.stages} with se.placement='between_stages' leaves no block: "
+                "nothing follows the last stage"
+            )
         super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
@@ -167,11 +184,13 @@ class ResNet(Network):
         width = self.stem_width or self.width
         stem = Stem(width, self.stem, self.stem_pool, self.layers, "bn" not in ending, name="stem")
         x, maps = stem(x, train), {}
+        last = 1 + len(self.stage_sizes)
         for number, size in enumerate(self.stage_sizes, start=2):
+            se = self.se if number in self.se.stages else None
             block = functools.partial(
                 self.block,
                 features=self.width * 2 ** (number - 2),
-                se=self.se if number in self.se.stages else None,
+                se=se,
                 stride_on=self.stride_on,
                 zero_init_last_bn=self.zero_init_last_bn,
                 cardinality=self.cardinality,
@@ -179,6 +198,8 @@ class ResNet(Network):
                 layers=self.layers,
             )
             x = Stage(size, 1 if number == 2 else 2, block, name=f"stage{number}")(x, train)
+            if se is not None and se.placement == "between_stages" and number < last:
+                x = attend(se, self.layers, x, train, name=f"se{number}")
             maps[f"stage{number}"] = x
         if "bn" in ending:
             x = self.layers.norm(train, name="bn")(x)

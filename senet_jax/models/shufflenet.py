@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from senet_jax.layers.network import ConvNorm, Network
 from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.residual import ResidualUnit
-from senet_jax.layers.squeeze_excite import PLACEMENTS, SEConfig
+from senet_jax.layers.squeeze_excite import IN_UNIT, SEConfig
 
 # Numbered by resolution as in ResNet (3 has an eighth of the image's); "Stage2" to "Stage4" there.
 STAGES = (3, 4, 5)
@@ -45,7 +45,7 @@ class ShuffleUnit(ResidualUnit):
         x = ConvNorm(narrow, 1, 1, self.layers, groups=first, relu=True, name="reduce")(x, train)
         x = shuffle(x, self.groups)
         x = ConvNorm(narrow, 3, self.stride, self.layers, groups=narrow, name="depthwise")(x, train)
-        x = self.se_at("after_3x3", x)
+        x = self.se_at("after_3x3", x, train)
         return ConvNorm(wide, 1, 1, self.layers, groups=self.groups, name="expand")(x, train)
 
     def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
@@ -100,7 +100,7 @@ class ShuffleNet(Network):
     stage_sizes: tuple[int, ...] = (4, 8, 4)
 
     def __post_init__(self) -> None:
-        self.se.check("ShuffleNet", STAGES[: len(self.stage_sizes)], PLACEMENTS)
+        self.se.check("ShuffleNet", STAGES[: len(self.stage_sizes)], IN_UNIT)
         if self.width % (4 * self.groups) or (self.width - STEM_WIDTH) % self.groups:
             raise ValueError(
                 f"width must be a multiple of 4 x {self.groups} groups, and {STEM_WIDTH} less of "

@@ -10,9 +10,10 @@ import functools
 import flax.linen as nn
 import jax
 
+from senet_jax.layers.attention import attend
 from senet_jax.layers.network import Layers, Network
 from senet_jax.layers.pool import average_to, max_pool
-from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig, SqueezeExcite
+from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig
 
 STAGES = (1, 2, 3, 4, 5)
 
@@ -31,7 +32,7 @@ class Stage(nn.Module):
             x = self.layers.conv(self.features, 3, bias=True, name=f"conv{index}")(x)
             x = nn.relu(self.layers.norm(train, name=f"bn{index}")(x))
             if self.se is not None:
-                x = SqueezeExcite(self.se, name=f"se{index}")(x)
+                x = attend(self.se, self.layers, x, train, activated=True, name=f"se{index}")
         return x
 
 

@@ -1,0 +1,336 @@
+"""What came after the SE block, each in the form its own paper gives it, in the SE block's places.
+
+    kind            gate or update of a map u of C channels             parameters a block
+    eca             sigmoid(conv1d_k(GAP u)) over the channel axis      k
+    ese             sigmoid(W GAP u + b), one full layer                C^2 + C
+    cbam_channel    sigmoid(MLP(GAP u) + MLP(GMP u)), one MLP           2 C^2 / r
+    cbam            the same, then sigmoid(BN(conv7x7([mean, max])))    2 C^2 / r + 98 + 2
+    bam             1 + sigmoid(channels(GAP u) + positions(u))         see BAM
+    ge_theta        sigmoid(BN(depthwise convolution of the whole map)) H W C + 2 C
+    ge_theta_plus   sigmoid(MLP(BN(...)))                               H W C + 2 C + 2 C^2 / r
+    gc              u + W2 relu(LN(W1 attention pool u))                2 C^2 / r + C + 2 C / r
+    srm             sigmoid(BN(a mean u + b std u)) by channel          2 C + 2 C
+    gct             1 + tanh(gamma |alpha u| / norm + beta)             3 C
+    simam           sigmoid of each position's squared distance         0
+    fca             SE with 16 DCT frequencies in place of the mean     2 C^2 / r
+    conv            BN(conv3x3(u)) instead of u: no SE block at all     9 C^2 / groups + 2 C
+
+GAP and GMP are the mean and maximum over positions. GE-theta-minus is `SEConfig(excitation="none")`
+and needs no layer here. As in the SE block, all but the maps themselves is float32.
+"""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from senet_jax.layers.network import ConvNorm, Layers, he_normal
+from senet_jax.layers.squeeze_excite import (
+    GATES,
+    SEConfig,
+    SqueezeExcite,
+    dense,
+    excitation,
+    squeeze,
+)
+
+
+def attend(
+    config: SEConfig,
+    layers: Layers,
+    u: jax.Array,
+    train: bool,
+    *,
+    source: jax.Array | None = None,
+    activated: bool = False,
+    name: str = "se",
+) -> jax.Array:
+    """Put the block that `config` describes on `u` [B, H, W, C]; the same shape and dtype.
+
+    Called in a module, which gets the block as a part called `name`.
+
+    Args:
+      source: [B, H', W', C'], what an SE block squeezes instead of `u`.
+      activated: whether `u` is the output of a ReLU and nothing but the next layer follows, as in
+        networks without residual branches; then what is not a gate ends with a ReLU as well.
+    """
+    if config.kind == "se":
+        return SqueezeExcite(config, name=name)(u, source)
+    if config.kind == "conv":
+        groups = math.gcd(u.shape[-1], config.groups)
+        return ConvNorm(u.shape[-1], 3, 1, layers, groups=groups, relu=activated, name=name)(
+            u, train
+        )
+    return BLOCKS[config.kind](config, layers, name=name)(u, train)
+
+
+class Attention(nn.Module):
+    """A block [B, H, W, C] to [B, H, W, C].
+
+    Attributes:
+      config: which fields matter, `squeeze_excite.KINDS` says.
+      layers: settings of batch normalisation.
+    """
+
+    config: SEConfig
+    layers: Layers
+
+    def norm(self, z: jax.Array, train: bool, name: str = "bn") -> jax.Array:
+        """Batch normalisation in float32."""
+        return dataclasses.replace(self.layers, dtype=jnp.float32).norm(train, name=name)(z)
+
+    def activate(self, z: jax.Array) -> jax.Array:
+        return GATES[self.config.gate](z)
+
+    def scale(self, u: jax.Array, gate: jax.Array) -> jax.Array:
+        """u * gate, which has one number a channel [B, 1, 1, C]."""
+        return u * gate.astype(u.dtype)
+
+
+class ECA(Attention):
+    """Efficient channel attention (Wang et al. 2020): neighbouring channels share a kernel."""
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        z = squeeze(u, "avg")
+        row = z.reshape(len(z), -1, 1)
+        conv = nn.Conv(
+            1,
+            (eca_kernel_size(u.shape[-1]),),
+            use_bias=False,
+            kernel_init=he_normal,
+            dtype=jnp.float32,
+            name="conv",
+        )
+        return self.scale(u, self.activate(conv(row).reshape(z.shape)))
+
+
+def eca_kernel_size(channels: int) -> int:
+    """The odd number next to (log2 C + 1) / 2: 3 for 64 channels, 5 for 128 to 1024, 7 for 2048.
+
+    As the authors' function computes it; their paper's 80 parameters of ResNet-50 are those of the
+    released kernels 3, 5, 5, 7, the formula gives 86.
+    """
+    size = int((math.log2(channels) + 1) / 2)
+    return size if size % 2 else size + 1
+
+
+class ESE(Attention):
+    """Effective SE (Lee and Park 2020): one full layer, with a bias, so nothing is lost between.
+
+    The paper's gate is a sigmoid, its code's `gate="hard_sigmoid"`.
+    """
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        z = dense(u.shape[-1], True, name="fc")(squeeze(u, "avg"))
+        return self.scale(u, self.activate(z))
+
+
+class CBAMChannel(Attention):
+    """The channel half of CBAM (Woo et al. 2018): mean and maximum through one shared MLP."""
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        mlp = excitation(self.config, u.shape[-1])
+        z = mlp(squeeze(u, "avg")) + mlp(squeeze(u, "max"))
+        return self.scale(u, self.activate(z))
+
+
+class CBAM(CBAMChannel):
+    """Channel gate, then a gate for positions from the mean and maximum over channels."""
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        u = super().__call__(u, train)
+        wide = u.astype(jnp.float32)
+        pooled = jnp.stack([wide.mean(-1), wide.max(-1)], axis=-1)
+        layers = dataclasses.replace(self.layers, dtype=jnp.float32)
+        gate = ConvNorm(1, 7, 1, layers, name="spatial")(pooled, train)
+        return u * self.activate(gate).astype(u.dtype)
+
+
+class BAM(Attention):
+    """Bottleneck attention (Park et al. 2018), made for the places between stages.
+
+    u (1 + sigmoid(c + p)): c [B, 1, 1, C] is an MLP on the mean, p [B, H, W, 1] a 1x1 reduction,
+    two 3x3 of dilation 4 and a 1x1. The paper adds c and p, as here; its code multiplies them.
+    With h = C / r: 2 C h + C + 2 h + (C + 18 h + 1) h + 6 h parameters.
+    """
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        channels = u.shape[-1]
+        hidden = self.config.hidden_width(channels)
+        z = dense(hidden, False, name="reduce")(squeeze(u, "avg"))
+        z = nn.relu(self.norm(z, train))
+        z = dense(channels, True, name="expand")(z)
+        x = ConvNorm(hidden, 1, 1, self.layers, relu=True, name="spatial_reduce")(u, train)
+        for index in (1, 2):
+            conv = self.layers.conv(hidden, 3, dilation=4, name=f"spatial_conv{index}")
+            x = nn.relu(self.layers.norm(train, name=f"spatial_bn{index}")(conv(x)))
+        x = self.layers.conv(1, 1, name="spatial_expand")(x)
+        return u * (1 + nn.sigmoid(z + x.astype(jnp.float32))).astype(u.dtype)
+
+
+class GETheta(Attention):
+    """GE-theta of global extent (Hu et al. 2018): the squeeze is learnt, a weight a position.
+
+    The kernel has the size of the map, so the network is tied to the image size it began with.
+    """
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        z = self.norm(Gather(name="gather")(u.astype(jnp.float32)), train)
+        return self.scale(u, self.activate(self.interact(z)))
+
+    def interact(self, z: jax.Array) -> jax.Array:
+        return z
+
+
+class GEThetaPlus(GETheta):
+    """GE-theta, then the two layers of the SE block."""
+
+    def interact(self, z: jax.Array) -> jax.Array:
+        return excitation(self.config, z.shape[-1])(z)
+
+
+class Gather(nn.Module):
+    """A depthwise convolution as large as the map: [B, H, W, C] to [B, 1, 1, C]."""
+
+    @nn.compact
+    def __call__(self, u: jax.Array) -> jax.Array:
+        _, height, width, channels = u.shape
+        kernel = self.param("kernel", he_normal, (height, width, 1, channels))
+        return (u * kernel[:, :, 0]).sum((1, 2), keepdims=True)
+
+
+class GC(Attention):
+    """Global context (Cao et al. 2019): attention over positions, and an addition, not a gate.
+
+    `expand` starts at zero, so a fresh block changes nothing.
+    """
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        wide, channels = u.astype(jnp.float32), u.shape[-1]
+        # Softmax takes away what a bias would add.
+        logits = dense(1, False, name="attention")(wide)
+        context = (wide * nn.softmax(logits, axis=(1, 2))).sum((1, 2), keepdims=True)
+        z = dense(self.config.hidden_width(channels), self.config.bias, name="reduce")(context)
+        z = nn.relu(nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name="ln")(z))
+        zeros = nn.initializers.zeros
+        expand = nn.Dense(channels, self.config.bias, jnp.float32, kernel_init=zeros, name="expand")
+        return u + expand(z).astype(u.dtype)
+
+
+class SRM(Attention):
+    """Style-based recalibration (Lee et al. 2019): each channel by its own mean and deviation.
+
+    `mean` and `std` [C] start at zero and batch norm follows, so every gate starts at one half.
+    """
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        mean, variance = _moments(u)
+        a, b = (self.param(n, nn.initializers.zeros, u.shape[-1:]) for n in ("mean", "std"))
+        # The root of zero has no gradient; a channel may be constant.
+        z = a * mean + b * jnp.sqrt(variance + 1e-5)
+        return self.scale(u, self.activate(self.norm(z, train)))
+
+
+class GCT(Attention):
+    """Gated channel transformation (Yang et al. 2020): channels compete or help by their norms.
+
+    alpha starts at one, gamma and beta at zero: a fresh block changes nothing. Made for the places
+    before convolutions.
+    """
+
+    epsilon = 1e-5
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        start = {"alpha": nn.initializers.ones} | dict.fromkeys(
+            ("gamma", "beta"), nn.initializers.zeros
+        )
+        alpha, gamma, beta = (self.param(n, init, u.shape[-1:]) for n, init in start.items())
+        squares = jnp.square(u.astype(jnp.float32)).sum((1, 2), keepdims=True)
+        s = alpha * jnp.sqrt(squares + self.epsilon)
+        s = s / jnp.sqrt(jnp.square(s).mean(-1, keepdims=True) + self.epsilon)
+        return self.scale(u, 1 + jnp.tanh(gamma * s + beta))
+
+
+class SimAM(Attention):
+    """SimAM (Yang et al. 2021): a position passes that is far from its channel's mean."""
+
+    regularizer = 1e-4  # lambda
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        mean, variance = _moments(u)
+        positions = u.shape[1] * u.shape[2]
+        variance = variance * positions / max(positions - 1, 1)
+        distance = jnp.square(u.astype(jnp.float32) - mean)
+        gate = nn.sigmoid(distance / (4 * (variance + self.regularizer)) + 0.5)
+        return u * gate.astype(u.dtype)
+
+
+def _moments(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and (biased) variance of each channel of each image, [B, 1, 1, C] in float32."""
+    u = u.astype(jnp.float32)
+    mean = u.mean((1, 2), keepdims=True)
+    return mean, jnp.square(u - mean).mean((1, 2), keepdims=True)
+
+
+# FcaNet's best 16 of the 49 frequencies of a 7x7 map, best first (its "TS" networks, top16).
+ROWS = (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2)
+COLUMNS = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)
+
+
+class FCA(Attention):
+    """Frequency channel attention (Qin et al. 2021): SE, with 16 cosines in place of the mean.
+
+    The c-th channel of C has frequency 16 c // C. The cosines are orthonormal: the lowest alone
+    would be the mean times the root of the number of positions.
+    """
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+        _, height, width, channels = u.shape
+        rows, columns = dct(height, ROWS, channels), dct(width, COLUMNS, channels)
+        z = (u.astype(jnp.float32) * columns).sum(2, keepdims=True)
+        z = (z * rows[:, None]).sum(1, keepdims=True)
+        return self.scale(u, self.activate(excitation(self.config, channels)(z)))
+
+
+def dct(size: int, frequencies: tuple[int, ...], channels: int) -> np.ndarray:
+    """[size, channels]: for each channel the cosine of its frequency.
+
+    Frequencies count on a map of 7 positions and grow with the map. The authors average maps of
+    other sizes to a multiple of 7; here the nearest frequency below is taken, which for multiples
+    of 7 is theirs.
+    """
+    groups = np.arange(channels) * len(frequencies) // channels
+    frequency = (np.asarray(frequencies) * size // 7)[groups]
+    phase = (np.arange(size)[:, None] + 0.5) * frequency / size
+    norm = np.where(frequency > 0, 2, 1) / size
+    return (np.cos(np.pi * phase) * np.sqrt(norm)).astype(np.float32)
+
+
+BLOCKS: dict[str, type[Attention]] = {
+    "eca": ECA,
+    "ese": ESE,
+    "cbam_channel": CBAMChannel,
+    "cbam": CBAM,
+    "bam": BAM,
+    "ge_theta": GETheta,
+    "ge_theta_plus": GEThetaPlus,
+    "gc": GC,
+    "srm": SRM,
+    "gct": GCT,
+    "simam": SimAM,
+    "fca": FCA,
+}
