@@ -4,18 +4,15 @@ Errors are for ImageNet, single 224 crop: version 4 of the paper (about 300 epoc
 and, in brackets in the table, the CVPR 2018 version (100 epochs), which has no r = 2.
 """
 
-from experiments.study import Row, Study
+from experiments import ablation
+from experiments.study import Row
 
-STUDY = Study(
-    name="reduction",
-    title="Table 10 of Hu et al.: the reduction ratio r",
-    column="r",
-    rows=(
-        Row(
-            "original",
-            {"model.se.stages": ()},
-            {"params": 25.6, "top1": 23.30, "top5": 6.55, "cvpr1": 24.80, "cvpr5": 7.48},
-        ),
+STUDY = ablation.study(
+    "reduction",
+    "Table 10 of Hu et al.: the reduction ratio r",
+    "r",
+    (
+        Row("original", ablation.WITHOUT, ablation.PLAIN | {"cvpr1": 24.80, "cvpr5": 7.48}),
         Row("2", {"model.se.ratio": 2}, {"params": 45.7, "top1": 22.29, "top5": 6.00}),
         Row(
             "4",
@@ -27,24 +24,14 @@ STUDY = Study(
             {"model.se.ratio": 8},
             {"params": 30.7, "top1": 22.26, "top5": 5.99, "cvpr1": 23.19, "cvpr5": 6.64},
         ),
-        Row(
-            "16",
-            {"model.se.ratio": 16},
-            {"params": 28.1, "top1": 22.28, "top5": 6.03, "cvpr1": 23.29, "cvpr5": 6.62},
-        ),
+        Row("16", {"model.se.ratio": 16}, ablation.SE | {"cvpr1": 23.29, "cvpr5": 6.62}),
         Row(
             "32",
             {"model.se.ratio": 32},
             {"params": 26.9, "top1": 22.72, "top5": 6.20, "cvpr1": 23.40, "cvpr5": 6.77},
         ),
     ),
-    base={
-        "digits": "digits:seresnet20",
-        "imagenet2012": "imagenet:seresnet50,{dataset},ablation",
-        "*": "cifar:seresnet20,{dataset}",
-    },
-    network="seresnet50",
-    network_fields={"stride_on": "1x1"},
+    reference="16",
     paper_columns={
         "printed": ("params",),
         "paper 1/5": ("top1", "top5"),

@@ -15,7 +15,20 @@ from ml_collections import ConfigDict
 from experiments.narrow import least_size_of
 from senet_jax.errors import InputError, did_you_mean
 
-STUDIES = ("reduction", "backbones", "cifar")
+STUDIES = (
+    "reduction",
+    "squeeze",
+    "excitation",
+    "stages",
+    "integration",
+    "se3x3",
+    "squeeze_role",
+    "bias",
+    "wrong_variants",
+    "successors",
+    "backbones",
+    "cifar",
+)
 
 # A few steps a row on a handful of images: the whole grid as a first look, and for tests.
 SMOKE = {
@@ -68,6 +81,9 @@ class Study:
       network: the paper's network, whose parameters and multiply-adds are counted for each row;
         None if rows have their own.
       network_fields: further fields of it, for the counts to be the paper's.
+      reference: label of the row that the others are compared with.
+      cifar_fields: further fields of the network that runs on small images.
+      narrow: fields of either that make it narrow, for --smoke; a row's own come after them.
       paper_columns: heading to the figures of Row.paper shown under it.
       plotted: legend to the top-1 error of Row.paper drawn beside ours; gains are of the first.
       dataset: of the runs, unless the command line gives another.
@@ -86,6 +102,9 @@ class Study:
     plotted: Mapping[str, str]
     network: str | None = None
     network_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reference: str | None = None
+    cifar_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dataset: str = "digits"
     published: Mapping[str, str] = dataclasses.field(
         default_factory=lambda: {"imagenet2012": "ImageNet"}
@@ -199,19 +218,21 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     network = study.network_of(row).removesuffix("_cifar")
     get_config = importlib.import_module(f"configs.{module}").get_config
     config = get_config(argument.format(network=network, dataset=dataset))
+    if config.model.name.endswith("_cifar"):
+        config.model.update(study.cifar_fields)
     if smoke:
-        _shrink(config, row)
+        _shrink(config, {**study.narrow, **row.narrow})
     return config.lock()
 
 
-def _shrink(config: Any, row: Row) -> None:
-    """A few steps of the row's narrow network on the first images of each split."""
+def _shrink(config: Any, narrow: Mapping[str, Any]) -> None:
+    """A few steps of the narrow network on the first images of each split."""
     config.update_from_flattened_dict(SMOKE)
     for key, examples in SMOKE_EXAMPLES.items():
         config.data[key] = f"{config.data[key].partition('[')[0]}[:{examples}]"
     if config.data.get("image_size"):
         config.data.image_size = least_size_of(config.model.name)
-    config.model.update(row.narrow)
+    config.model.update(narrow)
 
 
 def plan(

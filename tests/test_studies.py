@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import jax
 import pytest
 from runs import finish
 
@@ -13,7 +14,9 @@ from senet_jax.errors import InputError
 from senet_jax.models import create_model
 
 GOLDEN = Path(__file__).parent / "golden"
-BACKBONES, CIFAR = (study.load_study(name) for name in ("backbones", "cifar"))
+STUDIES = {name: study.load_study(name) for name in study.STUDIES}
+BACKBONES, CIFAR = STUDIES["backbones"], STUDIES["cifar"]
+ABLATIONS = [which for which in STUDIES.values() if which.network == "seresnet50"]
 
 
 def golden(name):
@@ -72,6 +75,138 @@ def test_figures_of_cifar_are_those_of_the_dataset():
                 assert row.printed("top1", dataset) == figure
                 assert row.printed("top1", f"{dataset}:3.0.2") == figure
                 assert row.printed("top1", "digits") is None
+
+
+# Label of a row to the first column of the table's file, where they are not the same.
+TABLES = {
+    "reduction": ("table10_reduction.csv", {}),
+    "squeeze": ("table11_squeeze.csv", {}),
+    "excitation": (
+        "table12_excitation.csv",
+        {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"},
+    ),
+    "stages": (
+        "table13_stages.csv",
+        {"none": "ResNet-50", "all": "SE_All", **{n: f"SE_Stage_{n}" for n in "2345"}},
+    ),
+    "integration": ("table14_integration.csv", {}),
+    "se3x3": ("table15_se3x3.csv", {}),
+    "squeeze_role": ("table16_nosqueeze.csv", {"plain": "ResNet-50"}),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_figures_of_an_ablation_are_those_of_its_table(name):
+    file, labels = TABLES[name]
+    printed = {next(iter(row.values())): row for row in golden(file)}
+    rows = {labels.get(row.label, row.label): row for row in STUDIES[name].rows}
+    # Two rows are ours: the plain network beside Table 14, and stage 5 alone.
+    assert set(rows) - set(printed) == {"integration": {"plain"}, "stages": {"SE_Stage_5"}}.get(
+        name, set()
+    )
+    columns = {"top1_err": "top1", "top5_err": "top5", "gflops": "gflops", "params_M": "params"}
+    columns |= {"cvpr_top1_err": "cvpr1", "cvpr_top5_err": "cvpr5"}
+    for label, row in printed.items():
+        for column, key in columns.items():
+            if column in row:
+                assert rows[label].printed(key, "imagenet2012") == number(row[column]), label
+
+
+def test_figures_of_the_wrong_variants_are_those_of_genet():
+    printed = {row["model"]: row for row in golden("genet_tables.csv") if row["table"] == "2"}
+    names = {"plain": "ResNet-50", "SE": "SE", "wrong-1": "GE-theta-minus (no parameters)"}
+    for row in STUDIES["wrong_variants"].rows:
+        source = printed.get(names.get(row.label, ""), {"top1_err": "", "top5_err": ""})
+        for key in ("top1", "top5"):
+            assert row.printed(key, "imagenet2012") == number(source[f"{key}_err"])
+
+
+# Source, and its names of the block, of SE and of the plain network (followups_resnet50.csv).
+PUBLISHED = {
+    "ECA": ("ECA-Net paper Table 3", "ECA", "SE", "ResNet-50"),
+    "CBAM-channel": ("CBAM paper", "CBAM channel only (avg+max)", "SE", "ResNet-50"),
+    "CBAM": ("CBAM paper", "CBAM (channel then spatial 7x7)", "SE", "ResNet-50"),
+    "BAM": ("SGE paper Table 1", "BAM", "SE", None),
+    "GE-theta-minus": ("GENet Table 2", "GE-theta-minus", "SE", "ResNet-50"),
+    "GE-theta": ("GENet Table 2", "GE-theta", "SE", "ResNet-50"),
+    "GE-theta-plus": ("GENet Table 2", "GE-theta-plus", "SE", "ResNet-50"),
+    "GC": ("GCNet Table 4", "GC (attention pool + add)", "avg pool + scale (SE)", "ResNet-50"),
+    "SRM": ("SRM repo table", "SRM", "SE", "ResNet-50"),
+    "GCT": ("GCT paper Table 2", "GCT (1+tanh, l2 norm, before conv)", "SE", "ResNet-50"),
+    "SimAM": ("SimAM paper table", "SimAM", "SE", "ResNet-50"),
+    "FcaNet": ("FcaNet Table 1", "FcaNet-TS", "SE", "ResNet-50"),
+}
+
+
+def test_figures_of_a_successor_are_of_one_source():
+    rows = {row.label: row for row in STUDIES["successors"].rows}
+    assert set(rows) == {"plain", "SE", "eSE", *PUBLISHED}
+    assert not rows["eSE"].paper
+    for label, (source, *methods) in PUBLISHED.items():
+        found = {row["method"]: row for row in golden("followups_resnet50.csv")
+                 if row["source"].startswith(source)}  # fmt: skip
+        for key, method in zip(("top1", "reference1", "plain1"), methods, strict=True):
+            # The SGE paper's plain network stands in a remark: 76.384.
+            accuracy = float(found[method]["top1_acc"]) if method else 76.384
+            assert rows[label].paper[key] == pytest.approx(100 - accuracy), label
+
+
+# Study and row to designs_resnet50.csv: exact counts, worked out by hand from ResNet-50's shapes.
+DESIGNS = {
+    ("integration", "plain"): "ResNet-50",
+    ("integration", "SE"): "SE (standard)",
+    ("integration", "SE-PRE"): "SE-PRE",
+    ("integration", "SE-POST"): "SE-POST",
+    ("integration", "SE-Identity"): "SE-Identity (after projection)",
+    ("se3x3", "SE_3x3"): "SE_3x3",
+    ("squeeze_role", "NoSqueeze"): "NoSqueeze",
+    ("bias", "without"): "SE (standard)",
+    ("bias", "with"): "SE (standard)",
+    ("wrong_variants", "wrong-1"): "wrong1 (squeeze only)",
+    ("wrong_variants", "wrong-2"): "wrong2 full 3x3 C->C + BN",
+    ("wrong_variants", "wrong-2-grouped"): "wrong2 grouped 3x3 (64 groups) + BN",
+    ("wrong_variants", "wrong-3"): "wrong3 (parallel gate from X)",
+    ("successors", "eSE"): "eSE on every block",
+}
+
+
+@pytest.mark.parametrize(("name", "label"), DESIGNS)
+def test_counts_of_a_design_are_exact(name, label):
+    which = STUDIES[name]
+    counts = table.counts(which, next(row for row in which.rows if row.label == label))
+    design = DESIGNS[name, label]
+    row = next(row for row in golden("designs_resnet50.csv") if row["design"] == design)
+    biased = label in ("with", "eSE") or label.startswith("wrong-2")  # or batch norm's
+    assert counts.params == int(row["total_with_bias" if biased else "total_no_bias"])
+    assert round(counts.macs / 1e9, len(row["gmacs"].partition(".")[2])) == float(row["gmacs"])
+
+
+@pytest.mark.parametrize("which", ABLATIONS, ids=lambda which: which.name)
+def test_printed_counts_of_ablations_fit(which):
+    """Parameters as everywhere in the paper: with biases, rounded up (by 0.2 for SE_3x3)."""
+    for row in which.rows:
+        counts = table.counts(which, row)
+        if printed := row.printed("params", "imagenet2012"):
+            assert -0.06 < printed - counts.params / 1e6 < 0.12, row.label
+        if printed := row.printed("gflops", "imagenet2012"):
+            assert printed == pytest.approx(counts.macs / 1e9, abs=0.01), row.label
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+@pytest.mark.parametrize("dataset", ["digits", "cifar100", "imagenet2012"])
+@pytest.mark.parametrize("which", ABLATIONS, ids=lambda which: which.name)
+def test_every_row_of_an_ablation_is_another_network(which, dataset, smoke):
+    programs = set()
+    for run in planned(which, dataset=dataset, smoke=smoke):
+        fields = run.config.model.to_dict()
+        size = 64 if fields["name"] == "seresnet50" else 32
+        images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
+        model = create_model(**fields)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+        programs.add(str(jax.make_jaxpr(model.apply)(shapes, images)))
+        assert fields["name"] == ("seresnet50" if dataset == "imagenet2012" else "seresnet20_cifar")
+    assert len(programs) == len(which.rows)
+    assert which.reference in {row.label for row in which.rows}
 
 
 @pytest.mark.parametrize("which", [BACKBONES, CIFAR], ids=lambda which: which.name)

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from senet_jax.layers.network import ConvNorm, Layers, he_normal
+from senet_jax.layers.pool import largest
 from senet_jax.layers.squeeze_excite import (
     GATES,
     SEConfig,
@@ -147,7 +148,7 @@ class CBAM(CBAMChannel):
     def __call__(self, u: jax.Array, train: bool) -> jax.Array:
         u = super().__call__(u, train)
         wide = u.astype(jnp.float32)
-        pooled = jnp.stack([wide.mean(-1), wide.max(-1)], axis=-1)
+        pooled = jnp.concatenate([wide.mean(-1, keepdims=True), largest(wide, -1)], axis=-1)
         layers = dataclasses.replace(self.layers, dtype=jnp.float32)
         gate = ConvNorm(1, 7, 1, layers, name="spatial")(pooled, train)
         return u * self.activate(gate).astype(u.dtype)

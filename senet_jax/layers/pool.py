@@ -129,3 +129,12 @@ def _means(length: int, parts: int) -> np.ndarray:
         first, end = part * length // parts, -(-(part + 1) * length // parts)
         weights[part, first:end] = 1 / (end - first)
     return weights
+
+
+def largest(x: jax.Array, axis: int) -> jax.Array:
+    """Maximum over an axis, which stays with size 1; the gradient goes to the first largest.
+
+    The gradient of `jnp.max` looks for what equals the maximum. XLA may compute the map once more
+    for that, with another rounding; then nothing is equal, and the gradient is 0 / 0.
+    """
+    return jnp.take_along_axis(x, jnp.argmax(x, axis, keepdims=True), axis)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from senet_jax.layers.network import he_normal
+from senet_jax.layers.pool import largest
 
 GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
@@ -206,7 +207,9 @@ def dense(features: int, bias: bool, *, name: str) -> nn.Dense:
 def squeeze(u: jax.Array, kind: str) -> jax.Array:
     """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map."""
     u = u.astype(jnp.float32)
-    if kind == "none":
-        return u
-    pool = jnp.mean if kind == "avg" else jnp.max
-    return pool(u, axis=(-3, -2), keepdims=True)
+    if kind == "avg":
+        return u.mean((-3, -2), keepdims=True)
+    if kind == "max":
+        *batch, height, width, channels = u.shape
+        return largest(u.reshape(*batch, 1, height * width, channels), -2)
+    return u
