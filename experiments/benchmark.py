@@ -6,25 +6,15 @@
     python -m experiments.benchmark seresnet50 --batch=1,4,16,64 --csv=growth.csv
     python -m experiments.benchmark --growth=growth.csv           (as growth.png)
 
-Every contestant is a process of its own. They take turns, one waiting while another works, so that
-a machine that slows down slows all of them: read the ratios, not the seconds. The first step of a
-turn is not timed: it pays for caches and memory pages that the others have taken meanwhile, which
-steps in a training run do not. Compilation is timed twice, the second time with the programs of the
-first at hand.
+Contestants take turns (experiments/race.py): read the ratios, not the seconds. Compilation is timed
+twice, the second time with the programs of the first at hand.
 `torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes,
 and `torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
 """
 
-import contextlib
 import csv
 import itertools
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import contestants, plot
+from experiments.race import Entry, machine, race
 from senet_jax import cli, provenance
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS, create_model
@@ -56,11 +47,11 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
     if values.markdown:
-        print(markdown_table(_read(values.markdown)), end="")
+        print(markdown_table(read(values.markdown)), end="")
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
-        png.write_bytes(plot.growth(_read(values.growth)))
+        png.write_bytes(plot.growth(read(values.growth)))
         print(f"wrote {png}")
         return
     _check(networks, values)
@@ -70,11 +61,10 @@ def main(argv: list[str]) -> None:
     for network in networks:
         sizes = values.size or [image_shape_of(network)[0]]
         for what, batch, size in itertools.product(values.what, values.batch, sizes):
-            race = network, what, int(batch), int(size)
-            rows = _race(*race, ["ours", *against], values.steps)
+            rows = _race(network, what, int(batch), int(size), ["ours", *against], values.steps)
             _print(rows)
             if values.csv:  # after every race, so that a later one cannot lose it
-                _append(Path(values.csv), rows)
+                append(Path(values.csv), rows)
 
 
 def _check(networks: list[str], values: Any) -> None:
@@ -95,25 +85,14 @@ def _check(networks: list[str], values: Any) -> None:
 def _race(
     network: str, what: str, batch: int, size: int, names: list[str], steps: int
 ) -> list[dict[str, Any]]:
-    """Build the contestants one after another, let them step in turn; a row for each."""
+    """A row for each contestant."""
     shape = size, size, 3
     biases: list[dict[str, bool]] = [{}, {"bias": True}] if network.startswith("se") else [{}]
     counts = [summarize(create_model(network, se=se), shape) for se in biases]
-    arguments = [network, what, batch, size, *(count.params for count in counts)]
-    with contextlib.ExitStack() as stack:
-        cache = stack.enter_context(tempfile.TemporaryDirectory())
-        workers = {name: stack.enter_context(_worker(name, arguments, cache)) for name in names}
-        compiled = {name: _answer(worker) for name, worker in workers.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(-(-steps // 2) + 1):  # the first turn warms up
-            for name, worker in workers.items():
-                _, *timed = (_ask(worker, "step") for _ in range(3))
-                seconds[name] += timed
-        peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
-        second = stack.enter_context(_worker("ours", arguments, cache))
-        again = _answer(second), _ask(second, "step") and _ask(second, "peak")
-    timed = {name: taken[2 : 2 + steps] for name, taken in seconds.items()}
-    ours = statistics.median(timed["ours"])
+    params = [count.params for count in counts]
+    entries = {who: Entry(who, {"name": network}, what, batch, size, params) for who in names}
+    found, again = race(entries, steps, again="ours")
+    assert again is not None
     conditions = {"machine": machine(), "commit": provenance.git_commit()}
     return [
         {
@@ -122,73 +101,21 @@ def _race(
             "batch": batch,
             "size": size,
             "contestant": name,
-            "median_s": round(statistics.median(taken), 4),
-            "min_s": round(min(taken), 4),
-            "max_s": round(max(taken), 4),
+            "median_s": round(taken.median, 4),
+            "min_s": round(min(taken.seconds), 4),
+            "max_s": round(max(taken.seconds), 4),
             "steps": steps,
-            "images_per_s": round(batch / statistics.median(taken), 1),
-            "times_ours": round(statistics.median(taken) / ours, 3),
-            "compile_s": round(compiled[name], 1) or "",
-            "again_s": round(again[0], 1) if name == "ours" else "",
-            "peak_gb": round(peaks[name], 2),
-            "again_gb": round(again[1], 2) if name == "ours" else "",
+            "images_per_s": round(batch / taken.median, 1),
+            "times_ours": round(taken.median / found["ours"].median, 3),
+            "compile_s": round(taken.compile_s, 1) or "",
+            "again_s": round(again.compile_s, 1) if name == "ours" else "",
+            "peak_gb": round(taken.peak_gb, 2),
+            "again_gb": round(again.peak_gb, 2) if name == "ours" else "",
             "gmacs": round(batch * counts[0].macs / 1e9, 3),
             **conditions,
         }
-        for name, taken in timed.items()
+        for name, taken in found.items()
     ]
-
-
-@contextlib.contextmanager
-def _worker(name: str, arguments: list[Any], cache: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "experiments.contestants", name, *map(str, arguments)]
-    environment = dict(os.environ)
-    if name == "ours":
-        environment["JAX_COMPILATION_CACHE_DIR"] = cache
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _ask(worker: subprocess.Popen[str], question: str) -> float:
-    assert worker.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # the answer below says why
-        print(question, file=worker.stdin, flush=True)
-    return _answer(worker)
-
-
-def _answer(worker: subprocess.Popen[str]) -> float:
-    assert worker.stdout is not None
-    while line := worker.stdout.readline():
-        if line.startswith("answer "):
-            return float(line.split()[1])
-    assert worker.stderr is not None
-    last = (worker.stderr.read().strip() or "it said nothing").splitlines()[-1]
-    raise InputError(f"a contestant stopped: {last.removeprefix('error: ')}")
-
-
-def machine() -> str:
-    """Processor, processors in use, and versions: what a time depends on."""
-    import importlib.metadata
-
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-        wide = any(" avx512f" in line for line in lines)
-        name = (names or [name])[0] + (" AVX-512" if wide else "")
-    versions = []
-    for package in ("jax", "torch", "timm"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-    return f"{name}, {len(os.sched_getaffinity(0))} processors, {', '.join(versions)}"
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -211,7 +138,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
     print(f"{first['steps']} steps each, in turn; {first['machine']}\n", flush=True)
 
 
-def _read(path: str) -> list[dict[str, str]]:
+def read(path: str) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises: InputError if it cannot be read."""
     try:
         return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
     except OSError as error:
@@ -244,7 +172,8 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a CSV file, which gets a header if it is new."""
     new = not path.exists()
     try:
         with path.open("a", newline="", encoding="utf-8") as file:

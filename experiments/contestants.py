@@ -2,14 +2,16 @@
 
     python -m experiments.contestants WHO NETWORK WHAT BATCH SIZE [PARAMETERS ...]
 
-is one contestant, a process that experiments.benchmark talks to: it says the seconds that its
-compilation took, then takes a step for each line `step` and says how long, and says its peak memory
-in GB for a line `peak`. Data are random and lie in memory; a training step is forward, backward and
-an update by SGD with Nesterov momentum and weight decay. PARAMETERS are the counts that a twin in
-PyTorch may have. PyTorch's processes do not import JAX. Ours and those of plain layers have huge
-pages, as our commands do; of PyTorch's only `torch-huge` does.
+is one contestant, a process that experiments/race.py talks to; NETWORK are a model's fields in
+JSON. It says the seconds that its compilation took, then takes a step for each line `step` and says
+how long, and says its peak memory in GB for a line `peak`. Data are random and lie in memory; a
+training step is forward, backward and an update by SGD with Nesterov momentum and weight decay.
+PARAMETERS are the counts that a twin in PyTorch may have. PyTorch's processes do not import JAX.
+Ours and those of plain layers have huge pages, as our commands do; of PyTorch's only `torch-huge`
+does.
 """
 
+import json
 import resource
 import sys
 import time
@@ -29,9 +31,9 @@ Step = Callable[[], None]
 
 
 def main(argv: list[str]) -> None:
-    who, network, what, *numbers = argv[1:]
+    who, fields, what, *numbers = argv[1:]
     batch, size, *counts = map(int, numbers)
-    step, seconds = build(who, network, what, batch, size, counts)
+    step, seconds = build(who, json.loads(fields), what, batch, size, counts)
     print("answer", seconds, flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
@@ -44,27 +46,30 @@ def main(argv: list[str]) -> None:
 
 
 def build(
-    who: str, network: str, what: str, batch: int, size: int, counts: Sequence[int] = ()
+    who: str, fields: dict[str, Any], what: str, batch: int, size: int, counts: Sequence[int] = ()
 ) -> tuple[Step, float]:
     """The step, and the seconds its compilation took (0 if there is none)."""
     random = np.random.default_rng(0)
     images = random.standard_normal((batch, size, size, 3), dtype=np.float32)
     labels = random.integers(0, 10, batch)
     if who.startswith("torch"):
-        return _torch(network, what, images, labels, counts, channels_last=who != "torch-nchw"), 0.0
+        name, last = fields["name"], who != "torch-nchw"
+        return _torch(name, what, images, labels, counts, channels_last=last), 0.0
     host_memory.release_after_compilation()
-    return _jax(network, what, images, labels, "xla" if who == "plain" else "auto")
+    if who == "plain":
+        fields = fields | {"implementation": "xla"}
+    return _jax(fields, what, images, labels)
 
 
 def _jax(
-    network: str, what: str, images: np.ndarray, labels: np.ndarray, implementation: str
+    fields: dict[str, Any], what: str, images: np.ndarray, labels: np.ndarray
 ) -> tuple[Step, float]:
     import jax
     import optax
 
     from senet_jax import create_model
 
-    model = create_model(network, implementation=implementation)
+    model = create_model(**fields)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
     params, stats = variables["params"], variables["batch_stats"]
     optimizer = optax.chain(

@@ -3,7 +3,7 @@
 import collections
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.study import Study
@@ -94,6 +94,46 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
     figure.axes[0].set_ylabel("s / step")
     machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in ours)
     return _png(figure, f"Dashed: proportional to multiply-adds. {'; '.join(machines)}.")
+
+
+def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> bytes:
+    """A PNG: time against the plain network, a panel for training and one for inference.
+
+    `rows` are those of experiments/cost.py; bars span the middle half of the steps. `paper` has the
+    paper's ratio for the standard SE block, drawn as a line.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(row["row"] for row in rows))
+    kinds = list(dict.fromkeys(row["what"] for row in rows))
+    figure = Figure(figsize=(10, 2 + 0.24 * len(labels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for axes, what in zip(panels, kinds, strict=True):
+        found = [row for row in rows if row["what"] == what]
+        values = [[float(row[key]) for key in ("times_plain", "low", "high")] for row in found]
+        axes.errorbar(
+            [middle for middle, _, _ in values],
+            [labels.index(row["row"]) for row in found],
+            xerr=list(zip(*((m - low, high - m) for m, low, high in values), strict=True)),
+            fmt="o",
+            markersize=5,
+            capsize=2,
+        )
+        axes.axvline(1, color="0.6", lw=1)
+        axes.axvline(paper[what], color="tab:orange", lw=1, ls="--", label="SE in the paper")
+        if max(middle for middle, _, _ in values) > 2:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_title(f"{what}, {found[0]['batch']} image(s)")
+        axes.set_xlabel("time / plain network's")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"Cost of SE in {rows[0]['network']}")
+    return _png(figure, f"{rows[0]['machine']}, commit {rows[0]['commit']}.")
 
 
 def _png(figure: Any, caption: str) -> bytes:

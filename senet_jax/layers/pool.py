@@ -131,10 +131,25 @@ def _means(length: int, parts: int) -> np.ndarray:
     return weights
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def largest(x: jax.Array, axis: int) -> jax.Array:
     """Maximum over an axis, which stays with size 1; the gradient goes to the first largest.
 
     The gradient of `jnp.max` looks for what equals the maximum. XLA may compute the map once more
     for that, with another rounding; then nothing is equal, and the gradient is 0 / 0.
     """
-    return jnp.take_along_axis(x, jnp.argmax(x, axis, keepdims=True), axis)
+    return jnp.max(x, axis, keepdims=True)
+
+
+def _largest_forward(x: jax.Array, axis: int) -> tuple[jax.Array, Any]:
+    index = jnp.argmax(x, axis, keepdims=True)
+    return jnp.take_along_axis(x, index, axis), (index, x.shape[axis])
+
+
+def _largest_backward(axis: int, saved: Any, dy: jax.Array) -> tuple[jax.Array]:
+    index, size = saved
+    positions = jnp.arange(size).reshape([-1] + [1] * (-1 - axis))
+    return (jnp.where(positions == index, dy, 0),)
+
+
+largest.defvjp(_largest_forward, _largest_backward)

@@ -1,0 +1,215 @@
+"""What SE costs: time and memory of every row of the ablations, against the plain network.
+
+    python -m experiments.cost                                   (SE-ResNet-50, about 20 minutes)
+    python -m experiments.cost --network=seresnet20_cifar --only='SE,r = 4,ECA'
+    python -m experiments.cost --draw --csv=FILE                 (its figure and table again)
+
+Rows are the networks of all studies of section 6, each once. They race in groups beside the plain
+network (experiments/race.py), and the ratio to it is what counts. The paper's own ratios (section
+4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for one image on a
+CPU.
+"""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from experiments import benchmark, plot
+from experiments.race import Entry, Taken, machine, race
+from experiments.study import STUDIES, load_study
+from senet_jax import cli, provenance
+from senet_jax.errors import InputError, did_you_mean
+from senet_jax.models import MODELS, create_model
+from senet_jax.summary import image_shape_of, summarize
+
+PLAIN = "plain"
+# Times the plain network, in the paper.
+PAPER = {"train": 209 / 190, "infer": 167 / 164}
+TOGETHER = 5  # rows in a race: each keeps its memory while the others work
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("network", "seresnet50", "One with SE blocks.", flag_values=values)
+    flags.DEFINE_list("what", list(PAPER), "Of train, infer.", flag_values=values)
+    flags.DEFINE_integer("train_batch", 8, "Images in a training step.", flag_values=values)
+    flags.DEFINE_integer("infer_batch", 1, "Images in an inference.", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "Steps to time, two a turn.", flag_values=values)
+    flags.DEFINE_list("only", None, "Labels of rows; by default all.", flag_values=values)
+    flags.DEFINE_string("csv", "cost.csv", "The rows; its figure is beside it.", flag_values=values)
+    flags.DEFINE_bool("draw", False, "Measure nothing.", flag_values=values)
+    if rest := cli.parse_flags(argv, values):
+        raise InputError(f"cost takes flags only, not {rest[0]!r}; the network is --network")
+    path = Path(values.csv)
+    if not values.draw:
+        _measure(values, path)
+    rows = benchmark.read(str(path))
+    show(rows)
+    path.with_suffix(".png").write_bytes(plot.costs(rows, PAPER))
+    print(f"-> {path}, {path.with_suffix('.png')}")
+
+
+def variants(network: str) -> dict[str, dict[str, Any]]:
+    """Label to the fields of `create_model`: rows of the studies, each network once.
+
+    The plain network is first, the standard SE block second. What the network refuses, such as
+    stage 5 where there are four, is left out.
+    """
+    found: dict[str, dict[str, Any]] = {
+        PLAIN: {"name": network, "se": {"stages": ()}},
+        "SE": {"name": network, "se": {}},
+    }
+    seen = [create_model(**fields).se for fields in found.values()]
+    for study in map(load_study, STUDIES):
+        for row in study.rows if study.network == "seresnet50" else ():
+            se = {key.removeprefix("model.se."): value for key, value in row.overrides.items()}
+            fields = {"name": network, "se": se}
+            try:
+                config = create_model(**fields).se
+            except InputError:
+                continue
+            if config not in seen:
+                seen.append(config)
+                named = study.column in ("design", "variant", "block")
+                found[row.label if named else f"{study.column} = {row.label}"] = fields
+    return found
+
+
+def _measure(values: Any, path: Path) -> None:
+    """Race the rows and add them to the file as they come."""
+    chosen = _chosen(values)
+    base = variants(values.network)[PLAIN]
+    size, _, _ = image_shape_of(values.network)
+    for what in values.what:
+        batch = values[f"{what}_batch"].value
+        for first in range(0, len(chosen), TOGETHER):
+            labels = [PLAIN, *list(chosen)[first : first + TOGETHER]]
+            entries = {
+                label: Entry("ours", chosen.get(label, base), what, batch, size) for label in labels
+            }
+            print(f"{what}: {', '.join(labels[1:])}", flush=True)
+            taken, _ = race(entries, values.steps)
+            benchmark.append(path, [_row(label, entries[label], taken) for label in labels[1:]])
+
+
+def _chosen(values: Any) -> dict[str, dict[str, Any]]:
+    """The rows that the flags mean. Raises: InputError for what cannot be measured."""
+    if not values.network.startswith("se") or values.network not in MODELS:
+        near = did_you_mean(values.network, [name for name in MODELS if name.startswith("se")])
+        raise InputError(f"--network must be one with SE blocks, not {values.network!r}{near}")
+    if unknown := [what for what in values.what if what not in PAPER]:
+        raise InputError(f"--what takes {', '.join(PAPER)}, not {unknown[0]!r}")
+    for flag in ("train_batch", "infer_batch", "steps"):
+        if values[flag].value < 1:
+            raise InputError(f"--{flag} must be at least 1, not {values[flag].value}")
+    if Path(values.csv).exists():
+        raise InputError(f"{values.csv} is there already; choose another --csv, or --draw it")
+    found = variants(values.network)
+    del found[PLAIN]
+    for label in values.only or ():
+        if label not in found:
+            raise InputError(f"--only has no row {label!r}{did_you_mean(label, found)}")
+    return {label: fields for label, fields in found.items() if label in (values.only or found)}
+
+
+def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]:
+    own, base = taken[label], taken[PLAIN]
+    ratios = sorted(a / b for a, b in zip(own.seconds, base.seconds, strict=True))
+    middle = ratios[len(ratios) // 4 : len(ratios) - len(ratios) // 4]
+    counts = summarize(create_model(**entry.fields), (entry.size, entry.size, 3))
+    return {
+        "row": label,
+        "network": entry.fields["name"],
+        "what": entry.what,
+        "batch": entry.batch,
+        "size": entry.size,
+        "params": counts.params,
+        "gmacs": round(counts.macs / 1e9, 4),
+        "median_s": round(own.median, 5),
+        "plain_s": round(base.median, 5),
+        # Steps of one turn belong together: the median of their ratios, and the middle half.
+        "times_plain": round(statistics.median(ratios), 3),
+        "low": round(middle[0], 3),
+        "high": round(middle[-1], 3),
+        "compile_s": round(own.compile_s, 1),
+        "peak_gb": round(own.peak_gb, 3),
+        "plain_gb": round(base.peak_gb, 3),
+        "steps": len(own.seconds),
+        "machine": machine(),
+        "commit": provenance.git_commit(),
+    }
+
+
+def by_row(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Mapping[str, str]]]:
+    """Label to what was measured to the row of the file."""
+    found: dict[str, dict[str, Mapping[str, str]]] = {}
+    for row in rows:
+        found.setdefault(row["row"], {})[row["what"]] = row
+    return found
+
+
+HEADINGS = ("row", "parameters", "GMACs", "train / plain", "infer / plain", "memory / plain")
+
+
+def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """Under HEADINGS; memory is the peak of training."""
+    lines = []
+    for label, found in by_row(rows).items():
+        first = next(iter(found.values()))
+        line = [label, f"{int(first['params']):,}", f"{float(first['gmacs']):.3f}"]
+        line += [
+            f"{float(found[what]['times_plain']):.3f}" if what in found else "-" for what in PAPER
+        ]
+        memory = found.get("train")
+        ratio = float(memory["peak_gb"]) / float(memory["plain_gb"]) if memory else None
+        lines.append([*line, "-" if ratio is None else f"{ratio:.2f}"])
+    return lines
+
+
+def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """What the numbers are of."""
+    first = rows[0]
+    batches = {row["what"]: row["batch"] for row in rows}
+    plains = {what: [float(r["plain_s"]) for r in rows if r["what"] == what] for what in batches}
+    measured = "; ".join(
+        f"{what} {batches[what]} image(s) a step, plain {statistics.median(seconds):.3f} s"
+        for what, seconds in plains.items()
+    )
+    return [
+        f"{first['network']}, {first['size']} pixels, float32; {measured}; medians of ratios of "
+        f"{first['steps']} steps taken in turn with the plain network.",
+        "Paper, SE-ResNet-50: 1.100 (training, 256 images, GPUs), 1.018 (one image, a CPU).",
+        *dict.fromkeys(f"{row['machine']}, commit {row['commit']}." for row in rows),
+    ]
+
+
+def show(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print the table."""
+    table = Table(title="Cost of SE against the plain network", title_justify="left")
+    for heading in HEADINGS:
+        table.add_column(
+            heading, justify="left" if heading == "row" else "right", no_wrap=heading == "row"
+        )
+    for line in cells(rows):
+        table.add_row(*line)
+    console = Console(file=sys.stdout, highlight=False)
+    console.print(table)
+    for note in notes(rows):
+        console.print(f"- {note}")
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """The same for README and the results."""
+    lines = [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
+    lines += [f"| {' | '.join(line)} |" for line in cells(rows)]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(rows))]) + "\n"
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)
