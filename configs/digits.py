@@ -23,5 +23,5 @@ def get_config(arg: str = "seresnet20") -> ConfigDict:
     config.optim.warmup_epochs = 1.0
     config.train.epochs = 15.0
     config.train.batch_size = 64
-    config.train.eval_every_epochs = 5.0
+    config.train.eval_every_epochs = 1.0
     return config
