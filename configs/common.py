@@ -41,16 +41,21 @@ def get_config() -> ConfigDict:
                 "pad": 0,  # pixels around a training image before it is cropped back at random
                 "flip": False,  # mirror training images at random
                 "cutout": 0,  # side of a square blanked in training images, in pixels
+                "mixup": 0.0,  # neighbours in a batch are mixed, in shares from Beta(a, a); 0: not
+                "cutmix": 0.0,  # the same by pasting rectangles
             },
             "optim": {  # see senet_jax/optim.py
                 "learning_rate": 0.1,
-                "schedule": "step",  # step, cosine, constant
+                "schedule": "step",  # step, cosine, constant, plateau
                 "boundaries": (0.5, 0.75),  # of "step", as fractions of the run
-                "factor": 0.1,  # of "step", at each boundary
+                "factor": 0.1,  # of "step" at each boundary, of "plateau" at each plateau
+                "patience": 5,  # of "plateau": evaluations without a lower loss
+                "reductions": 3,  # of "plateau": how many count
                 "warmup_epochs": 0.0,
                 "warmup": "linear",  # linear, or constant at a tenth of the learning rate
                 "momentum": 0.9,
                 "nesterov": False,
+                "clip_norm": 0.0,  # the gradient's largest norm; 0: any
                 "weight_decay": 1e-4,
                 "decay_norm_and_bias": True,  # False spares batch-norm scales and biases
             },
@@ -58,6 +63,8 @@ def get_config() -> ConfigDict:
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
                 "label_smoothing": 0.0,
+                "accumulate_steps": 1,  # parts of a device's batch that are computed in turn
+                "ema_decay": 0.0,  # of moving averages of the weights, evaluated as well; 0: none
                 "freeze_bn_epochs": 0.0,  # at the end, with batch norm as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not each its own
                 "eval_every_epochs": 1.0,

@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+
+SCHEDULES = ("step", "cosine", "constant", "plateau")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,13 +17,18 @@ class OptimConfig:
 
     Attributes:
       learning_rate: the peak, for the whole batch.
-      schedule: "step", "cosine" (to zero) or "constant".
+      schedule: "step", "cosine" (to zero), "constant", or "plateau": multiplied by `factor` when
+        the evaluation loss has not fallen for a while (Hu et al., section 6, for the ablations).
       boundaries: where "step" multiplies the rate by `factor`, as fractions of the run, so that a
         longer or shorter run keeps its shape: 30, 60 and 90 of 100 epochs are (0.3, 0.6, 0.9).
-      factor: multiplier at each boundary.
+      factor: multiplier at each boundary, or plateau.
+      patience: evaluations without a lower loss that are a plateau.
+      reductions: the most plateaus that count.
       warmup_epochs: length of the warm-up, part of the run; may be fractional.
       warmup: "linear" from zero, or "constant" at a tenth of the peak (He et al., for ResNet-110).
       momentum, nesterov: of SGD.
+      clip_norm: largest norm of the gradient, all parameters together, before the penalty is
+        added; a longer one is scaled down. 0 for no limit.
       weight_decay: L2 penalty, added to the gradient.
       decay_norm_and_bias: whether the penalty also covers batch-norm scales and all biases.
 
@@ -32,16 +40,22 @@ class OptimConfig:
     schedule: str = "step"
     boundaries: tuple[float, ...] = ()
     factor: float = 0.1
+    patience: int = 5
+    reductions: int = 3
     warmup_epochs: float = 0.0
     warmup: str = "linear"
     momentum: float = 0.9
     nesterov: bool = False
+    clip_norm: float = 0.0
     weight_decay: float = 0.0
     decay_norm_and_bias: bool = True
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("step", "cosine", "constant"):
-            raise ValueError(f"schedule must be step, cosine or constant, not {self.schedule!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be {', '.join(SCHEDULES)}, not {self.schedule!r}")
+        for field in ("patience", "reductions"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.warmup not in ("linear", "constant"):
             raise ValueError(f"warmup must be linear or constant, not {self.warmup!r}")
         if not 0 < self.learning_rate < math.inf:
@@ -56,13 +70,13 @@ class OptimConfig:
             )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
-        for field in ("weight_decay", "warmup_epochs", "factor"):
+        for field in ("weight_decay", "warmup_epochs", "factor", "clip_norm"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
 
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate as a function of the step, from 0 to `total_steps`."""
+    """Learning rate as a function of the step, from 0 to `total_steps`; plateaus apart."""
     warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     peak = config.learning_rate
     if config.schedule == "cosine":
@@ -89,10 +103,55 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
     decay = optax.add_decayed_weights(
         config.weight_decay, None if config.decay_norm_and_bias else decay_mask
     )
-    sgd = optax.sgd(schedule, config.momentum or None, config.nesterov)
-    return optax.chain(decay, sgd) if config.weight_decay else sgd
+    parts: list[optax.GradientTransformation] = [
+        optax.sgd(schedule, config.momentum or None, config.nesterov)
+    ]
+    if config.weight_decay:
+        parts.insert(0, decay)
+    if config.clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    return optax.chain(*parts)
 
 
 def decay_mask(params: Any) -> Any:
     """True for kernels, False for batch-norm scales and biases."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+class Plateau(NamedTuple):
+    """What the "plateau" schedule remembers: float32 and int32 scalars.
+
+    Attributes:
+      scale: of the schedule's learning rate.
+      best: lowest evaluation loss so far.
+      stale: evaluations since then, or since the last reduction.
+      reductions: how often the rate was reduced.
+    """
+
+    scale: jax.Array
+    best: jax.Array
+    stale: jax.Array
+    reductions: jax.Array
+
+
+NOT_LOWER = 1e-4  # relative; as PyTorch's ReduceLROnPlateau
+
+
+def start_plateau() -> Plateau:
+    """Before the first evaluation."""
+    # Two zeros: a step gives its whole state away, and no array can be given twice.
+    stale, reductions = (jnp.zeros((), jnp.int32) for _ in range(2))
+    return Plateau(jnp.ones(()), jnp.full((), jnp.inf), stale, reductions)
+
+
+def after_evaluation(config: OptimConfig, plateau: Plateau, loss: float) -> Plateau:
+    """Count an evaluation loss; reduce the rate if the losses have not fallen for long enough."""
+    lower = loss < plateau.best * (1 - NOT_LOWER)
+    stale = jnp.where(lower, 0, plateau.stale + 1)
+    reduce = (stale >= config.patience) & (plateau.reductions < config.reductions)
+    return Plateau(
+        scale=jnp.where(reduce, plateau.scale * config.factor, plateau.scale),
+        best=jnp.where(lower, jnp.float32(loss), plateau.best),
+        stale=jnp.where(reduce, 0, stale),
+        reductions=plateau.reductions + reduce,
+    )

@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from senet_jax import data, errors, optim, parallel, steps
-from senet_jax.data.augment import Augmentation, normalize
+from senet_jax.data.augment import Augmentation, Mixing, normalize
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.models import create_model
@@ -26,16 +26,28 @@ class TrainConfig:
     batch_size: int
     label_smoothing: float
     freeze_bn_epochs: float
+    accumulate_steps: int
+    ema_decay: float
     sync_batch_norm: bool
     eval_every_epochs: float
     log_every_steps: int
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size", "eval_every_epochs", "log_every_steps"):
+        for field in (
+            *("epochs", "batch_size", "eval_every_epochs", "log_every_steps"),
+            "accumulate_steps",
+        ):
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        if self.sync_batch_norm and self.accumulate_steps > 1:
+            raise ValueError(
+                "sync_batch_norm=True cannot go with accumulate_steps above 1: parts of a batch "
+                "that pass one after another cannot share their statistics"
+            )
         if not 0 <= self.freeze_bn_epochs <= self.epochs:
             raise ValueError(
                 f"freeze_bn_epochs must be from 0 to the {self.epochs:g} epochs there are, "
@@ -55,6 +67,7 @@ class Run:
     devices: parallel.Devices
     dataset: data.Dataset
     model: Network
+    optim: optim.OptimConfig
     schedule: optax.Schedule
     train_step: Step
     frozen_step: Step  # the same with batch norm frozen, for the steps after `freeze_after`
@@ -74,6 +87,9 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         raise InputError(f"seed must be from 0 to 2^32 - 1, not {sections['seed']}")
     parallel.check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
+    mix_fields = {field: data_fields.pop(field) for field in ("mixup", "cutmix")}
+    mixing = errors.build(Mixing, "data", mix_fields)
+    check_parts(settings, len(devices), mixing)
     augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip", "cutout")}
     augment = errors.build(Augmentation, "data", augment_fields)
     model_fields = sections["model"]
@@ -100,6 +116,9 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
                 scale,
                 settings.label_smoothing,
                 parallel.AXIS,
+                mixing=mixing,
+                accumulate_steps=settings.accumulate_steps,
+                ema_decay=settings.ema_decay,
             ),
             devices,
             donate_state=True,
@@ -107,13 +126,21 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         for freeze in (False, True)
     )
     eval_step = steps.make_eval_step(model, scale, parallel.AXIS)
-    state = create_state(model, optimizer, dataset.train.image_shape, sections["seed"])
+    state = create_state(
+        model,
+        optimizer,
+        dataset.train.image_shape,
+        sections["seed"],
+        ema=settings.ema_decay > 0,
+        plateau=optim.start_plateau() if optim_config.schedule == "plateau" else None,
+    )
     return Run(
         seed=sections["seed"],
         settings=settings,
         devices=devices,
         dataset=dataset,
         model=model,
+        optim=optim_config,
         schedule=schedule,
         train_step=train_step,
         frozen_step=frozen_step,
@@ -123,3 +150,18 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         total_steps=total_steps,
         freeze_after=total_steps - round(settings.freeze_bn_epochs * steps_per_epoch),
     )
+
+
+def check_parts(settings: TrainConfig, devices: int, mixing: Mixing) -> None:
+    """Raises: InputError if the batch cannot be cut into its parts."""
+    local, parts = settings.batch_size // devices, settings.accumulate_steps
+    if local % parts:
+        raise InputError(
+            f"train.accumulate_steps {parts} does not divide the {local} images of a device "
+            f"(batch_size {settings.batch_size} on {devices})"
+        )
+    if mixing and local % 2:
+        raise InputError(
+            f"data.mixup and data.cutmix mix pairs of images, but each device has {local} "
+            f"(batch_size {settings.batch_size} on {devices}); choose an even number"
+        )

@@ -17,6 +17,8 @@ class TrainState(flax.struct.PyTreeNode):
       key: the run's random key; folded with `step` where randomness is needed, never advanced.
       params, batch_stats: the model's variables.
       opt_state: the optimizer's.
+      ema: moving averages of `variables`; None if there are none.
+      plateau: what the "plateau" schedule remembers (optim.py); None for other schedules.
     """
 
     step: jax.Array
@@ -24,11 +26,18 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    ema: Any = None
+    plateau: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
         """The model's variables, as `model.apply` takes them."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def averaged(self) -> "TrainState":
+        """The same with the moving averages as its variables."""
+        return self.replace(**self.ema)
 
 
 def create_state(
@@ -36,8 +45,16 @@ def create_state(
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, int, int],
     seed: int,
+    *,
+    ema: bool = False,
+    plateau: Any = None,
 ) -> TrainState:
-    """A fresh state for images [H, W, C]; a pure function of its arguments."""
+    """A fresh state for images [H, W, C]; a pure function of its arguments.
+
+    Args:
+      ema: whether it has moving averages, which start as the variables.
+      plateau: TrainState.plateau at the start.
+    """
 
     # `seed` stays an argument of the compiled function: one compilation then serves every seed.
     @jax.jit
@@ -51,6 +68,9 @@ def create_state(
             params=variables["params"],
             batch_stats=variables.get("batch_stats", {}),
             opt_state=optimizer.init(variables["params"]),
+            # Copies: a step gives its whole state away, and no array can be given twice.
+            ema=jax.tree.map(jnp.copy, dict(variables)) if ema else None,
+            plateau=plateau,
         )
 
     return init(jnp.asarray(seed, jnp.uint32))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from senet_jax import parallel
-from senet_jax.data.augment import Augmentation
+from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
 from senet_jax.state import TrainState
@@ -28,20 +28,26 @@ def make_train_step(
     normalize: Callable[[jax.Array], jax.Array],
     label_smoothing: float,
     axis_name: str | None,
+    *,
+    mixing: Mixing | None = None,
+    accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
     """One SGD update. `axis_name` is the mapped device axis; None when there is none.
 
     Where the model freezes batch normalisation, its scales and biases stay as they are.
+
+    Args:
+      mixing: of examples with their neighbours, if any.
+      accumulate_steps: parts of the local batch that pass through the network one after another;
+        each has batch statistics of its own, as on so many devices.
+      ema_decay: of the state's moving averages; 0 for none.
     """
 
-    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
-        step_key = jax.random.fold_in(state.key, state.step)
-        keys = example_keys(step_key, len(batch["label"]), axis_name)
-        images = augment.cut_out(keys, normalize(augment(keys, batch["image"])))
-        # The last number there is: no example's place, so no example's augmentation has this key.
-        dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
-
-        def loss_of(params):
+    def gradients_of(
+        state: TrainState, images: jax.Array, targets: jax.Array, dropout_key: jax.Array
+    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
+        def loss_of(params: Any) -> Any:
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
@@ -49,12 +55,46 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            losses = cross_entropy(logits, batch["label"], label_smoothing)
+            losses = optax.softmax_cross_entropy(logits, targets)
             return losses.mean(), (losses, logits, updates["batch_stats"])
 
-        gradients, (losses, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        return jax.grad(loss_of, has_aux=True)(state.params)
+
+    def accumulated(
+        state: TrainState, images: jax.Array, targets: jax.Array, dropout_key: jax.Array
+    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
+        """`gradients_of` part by part, so that the maps of one part are in memory at a time."""
+        parts = jax.tree.map(
+            lambda x: x.reshape(accumulate_steps, -1, *x.shape[1:]), (images, targets)
+        )
+
+        def one(sums: Any, part: Any) -> tuple[Any, Any]:
+            number, part_images, part_targets = part
+            key = jax.random.fold_in(dropout_key, number)
+            gradients, (losses, logits, stats) = gradients_of(state, part_images, part_targets, key)
+            return jax.tree.map(jnp.add, sums, (gradients, stats)), (losses, logits)
+
+        zeros = jax.tree.map(jnp.zeros_like, (state.params, state.batch_stats))
+        sums, outputs = jax.lax.scan(one, zeros, (jnp.arange(accumulate_steps), *parts))
+        gradients, stats = jax.tree.map(lambda x: x / accumulate_steps, sums)
+        losses, logits = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+        return gradients, (losses, logits, stats)
+
+    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
+        step_key = jax.random.fold_in(state.key, state.step)
+        keys = example_keys(step_key, len(batch["label"]), axis_name)
+        images = augment.cut_out(keys, normalize(augment(keys, batch["image"])))
+        targets = soft_targets(batch["label"], model.num_classes, label_smoothing)
+        if mixing:
+            images, targets = mixing(keys, images, targets)
+        # The last number there is: no example's place, so no example's augmentation has this key.
+        dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
+        compute = accumulated if accumulate_steps > 1 else gradients_of
+        gradients, (losses, logits, batch_stats) = compute(state, images, targets, dropout_key)
         gradients, batch_stats = parallel.mean((gradients, batch_stats), axis_name)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        if state.plateau is not None:
+            updates = jax.tree.map(lambda update: update * state.plateau.scale, updates)
         if model.freeze_batch_norm:
             updates = without_batch_norm(updates, state.batch_stats)
         state = state.replace(
@@ -63,10 +103,24 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
+        if ema_decay:
+            state = state.replace(ema=moving_average(state, ema_decay))
         sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
         return state, parallel.total(sums, axis_name)
 
     return train_step
+
+
+def moving_average(state: TrainState, decay: float) -> Any:
+    """The averages after this step, of parameters and batch statistics alike.
+
+    At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
+    not linger.
+    """
+    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    return jax.tree.map(
+        lambda mean, value: kept * mean + (1 - kept) * value, state.ema, state.variables
+    )
 
 
 def make_eval_step(
@@ -76,7 +130,8 @@ def make_eval_step(
 
     def eval_step(state: TrainState, batch: Arrays) -> Arrays:
         logits: Any = model.apply(state.variables, normalize(batch["image"]), train=False)
-        losses = cross_entropy(logits, batch["label"], 0.0)
+        targets = soft_targets(batch["label"], logits.shape[-1], 0.0)
+        losses = optax.softmax_cross_entropy(logits, targets)
         return parallel.total(
             classification_sums(losses, logits, batch["label"], batch["mask"]), axis_name
         )
@@ -92,10 +147,9 @@ def without_batch_norm(updates: Any, batch_stats: Any) -> Any:
     )
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """logits [B, K], labels [B] to losses [B]; smoothing spreads that mass over all classes."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
+def soft_targets(labels: jax.Array, classes: int, smoothing: float) -> jax.Array:
+    """labels [B] to [B, classes]; smoothing spreads that mass over all classes."""
+    return optax.smooth_labels(jax.nn.one_hot(labels, classes), smoothing)
 
 
 def classification_sums(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import interrupt, metrics, parallel, provenance, summary, workdir
+from senet_jax import interrupt, metrics, optim, parallel, provenance, summary, workdir
 from senet_jax.errors import Diverged
 from senet_jax.evaluate import evaluate
 from senet_jax.prepare import Run, prepare
@@ -94,24 +94,39 @@ def train(
             train_means = {f"train/{name}": v for name, v in metrics.means(pending).items()}
             pending = []
             _check_finite("training", train_means["train/loss"], step)
-            writer.write(
-                step, train_means | {"learning_rate": float(np.asarray(run.schedule(step - 1)))}
-            )
+            writer.write(step, train_means | {"learning_rate": learning_rate(run, state, step)})
             report.step(step, train_means["train/loss"])
             measured |= {"train/loss": train_means["train/loss"]}
 
         if evaluating:
             with report.paused():
-                found = evaluate(
-                    run.eval_step, state, run.dataset.eval, settings.batch_size, run.devices
-                )
+                found, eval_means = evaluations(run, state)
             _check_finite("evaluation", found["loss"], step)
-            eval_means = {f"eval/{name}": value for name, value in found.items()}
+            if state.plateau is not None:
+                plateau = optim.after_evaluation(run.optim, state.plateau, found["loss"])
+                state = state.replace(plateau=parallel.replicate(plateau, run.devices))
             writer.write(step, eval_means)
             report.evaluation(step / run.steps_per_epoch, found)
             measured |= eval_means
         safe_point(state)  # Ctrl-C stops here
     return state, measured | {"images_per_second": report.images_per_second(run.total_steps)}
+
+
+def evaluations(run: Run, state: TrainState) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics of the weights, and the same for the log, beside those of their moving averages."""
+    kinds = {"eval": state} if state.ema is None else {"eval": state, "eval_ema": state.averaged}
+    found = {
+        kind: evaluate(run.eval_step, which, run.dataset.eval, run.settings.batch_size, run.devices)
+        for kind, which in kinds.items()
+    }
+    named = {f"{kind}/{name}": v for kind, means in found.items() for name, v in means.items()}
+    return found["eval"], named
+
+
+def learning_rate(run: Run, state: TrainState, step: int) -> float:
+    """Of the update that made `step`."""
+    scale = 1.0 if state.plateau is None else float(np.asarray(state.plateau.scale))
+    return scale * float(np.asarray(run.schedule(step - 1)))
 
 
 def _check_finite(kind: str, loss: float, step: int) -> None:

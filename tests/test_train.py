@@ -201,7 +201,7 @@ def test_it_learns(tmp_path, one_device):
         ("seed", -1, "seed must be from 0"),
         ("model.stride_on", "1x1", "stride_on has no meaning in BasicBlocks"),
         ("train.label_smoothing", 1.0, "label_smoothing must be in"),
-        ("optim.schedule", "linear", "schedule must be step, cosine or constant"),
+        ("optim.schedule", "linear", "schedule must be step, cosine, constant, plateau"),
         ("optim.boundaries", (30.0, 60.0), "fractions of the run"),
         ("optim.learning_rate", -1.0, "learning_rate must be above 0"),
         ("data.pad", -1, "pad must be at least 0"),

@@ -1,10 +1,11 @@
 """Augmentation and normalisation of uint8 images on the device, inside the jitted step.
 
 Random numbers are drawn for each example from its place in the global batch, so the images a step
-trains on do not depend on how many devices share it.
+trains on do not depend on how many devices share it; those of mixing for each pair of neighbours.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,75 @@ class Augmentation:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)
         padded = jnp.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
         return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixing:
+    """Mix each example with its neighbour in the batch, images and targets; a share in Beta(a, a).
+
+    Neighbours are examples 0 and 1, 2 and 3, ..., which are strangers in a shuffled epoch, so that
+    a batch can be cut anywhere between pairs. With both kinds on, each pair gets one or the other.
+
+    Attributes:
+      mixup: a of mixing all pixels (Zhang et al., arXiv 1710.09412); 0 for none.
+      cutmix: a of pasting a rectangle (Yun et al., arXiv 1905.04899); 0 for none.
+
+    Raises:
+      ValueError: for a negative one.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to mix."""
+        return bool(self.mixup or self.cutmix)
+
+    def __call__(
+        self, keys: jax.Array, images: jax.Array, targets: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Args: keys [B], images [B, H, W, C], targets [B, K]; B even. Returns the latter two."""
+        _, height, width, _ = images.shape
+        masks = jax.vmap(lambda key: self._share(key, (height, width)))(
+            keys[::2]
+        )  # of the own image
+        masks = jnp.repeat(masks, 2, axis=0)
+        share = masks.mean((1, 2))[:, None]
+        masks = masks[..., None].astype(images.dtype)
+        return (
+            masks * images + (1 - masks) * _neighbours(images),
+            share * targets + (1 - share) * _neighbours(targets),
+        )
+
+    def _share(self, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        """[H, W]: for each pixel how much of it stays."""
+        which, share_key, place_key = jax.random.split(jax.random.fold_in(key, 3), 3)
+        cut = jax.random.bernoulli(which) if self.mixup and self.cutmix else bool(self.cutmix)
+        alpha = jnp.where(cut, self.cutmix, self.mixup)
+        share = jax.random.beta(share_key, alpha, alpha)
+        return jnp.where(cut, _outside(place_key, share, shape), share)
+
+
+def _outside(key: jax.Array, share: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """[H, W]: 0 in a rectangle of 1 - share of the area around a random pixel, where it fits."""
+    side = jnp.sqrt(1 - share)
+    spans = []
+    for one, size in zip(jax.random.split(key), shape, strict=True):
+        centre = jax.random.randint(one, (), 0, size)
+        places = jnp.arange(size)
+        half = jnp.floor(side * size).astype(jnp.int32) // 2
+        spans.append((places >= centre - half) & (places < centre + half))
+    return 1.0 - (spans[0][:, None] & spans[1])
+
+
+def _neighbours(x: jax.Array) -> jax.Array:
+    """[B, ...] with 0 and 1, 2 and 3, ... exchanged."""
+    return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
