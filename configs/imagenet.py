@@ -33,7 +33,7 @@ Recipe "ablation", for the studies of section 6, is the footnote's form of fixed
 batch 256 (as in Hu et al. 2018, GENet), learning rate 0.1 divided by 10 at epochs 125, 200 and 250
 of 270, label smoothing. ResNet-50 then has 23.21 / 6.53, SE-ResNet-50 22.20 / 6.00. "plateau" is
 the form behind the tables, divided by 10 when the validation loss stops falling, three times in
-about 300 epochs: 23.30 / 6.55 and 22.28 / 6.03. How long it must not fall is not printed; ours is 10
+about 300 epochs: 23.30 / 6.55 and 22.28 / 6.03. How long it waits is not printed; ours is 10
 evaluations.
 """
 
