@@ -181,7 +181,8 @@ def machine() -> str:
     for package in ("jax", "torch", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    return f"{provenance.processor()}, {len(os.sched_getaffinity(0))} processors, {', '.join(versions)}"
+    processors = f"{provenance.processor()}, {len(os.sched_getaffinity(0))} processors"
+    return f"{processors}, {', '.join(versions)}"
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

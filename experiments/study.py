@@ -59,7 +59,7 @@ class Study:
 
     Attributes:
       name: of the study's file and work directory.
-      title: one line; table and subject.
+      title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
       column: heading of the row labels.
       rows: in the order of the table.
       base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
@@ -70,6 +70,8 @@ class Study:
       network_fields: further fields of it, for the counts to be the paper's.
       paper_columns: heading to the figures of Row.paper shown under it.
       plotted: legend to the top-1 error of Row.paper drawn beside ours; gains are of the first.
+      reference: label of the row that the others are compared with; None if rows are compared with
+        their own network without SE. See reference_of.
       dataset: of the runs, unless the command line gives another.
       published: TFDS names of the paper's own datasets, and what it calls them.
       notes: sentences below the table.
@@ -84,6 +86,7 @@ class Study:
     base: Mapping[str, str]
     paper_columns: Mapping[str, tuple[str, ...]]
     plotted: Mapping[str, str]
+    reference: str | None = None
     network: str | None = None
     network_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dataset: str = "digits"
@@ -110,10 +113,34 @@ class Study:
         assert network is not None, f"{self.name}, row {row.label}: neither names a network"
         return network
 
-    def plain_of(self, row: Row) -> Row | None:
-        """The row of the same network without SE blocks, if this one has them and there is one."""
+    def reference_of(self, row: Row) -> Row | None:
+        """The row that this one is compared with; None if it is compared with none.
+
+        The study's reference, which is compared with none itself; without one, for a row with SE
+        blocks, the row of the same network without.
+        """
+        if self.reference is not None:
+            reference = next(other for other in self.rows if other.label == self.reference)
+            return None if row is reference else reference
         network = self.network_of(row)
         return next((other for other in self.rows if f"se{other.network}" == network), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What rows are compared with, in words."""
+        if self.reference is None:
+            return "the same network without SE"
+        return f"{self.column} = {self.reference}"
+
+    @property
+    def source(self) -> str:
+        """Where the table is from: what stands before the colon of the title."""
+        return self.title.partition(": ")[0].removesuffix(" of Hu et al.")
+
+    @property
+    def subject(self) -> str:
+        """What the table is about: what stands after the colon of the title."""
+        return self.title.partition(": ")[2]
 
 
 def _unversioned(dataset: str) -> str:
