@@ -92,12 +92,15 @@ def in_words(study: Study, found: Mapping[str, Gain]) -> list[str]:
     labels: dict[str, list[str]] = {}
     for label, gain in sorted(found.items(), key=lambda item: _order(item[1])):
         labels.setdefault(gain.verdict, []).append(label)
+    key = study.gain_of
+    heading = next((name for name, keys in study.paper_columns.items() if key in keys), None)
+    theirs = f"the paper's in the column {heading}, " if heading else ""
     verdicts = "; ".join(f"{verdict}: {', '.join(rows)}" for verdict, rows in labels.items())
     return [
         f"Gain: the top-1 error of {study.reference_name} less that of the row, in points, "
-        "positive where the row is better; ours over the seeds that both have, with the 95 % "
-        "confidence interval of the mean (Student's t on the differences), for each row by itself "
-        "and not corrected for the number of rows.",
+        f"positive where the row is better; {theirs}ours over the seeds that both have, with the "
+        "95 % confidence interval of the mean (Student's t on the differences), for each row by "
+        "itself and not corrected for the number of rows.",
         f"Compared with {study.reference_name}: {verdicts}.",
     ]
 

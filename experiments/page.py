@@ -98,7 +98,7 @@ def render(root: Path) -> str:
 {STYLE.read_text("utf-8")}</style>
 <h1>senet_jax: all studies</h1>
 <p>Tables of Hu et al., <i>Squeeze-and-Excitation Networks</i>, and our runs of them; {now}.</p>
-{_table(head, overview)}
+{_table(head, overview, "overview")}
 {"".join(sections)}</html>
 """
 
@@ -141,7 +141,7 @@ def _section(finding: Finding) -> tuple[Finding, str]:
         body = f'<p class="error">{escape(finding.error)}</p>\n'
     elif not body:
         body = _remarks(missing(finding.study, {}, finding.stopped), "missing")
-    title = f"{finding.study.title}, on {finding.dataset}"
+    title = f"{finding.study.title}; ours on {finding.dataset}"
     return finding, f'<h2 id="{escape(finding.anchor)}">{escape(title)}</h2>\n{body}'
 
 
@@ -165,11 +165,12 @@ def _body(finding: Finding) -> str:
             _table(list(columns), [map(escape, row) for row in cells], "numbers", marked),
             _remarks(said, "remarks"),
             _remarks(absent, "remarks missing"),
+            '<div class="figures">\n',
             *(
                 f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
                 for alt, png in figures
             ),
-            "<h3>What was run</h3>\n",
+            "</div>\n<h3>What was run</h3>\n",
             _facts(finding),
         ]
     )
@@ -216,7 +217,7 @@ def _overview_row(finding: Finding) -> list[str]:
         escape(finding.dataset),
         result,
         escape(_progress(finding)),
-        escape((_dates(finding) or [""])[-1]),
+        "".join(f'<span class="nowrap">{day}</span>' for day in _dates(finding)[-1:]),
         escape(_joined(finding, "git_commit")),
         escape(_devices(finding)),
     ]

@@ -5,7 +5,7 @@ import io
 import math
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.collect import Results
@@ -99,7 +99,7 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
     figure = Figure(figsize=(9, max(5, 1.6 + 0.21 * len(results))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for label, look in zip(results, _looks(study, results), strict=True):
+    for label, look in zip(results, looks(study, list(results)), strict=True):
         errors = collections.defaultdict(list)
         for run in results[label]:
             for point in run["curve"]:
@@ -131,22 +131,20 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
     return _png(figure, caption)
 
 
-def _looks(study: Study, results: Results) -> Iterator[dict[str, Any]]:
+def looks(study: Study, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Colour and style of each row's line; a network with and without SE share their colour."""
     rows = {row.label: row for row in study.rows}
-    seen: dict[str, int] = collections.defaultdict(int)
-    for label in results:
+    groups: dict[str, int] = collections.Counter()
+    found = []
+    for label in labels:
         reference = None if study.reference else study.reference_of(rows[label])
         group = reference.label if reference else label
-        seen[group] += 1
-        place = list(seen).index(group)
-        style = (1 if study.reference else 2) * (place // len(COLOURS)) + seen[group] - 1
-        thick = 2.4 if label == study.reference else 1.5
-        yield {
-            "color": COLOURS[place % len(COLOURS)],
-            "linestyle": STYLES[style % len(STYLES)],
-            "linewidth": thick,
-        }
+        groups[group] += 1
+        place = list(groups).index(group)
+        style = (1 if study.reference else 2) * (place // len(COLOURS)) + groups[group] - 1
+        look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[style % len(STYLES)]}
+        found.append(look | {"linewidth": 2.4 if label == study.reference else 1.4})
+    return found
 
 
 # What grows in a panel of `growth`, by the column that says it.

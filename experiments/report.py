@@ -74,7 +74,7 @@ def _published(
             f"there are no results in {directory}; make them with "
             f"`python -m experiments.run {study.name}`"
         )
-    print(f"There are no runs in {directory}; these are those of {path.name}.")
+    print(f"There are no results in {directory}; these are those of {path.name}.")
     return publish.read(path)
 
 

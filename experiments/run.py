@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     results = report.collect(study, directory)
     if results:
         report.report(study, results, directory)
-        print(f"-> {directory}/table.csv, runs.csv, table.md, table.png")
+        print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
         listed = "\n".join(f"  {run.workdir}: {error}" for run, error in failures)
         raise InputError(f"{len(failures)} run(s) failed:\n{listed}")

@@ -133,6 +133,11 @@ class Study:
         return f"{self.column} = {self.reference}"
 
     @property
+    def gain_of(self) -> str | None:
+        """The key of Row.paper that the paper's gains are of."""
+        return next(iter(self.plotted.values()), None)
+
+    @property
     def source(self) -> str:
         """Where the table is from: what stands before the colon of the title."""
         return self.title.partition(": ")[0].removesuffix(" of Hu et al.")

@@ -72,11 +72,12 @@ def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> d
 
 def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> dict[str, Any]:
     """What the paper's row and ours gain over the rows they are compared with."""
-    reference, key = study.reference_of(row), next(iter(study.plotted.values()), "")
-    printed = [which.printed(key, dataset) if which else None for which in (reference, row)]
+    reference, key = study.reference_of(row), study.gain_of
+    before = reference.printed(key, dataset) if reference and key else None
+    after = row.printed(key, dataset) if key else None
     low, high = gain.interval or (None, None)
     return {
-        "paper_gain": None if None in printed else printed[0] - printed[1],
+        "paper_gain": None if before is None or after is None else before - after,
         "our_gain": gain.mean,
         "our_gain_low": low,
         "our_gain_high": high,
