@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import page, publish, table
-from experiments.collect import Results, Unfinished, collect, unfinished
+from experiments.collect import Results, Unfinished, collect, missing, unfinished
 from experiments.study import Study, dataset_of, define_flags, directory_of, the_study
 from senet_jax import cli, workdir
 from senet_jax.errors import InputError
@@ -44,6 +44,9 @@ def main(argv: list[str]) -> None:
     if results:
         report(study, results, directory)
     else:
+        if stopped:
+            first = missing(study, {}, stopped)[0].removeprefix("Row ").rstrip(".")
+            raise InputError(f"no run in {directory} has a result; row {first}")
         results, stopped = _published(study, values, directory)
         table.show(study, results, table.numbers(study, results), stopped)
     if values.publish:

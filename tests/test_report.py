@@ -159,6 +159,12 @@ def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
     assert ("in table.md" in printed) == (width < 200)
 
 
+def test_a_study_without_any_result_says_why(tmp_path):
+    workdir.fail(tmp_path / "8" / "seed0", "the training loss became nan by step 40")
+    with pytest.raises(InputError, match="has a result; row 8: seed 0 failed: the training loss"):
+        report.main(["report", "reduction", f"--workdir={tmp_path}"])
+
+
 def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, monkeypatch):
     def train(config, directory):
         workdir.start(directory, config)
