@@ -122,8 +122,8 @@ def find(study: Study, root: Path) -> list[Finding]:
             finding = Finding(study, dataset, path.relative_to(publish.ROOT), results, stopped)
         except InputError as error:
             finding = Finding(study, path.stem, path.relative_to(publish.ROOT), error=str(error))
-        if finding.dataset not in done:
-            findings.append(finding)
+        if finding.dataset not in done:  # instead of runs that have only been started, too
+            findings = [other for other in findings if other.dataset != finding.dataset] + [finding]
     return findings
 
 
