@@ -45,8 +45,9 @@ def main(argv: list[str]) -> None:
         report(study, results, directory)
     else:
         if stopped:
-            first = missing(study, {}, stopped)[0].removeprefix("Row ").rstrip(".")
-            raise InputError(f"no run in {directory} has a result; row {first}")
+            lines = missing(study, {}, stopped)
+            line = next((line for line in lines if " failed: " in line), lines[0])
+            raise InputError(f"no run in {directory} has a result; r{line[1:].rstrip('.')}")
         results, stopped = _published(study, values, directory)
         table.show(study, results, table.numbers(study, results), stopped)
     if values.publish:
