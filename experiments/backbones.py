@@ -112,7 +112,7 @@ STUDY = Study(
     secondary=("printed", "original 1/5", "s/run"),
     notes=(
         "Original: the plain networks as others published them; paper: the authors' own training "
-        "of both. A gain is the top-1 error of the plain network less that with SE.",
+        "of both.",
         "GMACs are multiply-adds of convolutions and fully connected layers at 224 pixels, 299 for "
         "Inception-ResNet-v2; the paper calls its own counts GFLOPs.",
         "The paper's count for Inception-ResNet-v2 is that of a network of 5, 20 and 5 blocks.",

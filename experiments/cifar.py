@@ -34,7 +34,6 @@ STUDY = Study(
     paper_columns={"paper": ("top1",)},
     plotted={"paper": "top1"},
     notes=(
-        "A gain is the top-1 error of the plain network less that with SE.",
         "Parameters and GMACs are those with 10 classes at 32 pixels.",
         "The ResNets are pre-activation networks, as their errors say. For CIFAR, Shake-Shake and "
         "Shake-Even have cutout, as their labels in the paper say.",

@@ -1,19 +1,31 @@
-"""The figures: a study's errors beside the paper's, and how the time of a step grows."""
+"""The figures: a study's errors beside the paper's, its curves, and how a step's time grows."""
 
 import collections
 import io
+import math
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.collect import Results
 from experiments.study import Study
 
+# Okabe and Ito's, told apart by the colour-blind as well, without their yellow and black.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+STYLES = ("-", "--", ":", "-.")
+OURS = "tab:green"
+TICKS = (0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 
-def draw(study: Study, rows: Sequence[dict[str, Any]], theirs: str, caption: str) -> bytes:
-    """A PNG: top-1 error as published on the left, ours with its spread on the right.
+
+def draw(
+    study: Study, results: Results, rows: Sequence[dict[str, Any]], theirs: str, caption: str
+) -> bytes:
+    """A PNG: top-1 error as published on the left; ours with its interval and seeds on the right.
 
     Rows go from top to bottom as in the table, so that labels of any length have room. Where
-    nothing is published there is no left panel; `theirs` are the networks and data of it.
+    nothing is published there is no left panel; `theirs` are the networks and data of it. A line
+    marks the error of the row that the others are compared with.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -30,19 +42,8 @@ def draw(study: Study, rows: Sequence[dict[str, Any]], theirs: str, caption: str
     for axes in left:
         for fill, (name, points) in zip(("full", "none"), published.items(), strict=False):
             axes.plot(*zip(*points, strict=True), "o", markersize=7, fillstyle=fill, label=name)
-        axes.set_title(f"{theirs}, as published")
-        axes.legend(frameon=False)
-    found = [(row, y) for y, row in enumerate(rows) if row["our_seeds"]]
-    right.errorbar(
-        [row["our_top1_error_mean"] for row, _ in found],
-        [y for _, y in found],
-        xerr=[row["our_top1_error_std"] or 0.0 for row, _ in found],
-        fmt="s",
-        capsize=4,
-        color="tab:green",
-    )
-    seeds = sorted({row["our_seeds"] for row, _ in found})
-    right.set_title(f"ours, mean ± std, n = {', '.join(map(str, seeds))}")
+        _head(axes, f"{theirs}, as published")
+    _draw_ours(right, study, results, rows)
     for axes in (*left, right):
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -51,6 +52,99 @@ def draw(study: Study, rows: Sequence[dict[str, Any]], theirs: str, caption: str
     figure.axes[0].set_ylabel(study.column)
     figure.suptitle(study.title)
     return _png(figure, caption)
+
+
+def _draw_ours(axes: Any, study: Study, results: Results, rows: Sequence[dict[str, Any]]) -> None:
+    found = [(row, y) for y, row in enumerate(rows) if row["our_seeds"]]
+    means, heights = [row["our_top1_error_mean"] for row, _ in found], [y for _, y in found]
+    known = any(row["our_top1_error_high"] is not None for row, _ in found)
+    axes.errorbar(
+        means,
+        heights,
+        # Half of each; not a number where there is none, which draws nothing.
+        xerr=[
+            (row["our_top1_error_high"] or math.nan) - row["our_top1_error_mean"]
+            for row, _ in found
+        ],
+        fmt="s",
+        markersize=5,
+        capsize=4,
+        color=OURS,
+        label="mean, 95 % t-interval" if known else "mean",
+    )
+    seeds = [(run["eval/top1_error"], y) for row, y in found for run in results[row[study.column]]]
+    x, y = zip(*seeds, strict=True)
+    below = [height + 0.22 for height in y]
+    axes.plot(x, below, "o", color="0.2", alpha=0.6, markersize=3, mew=0, label="single seeds")
+    for label, mean in zip((row[study.column] for row, _ in found), means, strict=True):
+        if label == study.reference:
+            axes.axvline(mean, color="0.3", lw=0.8, zorder=1, label=study.reference_name)
+    if axes.get_xlim()[0] < 0:  # an interval may reach below the least possible error
+        axes.set_xlim(left=0)
+    counts = sorted({row["our_seeds"] for row, _ in found})
+    _head(axes, f"ours, n = {', '.join(map(str, counts))}")
+
+
+def _head(axes: Any, title: str) -> None:
+    """A title and, between it and the panel, where it hides no point, the legend."""
+    axes.set_title(title, fontsize=10, pad=22)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.99))
+
+
+def curves(study: Study, results: Results, caption: str) -> bytes:
+    """A PNG: evaluation top-1 error against epoch, a line a row with a band over its seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, max(5, 1.6 + 0.21 * len(results))), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for label, look in zip(results, looks(study, list(results)), strict=True):
+        errors = collections.defaultdict(list)
+        for run in results[label]:
+            for point in run["curve"]:
+                errors[point["epoch"]].append(point["eval/top1_error"])
+        epochs = sorted(errors)
+        means = [statistics.fmean(errors[epoch]) for epoch in epochs]
+        low, high = ([which(errors[epoch]) for epoch in epochs] for which in (min, max))
+        marker = "." if len(epochs) < 30 else ""  # or a run with one evaluation would not be seen
+        axes.plot(epochs, means, marker=marker, label=label, **look)
+        axes.fill_between(epochs, low, high, color=look["color"], alpha=0.12, lw=0)
+    # Logarithmic, or the end of a run, where rows are close to each other, would be one line; and
+    # linear below 1 %, since an error can be 0.
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    bottom, top = axes.get_ylim()
+    ticks = [tick for tick in TICKS if bottom <= tick <= top]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("evaluation top-1 error (%)")
+    axes.grid(alpha=0.3)
+    axes.set_title("lines: mean over seeds; bands: least to greatest", fontsize=10)
+    figure.legend(
+        loc="outside right upper",
+        title=study.column,
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+    )
+    figure.suptitle(study.title)
+    return _png(figure, caption)
+
+
+def looks(study: Study, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Colour and style of each row's line; a network with and without SE share their colour."""
+    rows = {row.label: row for row in study.rows}
+    groups: dict[str, int] = collections.Counter()
+    found = []
+    for label in labels:
+        reference = None if study.reference else study.reference_of(rows[label])
+        group = reference.label if reference else label
+        groups[group] += 1
+        place = list(groups).index(group)
+        style = (1 if study.reference else 2) * (place // len(COLOURS)) + groups[group] - 1
+        look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[style % len(STYLES)]}
+        found.append(look | {"linewidth": 2.4 if label == study.reference else 1.4})
+    return found
 
 
 # What grows in a panel of `growth`, by the column that says it.

@@ -9,15 +9,14 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from senet_jax import provenance
 from senet_jax.errors import InputError
 
 
@@ -131,14 +130,9 @@ def machine() -> str:
     """Processor, processors in use, and versions: what a time depends on."""
     import importlib.metadata
 
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-        wide = any(" avx512f" in line for line in lines)
-        name = (names or [name])[0] + (" AVX-512" if wide else "")
     versions = []
     for package in ("jax", "torch", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    return f"{name}, {len(os.sched_getaffinity(0))} processors, {', '.join(versions)}"
+    processors = f"{provenance.processor()}, {len(os.sched_getaffinity(0))} processors"
+    return f"{processors}, {', '.join(versions)}"

@@ -38,7 +38,7 @@ STUDY = ablation.study(
         "CVPR 1/5": ("cvpr1", "cvpr5"),
     },
     plotted={"journal version": "top1", "CVPR 2018": "cvpr1"},
-    secondary=("CVPR 1/5",),
+    secondary=("CVPR 1/5", "printed"),
     notes=(
         "Parameters are exact and without biases in the excitation, as section 6 says; the printed "
         "column fits only networks with biases, rounded up.",

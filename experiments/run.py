@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     results = report.collect(study, directory)
     if results:
         report.report(study, results, directory)
-        print(f"-> {directory}/table.csv, runs.csv, table.md, table.png")
+        print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
         listed = "\n".join(f"  {run.workdir}: {error}" for run, error in failures)
         raise InputError(f"{len(failures)} run(s) failed:\n{listed}")
@@ -110,6 +110,8 @@ def override(
 def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
     """Train what has no result yet, one after the other; returns what failed and why.
 
+    The reason is left in the work directory as well, where `report` finds it.
+
     Raises: InputError, before anything is trained, if a work directory holds another configuration.
     """
     from senet_jax import compilation_cache
@@ -130,15 +132,18 @@ def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
         print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)
         try:
             train_and_evaluate(run.config, run.workdir)
+            continue
         except Diverged as error:
-            failures.append((run, str(error)))
+            reason = str(error)
         except InputError as error:
             if number == 1:  # most likely wrong for every row: say so at once
                 raise
-            failures.append((run, str(error)))
+            reason = str(error)
         except Exception as error:  # one failing run must not stop the others
             traceback.print_exc()
-            failures.append((run, f"{type(error).__name__}: {error}"))
+            reason = f"{type(error).__name__}: {error}"
+        workdir.fail(run.workdir, reason)
+        failures.append((run, reason))
     return failures
 
 

@@ -49,7 +49,8 @@ class Row:
       label: as the paper prints it.
       overrides: dotted configuration keys and their values.
       paper: the figures printed for this row, by column; see Study. One that is printed for several
-        datasets is a mapping from TFDS names.
+        datasets is a mapping from TFDS names. "reference1" is the top-1 error of the study's
+        reference in the source of the row's own figures, where that is another than the others'.
       network: the paper's network in this row, by our name; None for Study.network.
       narrow: fields of it that make a narrow member of its family, for --smoke.
     """
@@ -72,7 +73,7 @@ class Study:
 
     Attributes:
       name: of the study's file and work directory.
-      title: one line; table and subject.
+      title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
       column: heading of the row labels.
       rows: in the order of the table.
       base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
@@ -81,11 +82,12 @@ class Study:
       network: the paper's network, whose parameters and multiply-adds are counted for each row;
         None if rows have their own.
       network_fields: further fields of it, for the counts to be the paper's.
-      reference: label of the row that the others are compared with.
       cifar_fields: further fields of the network that runs on small images.
       narrow: fields of either that make it narrow, for --smoke; a row's own come after them.
       paper_columns: heading to the figures of Row.paper shown under it.
       plotted: legend to the top-1 error of Row.paper drawn beside ours; gains are of the first.
+      reference: label of the row that the others are compared with; None if rows are compared with
+        their own network without SE. See reference_of.
       dataset: of the runs, unless the command line gives another.
       published: TFDS names of the paper's own datasets, and what it calls them.
       notes: sentences below the table.
@@ -100,9 +102,9 @@ class Study:
     base: Mapping[str, str]
     paper_columns: Mapping[str, tuple[str, ...]]
     plotted: Mapping[str, str]
+    reference: str | None = None
     network: str | None = None
     network_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    reference: str | None = None
     cifar_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dataset: str = "digits"
@@ -129,10 +131,39 @@ class Study:
         assert network is not None, f"{self.name}, row {row.label}: neither names a network"
         return network
 
-    def plain_of(self, row: Row) -> Row | None:
-        """The row of the same network without SE blocks, if this one has them and there is one."""
+    def reference_of(self, row: Row) -> Row | None:
+        """The row that this one is compared with; None if it is compared with none.
+
+        The study's reference, which is compared with none itself; without one, for a row with SE
+        blocks, the row of the same network without.
+        """
+        if self.reference is not None:
+            reference = next(other for other in self.rows if other.label == self.reference)
+            return None if row is reference else reference
         network = self.network_of(row)
         return next((other for other in self.rows if f"se{other.network}" == network), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What rows are compared with, in words."""
+        if self.reference is None:
+            return "the same network without SE"
+        return f"{self.column} = {self.reference}"
+
+    @property
+    def gain_of(self) -> str:
+        """The key of Row.paper that the paper's gains are of."""
+        return next(iter(self.plotted.values()), "top1")
+
+    @property
+    def source(self) -> str:
+        """Where the table is from: what stands before the colon of the title."""
+        return self.title.partition(": ")[0].removesuffix(" of Hu et al.")
+
+    @property
+    def subject(self) -> str:
+        """What the table is about: what stands after the colon of the title."""
+        return self.title.partition(": ")[2]
 
 
 def _unversioned(dataset: str) -> str:

@@ -25,7 +25,7 @@ def _row(
 
 STUDY = ablation.study(
     "successors",
-    "What came after SE",
+    "Literature: what came after SE",
     "block",
     (
         Row("plain", ablation.WITHOUT, ablation.PLAIN),

@@ -7,20 +7,21 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from experiments import compare
+from experiments.collect import Result, Results, Unfinished, missing
 from experiments.study import Row, Study
 from senet_jax.models import create_model
 from senet_jax.models.resnet import ResNet
 from senet_jax.paper import as_printed
 from senet_jax.summary import Summary, image_shape_of, summarize
 
-Result = dict[str, Any]
-Results = dict[str, list[Result]]  # row label to the results of its seeds
 Rows = Sequence[dict[str, Any]]
 
-# What a network gains from SE blocks, in points of top-1 error; and which error that is.
-GAINS = {"paper_gain": "paper_top1", "our_gain": "our_top1_error_mean"}
+# Left out in this order, after the study's own, where a terminal is too narrow.
+SECONDARY = ("our parameters", "s/run", "paper gain", "GMACs")
 
 
 def counts(study: Study, row: Row) -> Summary:
@@ -36,22 +37,19 @@ def counts(study: Study, row: Row) -> Summary:
 def numbers(study: Study, results: Results) -> Rows:
     """One dict a row: the numbers behind the table, unrounded; None where there is none."""
     dataset = next((run["dataset"] for found in results.values() for run in found), study.dataset)
-    rows = {
-        row.label: _numbers(study, row, results.get(row.label, []), dataset) for row in study.rows
-    }
-    for row in study.rows:
-        if plain := study.plain_of(row):
-            with_se, without = rows[row.label], rows[plain.label]
-            for gain, error in GAINS.items():
-                if with_se[error] is not None and without[error] is not None:
-                    with_se[gain] = without[error] - with_se[error]
-    return list(rows.values())
+    gains = compare.gains(study, results)
+    return [
+        _numbers(study, row, results.get(row.label, []), dataset)
+        | _gains(study, row, gains.get(row.label, compare.Gain(())), dataset)
+        for row in study.rows
+    ]
 
 
 def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> dict[str, Any]:
     errors = [result["eval/top1_error"] for result in found]
     exact = counts(study, row)
     seconds = [result["wall_time_seconds"] for result in found]
+    low, high = compare.t_interval(errors) or (None, None)
     return {
         study.column: row.label,
         "params": exact.params,
@@ -64,10 +62,28 @@ def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> d
         "our_params": found[0]["params"] if found else None,
         "our_top1_error_mean": statistics.fmean(errors) if errors else None,
         "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
+        "our_top1_error_low": low,
+        "our_top1_error_high": high,
         "our_seeds": len(errors),
         # The median: the first run of a row compiles, the others need not.
         "our_seconds": statistics.median(seconds) if seconds else None,
-        **({} if study.network else dict.fromkeys(GAINS)),
+    }
+
+
+def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> dict[str, Any]:
+    """What the paper's row and ours gain over the rows they are compared with."""
+    reference, key = study.reference_of(row), study.gain_of
+    before = reference.printed(key, dataset) if reference else None
+    if reference and (own := row.printed("reference1", dataset)):
+        before = own
+    after = row.printed(key, dataset)
+    low, high = gain.interval or (None, None)
+    return {
+        "paper_gain": None if before is None or after is None else before - after,
+        "our_gain": gain.mean,
+        "our_gain_low": low,
+        "our_gain_high": high,
+        "our_gain_seeds": len(gain.differences),
     }
 
 
@@ -80,12 +96,12 @@ def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
     }
     for heading, keys in study.paper_columns.items():
         columns[heading] = [_printed(row, keys) for row in rows]
-    if "paper_gain" in rows[0]:
-        columns["paper gain"] = [_number(row["paper_gain"], ".2f") for row in rows]
+    if any(row["paper_gain"] is not None for row in rows):
+        columns["paper gain"] = [_signed(row["paper_gain"]) for row in rows]
     columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
     columns["our top-1"] = [_error(row) for row in rows]
-    if "our_gain" in rows[0]:
-        columns["our gain"] = [_number(row["our_gain"], ".2f") for row in rows]
+    if any(row["our_gain"] is not None for row in rows):
+        columns["our gain"] = [_gain(row) for row in rows]
     columns["s/run"] = [_number(row["our_seconds"], ".1f") for row in rows]
     return columns
 
@@ -109,6 +125,20 @@ def _error(row: dict[str, Any]) -> str:
     return f"{row['our_top1_error_mean']:.2f}{between} ({row['our_seeds']})"
 
 
+def _gain(row: dict[str, Any]) -> str:
+    low, high = row["our_gain_low"], row["our_gain_high"]
+    between = "" if low is None else f" [{_rounded(low):.2f}, {_rounded(high):.2f}]"
+    return _signed(row["our_gain"]) + between
+
+
+def _signed(points: float | None) -> str:
+    return "-" if points is None else f"{_rounded(points):+.2f}"
+
+
+def _rounded(points: float) -> float:
+    return round(points, 2) + 0.0  # no "-0.00"
+
+
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
@@ -127,7 +157,7 @@ def caption(study: Study, results: Results) -> str:
     return (
         f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
         f"{epochs} epochs, {first['eval/examples']:,} test images; "
-        f"top-1 error in per cent at the last step, mean ± standard deviation (seeds); "
+        "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
         f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
     )
@@ -136,7 +166,13 @@ def caption(study: Study, results: Results) -> str:
 def _ours(study: Study, results: Results) -> str:
     """The networks that were trained."""
     if study.network:
-        return next(iter(results.values()))[0]["model"]
+        first = next(iter(results.values()))[0]
+        fields = {
+            field: first["config"].get(f"model.{field}")
+            for field in dict.fromkeys((*study.cifar_fields, *study.narrow))
+        }
+        given = [f"{field} = {value}" for field, value in fields.items() if value is not None]
+        return first["model"] + (f" with {' and '.join(given)}" if given else "")
     row = next(row for row in study.rows if row.label in results)
     config = results[row.label][0]["config"]
     narrow = all(f"model.{field}" in config for field in row.narrow if field != "se")
@@ -150,13 +186,15 @@ def theirs(study: Study, results: Results) -> str:
     return f"{networks} on {dataset or ' or '.join(study.published.values())}"
 
 
-def remarks(study: Study, results: Results) -> list[str]:
-    """The caption, the study's notes, and what a reader must know about these runs."""
+def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
+    """What the table says, what it is of, and what a reader must know about these runs."""
     pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
     lines = [
         caption(study, results),
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
         f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}.",
+        "Our top-1: mean ± standard deviation (seeds).",
+        *compare.in_words(study, compare.gains(study, results)),
         *study.notes,
     ]
     if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
@@ -164,10 +202,7 @@ def remarks(study: Study, results: Results) -> list[str]:
             f"With {study.column} = {', '.join(narrow)} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    seeds = {len(results.get(row.label, [])) for row in study.rows}
-    if len(seeds) > 1:
-        lines.append("Incomplete: some rows have fewer seeds than others.")
-    return lines
+    return lines + missing(study, results, stopped)
 
 
 def _is_narrow(found: Sequence[Result]) -> bool:
@@ -183,7 +218,7 @@ def _is_narrow(found: Sequence[Result]) -> bool:
     )
 
 
-def markdown(study: Study, results: Results, rows: Rows) -> str:
+def markdown(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> str:
     """The table and its remarks as Markdown."""
     columns = formatted(study, rows)
     lines = [
@@ -193,29 +228,31 @@ def markdown(study: Study, results: Results, rows: Rows) -> str:
         "|" + "---:|" * len(columns),
         *("| " + " | ".join(cells) + " |" for cells in zip(*columns.values(), strict=True)),
         "",
-        *(f"- {line}" for line in remarks(study, results)),
+        *(f"- {line}" for line in remarks(study, results, stopped)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def show(study: Study, results: Results, rows: Rows) -> None:
+def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> None:
     """Print the table; where it does not fit, without its secondary columns, never cut digits."""
     columns = formatted(study, rows)
     console = Console(file=sys.stdout, highlight=False)
     left_out: list[str] = []
-    if console.width < sum(max(map(len, (h, *cells))) + 2 for h, cells in columns.items()):
-        left_out = [*study.secondary, "our parameters"]
+    for heading in (*study.secondary, *SECONDARY):
+        if console.width >= sum(max(map(len, (h, *cells))) + 2 for h, cells in columns.items()):
+            break
+        if columns.pop(heading, None):
+            left_out.append(heading)
     drawn = Table(title=study.title, title_justify="left", box=box.SIMPLE_HEAD)
     drawn.collapse_padding, drawn.pad_edge = True, False
-    kept = {heading: cells for heading, cells in columns.items() if heading not in left_out}
-    for heading in kept:
+    for heading in columns:
         drawn.add_column(heading, justify="right", no_wrap=True)
-    for cells in zip(*kept.values(), strict=True):
-        drawn.add_row(*cells)
+    for cells in zip(*columns.values(), strict=True):
+        drawn.add_row(*map(escape, cells))
     least = Console(width=1000).measure(drawn).maximum
     wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))
     wide.print(drawn)
     if left_out:
         console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
-    for line in remarks(study, results):
-        console.print(f"- {line}")
+    for line in remarks(study, results, stopped):
+        console.print(f"- {line}", markup=False)

@@ -16,7 +16,7 @@ from experiments.study import Row
 
 STUDY = ablation.study(
     "wrong_variants",
-    'Three "wrong variants" of the SE block',
+    'The article: three "wrong variants" of the SE block',
     "variant",
     (
         Row("plain", ablation.WITHOUT, {"top1": 23.30, "top5": 6.55}),

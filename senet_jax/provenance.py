@@ -1,5 +1,6 @@
 """Where a number comes from: hardware, versions, commit, and a fingerprint of the weights."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -20,11 +21,23 @@ def environment(devices: parallel.Devices) -> dict[str, Any]:
     return {
         "devices": len(devices),
         "device_kind": devices[0].device_kind,
+        "processor": processor(),
         "host_cpus": os.cpu_count(),
         "python_version": platform.python_version(),
         **{f"{name}_version": importlib.metadata.version(name) for name in packages},
         "git_commit": git_commit(),
     }
+
+
+def processor() -> str:
+    """The host's processor by name, and whether it has AVX-512."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+        wide = any(" avx512f" in line for line in lines)
+        name = (names or [name])[0] + (" AVX-512" if wide else "")
+    return name
 
 
 def fingerprint(variables: Any) -> str:

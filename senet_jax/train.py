@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def train_and_evaluate(
         "step": run.total_steps,
         **measured,
         "wall_time_seconds": time.perf_counter() - started,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **environment,
         "params_sha256": provenance.fingerprint(state.variables),
     }

@@ -1,5 +1,9 @@
-"""A run's directory: config.json first, result.json last, and never two configurations in one."""
+"""A run's directory: config.json first, result.json last, and never two configurations in one.
 
+`failed.json` has the reason where an experiment's run stopped without a result.
+"""
+
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,14 +16,25 @@ from senet_jax.errors import InputError
 
 
 def start(workdir: Path, config: ConfigDict) -> None:
-    """Create the directory and record the configuration in it. Raises: InputError if it cannot."""
+    """Create the directory and record the configuration in it; an earlier failure is forgotten.
+
+    Raises: InputError if it cannot be written.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "failed.json").unlink(missing_ok=True)
         write_json(workdir / "config.json", plain(config))
     except OSError as error:
         raise InputError(
             f"work directory {workdir} cannot be written: {error.strerror or error}"
         ) from error
+
+
+def fail(workdir: Path, reason: str) -> None:
+    """Record why a run has no result, for the report. Where nothing can be written, do not."""
+    with contextlib.suppress(OSError):
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "failed.json", {"reason": reason})
 
 
 def check_usable(workdir: Path) -> None:

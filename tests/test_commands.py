@@ -110,6 +110,8 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         ((*BACKBONES, "--config.model.zero_init_last_bn=true"), "VGG-16 has no such key"),
         ((*RUN, "--sedes=1"), "did you mean 'seeds'"),
         (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
+        (("experiments.report", "--all", "--root={tmp}/run"), "is not a directory"),
+        (("experiments.report", "--all", "reduction"), "stand alone"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -184,7 +186,7 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     third = command(*arguments)
     assert time.monotonic() - began < 60
     assert "12 of 12 runs are done already" in third.stdout
-    for name in ("table.csv", "runs.csv", "table.md", "table.png"):
+    for name in ("table.csv", "runs.csv", "table.md", "table.png", "curves.csv", "curves.png"):
         assert (tmp_path / "cut" / name).stat().st_size > 0
 
     # Refused before anything is trained, for new seeds as well.

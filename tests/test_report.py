@@ -9,8 +9,11 @@ import pytest
 from runs import finish
 
 from configs import digits
-from experiments import report, study, table
-from senet_jax.errors import InputError
+from experiments import plot, report, study, table
+from experiments.collect import unfinished
+from experiments.run import launch
+from senet_jax import workdir
+from senet_jax.errors import Diverged, InputError
 from senet_jax.layers.squeeze_excite import SEConfig
 
 ROOT = Path(__file__).parent.parent
@@ -56,10 +59,11 @@ def test_rows_and_figures_are_those_of_table_10(directory):
 
 
 def test_the_report_names_network_dataset_and_narrow_blocks(directory):
-    text = "\n".join(table.remarks(REDUCTION, report.collect(REDUCTION, directory)))
+    text = "\n".join(table.remarks(REDUCTION, report.collect(REDUCTION, directory), {}))
     assert "seresnet20_cifar on digits, not ImageNet" in text
     assert "With r = 32 our network" in text
-    assert "Incomplete" not in text
+    assert "no result" not in text
+    assert "failed" not in text
 
 
 def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
@@ -70,8 +74,26 @@ def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     columns = table.formatted(REDUCTION, table.numbers(REDUCTION, results))
     assert columns["our top-1"][1].endswith("(2)")
     assert columns["our top-1"][2] == "-"
-    assert any(line.startswith("Incomplete") for line in table.remarks(REDUCTION, results))
     report.report(REDUCTION, results, directory)
+    text = (directory / "table.md").read_text("utf-8")
+    assert "- Row 2: seed 1 has no result.\n- Row 4: seeds 0, 1, 2 have no result.\n" in text
+
+
+def test_failed_seeds_are_named_with_their_reason_and_started_ones_are_expected(directory):
+    (directory / "4" / "seed2" / "result.json").unlink()
+    workdir.fail(directory / "4" / "seed2", "the training loss became nan by step 40")
+    workdir.fail(directory / "8" / "seed7", "XlaRuntimeError: out of memory\nand a page more")
+    stopped = unfinished(REDUCTION, directory)
+    text = "\n".join(table.remarks(REDUCTION, report.collect(REDUCTION, directory), stopped))
+    assert "Row 4: seed 2 failed: the training loss became nan by step 40.\n" in text
+    assert "Row 4: seed 7 has no result.\n" in text
+    assert "Row 8: seed 7 failed: XlaRuntimeError: out of memory.\n" in text
+    # Started again, and finished: no trace of the failure.
+    fake(directory, "4", {"model.se.ratio": 4}, 2, 6.0)
+    assert not (directory / "4" / "seed2" / "failed.json").exists()
+    assert unfinished(REDUCTION, directory) == {
+        "8": {7: "XlaRuntimeError: out of memory\nand a page more"}
+    }
 
 
 def test_runs_of_different_configurations_are_never_mixed(directory):
@@ -94,6 +116,7 @@ def test_files_are_rebuilt_from_the_results_alone(directory):
     assert len(runs) == 18
     assert runs[0]["config.model.name"] == "seresnet20_cifar"
     assert (directory / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert not (directory / "curves.png").exists()  # these runs have no metrics.jsonl
 
 
 def test_every_row_of_a_study_is_a_valid_se_block():
@@ -107,29 +130,12 @@ def test_the_readme_table_is_the_one_the_committed_results_give():
     runs = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert len(runs) == 18
     for row in REDUCTION.rows:
-        errors = [float(run["eval/top1_error"]) for run in runs if run["r"] == row.label]
+        errors = [float(run["eval/top1_error"]) for run in runs if run["row"] == row.label]
         cell = f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} ({len(errors)})"
         line = next(line for line in readme.splitlines() if line.startswith(f"| {row.label} |"))
         assert cell in line
     assert {run["git_commit"] for run in runs} == {runs[0]["git_commit"]}
     assert runs[0]["git_commit"] in readme
-
-
-def test_insert_replaces_only_what_is_marked():
-    text = "a\n<!-- t -->\nold\n<!-- end t -->\nb\n"
-    assert report.insert(text, "t", "new\n") == "a\n<!-- t -->\nnew\n<!-- end t -->\nb\n"
-    with pytest.raises(InputError, match="no place marked"):
-        report.insert("nothing", "t", "new\n")
-
-
-def test_results_on_part_of_the_data_or_of_no_commit_are_not_published(directory):
-    path = directory / "2" / "seed1" / "result.json"
-    result = json.loads(path.read_text())
-    path.write_text(json.dumps(result | {"git_commit": "abc-dirty"}))
-    before = (ROOT / "README.md").read_bytes()
-    with pytest.raises(InputError, match="uncommitted changes"):
-        report.publish(REDUCTION, report.collect(REDUCTION, directory))
-    assert (ROOT / "README.md").read_bytes() == before
 
 
 def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
@@ -151,3 +157,40 @@ def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
     assert "…" not in printed
     assert ("23.29 / 6.62" in printed) == (width == 200)
     assert ("in table.md" in printed) == (width < 200)
+
+
+def test_a_study_without_any_result_says_why(tmp_path):
+    workdir.fail(tmp_path / "8" / "seed0", "the training loss became nan by step 40")
+    with pytest.raises(InputError, match="has a result; row 8: seed 0 failed: the training loss"):
+        report.main(["report", "reduction", f"--workdir={tmp_path}"])
+
+
+def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, monkeypatch):
+    def train(config, directory):
+        workdir.start(directory, config)
+        if config.seed in broken:
+            raise broken[config.seed]
+        finish(directory, config)
+
+    monkeypatch.setattr("senet_jax.train.train_and_evaluate", train)
+    monkeypatch.setattr("senet_jax.compilation_cache.enable", lambda: None)
+    bases = [study.base_config(REDUCTION, row, "digits", smoke=True) for row in REDUCTION.rows]
+    runs = study.plan(REDUCTION, bases, (0, 1), tmp_path)
+    broken = {1: Diverged("the training loss became nan by step 40")}
+    assert {reason for _, reason in launch(runs)} == {str(broken[1])}
+    assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 6
+    assert not list(tmp_path.glob("*/seed0/failed.json"))
+    broken = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        launch(runs)
+    assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 5
+    broken = {}
+    assert launch(runs) == []
+    assert not list(tmp_path.glob("*/seed*/failed.json"))
+
+
+@pytest.mark.parametrize("name", study.STUDIES)
+def test_no_two_curves_of_a_figure_look_alike(name):
+    which = study.load_study(name)
+    looks = plot.looks(which, [row.label for row in which.rows])
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == len(which.rows)

@@ -230,6 +230,17 @@ def test_counts_are_exact(which):
             assert round(counts.macs / 1e9, len(gmacs.partition(".")[2])) == float(gmacs)
 
 
+@pytest.mark.parametrize("name", study.STUDIES)
+def test_every_study_says_what_its_rows_are_compared_with(name):
+    which = study.load_study(name)
+    assert which.reference is None or which.reference in {row.label for row in which.rows}
+    references = {row.label: which.reference_of(row) for row in which.rows}
+    assert references.get(which.reference) is None
+    assert which.source
+    assert which.subject
+    assert f"{which.source}" in which.title
+
+
 @pytest.mark.parametrize("smoke", [False, True])
 @pytest.mark.parametrize("dataset", ["digits", "cifar100", "imagenet2012"])
 @pytest.mark.parametrize("which", [BACKBONES, CIFAR], ids=lambda which: which.name)
@@ -247,8 +258,8 @@ def test_a_plain_network_and_the_same_with_se_have_one_recipe():
     for which in (BACKBONES, CIFAR):
         runs = planned(which, dataset=which.dataset, smoke=False)
         for plain, se in zip(runs[::2], runs[1::2], strict=True):
-            assert which.plain_of(se.row) is plain.row
-            assert which.plain_of(plain.row) is None
+            assert which.reference_of(se.row) is plain.row
+            assert which.reference_of(plain.row) is None
             one, other = (run.config.to_dict() for run in (plain, se))
             del one["model"]["name"], other["model"]["name"], other["model"]["se"]
             assert one == other
@@ -277,9 +288,12 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     results = report.collect(CIFAR, tmp_path)
     columns = table.formatted(CIFAR, table.numbers(CIFAR, results))
     assert columns["our top-1"][:2] == ["31.00 ± 1.41 (2)", "27.00 ± 2.83 (2)"]
-    assert columns["our gain"] == ["-", "4.00", *["-"] * 8]
+    half = 12.706 / 2**0.5 * 2**0.5  # t(0.975, 1) times the deviation of (5, 3) over the root of 2
+    assert columns["our gain"] == ["-", f"+4.00 [{4 - half:.2f}, {4 + half:.2f}]", *["-"] * 8]
     assert columns["paper"][:2] == ["26.88", "23.85"]
-    assert columns["paper gain"] == ["-", "3.03", "-", "3.02", "-", "1.29", "-", "-", "-", "0.44"]
+    assert columns["paper gain"] == [
+        *("-", "+3.03", "-", "+3.02", "-", "+1.29", "-", "-", "-", "+0.44"),
+    ]
     report.report(CIFAR, results, tmp_path)
     with (tmp_path / "runs.csv").open() as file:
         by_model = {run["config.model.name"]: run for run in csv.DictReader(file)}
