@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from senet_jax.errors import InputError
 
+CHECKPOINTS = "checkpoints"  # the folder of a run's states
+
 
 def start(workdir: Path, config: ConfigDict) -> None:
     """Create the directory and record the configuration in it. Raises: InputError if it cannot."""
@@ -32,7 +34,7 @@ def check_usable(workdir: Path) -> None:
         kind = "not writable" if existing.is_dir() else "not a directory"
         raise InputError(f"work directory {workdir} cannot be written: {existing} is {kind}")
     if not (workdir / "config.json").exists():
-        for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*"):
+        for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*", CHECKPOINTS):
             if found := next(workdir.glob(pattern), None):
                 raise InputError(
                     f"{workdir} holds {found.name} but no config.json, so it is not a run of ours; "
