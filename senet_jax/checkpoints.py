@@ -37,7 +37,7 @@ def save(directory: Path, step: int, state: Any) -> None:
         # Where it cannot make a folder, Orbax has threads that wait for it for five minutes.
         with tempfile.TemporaryDirectory(dir=folder.parent):
             pass
-        with ocp.training.Checkpointer(folder.parent) as checkpointer:
+        with ocp.training.Checkpointer(str(folder.parent)) as checkpointer:
             checkpointer.save(step, state, force=True)
         (folder / SUMS).write_text("".join(f"{hash}  {name}\n" for name, hash in _sums(folder)))
 
@@ -65,7 +65,7 @@ def restore(directory: Path, abstract_state: Any) -> Any:
     )
     with _one_sentence(f"checkpoint {folder} cannot be read"):
         _check_undamaged(folder)
-        with ocp.training.Checkpointer(folder.parent) as checkpointer:
+        with ocp.training.Checkpointer(str(folder.parent)) as checkpointer:
             _check_fits(folder, checkpointer.metadata(step).metadata, expected)
             state = checkpointer.load(step, expected)
     # Orbax forgets the sharding of a random key on one device; a step would compile twice for it.

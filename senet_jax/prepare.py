@@ -55,6 +55,7 @@ class Run:
     devices: parallel.Devices
     dataset: data.Dataset
     model: Network
+    normalize: Callable[[jax.Array], jax.Array]  # images, as the model takes them
     schedule: optax.Schedule
     train_step: Step
     frozen_step: Step  # the same with batch norm frozen, for the steps after `freeze_after`
@@ -114,6 +115,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         devices=devices,
         dataset=dataset,
         model=model,
+        normalize=scale,
         schedule=schedule,
         train_step=train_step,
         frozen_step=frozen_step,

@@ -72,6 +72,21 @@ def plain(config: ConfigDict) -> Any:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def load_config(workdir: Path) -> ConfigDict:
+    """The configuration that `start` recorded. Raises: InputError if there is none."""
+    stored = read_json(workdir / "config.json")
+    if stored is None:
+        raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
+    return ConfigDict(_with_tuples(stored)).lock()
+
+
+def _with_tuples(value: Any) -> Any:
+    # Configurations have no lists; JSON has no tuples.
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts to one dict with dotted keys."""
     flat = {}

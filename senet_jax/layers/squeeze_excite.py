@@ -142,7 +142,10 @@ class SqueezeExcite(nn.Module):
         if config.excitation == "mlp":
             z = self._dense("reduce", config.hidden_width(channels))(z)
             z = self._dense("expand", channels)(nn.relu(z))
-        return u * GATES[config.gate](z).astype(u.dtype)
+        gate = GATES[config.gate](z)
+        if not self.is_initializing():  # there every collection is mutable
+            self.sow("gates", "gate", gate)
+        return u * gate.astype(u.dtype)
 
     def _dense(self, name: str, features: int) -> nn.Dense:
         return nn.Dense(
