@@ -72,6 +72,7 @@ def main(argv: list[str]) -> None:
     if not values.workdir:
         raise InputError("give the work directory of a finished run, e.g. --workdir=runs/x")
     directory = Path(values.workdir)
+    workdir.check_usable(directory)
     compilation_cache.enable()
     done = finished.load(directory)
     blocks = find_blocks(done)
@@ -264,7 +265,11 @@ def _print(
     for position, heading in enumerate(columns):
         table.add_column(heading, justify="right" if position else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(form.format(row[key]) for key, form in columns.values()))
+        # Only not a number differs from itself: a share where no gate depends on the image.
+        cells = (
+            form.format(row[key]) if row[key] == row[key] else "-" for key, form in columns.values()
+        )
+        table.add_row(*cells)
     # Where a table does not fit the terminal wraps its lines; no digit is ever cut.
     least = Console(width=1000).measure(table).maximum
     wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))

@@ -108,6 +108,8 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         ((*BACKBONES, "--config.model.zero_init_last_bn=true"), "VGG-16 has no such key"),
         ((*RUN, "--sedes=1"), "did you mean 'seeds'"),
         (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
+        (("experiments.excitation", "--workdir={tmp}/run"), "has no config.json"),
+        (("experiments.excitation", "--wordkir=x"), "Did you mean: workdir"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -1,7 +1,6 @@
 """The study of the gates: statistics, constants in place of gates, and the command."""
 
 import csv
-import dataclasses
 import json
 import shutil
 
@@ -9,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import tiny_config
 
 import senet_jax
 from experiments import excitation, plot
-from experiments.narrow import NARROW
-from senet_jax import checkpoints, gates, parallel
+from experiments.narrow import NARROW, size_of
+from senet_jax import gates, parallel
 from senet_jax.errors import InputError
 from senet_jax.gates import Block, GateSums
 from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
@@ -24,11 +24,6 @@ from senet_jax.train import train_and_evaluate
 @pytest.fixture(scope="module")
 def rng():
     return np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def run_of():
-    """A tiny finished run, trained once for this file."""
 
 
 def test_gates_are_sown_only_where_they_are_asked_for():
@@ -66,12 +61,13 @@ NETWORKS = [name for name in NARROW if name.startswith("se")]
 def test_every_family_names_its_blocks_in_order_with_their_stages(name):
     fields = {key: value for key, value in NARROW[name].items() if key != "se"}
     model = senet_jax.create_model(name, **fields, se=NARROW[name].get("se"))
-    blocks = gates.find_blocks(model, (64, 64, 3))
+    shape = (size_of(name), size_of(name), 3)
+    blocks = gates.find_blocks(model, shape)
     assert {block.stage for block in blocks} == set(model.se.stages)
     stages = [block.stage for block in blocks]
     assert stages == sorted(stages)
     assert len({block.name for block in blocks}) == len(blocks)
-    kept = gates.find_blocks(gates.without_stage(model, stages[-1]), (64, 64, 3))
+    kept = gates.find_blocks(gates.without_stage(model, stages[-1]), shape)
     assert kept == tuple(block for block in blocks if block.stage != stages[-1])
 
 
@@ -82,7 +78,7 @@ def make_sums(gates_of_all, labels, classes, parts=3):
     return sums
 
 
-@pytest.mark.parametrize("spread", [0.3, 1e-6])
+@pytest.mark.parametrize("spread", [0.3, 1e-5])
 def test_statistics_are_those_of_all_gates(rng, spread):
     """Sums agree with NumPy on all gates at once, also where gates hardly differ."""
     labels = rng.choice([0, 1, 1, 3], 200)  # class 2 has no examples, class 1 more than others
@@ -90,7 +86,7 @@ def test_statistics_are_those_of_all_gates(rng, spread):
     all_gates = np.float32(means[labels] + spread * rng.uniform(-0.6, 0.6, (200, 7)))
     sums = make_sums(all_gates, labels, 4)
     found, x = sums.summary(), np.float64(all_gates)
-    tolerance = {"rtol": 1e-6 if spread > 0.1 else 1e-3}
+    tolerance = {"rtol": 1e-9 if spread > 0.1 else 1e-4}
     np.testing.assert_allclose(found["mean"], x.mean(), rtol=1e-12)
     np.testing.assert_allclose(found["std"], x.std(), **tolerance)
     assert found["high"] == (x > 0.95).mean()
@@ -158,7 +154,7 @@ def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze)
     blocks = [b.name for b in gates.find_blocks(model, (8, 8, 3)) if b.stage == 4]
     assert len(blocks) == 2
     plain = gates.without_stage(model, 4)
-    kept = {k: dict(v) for k, v in variables["params"].items()}
+    kept = jax.tree.map(lambda leaf: leaf, variables["params"])  # a copy of the dicts
     for block in kept["stage4"].values():
         block.pop("se")
     expected = plain.apply({**variables, "params": kept}, images)
@@ -182,17 +178,15 @@ def test_constants_are_the_gates_where_these_do_not_depend_on_the_image(rng):
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    from tests.conftest import tiny as make_tiny
-
     directory = tmp_path_factory.mktemp("finished")
-    config = make_tiny.__wrapped__()
-    result = train_and_evaluate(config, directory, jax.local_devices()[:1])
+    result = train_and_evaluate(tiny_config(), directory, jax.local_devices()[:1])
     return directory, result
 
 
 @pytest.fixture
 def finished_copy(finished_run, tmp_path):
-    shutil.copytree(finished_run[0], tmp_path / "run")
+    written_later = shutil.ignore_patterns("excitation*")
+    shutil.copytree(finished_run[0], tmp_path / "run", ignore=written_later)
     return tmp_path / "run"
 
 
