@@ -21,6 +21,12 @@ from senet_jax.prepare import prepare
 from senet_jax.train import train_and_evaluate
 
 
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    """The command's cache of compiled programs would stay on for the tests after it."""
+    monkeypatch.setattr(excitation.compilation_cache, "enable", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def rng():
     return np.random.default_rng(0)
