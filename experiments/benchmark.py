@@ -22,7 +22,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import contestants, plot
+from experiments import contestants, plot_times
 from experiments.race import Entry, machine, race
 from senet_jax import cli, provenance
 from senet_jax.errors import InputError, did_you_mean
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
-        png.write_bytes(plot.growth(read(values.growth)))
+        png.write_bytes(plot_times.growth(read(values.growth)))
         print(f"wrote {png}")
         return
     _check(networks, values)

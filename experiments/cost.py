@@ -20,7 +20,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import benchmark, plot
+from experiments import benchmark, plot_times
 from experiments.race import Entry, Taken, machine, race
 from experiments.study import STUDIES, load_study
 from senet_jax import cli, provenance
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         _measure(values, path)
     rows = benchmark.read(str(path))
     show(rows)
-    path.with_suffix(".png").write_bytes(plot.costs(rows, PAPER))
+    path.with_suffix(".png").write_bytes(plot_times.costs(rows, PAPER))
     print(f"-> {path}, {path.with_suffix('.png')}")
 
 

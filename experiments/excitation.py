@@ -1,4 +1,8 @@
-"""Table 12: the gate of the excitation (Hu et al., section 6.3)."""
+"""Excitation: which gate (Table 12, section 6.3 of Hu et al.), and what gates do (section 7.2).
+
+python -m experiments.run excitation                  (the study of Table 12)
+python -m experiments.excitation --workdir=runs/x     (a run's gates: role_of_excitation.py)
+"""
 
 from experiments import ablation
 from experiments.study import Row
@@ -15,3 +19,10 @@ STUDY = ablation.study(
     reference="sigmoid",
     notes=("With a ReLU the paper's network falls behind ResNet-50 without SE (23.30 / 6.55).",),
 )
+
+
+if __name__ == "__main__":
+    from experiments import role_of_excitation
+    from senet_jax import cli
+
+    cli.run(role_of_excitation.main, role_of_excitation.__doc__)

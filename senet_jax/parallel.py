@@ -58,6 +58,11 @@ def total(tree: Tree, axis_name: str | None) -> Tree:
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
+def gathered(tree: Tree, axis_name: str | None) -> Tree:
+    """[B/devices, ...] of each device to [B, ...] on all; the tree itself if there is no axis."""
+    return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, tiled=True)
+
+
 def check_divisible(batch_size: int, devices: Devices) -> None:
     """Raises: InputError if the batch cannot be shared evenly."""
     if batch_size % len(devices):

@@ -67,6 +67,7 @@ class Run:
     devices: parallel.Devices
     dataset: data.Dataset
     model: Network
+    normalize: Callable[[jax.Array], jax.Array]  # images, as the model takes them
     optim: optim.OptimConfig
     schedule: optax.Schedule
     train_step: Step
@@ -140,6 +141,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         devices=devices,
         dataset=dataset,
         model=model,
+        normalize=scale,
         optim=optim_config,
         schedule=schedule,
         train_step=train_step,

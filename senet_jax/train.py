@@ -11,7 +11,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import interrupt, metrics, optim, parallel, provenance, summary, workdir
+from senet_jax import (
+    checkpoints,
+    interrupt,
+    metrics,
+    optim,
+    parallel,
+    provenance,
+    summary,
+    workdir,
+)
 from senet_jax.errors import Diverged
 from senet_jax.evaluate import evaluate
 from senet_jax.prepare import Run, prepare
@@ -28,12 +37,14 @@ def train_and_evaluate(
 
     Args:
       config: as configs/common.py describes.
-      directory: gets config.json, metrics.jsonl, TensorBoard events and, last of all, result.json.
+      directory: gets config.json, metrics.jsonl, TensorBoard events, the final state in
+        checkpoints/<step> and, last of all, result.json.
       devices: to share the batch over; all local ones by default.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
-        or a loss that is no longer finite. In the first two cases nothing has been written.
+        a loss that is no longer finite, or a checkpoint that cannot be written. In the first two
+        cases nothing has been written.
     """
     started = time.perf_counter()
     if result := workdir.finished_result(config, directory):
@@ -44,12 +55,14 @@ def train_and_evaluate(
         safe_point(run.initial_state)
         environment = provenance.environment(run.devices)  # now: files may change while it trains
         workdir.start(directory, config)
+        checkpoints.discard(directory / workdir.CHECKPOINTS)
         with (
             metrics.MetricWriter(directory) as writer,
             metrics.reporting(run.total_steps, run.settings.batch_size) as report,
         ):
             state, measured = train(run, writer, report, safe_point)
-    parallel.assert_replicated(state)
+        parallel.assert_replicated(state)
+        checkpoints.save(directory / workdir.CHECKPOINTS, run.total_steps, state)
     counts = summary.summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
     result = {

@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 
 from senet_jax.errors import InputError
 
+CHECKPOINTS = "checkpoints"  # the folder of a run's states
+
 
 def start(workdir: Path, config: ConfigDict) -> None:
     """Create the directory and record the configuration in it; an earlier failure is forgotten.
@@ -47,7 +49,7 @@ def check_usable(workdir: Path) -> None:
         kind = "not writable" if existing.is_dir() else "not a directory"
         raise InputError(f"work directory {workdir} cannot be written: {existing} is {kind}")
     if not (workdir / "config.json").exists():
-        for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*"):
+        for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*", CHECKPOINTS):
             if found := next(workdir.glob(pattern), None):
                 raise InputError(
                     f"{workdir} holds {found.name} but no config.json, so it is not a run of ours; "
@@ -83,6 +85,21 @@ def read_json(path: Path) -> Any:
 def plain(config: ConfigDict) -> Any:
     """As JSON gives it back, so that stored and given configurations compare equal."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def load_config(workdir: Path) -> ConfigDict:
+    """The configuration that `start` recorded. Raises: InputError if there is none."""
+    stored = read_json(workdir / "config.json")
+    if stored is None:
+        raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
+    return ConfigDict(_with_tuples(stored)).lock()
+
+
+def _with_tuples(value: Any) -> Any:
+    # Configurations have no lists; JSON has no tuples.
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:

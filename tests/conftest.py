@@ -14,8 +14,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
 import jax
 import pytest
-
-from configs import digits
+from runs import tiny_config
 
 
 @pytest.fixture
@@ -25,14 +24,5 @@ def one_device():
 
 @pytest.fixture
 def tiny():
-    """A run of seconds: SE-ResNet-20 with one block a stage, on a few digits."""
-    config = digits.get_config("seresnet20")
-    with config.unlocked():
-        config.model.stage_sizes = (1, 1, 1)
-        config.model.width = 4
-    config.data.train_split = "train[:128]"
-    config.data.eval_split = "test[:50]"
-    config.train.batch_size = 32
-    config.train.epochs = 2.0
-    config.train.log_every_steps = 1
-    return config
+    """A run of seconds."""
+    return tiny_config()

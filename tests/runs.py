@@ -1,8 +1,23 @@
-"""What a finished run leaves, without the run."""
+"""A run of seconds, and what a finished run leaves, without the run."""
 
 import json
 
+from configs import digits
 from senet_jax import workdir
+
+
+def tiny_config():
+    """SE-ResNet-20 with one block a stage, on a few digits."""
+    config = digits.get_config("seresnet20")
+    with config.unlocked():
+        config.model.stage_sizes = (1, 1, 1)
+        config.model.width = 4
+    config.data.train_split = "train[:128]"
+    config.data.eval_split = "test[:50]"
+    config.train.batch_size = 32
+    config.train.epochs = 2.0
+    config.train.log_every_steps = 1
+    return config
 
 
 def finish(directory, config, curve=(), **result):

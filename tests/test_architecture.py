@@ -16,6 +16,7 @@ ALLOWED = {
     "senet_jax/layers": {"senet_jax.layers"},
     "senet_jax/models": {"senet_jax.layers", "senet_jax.models", "senet_jax.errors"},
     "senet_jax/data": {"senet_jax.data", "senet_jax.errors"},
+    "senet_jax/checkpoints.py": {"senet_jax.errors"},
     "senet_jax/metrics.py": {"senet_jax.errors"},
     "senet_jax/optim.py": {"senet_jax.errors"},
     "senet_jax/parallel.py": {"senet_jax.errors"},
@@ -48,14 +49,17 @@ def test_the_package_does_not_import_configs_or_experiments():
             assert name.split(".")[0] not in ("configs", "experiments"), (path, name)
 
 
-def test_pmap_is_said_in_one_file():
-    found = [p.name for p in (ROOT / "senet_jax").rglob("*.py") if "jax.pmap" in p.read_text()]
-    assert found == ["parallel.py"]
+@pytest.mark.parametrize(
+    ("word", "file"), [("jax.pmap", "parallel.py"), ("orbax", "checkpoints.py")]
+)
+def test_pmap_and_orbax_are_said_in_one_file_each(word, file):
+    ours = [*(ROOT / "senet_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
+    assert [path.name for path in ours if word in path.read_text("utf-8")] == [file]
 
 
-def test_importing_the_package_does_not_import_tensorflow():
+def test_importing_the_package_imports_neither_tensorflow_nor_orbax():
     code = (
         "import sys, senet_jax.train, experiments.run, experiments.report;"
-        "sys.exit('tensorflow' in sys.modules)"
+        "sys.exit('tensorflow' in sys.modules or 'orbax.checkpoint' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -275,6 +275,19 @@ def test_maps_keep_their_type_and_all_else_is_float32(kind):
     assert (y.shape, y.dtype) == (SHAPE, jnp.bfloat16)
 
 
+@pytest.mark.parametrize(
+    "kind", ["eca", "ese", "cbam_channel", "ge_theta", "ge_theta_plus", "srm", "gct", "fca"]
+)
+def test_a_gate_by_channel_is_recorded_for_who_asks(kind):
+    layer, u = block(kind), normal(SHAPE)
+    variables = filled(layer)
+    y, sown = layer.apply(variables, u, mutable=["gates"])
+    (gate,) = sown["gates"]["se"]["gate"]
+    assert gate.shape == (len(u), 1, 1, CHANNELS)
+    np.testing.assert_allclose(y, u * gate, rtol=1e-6)
+    assert set(shapes_of(layer)) <= {"params", "batch_stats"}
+
+
 # followups_definitions.csv, with what "+ BN" and "+ LN" add written out; h = C / r.
 FORMULAS = {
     "eca": lambda c, h, hw: 3,

@@ -112,6 +112,8 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
         (("experiments.report", "--all", "--root={tmp}/run"), "is not a directory"),
         (("experiments.report", "--all", "reduction"), "stand alone"),
+        (("experiments.excitation", "--workdir={tmp}/run"), "has no config.json"),
+        (("experiments.excitation", "--wordkir=x"), "Did you mean: workdir"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

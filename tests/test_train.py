@@ -28,6 +28,10 @@ def losses(workdir):
     return np.array([line["train/loss"] for line in lines if "train/loss" in line])
 
 
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 def test_a_run_leaves_its_files_and_is_bit_identical_when_repeated(tiny, tmp_path, one_device):
     first = train_and_evaluate(tiny, tmp_path / "a", one_device)
     assert set(FIELDS.split()) <= set(first)
@@ -47,14 +51,14 @@ def test_a_finished_run_is_not_repeated_and_another_config_is_refused(
     tiny, tmp_path, one_device, monkeypatch
 ):
     result = train_and_evaluate(tiny, tmp_path, one_device)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     monkeypatch.setattr(train, "prepare", lambda *_: pytest.fail("trained again"))
     assert train_and_evaluate(tiny, tmp_path, one_device) == result
     tiny.model.se.ratio = 4
     tiny.seed = 7
     with pytest.raises(InputError, match=r"ratio \(16 there, 4 now\), seed \(0 there"):
         train_and_evaluate(tiny, tmp_path, one_device)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
 
 
 def test_an_interrupted_run_starts_again_and_ends_the_same(tiny, tmp_path, one_device, monkeypatch):

@@ -45,4 +45,4 @@ def load(
             streaming.Stream(source, split, cut) for split in (train_split, eval_split)
         )
         mean, std = streaming.STATISTICS
-    return Dataset(train, evaluation, source.num_classes, mean, std)
+    return Dataset(train, evaluation, source.class_names, mean, std)

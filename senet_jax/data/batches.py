@@ -51,12 +51,16 @@ class Dataset:
     """A training and an evaluation split.
 
     Attributes:
-      num_classes: labels are from 0 to below it.
+      class_names: of each label, from 0 on.
       mean, std: of each channel, in units of 0 to 255, to normalise images with.
     """
 
     train: Split
     eval: Split
-    num_classes: int
+    class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)

@@ -37,8 +37,10 @@ class Source:
         return self.builder.info.features[self.image_key]
 
     @property
-    def num_classes(self) -> int:
-        return self.builder.info.features[self.label_key].num_classes
+    def class_names(self) -> tuple[str, ...]:
+        """Of each label, from 0 on; the number itself where TFDS has no name for it."""
+        label = self.builder.info.features[self.label_key]
+        return tuple(label.int2str(index) for index in range(label.num_classes))
 
     def count(self, split: str) -> int:
         """Number of examples of a split. Raises: InputError if there are none."""

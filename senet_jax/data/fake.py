@@ -47,5 +47,9 @@ def dataset(image_size: int) -> Dataset:
     """As many images as ImageNet has for training, and a batch or so to evaluate."""
     middle = (127.5,) * 3
     return Dataset(
-        Noise(1_281_167, image_size), Noise(256, image_size), NUM_CLASSES, middle, middle
+        Noise(1_281_167, image_size),
+        Noise(256, image_size),
+        tuple(map(str, range(NUM_CLASSES))),
+        middle,
+        middle,
     )

@@ -35,6 +35,7 @@ from senet_jax.layers.squeeze_excite import (
     SqueezeExcite,
     dense,
     excitation,
+    record_gate,
     squeeze,
 )
 
@@ -88,6 +89,7 @@ class Attention(nn.Module):
 
     def scale(self, u: jax.Array, gate: jax.Array) -> jax.Array:
         """u * gate, which has one number a channel [B, 1, 1, C]."""
+        record_gate(self, gate)
         return u * gate.astype(u.dtype)
 
 

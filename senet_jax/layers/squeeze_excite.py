@@ -186,7 +186,15 @@ class SqueezeExcite(nn.Module):
         z = squeeze(u if source is None else source, config.squeeze)
         if config.excitation == "mlp":
             z = excitation(config, u.shape[-1])(z)
-        return u * GATES[config.gate](z).astype(u.dtype)
+        gate = GATES[config.gate](z)
+        record_gate(self, gate)
+        return u * gate.astype(u.dtype)
+
+
+def record_gate(block: nn.Module, gate: jax.Array) -> None:
+    """Sow a gate as ("gates", "gate"), for who asks for that collection; nobody else pays."""
+    if not block.is_initializing():  # there every collection is asked for
+        block.sow("gates", "gate", gate)
 
 
 def excitation(config: SEConfig, channels: int) -> Callable[[jax.Array], jax.Array]:

@@ -1,0 +1,194 @@
+"""A checkpoint gives back what was saved, bit for bit, or says in a sentence why it cannot."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from senet_jax import checkpoints, parallel, provenance, workdir
+from senet_jax.errors import InputError
+from senet_jax.prepare import prepare
+from senet_jax.state import TrainState
+from senet_jax.train import train_and_evaluate
+
+
+def make_state(seed=0, **shapes):
+    """A state like a run's, with every kind of leaf; `shapes` are of further parameters."""
+    rng = np.random.default_rng(seed)
+    params = {
+        "head": {"kernel": rng.normal(size=(64, 10)).astype(np.float32), "bias": np.ones(10)},
+        **{name: {"kernel": np.zeros(shape, np.float32)} for name, shape in shapes.items()},
+    }
+    params = jax.tree.map(jnp.asarray, params)
+    return TrainState(
+        step=jnp.int32(7),
+        key=jax.random.key(seed),
+        params=params,
+        batch_stats={"bn": {"mean": jnp.full(3, 1e-30)}},
+        opt_state=optax.sgd(0.1, momentum=0.9).init(params),
+    )
+
+
+def bits(state):
+    leaves = jax.tree_util.tree_leaves_with_path(state.replace(key=jax.random.key_data(state.key)))
+    return [(path, leaf.dtype, np.asarray(leaf).tobytes()) for path, leaf in leaves]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoints.save(tmp_path / "checkpoints", 7, make_state())
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_is_restored_is_what_was_saved_and_where_it_is_expected(tmp_path, count):
+    devices = jax.local_devices()[:count]
+    state = parallel.replicate(make_state(), devices)
+    checkpoints.save(tmp_path, 7, state)
+    blank = parallel.replicate(make_state(seed=1), devices)
+    restored = checkpoints.restore(tmp_path, blank)
+    assert bits(restored) == bits(state)
+    assert jax.random.bits(restored.key) == jax.random.bits(state.key)
+    parallel.assert_replicated(restored)
+    same = jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, blank)
+    assert all(jax.tree.leaves(same))
+
+
+def test_the_latest_complete_step_counts(saved, monkeypatch):
+    checkpoints.save(saved, 12, make_state(seed=1))
+    (saved / "100").mkdir()
+    (saved / "notes.txt").touch()
+    assert bits(checkpoints.restore(saved, make_state())) == bits(make_state(seed=1))
+    (saved / "12" / checkpoints.SUMS).unlink()
+    monkeypatch.chdir(saved.parent)  # and directories may be relative
+    assert bits(checkpoints.restore(Path("checkpoints"), make_state())) == bits(make_state())
+
+
+def test_no_checkpoint_is_made_where_one_is_looked_for(tmp_path):
+    for name in ("nowhere", "file", "empty"):
+        if name != "nowhere":
+            getattr(tmp_path / name, "touch" if name == "file" else "mkdir")()
+        with pytest.raises(InputError, match="there is no complete checkpoint in"):
+            checkpoints.restore(tmp_path / name, make_state())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file"]
+
+
+def wider_head():
+    return {"head": {"kernel": jnp.ones((64, 11)), "bias": jnp.ones(10)}}
+
+
+def without_head():
+    state = make_state(tail=(64, 10))
+    del state.params["head"]
+    return state
+
+
+@pytest.mark.parametrize(
+    ("expected", "sentence"),
+    [
+        (make_state(extra=(2, 3)), "params/extra/kernel is missing there and float32 (2, 3) in"),
+        (without_head(), "params/head/bias is float32 (10,) there and missing in the model"),
+        (
+            make_state().replace(params={"head": wider_head()["head"] | {"bias": 1.0}}),
+            "params/head/bias is float32 (10,) there and float32 () in the model, and 1 more",
+        ),
+        (
+            make_state().replace(params=wider_head()),
+            "head/kernel is float32 (64, 10) there and float32 (64, 11)",
+        ),
+        (make_state().replace(step=jnp.float32(0)), "step is int32 () there and float32 () in"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_with_path_and_shapes(saved, expected, sentence):
+    expected = jax.tree.map(jnp.asarray, expected)
+    with pytest.raises(InputError, match=re.escape(sentence)) as caught:
+        checkpoints.restore(saved, expected)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "changed"])
+def test_damage_to_any_file_is_found(saved, damage):
+    """A changed byte of an array is one that Orbax itself reads without complaint."""
+    whole = saved.with_name("whole")
+    shutil.copytree(saved, whole)
+    for path in [path for path in whole.rglob("*") if path.is_file()]:
+        name = path.relative_to(whole / "7").as_posix()
+        broken = saved / "7" / name
+        content = path.read_bytes()
+        if name == checkpoints.SUMS or (damage != "missing" and not content):
+            continue
+        if damage == "missing":
+            broken.unlink()
+        elif damage == "short":
+            broken.write_bytes(content[:-1])
+        else:
+            middle = len(content) // 2
+            broken.write_bytes(
+                content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+            )
+        with pytest.raises(InputError, match=rf"7 is damaged: {name} (is missing|was changed)"):
+            checkpoints.restore(saved, make_state())
+        broken.write_bytes(content)
+    checkpoints.restore(saved, make_state())
+
+
+def test_what_orbax_cannot_read_is_one_sentence(saved, capfd):
+    """Damage from before the sums were made, which stands for a format of another version."""
+    (saved / "7" / "state" / "_METADATA").write_text("garbage")
+    (saved / "7" / checkpoints.SUMS).write_text("")
+    with pytest.raises(InputError, match="7 cannot be read: Orbax finds") as caught:
+        checkpoints.restore(saved, make_state())
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_where_nothing_can_be_written_it_says_why(saved, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/7 cannot be written: File exists"):
+        checkpoints.save(tmp_path / "file", 7, make_state())
+    with pytest.raises(InputError, match="7 cannot be written: Step 7 already exists"):
+        checkpoints.save(saved, 7, make_state())
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """A limit on the size of files gives the same error from the same place."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import jax.numpy as jnp;"
+        "from senet_jax import checkpoints, errors;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));\n"
+        "try: checkpoints.save(Path(sys.argv[1]), 7, {'a': jnp.arange(1e6)})\n"
+        "except errors.InputError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"checkpoint {tmp_path}/7 cannot be written: File too large\n"
+    assert done.stderr == ""
+
+
+def test_a_run_keeps_its_final_state_and_replaces_a_stale_one(tiny, tmp_path, one_device):
+    stale = tmp_path / "checkpoints" / "99"
+    checkpoints.save(stale.parent, 99, make_state())
+    with pytest.raises(InputError, match=r"holds checkpoints but no config\.json"):
+        train_and_evaluate(tiny, tmp_path, one_device)
+    assert stale.is_dir()
+    workdir.start(tmp_path, tiny)  # as an interrupted run of the same configuration leaves it
+    result = train_and_evaluate(tiny, tmp_path, one_device)
+    assert checkpoints.latest_step(stale.parent) == result["step"] == 8
+    run = prepare(tiny, one_device)
+    state = checkpoints.restore(stale.parent, run.initial_state)
+    assert provenance.fingerprint(state.variables) == result["params_sha256"]
+    assert int(state.step) == 8
+    assert jax.random.bits(state.key) == jax.random.bits(run.initial_state.key)
+    before = os.stat(tmp_path / "result.json").st_mtime_ns
+    newest = max(path.stat().st_mtime_ns for path in stale.parent.rglob("*"))
+    assert newest <= before
