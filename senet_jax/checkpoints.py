@@ -1,18 +1,22 @@
 """A run's checkpoints: whole training states on disk. The only file that says orbax.
 
-A directory has one folder a step, complete where `SHA256SUMS` is in it, which is written last. It
-is there because Orbax does not notice a changed byte in an array, and answers a file that is cut
-short with a traceback from each of its threads.
+A directory has one folder a step: the state, and in `notes.json` what the loop knows beside it. It
+is complete where `SHA256SUMS` is in it, which is written last. These sums are there because Orbax
+does not notice a changed byte in an array, and answers a file that is cut short with a traceback
+from each of its threads.
 """
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,33 @@ import jax.numpy as jnp
 from senet_jax.errors import InputError
 
 SUMS = "SHA256SUMS"
+NOTES = "notes.json"
 
 
-def save(directory: Path, step: int, state: Any) -> None:
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint that was read.
+
+    Attributes:
+      step: of the run, when it was saved.
+      state: as it was given to `save`.
+      notes: as they were given to `save`.
+    """
+
+    step: int
+    state: Any
+    notes: dict[str, Any]
+
+
+def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None = None) -> None:
     """Write a state, a pytree of arrays and random keys, as `directory/<step>`.
 
-    Raises: InputError if it cannot be written, or is there already.
+    What is there is replaced; other steps are left alone (see `prune`).
+
+    Args:
+      notes: what goes into JSON.
+
+    Raises: InputError if it cannot be written.
     """
     from orbax.checkpoint import v1 as ocp  # a tenth of a second, which other commands do not need
 
@@ -37,28 +62,45 @@ def save(directory: Path, step: int, state: Any) -> None:
         # Where it cannot make a folder, Orbax has threads that wait for it for five minutes.
         with tempfile.TemporaryDirectory(dir=folder.parent):
             pass
+        _remove(folder)
         with ocp.training.Checkpointer(str(folder.parent)) as checkpointer:
             checkpointer.save(step, state, force=True)
+        (folder / NOTES).write_text(json.dumps(dict(notes or {})))
         (folder / SUMS).write_text("".join(f"{hash}  {name}\n" for name, hash in _sums(folder)))
 
 
-def restore(directory: Path, abstract_state: Any) -> Any:
-    """The state of the latest complete step.
+def restore(directory: Path, abstract_state: Any) -> Restored:
+    """The latest complete step that is not damaged; a warning names each newer one that is.
 
     Args:
       abstract_state: what to expect: the shape, dtype and sharding of every leaf; a state will do.
 
-    Raises: InputError if there is no checkpoint, or if it is damaged or of another model.
+    Raises: InputError if there is no checkpoint, if all are damaged, or if it is of another model.
     """
-    from orbax.checkpoint import v1 as ocp
-
-    step = latest_step(directory)
-    if step is None:
+    steps = complete_steps(directory)
+    if not steps:
         raise InputError(
             f"there is no complete checkpoint in {directory}: its run is not finished, or of a "
             "version that kept none"
         )
-    folder = directory.absolute() / str(step)
+    for step in reversed(steps):
+        folder = directory.absolute() / str(step)
+        try:
+            return _restore(folder, step, abstract_state)
+        except Damaged as error:
+            if step == steps[0]:
+                raise
+            print(f"warning: {error}; trying the one before it", file=sys.stderr, flush=True)
+    raise AssertionError("the loop returns or raises")
+
+
+class Damaged(InputError):
+    """A checkpoint is not what was written."""
+
+
+def _restore(folder: Path, step: int, abstract_state: Any) -> Restored:
+    from orbax.checkpoint import v1 as ocp
+
     expected = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
         abstract_state,
@@ -68,25 +110,35 @@ def restore(directory: Path, abstract_state: Any) -> Any:
         with ocp.training.Checkpointer(str(folder.parent)) as checkpointer:
             _check_fits(folder, checkpointer.metadata(step).metadata, expected)
             state = checkpointer.load(step, expected)
+        notes = json.loads((folder / NOTES).read_text())
     # Orbax forgets the sharding of a random key on one device; a step would compile twice for it.
-    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, expected))
+    state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, expected))
+    return Restored(step, state, notes)
 
 
-def latest_step(directory: Path) -> int | None:
-    """The last step with a complete checkpoint; None if there is none."""
+def complete_steps(directory: Path) -> list[int]:
+    """The steps that have a complete checkpoint, in order."""
     folders = directory.iterdir() if directory.is_dir() else ()
-    steps = [int(f.name) for f in folders if f.name.isdecimal() and (f / SUMS).is_file()]
-    return max(steps, default=None)
+    return sorted(int(f.name) for f in folders if f.name.isdecimal() and (f / SUMS).is_file())
 
 
-def discard(directory: Path) -> None:
-    """Remove all checkpoints, those of a run that starts again from its beginning.
+def prune(directory: Path, keep: Collection[int]) -> None:
+    """Remove every step but those to keep, and what interrupted attempts left.
 
     Raises: InputError if they cannot be removed.
     """
-    with _one_sentence(f"the checkpoints in {directory} cannot be removed"):
-        if directory.is_dir():
-            shutil.rmtree(directory)
+    with _one_sentence(f"the old checkpoints in {directory} cannot be removed"):
+        for folder in directory.iterdir():
+            attempt = "orbax-checkpoint-tmp" in folder.name
+            if attempt or (folder.name.isdecimal() and int(folder.name) not in keep):
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        # First of all it is no longer complete, should this be interrupted, too.
+        (folder / SUMS).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 def _sums(folder: Path) -> list[tuple[str, str]]:
@@ -105,7 +157,7 @@ def _check_undamaged(folder: Path) -> None:
         hash, _, name = line.partition("  ")
         if found.get(name) != hash:
             damage = "was changed" if name in found else "is missing"
-            raise InputError(f"checkpoint {folder} is damaged: {name} {damage}")
+            raise Damaged(f"checkpoint {folder} is damaged: {name} {damage}")
 
 
 def _check_fits(folder: Path, stored: Any, expected: Any) -> None:

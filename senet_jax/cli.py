@@ -9,11 +9,13 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from senet_jax import workdir
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, Terminated, did_you_mean
 
 
 def run(main: Callable[[list[str]], None], usage: str | None) -> None:
     """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130.
+
+    SIGTERM, where it is answered at a safe point, exits with 143.
 
     `--help` prints `usage`, the docstring of the command.
     """
@@ -24,8 +26,11 @@ def run(main: Callable[[list[str]], None], usage: str | None) -> None:
         main(sys.argv)
     except InputError as error:
         sys.exit(_fail(f"error: {error}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_fail("\ninterrupted; the same command starts again where it is safe to", 130))
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        terminated = isinstance(error, Terminated)
+        kind, status = ("terminated", 143) if terminated else ("interrupted", 130)
+        sys.exit(_fail(f"\n{kind}; the same command continues", status))
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

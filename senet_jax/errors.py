@@ -11,6 +11,10 @@ class InputError(ValueError):
     """What the user gave cannot be used. The message is one sentence, meant to be read as it is."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM was answered at a safe point."""
+
+
 class Diverged(InputError):
     """The loss is no longer a finite number."""
 

@@ -14,16 +14,19 @@ def evaluate(
     split: data.Split,
     batch_size: int,
     devices: parallel.Devices,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
 
     Args:
       eval_step: mapped over `devices`; returns sums.
       batch_size: examples a step, rounded up to a multiple of the devices; padding is masked.
+      between: called before each batch; what it raises ends the evaluation.
     """
     batch_size = -(-batch_size // len(devices)) * len(devices)
     sums, examples = [], 0
     for batch in split.eval_batches(batch_size):
+        between()
         examples += int(batch["mask"].sum())
         sums.append(eval_step(state, parallel.split_batch(batch, devices)))
     result = metrics.means(sums)

@@ -36,13 +36,13 @@ def load(directory: Path) -> Finished:
     if result is None:
         raise InputError(f"{directory} has no result.json: its run is not finished")
     states = directory / workdir.CHECKPOINTS
-    if checkpoints.latest_step(states) is None:
+    if not checkpoints.complete_steps(states):
         raise InputError(
             f"{directory} has a result but not the weights behind it, as runs of versions that "
             "kept none do; train again into another --workdir"
         )
     run = prepare(config, jax.local_devices()[: result["devices"]])
-    state = checkpoints.restore(states, run.initial_state)
+    state = checkpoints.restore(states, run.initial_state).state
     if provenance.fingerprint(state.variables) != result["params_sha256"]:
         raise InputError(
             f"the weights in {states} are not those of {directory / 'result.json'}: "

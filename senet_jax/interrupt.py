@@ -1,50 +1,74 @@
-"""Ctrl-C at a safe point.
+"""Ctrl-C and SIGTERM at a safe point.
 
 Python raises KeyboardInterrupt wherever it happens to be. Inside JAX that may be a callback that
 swallows it, or the middle of a trace, after which the process crashes when it exits. So while a run
-is prepared and trained, Ctrl-C only asks, and the loop stops between two steps.
+is prepared and trained, a signal only asks, and the loop stops between two steps, where it can save
+what it has. SIGTERM is what schedulers send some time before they kill.
 """
 
 import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
+from senet_jax.errors import Terminated
+
+# What the process ends with, as shells report a signal: 128 and its number.
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+class Stop:
+    """Whether somebody has asked the run to stop."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self._signal is not None
+
+    def ask(self, number: int, frame: Any = None) -> None:
+        """A signal handler. Asked twice, it ends the process at once."""
+        if self.asked:
+            os._exit(STATUS[signal.Signals(number)])  # files are written atomically: none is torn
+        self._signal = number
+        again = "Ctrl-C again stops at once" if number == signal.SIGINT else "saving what there is"
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, f"\nstopping after this step; {again}\n".encode())
+
+    def if_asked(self, pending: Any) -> None:
+        """Wait for the arrays, so that no computation is in flight, and raise if asked to stop.
+
+        Raises: KeyboardInterrupt, or Terminated if it was SIGTERM.
+        """
+        if self.asked:
+            jax.block_until_ready(pending)
+            raise Terminated if self._signal == signal.SIGTERM else KeyboardInterrupt
+
 
 @contextlib.contextmanager
-def at_safe_points() -> Iterator[Callable[[Any], None]]:
-    """Inside, Ctrl-C is answered by the yielded function only; pressed again, it ends the process.
+def at_safe_points() -> Iterator[Stop]:
+    """Inside, Ctrl-C and SIGTERM are answered by `Stop.if_asked` only; pressed again, at once.
 
-    The function waits for the arrays it is given, so that no computation is in flight, and raises
-    KeyboardInterrupt if Ctrl-C was pressed. Where SIGINT is not Python's own (in another thread, in
-    a background job, under another handler) nothing is changed.
+    Where a signal is not handled as usual (in another thread, in a background job, under another
+    handler) nothing is changed for it.
     """
-    asked = threading.Event()
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            os._exit(130)  # at once; files are written atomically, so nothing is torn
-        asked.set()
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
-
-    def safe_point(pending: Any) -> None:
-        if asked.is_set():
-            jax.block_until_ready(pending)
-            raise KeyboardInterrupt
-
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, ask)
+    stop = Stop()
+    ours = [
+        number
+        for number, usual in DEFAULTS.items()
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) is usual
+    ]
+    for number in ours:
+        signal.signal(number, stop.ask)
     try:
-        yield safe_point
+        yield stop
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in ours:
+            signal.signal(number, DEFAULTS[number])

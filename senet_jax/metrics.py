@@ -14,9 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+def totals(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Sums of several steps to sums of all of them, in float64; nothing for no steps."""
+    names = sums[0] if sums else ()
+    return {name: float(np.sum([np.float64(s[name]) for s in sums])) for name in names}
+
+
 def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count."""
-    total = {name: float(np.sum([np.float64(s[name]) for s in sums])) for name in sums[0]}
+    total = totals(sums)
     examples = total["examples"]
     return {
         "loss": total["loss"] / examples,
@@ -27,18 +33,19 @@ def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 class MetricWriter:
-    """Appends to `metrics.jsonl` and to TensorBoard events in `workdir`, starting both afresh.
+    """Appends to `metrics.jsonl` and to TensorBoard events in `workdir`.
 
-    Traces of an interrupted run are removed: a run restarts from its beginning.
+    Events about steps after `step`, from which a run continues, are not shown any more.
     """
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, step: int = 0) -> None:
         from tensorboardX import SummaryWriter
 
-        for stale in workdir.glob("events.out.tfevents.*"):
-            stale.unlink()
-        self._lines = (workdir / "metrics.jsonl").open("w", encoding="utf-8")
-        self._events = SummaryWriter(str(workdir))
+        if step == 0:
+            for stale in workdir.glob("events.out.tfevents.*"):
+                stale.unlink()
+        self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Record values at a step; names are like "train/loss"."""
@@ -69,13 +76,14 @@ class Reporter:
         self._bar = bar
         self._task = bar.add_task("compiling", total=total_steps, status="") if bar else None
         self._clock = time.perf_counter()
+        self._first = 1
         self._seconds: float | None = None  # from the first to the last reported step
 
-    def start(self) -> None:
-        """The first step has compiled and run: measure speed from here."""
-        self._clock = time.perf_counter()
+    def start(self, step: int) -> None:
+        """`step`, the first here, has compiled and run: measure speed from it on."""
+        self._clock, self._first = time.perf_counter(), step
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=1, description="training")
+            self._bar.update(self._task, completed=step, description="training")
 
     def step(self, step: int, loss: float) -> None:
         """`step` steps are finished, of this mean loss; the device has been waited for."""
@@ -104,9 +112,9 @@ class Reporter:
 
     def images_per_second(self, step: int) -> float | None:
         """Training speed after the first step, which compiles; None if there was no other."""
-        if step < 2 or not self._seconds:
+        if step <= self._first or not self._seconds:
             return None
-        return (step - 1) * self._batch_size / self._seconds
+        return (step - self._first) * self._batch_size / self._seconds
 
     def _message(self, text: str) -> None:
         if self._bar is not None:

@@ -31,16 +31,24 @@ class TrainConfig:
     sync_batch_norm: bool
     eval_every_epochs: float
     log_every_steps: int
+    checkpoint_every_minutes: float
+    checkpoint_every_steps: int
+    keep_checkpoints: int
+    keep_best: bool
 
     def __post_init__(self) -> None:
         for field in (
             *("epochs", "batch_size", "eval_every_epochs", "log_every_steps"),
-            "accumulate_steps",
+            *("accumulate_steps", "checkpoint_every_minutes", "keep_checkpoints"),
         ):
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if self.checkpoint_every_steps < 0:
+            raise ValueError(
+                f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if self.sync_batch_norm and self.accumulate_steps > 1:

@@ -1,8 +1,7 @@
 """The training loop: `train_and_evaluate(config, workdir)`. Locals only; read it from the top."""
 
-import math
+import functools
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import (
-    checkpoints,
-    interrupt,
-    metrics,
-    optim,
-    parallel,
-    provenance,
-    summary,
-    workdir,
-)
-from senet_jax.errors import Diverged
+from senet_jax import interrupt, metrics, parallel, provenance, summary, workdir
 from senet_jax.evaluate import evaluate
 from senet_jax.prepare import Run, prepare
+from senet_jax.progress import Progress
 from senet_jax.state import TrainState
 
 
@@ -32,37 +22,38 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     """Train as `config` says and return the content of `directory/result.json`.
 
-    A finished work directory returns its result at once; an unfinished one starts from the
-    beginning.
+    A finished work directory returns its result at once; an unfinished one continues from its
+    latest checkpoint and ends with the bits of a run that was never interrupted.
 
     Args:
       config: as configs/common.py describes.
-      directory: gets config.json, metrics.jsonl, TensorBoard events, the final state in
-        checkpoints/<step> and, last of all, result.json.
+      directory: gets config.json, metrics.jsonl, TensorBoard events, states in checkpoints/<step>,
+        the last of them final, and in the end result.json.
       devices: to share the batch over; all local ones by default.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
-        a loss that is no longer finite, or a checkpoint that cannot be written. In the first two
-        cases nothing has been written.
+        a loss that is no longer finite, or a checkpoint that cannot be written or read. In the
+        first two cases nothing has been written.
+      KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
     started = time.perf_counter()
     if result := workdir.finished_result(config, directory):
         return result
     workdir.check_usable(directory)
-    with interrupt.at_safe_points() as safe_point:
+    with interrupt.at_safe_points() as stop:
         run = prepare(config, devices or jax.local_devices())
-        safe_point(run.initial_state)
+        stop.if_asked(run.initial_state)
         environment = provenance.environment(run.devices)  # now: files may change while it trains
         workdir.start(directory, config)
-        checkpoints.discard(directory / workdir.CHECKPOINTS)
+        progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
+        workdir.cut_metrics(directory, progress.step)
         with (
-            metrics.MetricWriter(directory) as writer,
+            metrics.MetricWriter(directory, progress.step) as writer,
             metrics.reporting(run.total_steps, run.settings.batch_size) as report,
         ):
-            state, measured = train(run, writer, report, safe_point)
-        parallel.assert_replicated(state)
-        checkpoints.save(directory / workdir.CHECKPOINTS, run.total_steps, state)
+            train(run, progress, writer, report, stop)
+        parallel.assert_replicated(progress.state)
     counts = summary.summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
     result = {
@@ -72,11 +63,11 @@ def train_and_evaluate(
         "params": counts.params,
         "macs": counts.macs,
         "step": run.total_steps,
-        **measured,
-        "wall_time_seconds": time.perf_counter() - started,
+        **progress.measured,
+        "wall_time_seconds": progress.seconds,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **environment,
-        "params_sha256": provenance.fingerprint(state.variables),
+        "params_sha256": provenance.fingerprint(progress.state.variables),
     }
     workdir.write_json(directory / "result.json", result)
     return result
@@ -84,68 +75,74 @@ def train_and_evaluate(
 
 def train(
     run: Run,
+    progress: Progress,
     writer: metrics.MetricWriter,
     report: metrics.Reporter,
-    safe_point: Callable[[Any], None],
-) -> tuple[TrainState, dict[str, Any]]:
-    """The loop. Returns the final state and its metrics: last training loss, evaluation, speed."""
-    settings, state = run.settings, run.initial_state
+    stop: interrupt.Stop,
+) -> None:
+    """The loop, from where `progress` stands to the end of the run."""
+    settings = run.settings
+    first = progress.step + 1
     eval_every = max(1, round(settings.eval_every_epochs * run.steps_per_epoch))
-    batches = run.dataset.train.train_batches(settings.batch_size, run.seed)
-    measured: dict[str, Any] = {}
-    pending: list[dict[str, jax.Array]] = []
-    for step in range(1, run.total_steps + 1):
-        batch = parallel.split_batch(next(batches), run.devices)
-        step_function = run.train_step if step <= run.freeze_after else run.frozen_step
-        state, sums = step_function(state, batch)
-        pending.append(sums)
-        if step == 1:
-            parallel.assert_replicated(state)  # waits for the first step, so for its compilation
-            report.start()
+    batches = run.dataset.train.train_batches(settings.batch_size, run.seed, progress.step)
+    while progress.step < run.total_steps or progress.evaluation_owed:
+        if not progress.evaluation_owed:
+            progress.step = step = progress.step + 1
+            batch = parallel.split_batch(next(batches), run.devices)
+            step_function = run.train_step if step <= run.freeze_after else run.frozen_step
+            progress.state, sums = step_function(progress.state, batch)
+            progress.pending.append(sums)
+            if step == first:
+                parallel.assert_replicated(progress.state)  # waits for it, so for compilation
+                report.start(step)
+            progress.evaluation_owed = step % eval_every == 0 or step == run.total_steps
+            if progress.evaluation_owed or step % settings.log_every_steps == 0:
+                # Only here does the host wait for the device; between, steps queue up.
+                means = progress.training_means()
+                writer.write(
+                    step, means | {"learning_rate": learning_rate(run, progress.state, step)}
+                )
+                report.step(step, means["train/loss"])
+                progress.measured["images_per_second"] = report.images_per_second(step)
 
-        evaluating = step % eval_every == 0 or step == run.total_steps
-        if evaluating or step % settings.log_every_steps == 0:
-            # Only here does the host wait for the device; between, steps queue up.
-            train_means = {f"train/{name}": v for name, v in metrics.means(pending).items()}
-            pending = []
-            _check_finite("training", train_means["train/loss"], step)
-            writer.write(step, train_means | {"learning_rate": learning_rate(run, state, step)})
-            report.step(step, train_means["train/loss"])
-            measured |= {"train/loss": train_means["train/loss"]}
-
-        if evaluating:
+        if progress.evaluation_owed and not stop.asked:
             with report.paused():
-                found, eval_means = evaluations(run, state)
-            _check_finite("evaluation", found["loss"], step)
-            if state.plateau is not None:
-                plateau = optim.after_evaluation(run.optim, state.plateau, found["loss"])
-                state = state.replace(plateau=parallel.replicate(plateau, run.devices))
-            writer.write(step, eval_means)
-            report.evaluation(step / run.steps_per_epoch, found)
-            measured |= eval_means
-        safe_point(state)  # Ctrl-C stops here
-    return state, measured | {"images_per_second": report.images_per_second(run.total_steps)}
+                found = evaluations(run, progress.state, stop)
+            if found:
+                writer.write(progress.step, progress.evaluated(found, run))
+                report.evaluation(progress.step / run.steps_per_epoch, found["eval"])
+        stopping = stop.asked
+        progress.save_if_due(stopping)
+        if stopping:  # Ctrl-C and SIGTERM stop here, and only when the state is saved
+            stop.if_asked(progress.state)
 
 
-def evaluations(run: Run, state: TrainState) -> tuple[dict[str, float], dict[str, float]]:
-    """Metrics of the weights, and the same for the log, beside those of their moving averages."""
+def evaluations(
+    run: Run, state: TrainState, stop: interrupt.Stop
+) -> dict[str, dict[str, float]] | None:
+    """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
+
+    None if it was stopped half-way: the run then saves the state and owes the evaluation.
+    """
     kinds = {"eval": state} if state.ema is None else {"eval": state, "eval_ema": state.averaged}
-    found = {
-        kind: evaluate(run.eval_step, which, run.dataset.eval, run.settings.batch_size, run.devices)
-        for kind, which in kinds.items()
-    }
-    named = {f"{kind}/{name}": v for kind, means in found.items() for name, v in means.items()}
-    return found["eval"], named
+    batch_size, devices = run.settings.batch_size, run.devices
+    try:
+        return {
+            kind: evaluate(
+                run.eval_step,
+                which,
+                run.dataset.eval,
+                batch_size,
+                devices,
+                functools.partial(stop.if_asked, which),
+            )
+            for kind, which in kinds.items()
+        }
+    except KeyboardInterrupt:
+        return None
 
 
 def learning_rate(run: Run, state: TrainState, step: int) -> float:
     """Of the update that made `step`."""
     scale = 1.0 if state.plateau is None else float(np.asarray(state.plateau.scale))
     return scale * float(np.asarray(run.schedule(step - 1)))
-
-
-def _check_finite(kind: str, loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise Diverged(
-            f"the {kind} loss became {loss} by step {step}; try a smaller optim.learning_rate"
-        )

@@ -39,6 +39,17 @@ def fail(workdir: Path, reason: str) -> None:
         write_json(workdir / "failed.json", {"reason": reason})
 
 
+def cut_metrics(workdir: Path, step: int) -> None:
+    """Remove from metrics.jsonl what is about steps after `step`, and a line that was cut short."""
+    path, kept = workdir / "metrics.jsonl", []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text("utf-8").splitlines(keepends=True):
+            with contextlib.suppress(ValueError):
+                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                    kept.append(line)
+    write_file(path, "".join(kept).encode())
+
+
 def check_usable(workdir: Path) -> None:
     """Raises: InputError, touching nothing, if runs cannot be written there or others' files are.
 

@@ -54,7 +54,7 @@ def test_what_is_restored_is_what_was_saved_and_where_it_is_expected(tmp_path, c
     state = parallel.replicate(make_state(), devices)
     checkpoints.save(tmp_path, 7, state)
     blank = parallel.replicate(make_state(seed=1), devices)
-    restored = checkpoints.restore(tmp_path, blank)
+    restored = checkpoints.restore(tmp_path, blank).state
     assert bits(restored) == bits(state)
     assert jax.random.bits(restored.key) == jax.random.bits(state.key)
     parallel.assert_replicated(restored)
@@ -66,10 +66,10 @@ def test_the_latest_complete_step_counts(saved, monkeypatch):
     checkpoints.save(saved, 12, make_state(seed=1))
     (saved / "100").mkdir()
     (saved / "notes.txt").touch()
-    assert bits(checkpoints.restore(saved, make_state())) == bits(make_state(seed=1))
+    assert bits(checkpoints.restore(saved, make_state()).state) == bits(make_state(seed=1))
     (saved / "12" / checkpoints.SUMS).unlink()
     monkeypatch.chdir(saved.parent)  # and directories may be relative
-    assert bits(checkpoints.restore(Path("checkpoints"), make_state())) == bits(make_state())
+    assert bits(checkpoints.restore(Path("checkpoints"), make_state()).state) == bits(make_state())
 
 
 def test_no_checkpoint_is_made_where_one_is_looked_for(tmp_path):
@@ -150,12 +150,41 @@ def test_what_orbax_cannot_read_is_one_sentence(saved, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_where_nothing_can_be_written_it_says_why(saved, tmp_path):
+def test_where_nothing_can_be_written_it_says_why(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/7 cannot be written: File exists"):
         checkpoints.save(tmp_path / "file", 7, make_state())
-    with pytest.raises(InputError, match="7 cannot be written: Step 7 already exists"):
-        checkpoints.save(saved, 7, make_state())
+
+
+def test_a_step_can_be_saved_again_and_notes_are_kept(saved):
+    checkpoints.save(saved, 7, make_state(seed=1), {"owed": True, "sums": {"loss": 0.1}})
+    restored = checkpoints.restore(saved, make_state())
+    assert bits(restored.state) == bits(make_state(seed=1))
+    assert (restored.step, restored.notes) == (7, {"owed": True, "sums": {"loss": 0.1}})
+
+
+def test_the_one_before_a_damaged_checkpoint_is_used_with_a_warning(saved, capsys):
+    for step in (8, 9):
+        checkpoints.save(saved, step, make_state(seed=step))
+    (saved / "9" / checkpoints.NOTES).write_text("{}x")
+    assert checkpoints.restore(saved, make_state()).step == 8
+    assert f"warning: checkpoint {saved}/9 is damaged: notes.json was changed" in (
+        capsys.readouterr().err
+    )
+    for step in (7, 8):
+        (saved / f"{step}" / checkpoints.NOTES).unlink()
+    with pytest.raises(InputError, match=r"7 is damaged: notes\.json is missing"):
+        checkpoints.restore(saved, make_state())
+
+
+def test_pruning_keeps_what_it_is_told_to_and_removes_what_attempts_left(saved):
+    for step in (8, 9, 10):
+        checkpoints.save(saved, step, make_state())
+    (saved / "11.orbax-checkpoint-tmp").mkdir()
+    (saved / "12").mkdir()
+    (saved / "of_mine").mkdir()
+    checkpoints.prune(saved, [8, 10])
+    assert sorted(path.name for path in saved.iterdir()) == ["10", "8", "of_mine"]
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
@@ -175,20 +204,23 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     assert done.stderr == ""
 
 
-def test_a_run_keeps_its_final_state_and_replaces_a_stale_one(tiny, tmp_path, one_device):
-    stale = tmp_path / "checkpoints" / "99"
-    checkpoints.save(stale.parent, 99, make_state())
+def test_a_run_keeps_its_final_state_and_refuses_that_of_another(tiny, tmp_path, one_device):
+    strange = tmp_path / "checkpoints" / "99"
+    checkpoints.save(strange.parent, 99, make_state())
     with pytest.raises(InputError, match=r"holds checkpoints but no config\.json"):
         train_and_evaluate(tiny, tmp_path, one_device)
-    assert stale.is_dir()
     workdir.start(tmp_path, tiny)  # as an interrupted run of the same configuration leaves it
+    with pytest.raises(InputError, match="99 does not fit the model: params/"):
+        train_and_evaluate(tiny, tmp_path, one_device)
+    assert strange.is_dir()
+    checkpoints.prune(strange.parent, [])
     result = train_and_evaluate(tiny, tmp_path, one_device)
-    assert checkpoints.latest_step(stale.parent) == result["step"] == 8
+    assert checkpoints.complete_steps(strange.parent) == [result["step"]] == [8]
     run = prepare(tiny, one_device)
-    state = checkpoints.restore(stale.parent, run.initial_state)
+    state = checkpoints.restore(strange.parent, run.initial_state).state
     assert provenance.fingerprint(state.variables) == result["params_sha256"]
     assert int(state.step) == 8
     assert jax.random.bits(state.key) == jax.random.bits(run.initial_state.key)
     before = os.stat(tmp_path / "result.json").st_mtime_ns
-    newest = max(path.stat().st_mtime_ns for path in stale.parent.rglob("*"))
+    newest = max(path.stat().st_mtime_ns for path in strange.parent.rglob("*"))
     assert newest <= before

@@ -13,11 +13,11 @@ from senet_jax.interrupt import at_safe_points
 
 
 def test_ctrl_c_waits_for_a_safe_point():
-    with pytest.raises(KeyboardInterrupt), at_safe_points() as safe_point:  # noqa: PT012
-        safe_point(jnp.zeros(2))  # nothing was asked
+    with pytest.raises(KeyboardInterrupt), at_safe_points() as stop:  # noqa: PT012
+        stop.if_asked(jnp.zeros(2))  # nothing was asked
         os.kill(os.getpid(), signal.SIGINT)
         reached = sum(range(1000))  # goes on
-        safe_point(jnp.zeros(2))
+        stop.if_asked(jnp.zeros(2))
         reached = None
     assert reached == sum(range(1000))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -45,16 +45,16 @@ def test_another_handler_and_another_thread_are_left_alone():
     seen = []
     previous = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
     try:
-        with at_safe_points() as safe_point:
+        with at_safe_points() as stop:
             os.kill(os.getpid(), signal.SIGINT)
-            safe_point(jnp.zeros(2))
+            stop.if_asked(jnp.zeros(2))
         assert seen == [1]
     finally:
         signal.signal(signal.SIGINT, previous)
 
     def enter():
-        with at_safe_points() as safe_point:
-            safe_point(jnp.zeros(2))
+        with at_safe_points() as stop:
+            stop.if_asked(jnp.zeros(2))
             seen.append(2)
 
     thread = threading.Thread(target=enter)

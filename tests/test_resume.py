@@ -1,0 +1,219 @@
+"""A run that is stopped, killed or damaged ends with the bits of one that never was."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from senet_jax import checkpoints, train, workdir
+from senet_jax.errors import InputError, Terminated
+from senet_jax.train import train_and_evaluate
+
+ROOT = Path(__file__).parent.parent
+
+
+def logged(workdir):
+    """Every number of metrics.jsonl by step and name."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    found = {}
+    for line in lines:
+        for name, value in line.items():
+            assert (line["step"], name) not in found or name == "step", "written twice"
+            found[line["step"], name] = value
+    return found
+
+
+def same(one, other):
+    """Two runs: the same weights, and the same numbers on the way there."""
+    times = ("wall_time_seconds", "images_per_second", "finished")
+    results = []
+    for path in (one, other):
+        result = json.loads((path / "result.json").read_text())
+        results.append({key: value for key, value in result.items() if key not in times})
+    assert results[0] == results[1]
+    assert logged(one) == logged(other)
+
+
+@pytest.fixture
+def everything(tiny):
+    """Moving averages, parts, plateaus and evaluations in the middle of an epoch."""
+    tiny.train.update({"ema_decay": 0.9, "accumulate_steps": 2, "eval_every_epochs": 0.75})
+    tiny.optim.update({"schedule": "plateau", "patience": 1})
+    tiny.train.log_every_steps = 3
+    tiny.data.flip = True
+    return tiny
+
+
+def interrupted(config, workdir, devices, monkeypatch, number, at):
+    """A run that is sent a signal when it comes to a place for the n-th time."""
+    place, count = at
+    calls = 0
+    original = getattr(train, place)
+
+    def spy(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, place, spy)
+        return train_and_evaluate(config, workdir, devices)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_ctrl_c_and_sigterm_save_and_the_same_call_continues(
+    everything, tmp_path, monkeypatch, count
+):
+    devices = jax.local_devices()[:count]
+    train_and_evaluate(everything, tmp_path / "whole", devices)
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(everything, cut, devices, monkeypatch, signal.SIGINT, ("learning_rate", 1))
+    (first,) = checkpoints.complete_steps(cut / "checkpoints")
+    assert not (cut / "result.json").exists()
+    with pytest.raises(Terminated):  # in the middle of an evaluation
+        interrupted(everything, cut, devices, monkeypatch, signal.SIGTERM, ("evaluate", 1))
+    assert checkpoints.complete_steps(cut / "checkpoints")[-1] >= first
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    train_and_evaluate(everything, cut, devices)
+    same(tmp_path / "whole", cut)
+
+
+def test_a_stop_before_the_first_step_leaves_nothing_to_continue_from(
+    tiny, tmp_path, one_device, monkeypatch
+):
+    with pytest.raises(Terminated):
+        interrupted(tiny, tmp_path, one_device, monkeypatch, signal.SIGTERM, ("prepare", 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_are_made_every_so_many_steps_and_the_best_is_kept(tiny, tmp_path, one_device):
+    tiny.train.update({"checkpoint_every_steps": 2, "keep_checkpoints": 2, "keep_best": True})
+    tiny.train.eval_every_epochs = 0.25
+    train_and_evaluate(tiny, tmp_path, one_device)
+    errors = {step: v for (step, name), v in logged(tmp_path).items() if name == "eval/top1_error"}
+    best = min(errors, key=lambda step: (errors[step], step))
+    assert checkpoints.complete_steps(tmp_path / "checkpoints") == sorted({best, 6, 8})
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    everything, tmp_path, one_device, monkeypatch, capfd
+):
+    train_and_evaluate(everything, tmp_path / "whole", one_device)
+    everything.train.checkpoint_every_steps = 1
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(everything, cut, one_device, monkeypatch, signal.SIGINT, ("evaluate", 2))
+    earlier, latest = checkpoints.complete_steps(cut / "checkpoints")
+    (cut / "checkpoints" / str(latest) / checkpoints.NOTES).write_text("{")
+    train_and_evaluate(everything, cut, one_device)
+    said = capfd.readouterr().err
+    assert f"{latest} is damaged" in said
+    assert f"continuing from step {earlier}/8" in said
+    assert logged(tmp_path / "whole") == logged(cut)
+
+
+def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tiny, tmp_path, one_device):
+    tiny.train.update({"checkpoint_every_steps": 1, "log_every_steps": 100})
+    tiny.optim.update({"learning_rate": 1e30, "warmup_epochs": 0.0})
+    with pytest.raises(InputError, match=r"loss became (nan|inf) by step"):
+        train_and_evaluate(tiny, tmp_path, one_device)
+    for step in checkpoints.complete_steps(tmp_path / "checkpoints"):
+        assert step <= 2
+
+
+def test_a_last_line_cut_short_and_lines_of_lost_steps_are_removed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    workdir.cut_metrics(tmp_path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    workdir.cut_metrics(tmp_path, 0)
+    assert path.read_text() == ""
+
+
+RUN = """
+import sys
+from pathlib import Path
+import jax
+from configs import digits, imagenet
+from senet_jax import compilation_cache
+from senet_jax.train import train_and_evaluate
+
+kind, count, workdir = sys.argv[1:]
+if kind == "memory":
+    config, fields = digits.get_config("seresnet20"), {"stage_sizes": (1, 1, 1), "width": 4}
+    config.data.update({"train_split": "train[:128]", "eval_split": "test[:50]"})
+else:
+    sys.path.insert(0, "tests")
+    import photos
+    config, fields = imagenet.get_config("seresnet50,photos"), {"stage_sizes": (1, 1), "width": 4}
+    config.data.update({"train_split": "whole", "eval_split": "whole", "image_size": 32})
+    config.data.shuffle_buffer = 8
+    config.model.se.stages = (2, 3)
+with config.unlocked():
+    config.model.update(fields)
+config.train.update({"epochs": 25.0 if kind == "memory" else 66.0, "batch_size": 16})
+config.train.update({"ema_decay": 0.9, "accumulate_steps": 2, "eval_every_epochs": 10.0})
+config.train.update({"log_every_steps": 7, "checkpoint_every_steps": 8})
+compilation_cache.enable()
+train_and_evaluate(config, Path(workdir), jax.local_devices()[: int(count)])
+"""
+KILLS = 10
+
+
+def killed_somewhere(process, states, patience):
+    """Wait until a state begins to be written, or for some seconds, and kill; False if it ended."""
+    before = {path.name for path in states.glob("*")}
+    deadline = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < deadline:
+        if {path.name for path in states.glob("*")} - before:
+            break
+        time.sleep(0.005)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), [("memory", 4), ("streamed", 1)])
+def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path, kind, count):
+    """kill -9 at random moments, from before the first step to the middle of writing a state.
+
+    In two tests there are twenty of them, with moving averages and accumulation on.
+    """
+
+    def start(directory):
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, kind, str(count), str(directory)],
+            cwd=ROOT,
+            env=os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def finish(directory):
+        process = start(directory)
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said.decode()
+
+    began = time.monotonic()
+    finish(tmp_path / "whole")
+    seconds = time.monotonic() - began
+    draw, cut = random.Random(kind), tmp_path / "cut"
+    for number in range(KILLS):
+        process = start(cut)
+        # A third of them anywhere, the others around the writing of a state.
+        patience = draw.uniform(0, seconds / 2) if number % 3 == 0 else seconds
+        time.sleep(draw.uniform(0, 0.3))
+        assert killed_somewhere(process, cut / "checkpoints", patience), "it ended too soon"
+    assert not (cut / "result.json").exists()
+    finish(cut)
+    same(tmp_path / "whole", cut)
