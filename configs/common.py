@@ -65,6 +65,7 @@ def get_config() -> ConfigDict:
                 "label_smoothing": 0.0,
                 "accumulate_steps": 1,  # parts of a device's batch that are computed in turn
                 "ema_decay": 0.0,  # of moving averages of the weights, evaluated as well; 0: none
+                "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite
                 "freeze_bn_epochs": 0.0,  # at the end, with batch norm as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not each its own
                 "eval_every_epochs": 1.0,

@@ -51,8 +51,9 @@ def main(argv: list[str]) -> None:
         _measure(values, path)
     rows = benchmark.read(str(path))
     show(rows)
+    path.with_suffix(".md").write_text(markdown(rows), "utf-8")
     path.with_suffix(".png").write_bytes(plot_times.costs(rows, PAPER))
-    print(f"-> {path}, {path.with_suffix('.png')}")
+    print(f"-> {path}, {path.with_suffix('.md')}, {path.with_suffix('.png')}")
 
 
 def variants(network: str) -> dict[str, dict[str, Any]]:
@@ -205,7 +206,7 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """The same for README and the results."""
+    """The same as Markdown."""
     lines = [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
     lines += [f"| {' | '.join(line)} |" for line in cells(rows)]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(rows))]) + "\n"

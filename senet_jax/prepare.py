@@ -28,6 +28,7 @@ class TrainConfig:
     freeze_bn_epochs: float
     accumulate_steps: int
     ema_decay: float
+    on_nan: str
     sync_batch_norm: bool
     eval_every_epochs: float
     log_every_steps: int
@@ -49,6 +50,8 @@ class TrainConfig:
             raise ValueError(
                 f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
             )
+        if self.on_nan not in ("stop", "skip"):
+            raise ValueError(f"on_nan must be stop or skip, not {self.on_nan!r}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if self.sync_batch_norm and self.accumulate_steps > 1:
@@ -128,6 +131,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
                 mixing=mixing,
                 accumulate_steps=settings.accumulate_steps,
                 ema_decay=settings.ema_decay,
+                on_nan=settings.on_nan,
             ),
             devices,
             donate_state=True,

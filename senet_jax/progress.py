@@ -12,6 +12,9 @@ from senet_jax import checkpoints, metrics, optim, parallel
 from senet_jax.errors import Diverged
 from senet_jax.prepare import Run
 from senet_jax.state import TrainState
+from senet_jax.steps import parts_of
+
+ADVICE = "try a smaller optim.learning_rate"
 
 
 @dataclasses.dataclass
@@ -75,19 +78,47 @@ class Progress:
         return self.earlier_seconds + time.perf_counter() - self.started
 
     def training_means(self) -> dict[str, float]:
-        """Metrics of the steps since the last call. Raises: Diverged if the loss is not finite."""
-        means = {f"train/{name}": value for name, value in metrics.means(self.pending).items()}
-        self._check_finite("training", means["train/loss"])
+        """Metrics of the steps since the last call. Raises: Diverged, see check_finite."""
+        self.check_finite()
+        total = metrics.totals(self.pending)
         self.pending.clear()
+        means = {f"train/{name}": value for name, value in metrics.means([total]).items()}
         self.measured["train/loss"] = means["train/loss"]
+        if self.run.settings.on_nan == "skip":
+            skipped = self.measured.get("train/skipped", 0) + int(total["skipped"])
+            means["train/skipped"] = self.measured["train/skipped"] = skipped
         return means
+
+    def check_finite(self) -> None:
+        """Look at the steps that are not logged yet.
+
+        Raises: Diverged, naming the step and what was not finite; where such updates are skipped,
+          if all of them were.
+        """
+        last, count = self.step, len(self.pending)
+        bad = [
+            (last - count + 1 + place, parts_of(self.state.params)[int(sums["nonfinite"]) - 1])
+            for place, sums in enumerate(self.pending)
+            if sums["nonfinite"]
+        ]
+        if not bad:
+            return
+        step, part = bad[0]
+        if self.run.settings.on_nan == "stop":
+            raise Diverged(f"{part} is not finite at step {step}; {ADVICE}")
+        if len(bad) == count:
+            raise Diverged(
+                f"no update since step {step} could be used: {part} is not finite there; {ADVICE}"
+            )
 
     def evaluated(self, found: Mapping[str, Mapping[str, float]], run: Run) -> dict[str, float]:
         """Take note of an evaluation and return it by name, as it is logged.
 
         Raises: Diverged if the loss is not finite.
         """
-        self._check_finite("evaluation", found["eval"]["loss"])
+        loss = found["eval"]["loss"]
+        if not math.isfinite(loss):
+            raise Diverged(f"the evaluation loss is {loss} at step {self.step}; {ADVICE}")
         self.evaluation_owed = False
         named = {f"{kind}/{name}": v for kind, means in found.items() for name, v in means.items()}
         self.measured |= named
@@ -119,9 +150,8 @@ class Progress:
             or (every and self.step % every == 0)
         ):
             return
-        pending = metrics.totals(self.pending)
-        if pending:
-            self._check_finite("training", pending["loss"])
+        self.check_finite()
+        pending = metrics.totals(self.pending) | ({"nonfinite": 0.0} if self.pending else {})
         notes = {
             "evaluation_owed": self.evaluation_owed,
             "pending": pending,
@@ -135,10 +165,3 @@ class Progress:
             kept.append(self.best[1])
         checkpoints.prune(self.directory, kept)
         self._saved_at, self._save_best = time.perf_counter(), False
-
-    def _check_finite(self, kind: str, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the {kind} loss became {loss} by step {self.step}; try a smaller "
-                "optim.learning_rate"
-            )

@@ -32,6 +32,7 @@ def make_train_step(
     mixing: Mixing | None = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
+    on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
     """One SGD update. `axis_name` is the mapped device axis; None when there is none.
 
@@ -42,6 +43,8 @@ def make_train_step(
       accumulate_steps: parts of the local batch that pass through the network one after another;
         each has batch statistics of its own, as on so many devices.
       ema_decay: of the state's moving averages; 0 for none.
+      on_nan: "stop", or "skip" an update whose loss or gradient is not finite. Either way the sums
+        say so in "nonfinite": 0, or the place in `parts_of` of what is first not finite.
     """
 
     def gradients_of(
@@ -92,6 +95,10 @@ def make_train_step(
         compute = accumulated if accumulate_steps > 1 else gradients_of
         gradients, (losses, logits, batch_stats) = compute(state, images, targets, dropout_key)
         gradients, batch_stats = parallel.mean((gradients, batch_stats), axis_name)
+        sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
+        sums = parallel.total(sums, axis_name)
+        nonfinite = first_nonfinite(gradients, sums["loss"])
+        before = state
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         if state.plateau is not None:
             updates = jax.tree.map(lambda update: update * state.plateau.scale, updates)
@@ -105,10 +112,34 @@ def make_train_step(
         )
         if ema_decay:
             state = state.replace(ema=moving_average(state, ema_decay))
-        sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
-        return state, parallel.total(sums, axis_name)
+        if on_nan == "skip":
+            unchanged = before.replace(step=state.step)
+            state, sums = jax.tree.map(
+                lambda new, old: jnp.where(nonfinite == 0, new, old),
+                (state.replace(key=None), sums),
+                (unchanged.replace(key=None), jax.tree.map(jnp.zeros_like, sums)),
+            )
+            state = state.replace(key=before.key)
+            sums["skipped"] = (nonfinite > 0).astype(jnp.float32)
+        return state, sums | {"nonfinite": nonfinite}
 
     return train_step
+
+
+def parts_of(params: Any) -> list[str]:
+    """What can be not finite, in the order in which it is looked for: loss, then parameters."""
+    return ["the loss", *(f"the gradient of {name}" for name in sorted(params))]
+
+
+def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
+    """0 if all is finite, else 1 and the place of the first in `parts_of`; a float32 scalar."""
+    parts = [loss, *(gradients[name] for name in sorted(gradients))]
+    bad = jnp.stack([~_finite(part) for part in parts])
+    return jnp.where(bad.any(), 1.0 + jnp.argmax(bad), 0.0)
+
+
+def _finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def moving_average(state: TrainState, decay: float) -> Any:

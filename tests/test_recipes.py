@@ -9,10 +9,17 @@ import optax
 import pytest
 
 from senet_jax import parallel
-from senet_jax.data.augment import Mixing
+from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
-from senet_jax.optim import OptimConfig, after_evaluation, make_optimizer, start_plateau
+from senet_jax.optim import (
+    OptimConfig,
+    after_evaluation,
+    make_optimizer,
+    make_schedule,
+    start_plateau,
+)
 from senet_jax.prepare import prepare
+from senet_jax.steps import first_nonfinite, make_train_step, parts_of
 from senet_jax.train import train_and_evaluate
 
 
@@ -186,12 +193,75 @@ def test_a_run_reduces_its_rate_by_its_own_evaluations(tiny, tmp_path, one_devic
     assert rates[-1] < rates[0]
 
 
+def step_with_bad_batches(tiny, one_device, on_nan):
+    """A step on one device to which images of 200 everywhere become infinite, and its state."""
+    run = prepare(tiny, one_device)
+    config = OptimConfig(**tiny.optim)
+    schedule = make_schedule(config, run.total_steps, run.steps_per_epoch)
+    step = make_train_step(
+        run.model,
+        make_optimizer(config, schedule),
+        Augmentation(),
+        lambda images: jnp.where(images.min() == 200, jnp.inf, images / 255.0),
+        label_smoothing=0.0,
+        axis_name=None,
+        ema_decay=0.9,
+        on_nan=on_nan,
+    )
+    return jax.jit(step), run.initial_state
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(tiny, one_device):
+    tiny.train.ema_decay = 0.9
+    step, state = step_with_bad_batches(tiny, one_device, "skip")
+    good = {"image": np.full((8, 8, 8, 1), 100, np.uint8), "label": np.arange(8)}
+    state, sums = step(state, good)
+    assert (float(sums["skipped"]), float(sums["examples"])) == (0, 8)
+    after, sums = step(state, good | {"image": np.full((8, 8, 8, 1), 200, np.uint8)})
+    assert (float(sums["skipped"]), float(sums["examples"])) == (1, 0)
+    assert int(after.step) == int(state.step) + 1
+    unchanged = after.replace(step=state.step, key=None)
+    jax.tree.map(np.testing.assert_array_equal, unchanged, state.replace(key=None))
+    plain, _ = step_with_bad_batches(tiny, one_device, "stop")
+    one, other = step(after, good)[0], plain(after, good)[0]
+    close(one.replace(key=None), other.replace(key=None), 1e-6)
+
+
+def test_what_is_first_not_finite_is_named():
+    gradients = {"stem": {"a": jnp.ones(2)}, "head": {"b": jnp.ones(3), "c": jnp.ones(1)}}
+    parts = parts_of(gradients)
+    assert parts == ["the loss", "the gradient of head", "the gradient of stem"]
+    assert float(first_nonfinite(gradients, jnp.float32(1))) == 0
+    gradients["stem"]["a"] = jnp.asarray([1, jnp.nan])
+    assert parts[int(first_nonfinite(gradients, jnp.float32(1))) - 1] == parts[2]
+    gradients["head"]["c"] = jnp.asarray([jnp.inf])
+    assert parts[int(first_nonfinite(gradients, jnp.float32(1))) - 1] == parts[1]
+    assert parts[int(first_nonfinite(gradients, jnp.float32(jnp.nan))) - 1] == parts[0]
+
+
+@pytest.mark.parametrize(
+    ("on_nan", "sentence"),
+    [("stop", r"is not finite at step [12];"), ("skip", r"no update since step \d could be used")],
+)
+def test_a_run_that_is_no_longer_finite_ends_with_the_step(
+    tiny, tmp_path, one_device, on_nan, sentence
+):
+    tiny.optim.update({"learning_rate": 1e30, "warmup_epochs": 0.0})
+    tiny.train.update({"on_nan": on_nan, "log_every_steps": 2})
+    with pytest.raises(InputError, match=sentence):
+        train_and_evaluate(tiny, tmp_path, one_device)
+    assert not (tmp_path / "result.json").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
         ("train.accumulate_steps", 0, "accumulate_steps must be above 0, not 0"),
         ("train.accumulate_steps", 5, "accumulate_steps 5 does not divide the 32 images"),
         ("train.ema_decay", 1.0, r"ema_decay must be in \[0, 1\), not 1.0"),
+        ("train.on_nan", "ignore", "on_nan must be stop or skip, not 'ignore'"),
+        ("train.checkpoint_every_steps", -1, "checkpoint_every_steps must be at least 0, not -1"),
+        ("train.keep_checkpoints", 0, "keep_checkpoints must be above 0, not 0"),
         ("optim.clip_norm", -1.0, "clip_norm must be at least 0, not -1.0"),
         ("optim.patience", 0, "patience must be at least 1, not 0"),
         ("data.mixup", -0.1, "mixup must be at least 0, not -0.1"),

@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
 def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tiny, tmp_path, one_device):
     tiny.train.update({"checkpoint_every_steps": 1, "log_every_steps": 100})
     tiny.optim.update({"learning_rate": 1e30, "warmup_epochs": 0.0})
-    with pytest.raises(InputError, match=r"loss became (nan|inf) by step"):
+    with pytest.raises(InputError, match="is not finite at step"):
         train_and_evaluate(tiny, tmp_path, one_device)
     for step in checkpoints.complete_steps(tmp_path / "checkpoints"):
         assert step <= 2
