@@ -1,6 +1,6 @@
 """What SE costs: time and memory of every row of the ablations, against the plain network.
 
-    python -m experiments.cost                                   (SE-ResNet-50, about 20 minutes)
+    python -m experiments.cost                                   (SE-ResNet-50, half an hour)
     python -m experiments.cost --network=seresnet20_cifar --only='SE,r = 4,ECA'
     python -m experiments.cost --draw --csv=FILE                 (its figure and table again)
 

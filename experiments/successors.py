@@ -23,13 +23,15 @@ def _row(
     return Row(label, {f"model.se.{key}": value for key, value in overrides.items()}, figures)
 
 
+SECTION_6 = {"reference1": ablation.SE["top1"], "plain1": ablation.PLAIN["top1"]}
+
 STUDY = ablation.study(
     "successors",
     "Literature: what came after SE",
     "block",
     (
-        Row("plain", ablation.WITHOUT, ablation.PLAIN),
-        Row("SE", {}, ablation.SE),
+        Row("plain", ablation.WITHOUT, ablation.PLAIN | SECTION_6),
+        Row("SE", {}, ablation.SE | SECTION_6),
         _row("ECA", {"kind": "eca"}, 77.48, 76.71, 75.20),
         _row("eSE", {"kind": "ese"}),
         _row("CBAM-channel", {"kind": "cbam_channel"}, 77.20, 76.86, 75.44),

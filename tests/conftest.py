@@ -3,7 +3,8 @@
 import os
 import tempfile
 
-# Commands keep compiled programs in the user's cache; those of tests have none to leave there.
+# Compiled programs are kept for this worker's tests and the commands they call, not the user's:
+# most of a tiny run is its compilation, and many are of the same network.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
 # Datasets of this worker's own: tests neither read nor write the user's. TFDS reads it on import.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
@@ -15,6 +16,10 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 import jax
 import pytest
 from runs import tiny_config
+
+from senet_jax import compilation_cache
+
+compilation_cache.enable()
 
 
 @pytest.fixture

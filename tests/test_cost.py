@@ -1,12 +1,15 @@
 """The cost study measures every network of the ablations once; nothing here looks at the times."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
 from experiments import cost
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_every_network_of_the_ablations_is_measured_once():
@@ -91,3 +94,13 @@ def test_rows_race_beside_the_plain_network(tmp_path, capsys):
 def test_bad_input_is_refused_with_a_sentence(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         cost.main(["cost", *arguments])
+
+
+def test_the_published_table_is_that_of_the_published_rows():
+    results = ROOT / "experiments" / "results"
+    rows = list(csv.DictReader((results / "cost.csv").read_text("utf-8").splitlines()))
+    assert (results / "cost.md").read_text("utf-8") == cost.markdown(rows)
+    for what in ("train", "infer"):
+        measured = {row["row"] for row in rows if row["what"] == what}
+        assert measured == set(cost.variants("seresnet50")) - {cost.PLAIN}
+    assert not any(row["commit"].endswith("-dirty") for row in rows)
