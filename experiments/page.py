@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from experiments import compare, plot, publish, table
+from experiments import benchmark, compare, cost, plot, plot_times, publish, table
 from experiments.collect import Results, Unfinished, collect, missing, unfinished
 from experiments.study import STUDIES, Study, load_study
 from senet_jax import workdir
@@ -99,8 +99,27 @@ def render(root: Path) -> str:
 <h1>senet_jax: all studies</h1>
 <p>Tables of Hu et al., <i>Squeeze-and-Excitation Networks</i>, and our runs of them; {now}.</p>
 {_table(head, overview, "overview")}
-{"".join(sections)}</html>
+{"".join(sections)}{_costs()}</html>
 """
+
+
+def _costs() -> str:
+    """What SE costs, as published; "" if nothing is."""
+    path = publish.RESULTS / "cost.csv"
+    if not path.exists():
+        return ""
+    rows = benchmark.read(str(path))
+    cells = [map(escape, line) for line in cost.cells(rows)]
+    return "".join(
+        [
+            '<h2 id="cost">What SE costs</h2>\n',
+            _table(cost.HEADINGS, cells, "numbers"),
+            _remarks(cost.notes(rows), "remarks"),
+            '<div class="figures">\n',
+            _figure("Time against the plain network", plot_times.costs(rows, cost.PAPER)),
+            "</div>\n",
+        ]
+    )
 
 
 def find(study: Study, root: Path) -> list[Finding]:
@@ -166,14 +185,15 @@ def _body(finding: Finding) -> str:
             _remarks(said, "remarks"),
             _remarks(absent, "remarks missing"),
             '<div class="figures">\n',
-            *(
-                f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
-                for alt, png in figures
-            ),
+            *(_figure(alt, png) for alt, png in figures),
             "</div>\n<h3>What was run</h3>\n",
             _facts(finding),
         ]
     )
+
+
+def _figure(alt: str, png: bytes) -> str:
+    return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
 
 
 def _facts(finding: Finding) -> str:

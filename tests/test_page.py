@@ -137,3 +137,12 @@ def test_the_command_writes_the_page_and_refuses_what_does_not_go_with_it(root, 
             report.main(["report", *arguments])
     with pytest.raises(InputError, match="--root=nowhere is not a directory"):
         report.main(["report", "--all", "--root=nowhere"])
+
+
+def test_what_se_costs_is_on_the_page_where_it_is_published(root, monkeypatch):
+    assert "What SE costs" not in page.render(root)
+    monkeypatch.setattr(publish, "RESULTS", publish.ROOT / "experiments" / "results")
+    found = Page(page.render(root))
+    assert "What SE costs" in found.text
+    assert "Paper, SE-ResNet-50: 1.100" in found.text
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in found.links)
