@@ -1,5 +1,7 @@
 """A study's table: from results to numbers, from numbers to what people read."""
 
+import functools
+import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,8 @@ from senet_jax.summary import Summary, image_shape_of, summarize
 
 Rows = Sequence[dict[str, Any]]
 
+MARK = "*"  # at a printed count that is not ours
+
 # Left out in this order, after the study's own, where a terminal is too narrow.
 SECONDARY = ("our parameters", "s/run", "paper gain", "GMACs")
 
@@ -29,9 +33,12 @@ def counts(study: Study, row: Row) -> Summary:
     given = {k.removeprefix("model."): v for k, v in row.overrides.items()}
     se = {k.removeprefix("se."): v for k, v in given.items() if k.startswith("se.")}
     fields = {k: v for k, v in given.items() if not k.startswith("se.")}
-    name = study.network_of(row)
-    model = create_model(name, se=se, **{**study.network_fields, **fields})
-    return summarize(model, image_shape_of(name))
+    return _counts(study.network_of(row), json.dumps({**study.network_fields, **fields, "se": se}))
+
+
+@functools.cache
+def _counts(network: str, fields: str) -> Summary:
+    return summarize(create_model(network, **json.loads(fields)), image_shape_of(network))
 
 
 def numbers(study: Study, results: Results) -> Rows:
@@ -95,7 +102,7 @@ def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
         "GMACs": [f"{row['macs'] / 1e9:.3f}" for row in rows],
     }
     for heading, keys in study.paper_columns.items():
-        columns[heading] = [_printed(row, keys) for row in rows]
+        columns[heading] = [_printed(row, keys) + MARK * _deviates(row, keys[0]) for row in rows]
     if any(row["paper_gain"] is not None for row in rows):
         columns["paper gain"] = [_signed(row["paper_gain"]) for row in rows]
     columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
@@ -115,6 +122,15 @@ def _printed(row: dict[str, Any], keys: Sequence[str]) -> str:
     if keys[0] == "gflops":  # Table 3 prints millions
         return f"{figures[0]:.{3 if figures[0] < 1 else 2}f}"
     return as_printed(figures)
+
+
+def _deviates(row: dict[str, Any], key: str) -> bool:
+    """Whether a printed count is not ours, rounded to as many decimals."""
+    ours = {"params": row["params"] / 1e6, "gflops": row["macs"] / 1e9}
+    printed = row[f"paper_{key}"]
+    if key not in ours or printed is None:
+        return False
+    return round(ours[key], 1 if key == "params" else 3 if printed < 1 else 2) != printed
 
 
 def _error(row: dict[str, Any]) -> str:
@@ -193,6 +209,7 @@ def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
         caption(study, results),
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
         f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}.",
+        *marked(study, results),
         "Our top-1: mean ± standard deviation (seeds).",
         *compare.in_words(study, compare.gains(study, results)),
         *study.notes,
@@ -203,6 +220,14 @@ def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
             "than r: their hidden width is 1, the least there is."
         )
     return lines + missing(study, results, stopped)
+
+
+def marked(study: Study, results: Results) -> list[str]:
+    """What the mark of a printed count says, if one has it."""
+    counts = {"params", "gflops"} & {keys[0] for keys in study.paper_columns.values()}
+    if any(_deviates(row, key) for row in numbers(study, results) for key in counts):
+        return [f"{MARK}: not what is counted here, rounded."]
+    return []
 
 
 def _is_narrow(found: Sequence[Result]) -> bool:
