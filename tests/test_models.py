@@ -33,6 +33,7 @@ def test_counts_equal_their_source(row):
         assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
 
 
+@pytest.mark.slow
 def test_the_readme_lists_every_model_with_its_counts():
     readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
     assert f"<!-- models -->\n{markdown_table()}<!-- end models -->" in readme

@@ -118,6 +118,7 @@ def test_smoke_runs_are_left_out_and_started_ones_shown(root):
     assert "Row 8: seed 3 has no result." in found.text
 
 
+@pytest.mark.slow
 def test_published_results_stand_in_for_runs_that_are_not_there(root, monkeypatch, tmp_path):
     monkeypatch.setattr(publish, "RESULTS", publish.ROOT / "experiments" / "results")
     assert "from experiments/results/reduction_digits.csv" not in Page(page.render(root)).text
@@ -142,6 +143,7 @@ def test_the_command_writes_the_page_and_refuses_what_does_not_go_with_it(root, 
 def test_what_se_costs_is_on_the_page_where_it_is_published(root, monkeypatch):
     assert "What SE costs" not in page.render(root)
     monkeypatch.setattr(publish, "RESULTS", publish.ROOT / "experiments" / "results")
+    monkeypatch.setattr(page, "STUDIES", ("reduction",))  # the figures of all take a while
     found = Page(page.render(root))
     assert "What SE costs" in found.text
     assert "Paper, SE-ResNet-50: 1.100" in found.text

@@ -179,7 +179,8 @@ def killed_somewhere(process, states, patience):
             break
         time.sleep(0.005)
     process.kill()
-    return process.wait() == -signal.SIGKILL
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
