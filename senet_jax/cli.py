@@ -28,7 +28,6 @@ def run(main: Callable[[list[str]], None], usage: str | None) -> None:
         sys.exit(_fail(f"error: {error}", 2))
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
-        terminated = isinstance(error, Terminated)
         kind, status = ("terminated", 143) if terminated else ("interrupted", 130)
         sys.exit(_fail(f"\n{kind}; the same command continues", status))
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
