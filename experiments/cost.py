@@ -69,8 +69,7 @@ def variants(network: str) -> dict[str, dict[str, Any]]:
     seen = [create_model(**fields).se for fields in found.values()]
     for study in map(load_study, STUDIES):
         for row in study.rows if study.network == "seresnet50" else ():
-            se = {key.removeprefix("model.se."): value for key, value in row.overrides.items()}
-            fields = {"name": network, "se": se}
+            fields = {"name": network, **row.model_fields}
             try:
                 config = create_model(**fields).se
             except InputError:

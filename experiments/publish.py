@@ -16,6 +16,14 @@ from senet_jax.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
+# What of `files` is published as it is, and how its name ends there.
+ENDINGS = {
+    "runs.csv": ".csv",
+    "curves.csv": "_curves.csv",
+    "table.png": ".png",
+    "curves.png": "_curves.png",
+}
+PICTURES = {"table.png": "Errors of the rows", "curves.png": "Error against epoch"}
 
 
 def files(
@@ -53,20 +61,12 @@ def publish(study: Study, results: Results, stopped: Unfinished) -> None:
     written = files(study, results, table.numbers(study, results), stopped)
     text = written["table.md"].decode()
     pictures = [
-        f"\n![{what}]({name}{ending})\n"
-        for what, source, ending in (
-            ("Errors of the rows", "table.png", ".png"),
-            ("Error against epoch", "curves.png", "_curves.png"),
-        )
+        f"\n![{what}]({name}{ENDINGS[source]})\n"
+        for source, what in PICTURES.items()
         if source in written
     ]
     RESULTS.mkdir(exist_ok=True)
-    for source, ending in (
-        ("runs.csv", ".csv"),
-        ("curves.csv", "_curves.csv"),
-        ("table.png", ".png"),
-        ("curves.png", "_curves.png"),
-    ):
+    for source, ending in ENDINGS.items():
         path = RESULTS / f"{name}{ending}"
         if source in written:
             workdir.write_file(path, written[source])

@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import plot_gates
+from experiments import plot_gates, table
 from experiments.publish import to_csv
 from senet_jax import cli, compilation_cache, finished, gates, parallel, steps, summary, workdir
 from senet_jax.errors import InputError, did_you_mean
@@ -261,17 +261,14 @@ def _print(
     rows: Sequence[dict[str, Any]],
     title: str,
 ) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.collapse_padding, table.pad_edge = True, False
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn.collapse_padding, drawn.pad_edge = True, False
     for position, heading in enumerate(columns):
-        table.add_column(heading, justify="right" if position else "left", no_wrap=True)
+        drawn.add_column(heading, justify="right" if position else "left", no_wrap=True)
     for row in rows:
         # Only not a number differs from itself: a share where no gate depends on the image.
         cells = (
             form.format(row[key]) if row[key] == row[key] else "-" for key, form in columns.values()
         )
-        table.add_row(*cells)
-    # Where a table does not fit the terminal wraps its lines; no digit is ever cut.
-    least = Console(width=1000).measure(table).maximum
-    wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))
-    wide.print(table)
+        drawn.add_row(*cells)
+    table.print_whole(drawn, console.width)

@@ -61,6 +61,14 @@ class Row:
     network: str | None = None
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """The overrides as arguments of `create_model`, those of SE blocks in `se`."""
+        given = {key.removeprefix("model."): value for key, value in self.overrides.items()}
+        fields = {key: value for key, value in given.items() if not key.startswith("se.")}
+        se = {k.removeprefix("se."): value for k, value in given.items() if k.startswith("se.")}
+        return fields | {"se": se}
+
     def printed(self, key: str, dataset: str) -> float | None:
         """The paper's figure for a run on that TFDS dataset; None where it prints none."""
         figure = self.paper.get(key)

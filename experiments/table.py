@@ -30,10 +30,8 @@ SECONDARY = ("our parameters", "s/run", "paper gain", "GMACs")
 
 def counts(study: Study, row: Row) -> Summary:
     """Exact counts of the paper's network in this row, at the image size it is made for."""
-    given = {k.removeprefix("model."): v for k, v in row.overrides.items()}
-    se = {k.removeprefix("se."): v for k, v in given.items() if k.startswith("se.")}
-    fields = {k: v for k, v in given.items() if not k.startswith("se.")}
-    return _counts(study.network_of(row), json.dumps({**study.network_fields, **fields, "se": se}))
+    fields = {**study.network_fields, **row.model_fields}
+    return _counts(study.network_of(row), json.dumps(fields))
 
 
 @functools.cache
@@ -258,6 +256,12 @@ def markdown(study: Study, results: Results, rows: Rows, stopped: Unfinished) ->
     return "\n".join(lines) + "\n"
 
 
+def print_whole(drawn: Table, width: int) -> None:
+    """Print a table, wider than the terminal if it must be: it wraps lines, no digit is cut."""
+    least = Console(width=1000).measure(drawn).maximum
+    Console(file=sys.stdout, highlight=False, width=max(width, least)).print(drawn)
+
+
 def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> None:
     """Print the table; where it does not fit, without its secondary columns, never cut digits."""
     columns = formatted(study, rows)
@@ -274,9 +278,7 @@ def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> Non
         drawn.add_column(heading, justify="right", no_wrap=True)
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*map(escape, cells))
-    least = Console(width=1000).measure(drawn).maximum
-    wide = Console(file=sys.stdout, highlight=False, width=max(console.width, least))
-    wide.print(drawn)
+    print_whole(drawn, console.width)
     if left_out:
         console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
     for line in remarks(study, results, stopped):

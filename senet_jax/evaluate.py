@@ -1,6 +1,7 @@
 """Evaluation: every example exactly once, whatever the batch size and the number of devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
@@ -23,12 +24,25 @@ def evaluate(
       batch_size: examples a step, rounded up to a multiple of the devices; padding is masked.
       between: called before each batch; what it raises ends the evaluation.
     """
-    batch_size = -(-batch_size // len(devices)) * len(devices)
     sums, examples = [], 0
-    for batch in split.eval_batches(batch_size):
-        between()
+    for batch, found in outputs(eval_step, state, split, batch_size, devices, between):
         examples += int(batch["mask"].sum())
-        sums.append(eval_step(state, parallel.split_batch(batch, devices)))
+        sums.append(found)
     result = metrics.means(sums)
     assert result["examples"] == examples, (result["examples"], examples)
     return result
+
+
+def outputs(
+    step: Callable[..., Any],
+    state: TrainState,
+    split: data.Split,
+    batch_size: int,
+    devices: parallel.Devices,
+    between: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[data.Batch, Any]]:
+    """Each masked batch of a split with what `step` returns for it; arguments as of `evaluate`."""
+    batch_size = -(-batch_size // len(devices)) * len(devices)
+    for batch in split.eval_batches(batch_size):
+        between()
+        yield batch, step(state, parallel.split_batch(batch, devices))

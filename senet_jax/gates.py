@@ -16,6 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from senet_jax import data, parallel
+from senet_jax.evaluate import outputs
 from senet_jax.layers.network import Network
 from senet_jax.state import TrainState
 
@@ -235,10 +236,9 @@ def record(
       gate_step: mapped over `devices`, see make_gate_step.
       batch_size: examples a step, rounded up to a multiple of the devices.
     """
-    batch_size = -(-batch_size // len(devices)) * len(devices)
     sums = None
-    for batch in split.eval_batches(batch_size):
-        gates = np.asarray(gate_step(state, parallel.split_batch(batch, devices)))
+    for batch, found in outputs(gate_step, state, split, batch_size, devices):
+        gates = np.asarray(found)
         sums = sums or GateSums.zeros(classes, gates.shape[-1])
         real = batch["mask"] > 0
         sums.add(gates[real], batch["label"][real])

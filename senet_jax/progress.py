@@ -111,7 +111,7 @@ class Progress:
                 f"no update since step {step} could be used: {part} is not finite there; {ADVICE}"
             )
 
-    def evaluated(self, found: Mapping[str, Mapping[str, float]], run: Run) -> dict[str, float]:
+    def evaluated(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Take note of an evaluation and return it by name, as it is logged.
 
         Raises: Diverged if the loss is not finite.
@@ -123,12 +123,12 @@ class Progress:
         named = {f"{kind}/{name}": v for kind, means in found.items() for name, v in means.items()}
         self.measured |= named
         if self.state.plateau is not None:
-            plateau = optim.after_evaluation(run.optim, self.state.plateau, found["eval"]["loss"])
-            self.state = self.state.replace(plateau=parallel.replicate(plateau, run.devices))
+            plateau = optim.after_evaluation(self.run.optim, self.state.plateau, loss)
+            self.state = self.state.replace(plateau=parallel.replicate(plateau, self.run.devices))
         error = found["eval"]["top1_error"]
         if self.best is None or error < self.best[0]:
             self.best = error, self.step
-            self._save_best = run.settings.keep_best
+            self._save_best = self.run.settings.keep_best
         return named
 
     def save_if_due(self, stopping: bool) -> None:

@@ -109,7 +109,7 @@ def train(
             with report.paused():
                 found = evaluations(run, progress.state, stop)
             if found:
-                writer.write(progress.step, progress.evaluated(found, run))
+                writer.write(progress.step, progress.evaluated(found))
                 report.evaluation(progress.step / run.steps_per_epoch, found["eval"])
         stopping = stop.asked
         progress.save_if_due(stopping)

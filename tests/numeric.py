@@ -1,5 +1,6 @@
 """Random arrays, distances, gradients and a convolution in float64, for the tests of layers."""
 
+import functools
 import itertools
 
 import jax
@@ -60,3 +61,33 @@ def reference_convolution(x, w, stride, groups, cotangent=normal):
         dx.reshape(x.shape),
         dw.reshape(rows, columns, -1, outputs),
     )
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+class Weights:
+    """Parameters and statistics of a block in float64, and its layers in evaluation, by name."""
+
+    def __init__(self, variables):
+        self.params, self.stats = (
+            jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), variables.get(kind, {}))
+            for kind in ("params", "batch_stats")
+        )
+
+    def conv(self, x, *names, stride=1, groups=1):
+        kernel = functools.reduce(dict.get, names, self.params)["kernel"]
+        return reference_convolution(x, kernel, stride, groups)[0]
+
+    def bn(self, x, *names):
+        params, stats = (functools.reduce(dict.get, names, t) for t in (self.params, self.stats))
+        scale = params["scale"] / np.sqrt(stats["var"] + 1e-5)
+        return (x - stats["mean"]) * scale + params["bias"]
+
+    def fc(self, z, name):
+        layer = self.params[name]
+        return z @ layer["kernel"] + layer.get("bias", 0.0)
+
+    def mlp(self, z):
+        return self.fc(relu(self.fc(z, "reduce")), "expand")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numeric import distance, normal, reference_convolution
+from numeric import Weights, distance, normal, relu
 from weights import fill
 
 from experiments.narrow import NARROW
@@ -23,40 +23,6 @@ SHAPE = (3, 7, 6, CHANNELS)
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
-
-
-def relu(x):
-    return np.maximum(x, 0)
-
-
-class Weights:
-    """Parameters and statistics in float64, by path."""
-
-    def __init__(self, variables):
-        self.params, self.stats = (
-            jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), variables.get(kind, {}))
-            for kind in ("params", "batch_stats")
-        )
-
-    def bn(self, x, *path):
-        params, stats = self.params, self.stats
-        for name in path:
-            params, stats = params[name], stats[name]
-        scale = params["scale"] / np.sqrt(stats["var"] + 1e-5)
-        return (x - stats["mean"]) * scale + params["bias"]
-
-    def fc(self, z, name):
-        layer = self.params[name]
-        return z @ layer["kernel"] + layer.get("bias", 0.0)
-
-    def mlp(self, z):
-        return self.fc(relu(self.fc(z, "reduce")), "expand")
-
-    def conv(self, x, *path, groups=1):
-        layer = self.params
-        for name in path:
-            layer = layer[name]
-        return reference_convolution(x, layer["kernel"], 1, groups)[0]
 
 
 def mean(u):

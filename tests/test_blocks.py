@@ -1,12 +1,10 @@
 """Blocks that PyTorch's libraries lack, against the same written down in NumPy in float64."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numeric import distance, normal, reference_convolution
+from numeric import Weights, distance, normal, relu
 from weights import fill
 
 from senet_jax.layers.network import Layers
@@ -21,27 +19,8 @@ from senet_jax.models.shufflenet import ShuffleUnit
 SE = SEConfig(ratio=4)
 
 
-def relu(x):
-    return np.maximum(x, 0)
-
-
-class Reference:
+class Reference(Weights):
     """The layers of a block in NumPy, by the names of its variables, in evaluation."""
-
-    def __init__(self, variables):
-        self.params, self.stats = (
-            jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), variables[kind])
-            for kind in ("params", "batch_stats")
-        )
-
-    def conv(self, x, *names, stride=1, groups=1):
-        kernel = functools.reduce(dict.get, names, self.params)["kernel"]
-        return reference_convolution(x, kernel, stride, groups)[0]
-
-    def bn(self, x, *names):
-        params, stats = (functools.reduce(dict.get, names, t) for t in (self.params, self.stats))
-        scale = params["scale"] / np.sqrt(stats["var"] + 1e-5)
-        return (x - stats["mean"]) * scale + params["bias"]
 
     def conv_bn(self, x, name, **how):
         return self.bn(self.conv(x, name, "conv", **how), name, "bn")

@@ -6,6 +6,7 @@ trains on do not depend on how many devices share it; those of mixing for each p
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -51,13 +52,8 @@ class Augmentation:
         _, height, width, _ = images.shape
 
         def kept(key: jax.Array) -> jax.Array:
-            row_key, column_key = jax.random.split(jax.random.fold_in(key, 2))
-            spans = []
-            for one, side in ((row_key, height), (column_key, width)):
-                first = jax.random.randint(one, (), 0, side) - self.cutout // 2
-                places = jnp.arange(side)
-                spans.append((places >= first) & (places < first + self.cutout))
-            return ~(spans[0][:, None] & spans[1])
+            square = (self.cutout, self.cutout)
+            return ~_rectangle(jax.random.fold_in(key, 2), (height, width), square)
 
         return images * jax.vmap(kept)(keys)[..., None]
 
@@ -99,9 +95,7 @@ class Mixing:
     ) -> tuple[jax.Array, jax.Array]:
         """Args: keys [B], images [B, H, W, C], targets [B, K]; B even. Returns the latter two."""
         _, height, width, _ = images.shape
-        masks = jax.vmap(lambda key: self._share(key, (height, width)))(
-            keys[::2]
-        )  # of the own image
+        masks = jax.vmap(lambda key: self._share(key, (height, width)))(keys[::2])
         masks = jnp.repeat(masks, 2, axis=0)
         share = masks.mean((1, 2))[:, None]
         masks = masks[..., None].astype(images.dtype)
@@ -116,19 +110,21 @@ class Mixing:
         cut = jax.random.bernoulli(which) if self.mixup and self.cutmix else bool(self.cutmix)
         alpha = jnp.where(cut, self.cutmix, self.mixup)
         share = jax.random.beta(share_key, alpha, alpha)
-        return jnp.where(cut, _outside(place_key, share, shape), share)
+        halves = [jnp.floor(jnp.sqrt(1 - share) * s).astype(jnp.int32) // 2 for s in shape]
+        pasted = _rectangle(place_key, shape, [2 * half for half in halves])
+        return jnp.where(cut, 1.0 - pasted, share)
 
 
-def _outside(key: jax.Array, share: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """[H, W]: 0 in a rectangle of 1 - share of the area around a random pixel, where it fits."""
-    side = jnp.sqrt(1 - share)
+def _rectangle(
+    key: jax.Array, shape: tuple[int, int], sides: Sequence[int | jax.Array]
+) -> jax.Array:
+    """[H, W]: true in a rectangle of these sides around a random pixel, as far as it fits."""
     spans = []
-    for one, size in zip(jax.random.split(key), shape, strict=True):
-        centre = jax.random.randint(one, (), 0, size)
+    for one, size, side in zip(jax.random.split(key), shape, sides, strict=True):
+        first = jax.random.randint(one, (), 0, size) - side // 2
         places = jnp.arange(size)
-        half = jnp.floor(side * size).astype(jnp.int32) // 2
-        spans.append((places >= centre - half) & (places < centre + half))
-    return 1.0 - (spans[0][:, None] & spans[1])
+        spans.append((places >= first) & (places < first + side))
+    return spans[0][:, None] & spans[1]
 
 
 def _neighbours(x: jax.Array) -> jax.Array:

@@ -35,7 +35,7 @@ from senet_jax.layers.squeeze_excite import (
     SqueezeExcite,
     dense,
     excitation,
-    record_gate,
+    scale,
     squeeze,
 )
 
@@ -87,11 +87,6 @@ class Attention(nn.Module):
     def activate(self, z: jax.Array) -> jax.Array:
         return GATES[self.config.gate](z)
 
-    def scale(self, u: jax.Array, gate: jax.Array) -> jax.Array:
-        """u * gate, which has one number a channel [B, 1, 1, C]."""
-        record_gate(self, gate)
-        return u * gate.astype(u.dtype)
-
 
 class ECA(Attention):
     """Efficient channel attention (Wang et al. 2020): neighbouring channels share a kernel."""
@@ -108,7 +103,7 @@ class ECA(Attention):
             dtype=jnp.float32,
             name="conv",
         )
-        return self.scale(u, self.activate(conv(row).reshape(z.shape)))
+        return scale(self, u, self.activate(conv(row).reshape(z.shape)))
 
 
 def eca_kernel_size(channels: int) -> int:
@@ -130,7 +125,7 @@ class ESE(Attention):
     @nn.compact
     def __call__(self, u: jax.Array, train: bool) -> jax.Array:
         z = dense(u.shape[-1], True, name="fc")(squeeze(u, "avg"))
-        return self.scale(u, self.activate(z))
+        return scale(self, u, self.activate(z))
 
 
 class CBAMChannel(Attention):
@@ -140,7 +135,7 @@ class CBAMChannel(Attention):
     def __call__(self, u: jax.Array, train: bool) -> jax.Array:
         mlp = excitation(self.config, u.shape[-1])
         z = mlp(squeeze(u, "avg")) + mlp(squeeze(u, "max"))
-        return self.scale(u, self.activate(z))
+        return scale(self, u, self.activate(z))
 
 
 class CBAM(CBAMChannel):
@@ -188,7 +183,7 @@ class GETheta(Attention):
     @nn.compact
     def __call__(self, u: jax.Array, train: bool) -> jax.Array:
         z = self.norm(Gather(name="gather")(u.astype(jnp.float32)), train)
-        return self.scale(u, self.activate(self.interact(z)))
+        return scale(self, u, self.activate(self.interact(z)))
 
     def interact(self, z: jax.Array) -> jax.Array:
         return z
@@ -242,7 +237,7 @@ class SRM(Attention):
         a, b = (self.param(n, nn.initializers.zeros, u.shape[-1:]) for n in ("mean", "std"))
         # The root of zero has no gradient; a channel may be constant.
         z = a * mean + b * jnp.sqrt(variance + 1e-5)
-        return self.scale(u, self.activate(self.norm(z, train)))
+        return scale(self, u, self.activate(self.norm(z, train)))
 
 
 class GCT(Attention):
@@ -263,7 +258,7 @@ class GCT(Attention):
         squares = jnp.square(u.astype(jnp.float32)).sum((1, 2), keepdims=True)
         s = alpha * jnp.sqrt(squares + self.epsilon)
         s = s / jnp.sqrt(jnp.square(s).mean(-1, keepdims=True) + self.epsilon)
-        return self.scale(u, 1 + jnp.tanh(gamma * s + beta))
+        return scale(self, u, 1 + jnp.tanh(gamma * s + beta))
 
 
 class SimAM(Attention):
@@ -306,7 +301,7 @@ class FCA(Attention):
         rows, columns = dct(height, ROWS, channels), dct(width, COLUMNS, channels)
         z = (u.astype(jnp.float32) * columns).sum(2, keepdims=True)
         z = (z * rows[:, None]).sum(1, keepdims=True)
-        return self.scale(u, self.activate(excitation(self.config, channels)(z)))
+        return scale(self, u, self.activate(excitation(self.config, channels)(z)))
 
 
 def dct(size: int, frequencies: tuple[int, ...], channels: int) -> np.ndarray:

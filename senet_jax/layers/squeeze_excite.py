@@ -186,15 +186,17 @@ class SqueezeExcite(nn.Module):
         z = squeeze(u if source is None else source, config.squeeze)
         if config.excitation == "mlp":
             z = excitation(config, u.shape[-1])(z)
-        gate = GATES[config.gate](z)
-        record_gate(self, gate)
-        return u * gate.astype(u.dtype)
+        return scale(self, u, GATES[config.gate](z))
 
 
-def record_gate(block: nn.Module, gate: jax.Array) -> None:
-    """Sow a gate as ("gates", "gate"), for who asks for that collection; nobody else pays."""
+def scale(block: nn.Module, u: jax.Array, gate: jax.Array) -> jax.Array:
+    """u * gate in the dtype of `u`, which is what a block returns.
+
+    The gate is sown as ("gates", "gate") for who asks for that collection; nobody else pays.
+    """
     if not block.is_initializing():  # there every collection is asked for
         block.sow("gates", "gate", gate)
+    return u * gate.astype(u.dtype)
 
 
 def excitation(config: SEConfig, channels: int) -> Callable[[jax.Array], jax.Array]:
