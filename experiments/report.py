@@ -18,7 +18,7 @@ from absl import flags
 from experiments import page, publish, table
 from experiments.collect import Results, Unfinished, collect, missing, unfinished
 from experiments.study import Study, dataset_of, define_flags, directory_of, the_study
-from senet_jax import cli, workdir
+from senet_jax import cli, files
 from senet_jax.errors import InputError
 
 
@@ -61,8 +61,8 @@ def report(study: Study, results: Results, directory: Path) -> None:
     """
     rows, stopped = table.numbers(study, results), unfinished(study, directory)
     try:
-        for name, content in publish.files(study, results, rows, stopped).items():
-            workdir.write_file(directory / name, content)
+        for name, content in publish.documents(study, results, rows, stopped).items():
+            files.write(directory / name, content)
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
     table.show(study, results, rows, stopped)

@@ -22,7 +22,17 @@ from rich.table import Table
 
 from experiments import plot_gates, table
 from experiments.publish import to_csv
-from senet_jax import cli, compilation_cache, finished, gates, parallel, steps, summary, workdir
+from senet_jax import (
+    cli,
+    compilation_cache,
+    files,
+    finished,
+    gates,
+    parallel,
+    steps,
+    summary,
+    workdir,
+)
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.evaluate import evaluate
 from senet_jax.finished import Finished
@@ -229,9 +239,9 @@ def write(
     )
     try:
         png = plot_gates.gates(figure, title, caption)
-        workdir.write_file(directory / "excitation.png", png)
-        workdir.write_file(directory / "excitation.csv", to_csv(rows))
-        workdir.write_file(directory / "excitation_removed.csv", to_csv(removed))
+        files.write(directory / "excitation.png", png)
+        files.write(directory / "excitation.csv", to_csv(rows))
+        files.write(directory / "excitation_removed.csv", to_csv(removed))
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
 

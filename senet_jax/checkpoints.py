@@ -1,9 +1,12 @@
 """A run's checkpoints: whole training states on disk. The only file that says orbax.
 
 A directory has one folder a step: the state, and in `notes.json` what the loop knows beside it. It
-is complete where `SHA256SUMS` is in it, which is written last. These sums are there because Orbax
-does not notice a changed byte in an array, and answers a file that is cut short with a traceback
-from each of its threads.
+is complete where `SHA256SUMS` is in it, which is written when all else is on the disk. These sums
+are there because Orbax does not notice a changed byte in an array, and answers a file that is cut
+short with a traceback from each of its threads.
+
+A folder is written as `<step>.new` and renamed when it is complete, so one of the same step that
+was there before stays until then. Between the two `<step>.new` is the one that counts.
 """
 
 import contextlib
@@ -23,10 +26,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from senet_jax import files
 from senet_jax.errors import InputError
 
 SUMS = "SHA256SUMS"
 NOTES = "notes.json"
+NEW = ".new"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Restored:
 def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None = None) -> None:
     """Write a state, a pytree of arrays and random keys, as `directory/<step>`.
 
-    What is there is replaced; other steps are left alone (see `prune`).
+    One that is there is replaced when this one is complete; other steps stay (see `prune`).
 
     Args:
       notes: what goes into JSON.
@@ -62,11 +67,23 @@ def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None
         # Where it cannot make a folder, Orbax has threads that wait for it for five minutes.
         with tempfile.TemporaryDirectory(dir=folder.parent):
             pass
-        _remove(folder)
-        with ocp.training.Checkpointer(str(folder.parent)) as checkpointer:
-            checkpointer.save(step, state, force=True)
-        (folder / NOTES).write_text(json.dumps(dict(notes or {})))
-        (folder / SUMS).write_text("".join(f"{hash}  {name}\n" for name, hash in _sums(folder)))
+        new = folder.with_name(f"{step}{NEW}")
+        if _complete(new):  # a kill came before it was renamed: it may be the only one
+            _put_in_place(new, folder)
+        _remove(new)
+        ocp.save(str(new), state)
+        files.write(new / NOTES, json.dumps(dict(notes or {})).encode())
+        for path in new.rglob("*"):
+            files.sync(path)
+        sums = "".join(f"{hash}  {name}\n" for name, hash in _sums(new).items())
+        files.write(new / SUMS, sums.encode())
+        _put_in_place(new, folder)
+
+
+def _put_in_place(new: Path, folder: Path) -> None:
+    _remove(folder)
+    new.rename(folder)
+    files.sync(folder.parent)
 
 
 def restore(directory: Path, abstract_state: Any) -> Restored:
@@ -85,6 +102,8 @@ def restore(directory: Path, abstract_state: Any) -> Restored:
         )
     for step in reversed(steps):
         folder = directory.absolute() / str(step)
+        if _complete(new := folder.with_name(f"{step}{NEW}")):
+            folder = new
         try:
             return _restore(folder, step, abstract_state)
         except Damaged as error:
@@ -107,9 +126,8 @@ def _restore(folder: Path, step: int, abstract_state: Any) -> Restored:
     )
     with _one_sentence(f"checkpoint {folder} cannot be read"):
         _check_undamaged(folder)
-        with ocp.training.Checkpointer(str(folder.parent)) as checkpointer:
-            _check_fits(folder, checkpointer.metadata(step).metadata, expected)
-            state = checkpointer.load(step, expected)
+        _check_fits(folder, ocp.metadata(str(folder)).metadata, expected)
+        state = ocp.load(str(folder), expected)
         notes = json.loads((folder / NOTES).read_text())
     # Orbax forgets the sharding of a random key on one device; a step would compile twice for it.
     state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, expected))
@@ -119,7 +137,17 @@ def _restore(folder: Path, step: int, abstract_state: Any) -> Restored:
 def complete_steps(directory: Path) -> list[int]:
     """The steps that have a complete checkpoint, in order."""
     folders = directory.iterdir() if directory.is_dir() else ()
-    return sorted(int(f.name) for f in folders if f.name.isdecimal() and (f / SUMS).is_file())
+    found = {_step_of(folder) for folder in folders if _complete(folder)}
+    return sorted(step for step in found if step is not None)
+
+
+def _step_of(folder: Path) -> int | None:
+    name = folder.name.removesuffix(NEW)
+    return int(name) if name.isdecimal() else None
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / SUMS).is_file()
 
 
 def prune(directory: Path, keep: Collection[int]) -> None:
@@ -130,7 +158,8 @@ def prune(directory: Path, keep: Collection[int]) -> None:
     with _one_sentence(f"the old checkpoints in {directory} cannot be removed"):
         for folder in directory.iterdir():
             attempt = "orbax-checkpoint-tmp" in folder.name
-            if attempt or (folder.name.isdecimal() and int(folder.name) not in keep):
+            step = _step_of(folder)
+            if attempt or (step is not None and not (step in keep and _complete(folder))):
                 _remove(folder)
 
 
@@ -141,22 +170,26 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _sums(folder: Path) -> list[tuple[str, str]]:
-    """Every file in the folder, by its path in there, with its SHA-256."""
-    found = []
+def _sums(folder: Path) -> dict[str, str]:
+    """Every file in the folder but the sums, by its path in there, to its SHA-256."""
+    found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             hash = hashlib.file_digest(file, "sha256").hexdigest()
-        found.append((path.relative_to(folder).as_posix(), hash))
+        found[path.relative_to(folder).as_posix()] = hash
+    found.pop(SUMS, None)
     return found
 
 
 def _check_undamaged(folder: Path) -> None:
-    found = dict(_sums(folder))
-    for line in (folder / SUMS).read_text().splitlines():
-        hash, _, name = line.partition("  ")
-        if found.get(name) != hash:
-            damage = "was changed" if name in found else "is missing"
+    found = _sums(folder)
+    lines = (line.partition("  ") for line in (folder / SUMS).read_text("utf-8").splitlines())
+    listed = {name: hash for hash, _, name in lines}
+    for name in sorted(found.keys() | listed.keys()):
+        if found.get(name) != listed.get(name):
+            damage = "is missing" if name not in found else "was changed"
+            if name not in listed:
+                damage = f"is not in {SUMS}"
             raise Damaged(f"checkpoint {folder} is damaged: {name} {damage}")
 
 

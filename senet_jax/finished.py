@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from senet_jax import checkpoints, provenance, workdir
+from senet_jax import checkpoints, files, provenance, workdir
 from senet_jax.errors import InputError
 from senet_jax.prepare import Run, prepare
 from senet_jax.state import TrainState
@@ -32,7 +32,7 @@ def load(directory: Path) -> Finished:
     Raises: InputError if no finished run is there, or its weights are not those of result.json.
     """
     config = workdir.load_config(directory)
-    result = workdir.read_json(directory / "result.json")
+    result = files.read_json(directory / "result.json")
     if result is None:
         raise InputError(f"{directory} has no result.json: its run is not finished")
     states = directory / workdir.CHECKPOINTS

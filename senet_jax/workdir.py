@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from senet_jax import files
 from senet_jax.errors import InputError
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
@@ -25,7 +26,7 @@ def start(workdir: Path, config: ConfigDict) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "failed.json").unlink(missing_ok=True)
-        write_json(workdir / "config.json", plain(config))
+        files.write_json(workdir / "config.json", plain(config))
     except OSError as error:
         raise InputError(
             f"work directory {workdir} cannot be written: {error.strerror or error}"
@@ -36,18 +37,24 @@ def fail(workdir: Path, reason: str) -> None:
     """Record why a run has no result, for the report. Where nothing can be written, do not."""
     with contextlib.suppress(OSError):
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "failed.json", {"reason": reason})
+        files.write_json(workdir / "failed.json", {"reason": reason})
 
 
-def cut_metrics(workdir: Path, step: int) -> None:
-    """Remove from metrics.jsonl what is about steps after `step`, and a line that was cut short."""
+def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
+    """Remove from metrics.jsonl what a run that continues from `step` will write again.
+
+    That is all about later steps, the evaluation of this one if it is still owed, and a line that
+    was cut short.
+    """
     path, kept = workdir / "metrics.jsonl", []
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_text("utf-8").splitlines(keepends=True):
             with contextlib.suppress(ValueError):
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                values = json.loads(line)
+                again = values["step"] == step and evaluation_owed and "eval/loss" in values
+                if line.endswith("\n") and values["step"] <= step and not again:
                     kept.append(line)
-    write_file(path, "".join(kept).encode())
+    files.write(path, "".join(kept).encode())
 
 
 def check_usable(workdir: Path) -> None:
@@ -68,31 +75,6 @@ def check_usable(workdir: Path) -> None:
                 )
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write as JSON, atomically. Raises: ValueError for numbers that are not finite."""
-    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write atomically: a reader, or a restart, sees the whole file or none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def read_json(path: Path) -> Any:
-    """The file's content, or None if it is not there."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-
-
 def plain(config: ConfigDict) -> Any:
     """As JSON gives it back, so that stored and given configurations compare equal."""
     return json.loads(json.dumps(config.to_dict()))
@@ -100,7 +82,7 @@ def plain(config: ConfigDict) -> Any:
 
 def load_config(workdir: Path) -> ConfigDict:
     """The configuration that `start` recorded. Raises: InputError if there is none."""
-    stored = read_json(workdir / "config.json")
+    stored = files.read_json(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
     return ConfigDict(_with_tuples(stored)).lock()
@@ -130,12 +112,12 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     check_same(config, workdir)
     if not (workdir / "config.json").exists():
         return None
-    return read_json(workdir / "result.json")
+    return files.read_json(workdir / "result.json")
 
 
 def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()) -> None:
     """Raises: InputError if the directory holds a configuration that differs in any other key."""
-    stored = read_json(workdir / "config.json")
+    stored = files.read_json(workdir / "config.json")
     if stored is None:
         return
     there, now = (

@@ -3,7 +3,7 @@
 import json
 
 from configs import digits
-from senet_jax import workdir
+from senet_jax import files, workdir
 
 
 def tiny_config():
@@ -40,7 +40,7 @@ def finish(directory, config, curve=(), **result):
         "jax_version": "0",
         "git_commit": "abc",
     } | result
-    workdir.write_json(directory / "result.json", result)
+    files.write_json(directory / "result.json", result)
     lines = []
     for step, error in enumerate(curve, start=1):
         lines.append({"step": 10 * step - 5, "train/loss": 9.0})

@@ -143,11 +143,59 @@ def test_damage_to_any_file_is_found(saved, damage):
 def test_what_orbax_cannot_read_is_one_sentence(saved, capfd):
     """Damage from before the sums were made, which stands for a format of another version."""
     (saved / "7" / "state" / "_METADATA").write_text("garbage")
-    (saved / "7" / checkpoints.SUMS).write_text("")
+    sums = "".join(f"{hash}  {name}\n" for name, hash in checkpoints._sums(saved / "7").items())
+    (saved / "7" / checkpoints.SUMS).write_text(sums)
     with pytest.raises(InputError, match="7 cannot be read: Orbax finds") as caught:
         checkpoints.restore(saved, make_state())
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", ["", "short"])
+def test_sums_that_do_not_list_every_file_are_damage(saved, content):
+    """As a power cut can leave them: an empty file, or the first lines."""
+    path = saved / "7" / checkpoints.SUMS
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]) if content else "")
+    with pytest.raises(InputError, match=r"7 is damaged: \S+ is not in SHA256SUMS"):
+        checkpoints.restore(saved, make_state())
+
+
+@pytest.mark.parametrize("place", ["write", "sync", "_remove", "_put_in_place", "rename"])
+def test_a_step_that_is_saved_again_is_there_whenever_that_is_cut_off(saved, monkeypatch, place):
+    """At any of its calls of a function; afterwards it can be saved once more."""
+    owner = {"write": checkpoints.files, "sync": checkpoints.files, "rename": Path}.get(
+        place, checkpoints
+    )
+    original, ends = getattr(owner, place), False
+    for number in range(1, 100):
+        calls = 0
+
+        def cut_off(*arguments, number=number):
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, place, cut_off)
+            try:
+                checkpoints.save(saved, 7, make_state(seed=number), {"number": number})
+                ends = True
+            except KeyboardInterrupt:
+                pass
+        restored = checkpoints.restore(saved, make_state())
+        assert restored.step == 7
+        assert restored.notes.get("number") in (None, *range(1, number + 1))
+        if ends:
+            break
+    assert ends
+    assert number > 1
+    checkpoints.save(saved, 7, make_state(), {"number": 0})
+    checkpoints.prune(saved, [7])
+    assert checkpoints.restore(saved, make_state()).notes == {"number": 0}
+    assert [path.name for path in saved.iterdir()] == ["7"]
 
 
 def test_where_nothing_can_be_written_it_says_why(tmp_path):
@@ -182,6 +230,7 @@ def test_pruning_keeps_what_it_is_told_to_and_removes_what_attempts_left(saved):
         checkpoints.save(saved, step, make_state())
     (saved / "11.orbax-checkpoint-tmp").mkdir()
     (saved / "12").mkdir()
+    (saved / "8.new").mkdir()
     (saved / "of_mine").mkdir()
     checkpoints.prune(saved, [8, 10])
     assert sorted(path.name for path in saved.iterdir()) == ["10", "8", "of_mine"]

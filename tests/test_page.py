@@ -8,7 +8,7 @@ import pytest
 from runs import finish
 
 from experiments import page, publish, report, study
-from senet_jax import workdir
+from senet_jax import files, workdir
 from senet_jax.errors import InputError
 
 REDUCTION = study.load_study("reduction")
@@ -95,7 +95,7 @@ def test_a_broken_study_shows_its_sentence_and_the_others_stay(root):
     found = Page(page.render(root))
     assert f"{other}/result.json cannot be read" in found.text
     assert found.anchors == ["reduction-digits", "cifar-cifar10"]
-    workdir.write_json(other / "result.json", {"seed": 0})
+    files.write_json(other / "result.json", {"seed": 0})
     assert "result.json lacks model, dataset" in Page(page.render(root)).text
 
 
@@ -111,7 +111,7 @@ def test_smoke_runs_are_left_out_and_started_ones_shown(root):
     (root / "reduction").rename(root / "reduction-smoke")
     started = root / "reduction" / "svhn" / "8" / "seed3"
     started.mkdir(parents=True)
-    workdir.write_json(started / "config.json", {})
+    files.write_json(started / "config.json", {})
     found = Page(page.render(root))
     assert found.anchors == ["reduction-svhn"]
     assert "no result yet: python -m experiments.run reduction --dataset=svhn" in found.text
