@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.study import Row, Study
-from senet_jax import workdir
+from senet_jax import files, workdir
 from senet_jax.errors import InputError
 
 # result.json with its "config", flat, and its "curve": one dict an evaluation, see CURVE.
@@ -36,13 +36,20 @@ def collect(study: Study, directory: Path) -> Results:
     return results
 
 
+def made_with(results: Results, key: str) -> list[str]:
+    """The different values of a key of the runs, and of what they were begun with, in order."""
+    runs = [result for found in results.values() for result in found]
+    made = [one for run in runs for one in (run, *run.get("earlier_environments", ()))]
+    return sorted({str(one[key]) for one in made if one.get(key) is not None})
+
+
 def unfinished(study: Study, directory: Path) -> Unfinished:
     """The runs that were started and have no result."""
     found: dict[str, dict[int, str]] = {}
     for row in study.rows:
         for path in sorted((directory / row.label).glob("seed*")):
             seed = path.name.removeprefix("seed")
-            failed = workdir.read_json(path / "failed.json")
+            failed = files.read_json(path / "failed.json")
             started = failed is not None or (path / "config.json").exists()
             if started and seed.isdecimal() and not (path / "result.json").exists():
                 found.setdefault(row.label, {})[int(seed)] = (failed or {}).get("reason", "")
@@ -67,10 +74,10 @@ def missing(study: Study, results: Results, stopped: Unfinished) -> list[str]:
 
 
 def _read(path: Path) -> Result:
-    config = workdir.read_json(path.with_name("config.json"))
+    config = files.read_json(path.with_name("config.json"))
     if config is None:
         raise InputError(f"{path.parent} has a result.json but no config.json")
-    result = workdir.read_json(path)
+    result = files.read_json(path)
     if lacking := [key for key in NEEDED if key not in result]:
         raise InputError(f"{path} lacks {', '.join(lacking)}; run it again in another --workdir")
     flat = workdir.flatten(config)

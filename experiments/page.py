@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 
 from experiments import benchmark, compare, cost, plot, plot_times, publish, table
-from experiments.collect import Results, Unfinished, collect, missing, unfinished
+from experiments.collect import Results, Unfinished, collect, made_with, missing, unfinished
 from experiments.study import STUDIES, Study, load_study
-from senet_jax import workdir
+from senet_jax import files
 from senet_jax.errors import InputError
 
 PAGE = Path("report", "index.html")
@@ -48,8 +48,7 @@ class Finding:
 
     def values(self, key: str) -> list[str]:
         """The different values of a key of the results, in order; empty where none has it."""
-        runs = [run for found in self.results.values() for run in found]
-        return sorted({str(run[key]) for run in runs if run.get(key) is not None})
+        return made_with(self.results, key)
 
 
 def write(root: Path) -> Path:
@@ -61,7 +60,7 @@ def write(root: Path) -> Path:
         raise InputError(f"--root={root} is not a directory")
     try:
         PAGE.parent.mkdir(exist_ok=True)
-        workdir.write_file(PAGE, render(root).encode())
+        files.write(PAGE, render(root).encode())
     except OSError as error:
         raise InputError(f"{PAGE} cannot be written: {error.strerror or error}") from error
     return PAGE

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import compare, plot, table
-from experiments.collect import CURVE, NEEDED, Results, Unfinished
+from experiments.collect import CURVE, NEEDED, Results, Unfinished, made_with
 from experiments.study import STUDIES, Study, load_study
-from senet_jax import workdir
+from senet_jax import files
 from senet_jax.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ ENDINGS = {
 PICTURES = {"table.png": "Errors of the rows", "curves.png": "Error against epoch"}
 
 
-def files(
+def documents(
     study: Study, results: Results, rows: table.Rows, stopped: Unfinished
 ) -> dict[str, bytes]:
     """Everything written about a study's results, by file name; curves only if there are any."""
@@ -51,14 +51,15 @@ def publish(study: Study, results: Results, stopped: Unfinished) -> None:
     Raises: InputError for runs whose code is not a commit, or on a part of the data.
     """
     runs = [result for found in results.values() for result in found]
-    if any(run["git_commit"] == "unknown" or run["git_commit"].endswith("-dirty") for run in runs):
+    commits = made_with(results, "git_commit")
+    if any(commit == "unknown" or commit.endswith("-dirty") for commit in commits):
         raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
     if any(
         "[" in run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")
     ):
         raise InputError("these runs used a part of the data; publish runs on all of it")
     name = path_of(study, runs[0]["dataset"]).stem
-    written = files(study, results, table.numbers(study, results), stopped)
+    written = documents(study, results, table.numbers(study, results), stopped)
     text = written["table.md"].decode()
     pictures = [
         f"\n![{what}]({name}{ENDINGS[source]})\n"
@@ -69,20 +70,20 @@ def publish(study: Study, results: Results, stopped: Unfinished) -> None:
     for source, ending in ENDINGS.items():
         path = RESULTS / f"{name}{ending}"
         if source in written:
-            workdir.write_file(path, written[source])
+            files.write(path, written[source])
         else:
             path.unlink(missing_ok=True)  # curves of other runs
-    workdir.write_file(RESULTS / f"{name}.md", (text + "".join(pictures)).encode())
+    files.write(RESULTS / f"{name}.md", (text + "".join(pictures)).encode())
     readme = ROOT / "README.md"
     if f"<!-- {name} -->" in (before := readme.read_text("utf-8")):
-        workdir.write_file(readme, insert(before, name, text).encode())
+        files.write(readme, insert(before, name, text).encode())
     write_index()
 
 
 def write_index() -> None:
     """Bring the list of studies in README.md up to date."""
     readme = ROOT / "README.md"
-    workdir.write_file(readme, insert(readme.read_text("utf-8"), "studies", index()).encode())
+    files.write(readme, insert(readme.read_text("utf-8"), "studies", index()).encode())
 
 
 def path_of(study: Study, dataset: str) -> Path:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments import compare
-from experiments.collect import Result, Results, Unfinished, missing
+from experiments.collect import Result, Results, Unfinished, made_with, missing
 from experiments.study import Row, Study
 from senet_jax.models import create_model
 from senet_jax.models.resnet import ResNet
@@ -163,7 +163,7 @@ def caption(study: Study, results: Results) -> str:
     first = runs[0]
 
     def all_of(key: str) -> str:
-        return ", ".join(sorted({str(run[key]) for run in runs}))
+        return ", ".join(made_with(results, key))
 
     published = study.published_as(first["dataset"])
     instead = "" if published else f", not {' or '.join(study.published.values())}"

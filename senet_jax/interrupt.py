@@ -26,17 +26,19 @@ class Stop:
     """Whether somebody has asked the run to stop."""
 
     def __init__(self) -> None:
-        self._signal: int | None = None
+        self._signals: list[int] = []
 
     @property
     def asked(self) -> bool:
-        return self._signal is not None
+        return bool(self._signals)
 
     def ask(self, number: int, frame: Any = None) -> None:
-        """A signal handler. Asked twice, it ends the process at once."""
-        if self.asked:
-            os._exit(STATUS[signal.Signals(number)])  # files are written atomically: none is torn
-        self._signal = number
+        """A signal handler. A second Ctrl-C ends the process at once; SIGTERM may come again."""
+        self._signals.append(number)
+        if self._signals.count(signal.SIGINT) > 1:
+            os._exit(STATUS[signal.SIGINT])  # files are written atomically: none is torn
+        if len(self._signals) > 1:
+            return
         again = "Ctrl-C again stops at once" if number == signal.SIGINT else "saving what there is"
         # Not print: the signal may have come in the middle of one.
         os.write(2, f"\nstopping after this step; {again}\n".encode())
@@ -48,12 +50,12 @@ class Stop:
         """
         if self.asked:
             jax.block_until_ready(pending)
-            raise Terminated if self._signal == signal.SIGTERM else KeyboardInterrupt
+            raise Terminated if self._signals[0] == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def at_safe_points() -> Iterator[Stop]:
-    """Inside, Ctrl-C and SIGTERM are answered by `Stop.if_asked` only; pressed again, at once.
+    """Inside, Ctrl-C and SIGTERM are answered by `Stop.if_asked`, and at the end, only.
 
     Where a signal is not handled as usual (in another thread, in a background job, under another
     handler) nothing is changed for it.
@@ -72,3 +74,4 @@ def at_safe_points() -> Iterator[Stop]:
     finally:
         for number in ours:
             signal.signal(number, DEFAULTS[number])
+    stop.if_asked(())

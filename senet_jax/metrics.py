@@ -21,9 +21,14 @@ def totals(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count."""
+    """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count.
+
+    Where no example counted there is only the count, 0.
+    """
     total = totals(sums)
     examples = total["examples"]
+    if not examples:
+        return {"examples": 0}
     return {
         "loss": total["loss"] / examples,
         "top1_error": 100 * (examples - total["top1"]) / examples,
@@ -85,16 +90,20 @@ class Reporter:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, description="training")
 
-    def step(self, step: int, loss: float) -> None:
-        """`step` steps are finished, of this mean loss; the device has been waited for."""
+    def step(self, step: int, loss: float | None) -> None:
+        """`step` steps are finished, of this mean loss; the device has been waited for.
+
+        The loss is None where all of them were skipped.
+        """
+        shown = "none: all skipped" if loss is None else f"{loss:.4f}"
         self._seconds = time.perf_counter() - self._clock
         rate = self.images_per_second(step)
         speed = f"  {rate:,.0f} images/s" if rate else ""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, status=f"loss {loss:.4f}{speed}")
+            self._bar.update(self._task, completed=step, status=f"loss {shown}{speed}")
             return
         eta = f"  ETA {(self._total - step) * self._batch_size / rate:,.0f} s" if rate else ""
-        self._message(f"step {step}/{self._total}  loss {loss:.4f}{speed}{eta}")
+        self._message(f"step {step}/{self._total}  loss {shown}{speed}{eta}")
 
     def evaluation(self, epoch: float, found: Mapping[str, float]) -> None:
         """Show an evaluation as a line that stays."""

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from senet_jax import checkpoints, metrics, optim, parallel
+import jax
+
+from senet_jax import checkpoints, metrics, optim, parallel, provenance
 from senet_jax.errors import Diverged
 from senet_jax.prepare import Run
 from senet_jax.state import TrainState
 from senet_jax.steps import parts_of
 
 ADVICE = "try a smaller optim.learning_rate"
+MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 
 
 @dataclasses.dataclass
@@ -27,10 +30,14 @@ class Progress:
       started: when this process began with it, by time.perf_counter.
       state, step: after so many updates.
       evaluation_owed: whether the evaluation after this step is still to be done.
-      pending: sums of the steps since training metrics were last written.
+      pending: sums of each of the latest steps, on the device; see `settle`.
+      window: sums of the steps before them since training metrics were last written.
+      skipped_in_a_row: how many of the latest updates were skipped.
       measured: metrics so far, the latest of each name.
       best: lowest evaluation top-1 error in per cent, and its step.
-      earlier_seconds: what earlier processes took.
+      environments: what the run was computed with, see provenance.environment, from its beginning
+        on; more than one if it was continued with something else.
+      earlier_seconds: what earlier processes took, up to their last checkpoints.
     """
 
     run: Run
@@ -40,8 +47,11 @@ class Progress:
     step: int = 0
     evaluation_owed: bool = False
     pending: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+    window: dict[str, float] = dataclasses.field(default_factory=dict)
+    skipped_in_a_row: int = 0
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
     best: tuple[float, int] | None = None
+    environments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,11 +64,16 @@ class Progress:
 
         Raises: InputError if there are checkpoints and none can be read, or they do not fit.
         """
+        now = provenance.environment(run.devices)  # at once: files may change while it trains
         if not checkpoints.complete_steps(directory):
-            return cls(run, directory, started, run.initial_state)
+            return cls(run, directory, started, run.initial_state, environments=[now])
         found = checkpoints.restore(directory, run.initial_state)
-        print(f"continuing from step {found.step}/{run.total_steps}", file=sys.stderr, flush=True)
+        say(f"continuing from step {found.step}/{run.total_steps}")
         notes = found.notes
+        environments = notes["environments"]
+        if changed := provenance.changes(environments[-1], now):
+            say(f"warning: this run was begun with another {changed}; result.json will have both")
+            environments.append(now)
         return cls(
             run,
             directory,
@@ -66,50 +81,52 @@ class Progress:
             found.state,
             found.step,
             notes["evaluation_owed"],
-            [notes["pending"]] if notes["pending"] else [],
-            notes["measured"],
-            tuple(notes["best"]) if notes["best"] else None,
-            notes["seconds"],
+            window=notes["window"],
+            skipped_in_a_row=notes["skipped_in_a_row"],
+            measured=notes["measured"],
+            best=tuple(notes["best"]) if notes["best"] else None,
+            environments=environments,
+            earlier_seconds=notes["seconds"],
         )
 
     @property
     def seconds(self) -> float:
-        """Wall time of all processes that worked on it."""
+        """Wall time of all processes that worked on it; not what a killed one did in vain."""
         return self.earlier_seconds + time.perf_counter() - self.started
 
     def training_means(self) -> dict[str, float]:
-        """Metrics of the steps since the last call. Raises: Diverged, see check_finite."""
-        self.check_finite()
-        total = metrics.totals(self.pending)
-        self.pending.clear()
-        means = {f"train/{name}": value for name, value in metrics.means([total]).items()}
-        self.measured["train/loss"] = means["train/loss"]
+        """Metrics of the steps since the last call. Raises: Diverged, see settle."""
+        self.settle()
+        means = {f"train/{name}": value for name, value in metrics.means([self.window]).items()}
         if self.run.settings.on_nan == "skip":
-            skipped = self.measured.get("train/skipped", 0) + int(total["skipped"])
+            skipped = self.measured.get("train/skipped", 0) + int(self.window["skipped"])
             means["train/skipped"] = self.measured["train/skipped"] = skipped
+        self.window = {}
+        self.measured |= {name: means[name] for name in ("train/loss",) if name in means}
         return means
 
-    def check_finite(self) -> None:
-        """Look at the steps that are not logged yet.
+    def settle(self) -> None:
+        """Wait for the steps so far, look whether they are finite, and add up their sums.
 
         Raises: Diverged, naming the step and what was not finite; where such updates are skipped,
-          if all of them were.
+          if there were too many one after another.
         """
-        last, count = self.step, len(self.pending)
-        bad = [
-            (last - count + 1 + place, parts_of(self.state.params)[int(sums["nonfinite"]) - 1])
-            for place, sums in enumerate(self.pending)
-            if sums["nonfinite"]
-        ]
-        if not bad:
-            return
-        step, part = bad[0]
-        if self.run.settings.on_nan == "stop":
-            raise Diverged(f"{part} is not finite at step {step}; {ADVICE}")
-        if len(bad) == count:
-            raise Diverged(
-                f"no update since step {step} could be used: {part} is not finite there; {ADVICE}"
-            )
+        steps = jax.device_get(self.pending)
+        for step, sums in enumerate(steps, start=self.step + 1 - len(steps)):
+            nonfinite = int(sums.pop("nonfinite"))
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if nonfinite else 0
+            if not nonfinite:
+                continue
+            part = parts_of(self.state.params)[nonfinite - 1]
+            if self.run.settings.on_nan == "stop":
+                raise Diverged(f"{part} is not finite at step {step}; {ADVICE}")
+            if self.skipped_in_a_row > MAX_SKIPPED:
+                raise Diverged(
+                    f"the last {self.skipped_in_a_row} updates were skipped: {part} is not finite "
+                    f"at step {step}; {ADVICE}"
+                )
+        self.window = metrics.totals([self.window, *steps] if self.window else steps)
+        self.pending.clear()
 
     def evaluated(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Take note of an evaluation and return it by name, as it is logged.
@@ -150,18 +167,26 @@ class Progress:
             or (every and self.step % every == 0)
         ):
             return
-        self.check_finite()
-        pending = metrics.totals(self.pending) | ({"nonfinite": 0.0} if self.pending else {})
+        self.settle()
         notes = {
             "evaluation_owed": self.evaluation_owed,
-            "pending": pending,
+            "window": self.window,
+            "skipped_in_a_row": self.skipped_in_a_row,
             "measured": self.measured,
             "best": self.best,
+            "environments": self.environments,
             "seconds": self.seconds,
         }
         checkpoints.save(self.directory, self.step, self.state, notes)
-        kept = checkpoints.complete_steps(self.directory)[-settings.keep_checkpoints :]
+        # Later ones are damaged, or they would have been continued from.
+        steps = [step for step in checkpoints.complete_steps(self.directory) if step <= self.step]
+        kept = steps[-settings.keep_checkpoints :]
         if settings.keep_best and self.best:
             kept.append(self.best[1])
         checkpoints.prune(self.directory, kept)
         self._saved_at, self._save_best = time.perf_counter(), False
+
+
+def say(text: str) -> None:
+    """A line for whoever watches the run."""
+    print(text, file=sys.stderr, flush=True)

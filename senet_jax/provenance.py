@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def environment(devices: parallel.Devices) -> dict[str, Any]:
         **{f"{name}_version": importlib.metadata.version(name) for name in packages},
         "git_commit": git_commit(),
     }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two environments, with both values; "" if nothing does."""
+    names = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(f"{name} ({before.get(name)}, now {now.get(name)})" for name in names)
 
 
 def processor() -> str:

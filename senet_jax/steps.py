@@ -113,7 +113,10 @@ def make_train_step(
         if ema_decay:
             state = state.replace(ema=moving_average(state, ema_decay))
         if on_nan == "skip":
-            unchanged = before.replace(step=state.step)
+            # The schedule goes on by steps, skipped or not, as the rate that is logged does.
+            count = optax.tree_utils.tree_get(state.opt_state, "count")
+            opt_state = optax.tree_utils.tree_set(before.opt_state, count=count)
+            unchanged = before.replace(step=state.step, opt_state=opt_state)
             state, sums = jax.tree.map(
                 lambda new, old: jnp.where(nonfinite == 0, new, old),
                 (state.replace(key=None), sums),

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import interrupt, metrics, parallel, provenance, summary, workdir
+from senet_jax import files, interrupt, metrics, parallel, provenance, summary, workdir
 from senet_jax.evaluate import evaluate
 from senet_jax.prepare import Run, prepare
 from senet_jax.progress import Progress
@@ -44,10 +44,9 @@ def train_and_evaluate(
     with interrupt.at_safe_points() as stop:
         run = prepare(config, devices or jax.local_devices())
         stop.if_asked(run.initial_state)
-        environment = provenance.environment(run.devices)  # now: files may change while it trains
         workdir.start(directory, config)
         progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
-        workdir.cut_metrics(directory, progress.step)
+        workdir.cut_metrics(directory, progress.step, progress.evaluation_owed)
         with (
             metrics.MetricWriter(directory, progress.step) as writer,
             metrics.reporting(run.total_steps, run.settings.batch_size) as report,
@@ -56,6 +55,7 @@ def train_and_evaluate(
         parallel.assert_replicated(progress.state)
     counts = summary.summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
+    earlier = progress.environments[:-1]
     result = {
         "model": sections["model"]["name"],
         "dataset": sections["data"]["name"],
@@ -66,10 +66,11 @@ def train_and_evaluate(
         **progress.measured,
         "wall_time_seconds": progress.seconds,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **environment,
+        **progress.environments[-1],
+        **({"earlier_environments": earlier} if earlier else {}),
         "params_sha256": provenance.fingerprint(progress.state.variables),
     }
-    workdir.write_json(directory / "result.json", result)
+    files.write_json(directory / "result.json", result)
     return result
 
 
@@ -102,7 +103,7 @@ def train(
                 writer.write(
                     step, means | {"learning_rate": learning_rate(run, progress.state, step)}
                 )
-                report.step(step, means["train/loss"])
+                report.step(step, means.get("train/loss"))
                 progress.measured["images_per_second"] = report.images_per_second(step)
 
         if progress.evaluation_owed and not stop.asked:
@@ -139,6 +140,8 @@ def evaluations(
             for kind, which in kinds.items()
         }
     except KeyboardInterrupt:
+        if not stop.asked:  # not ours: signals are handled by somebody else
+            raise
         return None
 
 

@@ -9,6 +9,7 @@ import threading
 import jax.numpy as jnp
 import pytest
 
+from senet_jax.errors import Terminated
 from senet_jax.interrupt import at_safe_points
 
 
@@ -39,6 +40,15 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     assert done.returncode == 130
     assert done.stdout == "still here\n"
     assert "stopping after this step" in done.stderr
+
+
+def test_sigterm_may_come_again_and_a_signal_to_the_last_line_counts(capfd):
+    with pytest.raises(Terminated), at_safe_points() as stop:  # noqa: PT012
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+    assert capfd.readouterr().err.count("stopping after this step") == 1
 
 
 def test_another_handler_and_another_thread_are_left_alone():

@@ -138,6 +138,11 @@ def test_insert_replaces_only_what_is_marked():
     [
         ("result.json", {"git_commit": "abc-dirty"}, "uncommitted changes"),
         ("result.json", {"git_commit": "unknown"}, "uncommitted changes"),
+        (
+            "result.json",
+            {"earlier_environments": [{"git_commit": "abc-dirty"}]},
+            "uncommitted changes",
+        ),
         ("config.json", {"data": {"train_split": "train[:64]"}}, "part of the data"),
     ],
 )

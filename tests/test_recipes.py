@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from senet_jax import parallel
+from senet_jax import parallel, progress
+from senet_jax.data import in_memory
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
 from senet_jax.optim import (
@@ -213,6 +214,7 @@ def step_with_bad_batches(tiny, one_device, on_nan):
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted(tiny, one_device):
     tiny.train.ema_decay = 0.9
+    tiny.optim.nesterov = False
     step, state = step_with_bad_batches(tiny, one_device, "skip")
     good = {"image": np.full((8, 8, 8, 1), 100, np.uint8), "label": np.arange(8)}
     state, sums = step(state, good)
@@ -220,11 +222,44 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(tiny, one_device):
     after, sums = step(state, good | {"image": np.full((8, 8, 8, 1), 200, np.uint8)})
     assert (float(sums["skipped"]), float(sums["examples"])) == (1, 0)
     assert int(after.step) == int(state.step) + 1
-    unchanged = after.replace(step=state.step, key=None)
+    count = optax.tree_utils.tree_set(after.opt_state, count=jnp.int32(1))
+    unchanged = after.replace(step=state.step, key=None, opt_state=count)
     jax.tree.map(np.testing.assert_array_equal, unchanged, state.replace(key=None))
     plain, _ = step_with_bad_batches(tiny, one_device, "stop")
     one, other = step(after, good)[0], plain(after, good)[0]
     close(one.replace(key=None), other.replace(key=None), 1e-6)
+    # The third update is made at the third rate, the one that is logged.
+    run = prepare(tiny, one_device)
+    rate = float(run.schedule(2))
+    assert rate not in (float(run.schedule(1)), float(run.schedule(3)))
+    momentum = optax.tree_utils.tree_get(one.opt_state, "trace")
+    expected = jax.tree.map(lambda p, m: p - rate * m, after.params, momentum)
+    close(one.params, expected, 1e-6)
+
+
+def test_one_bad_batch_costs_its_update_and_nothing_else(tiny, tmp_path, one_device, monkeypatch):
+    """Alone between two lines of metrics, and in a state that is saved there."""
+    of_split = in_memory.Images.train_batches
+
+    def with_a_bad_one(split, batch_size, seed, start=0):
+        for step, batch in enumerate(of_split(split, batch_size, seed, start), start=start + 1):
+            bad = np.full_like(batch["image"], 200)
+            yield batch | {"image": bad if step == 3 else batch["image"]}
+
+    def broken(images, mean, std):
+        return jnp.where(images.min() == 200, jnp.inf, images / 255.0)
+
+    monkeypatch.setattr("senet_jax.prepare.normalize", broken)
+    monkeypatch.setattr(in_memory.Images, "train_batches", with_a_bad_one)
+    tiny.train.update({"on_nan": "skip", "checkpoint_every_steps": 3})
+    tiny.data.pad = 0
+    result = train_and_evaluate(tiny, tmp_path, one_device)
+    assert result["train/skipped"] == 1
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    bad, good = (next(line for line in lines if line["step"] == step) for step in (3, 4))
+    assert (bad["train/examples"], bad["train/skipped"]) == (0, 1)
+    assert "train/loss" not in bad
+    assert (good["train/examples"], good["train/skipped"]) == (32, 1)
 
 
 def test_what_is_first_not_finite_is_named():
@@ -241,13 +276,17 @@ def test_what_is_first_not_finite_is_named():
 
 @pytest.mark.parametrize(
     ("on_nan", "sentence"),
-    [("stop", r"is not finite at step [12];"), ("skip", r"no update since step \d could be used")],
+    [
+        ("stop", r"is not finite at step [12];"),
+        ("skip", r"the last 3 updates were skipped: .* is not finite at step [45]"),
+    ],
 )
 def test_a_run_that_is_no_longer_finite_ends_with_the_step(
-    tiny, tmp_path, one_device, on_nan, sentence
+    tiny, tmp_path, one_device, monkeypatch, on_nan, sentence
 ):
     tiny.optim.update({"learning_rate": 1e30, "warmup_epochs": 0.0})
-    tiny.train.update({"on_nan": on_nan, "log_every_steps": 2})
+    tiny.train.update({"on_nan": on_nan, "log_every_steps": 2, "eval_every_epochs": 2.0})
+    monkeypatch.setattr(progress, "MAX_SKIPPED", 2)
     with pytest.raises(InputError, match=sentence):
         train_and_evaluate(tiny, tmp_path, one_device)
     assert not (tmp_path / "result.json").exists()

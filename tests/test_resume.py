@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from senet_jax import checkpoints, train, workdir
+from senet_jax import checkpoints, provenance, train, workdir
 from senet_jax.errors import InputError, Terminated
 from senet_jax.train import train_and_evaluate
 
@@ -122,6 +123,54 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert logged(tmp_path / "whole") == logged(cut)
 
 
+def test_a_damaged_checkpoint_does_not_push_out_a_good_one(tiny, tmp_path, one_device, monkeypatch):
+    tiny.train.checkpoint_every_steps = 1
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tiny, tmp_path, one_device, monkeypatch, signal.SIGINT, ("learning_rate", 4))
+    states = tmp_path / "checkpoints"
+    assert checkpoints.complete_steps(states) == [3, 4]
+    (states / "4" / checkpoints.SUMS).write_text("")
+    shutil.copytree(states / "4", states / "6")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tiny, tmp_path, one_device, monkeypatch, signal.SIGINT, ("learning_rate", 1))
+    assert checkpoints.complete_steps(states) == [3, 4]
+
+
+def test_a_signal_while_the_last_state_is_saved_leaves_the_result_to_the_next_call(
+    tiny, tmp_path, one_device, monkeypatch
+):
+    train_and_evaluate(tiny, tmp_path / "whole", one_device)
+    save, cut = checkpoints.save, tmp_path / "cut"
+
+    def asked_to_stop(directory, step, *arguments):
+        save(directory, step, *arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", asked_to_stop)
+        with pytest.raises(Terminated):
+            train_and_evaluate(tiny, cut, one_device)
+    assert not (cut / "result.json").exists()
+    train_and_evaluate(tiny, cut, one_device)
+    same(tmp_path / "whole", cut)
+
+
+def test_what_a_run_was_begun_with_is_said_and_recorded(
+    tiny, tmp_path, one_device, monkeypatch, capfd
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "git_commit", lambda: "1234-dirty")
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(
+                tiny, tmp_path, one_device, monkeypatch, signal.SIGINT, ("learning_rate", 1)
+            )
+    result = train_and_evaluate(tiny, tmp_path, jax.local_devices()[:2])
+    (earlier,) = result["earlier_environments"]
+    assert (earlier["git_commit"], earlier["devices"]) == ("1234-dirty", 1)
+    assert result["devices"] == 2
+    assert "begun with another devices (1, now 2), git_commit (1234" in capfd.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tiny, tmp_path, one_device):
     tiny.train.update({"checkpoint_every_steps": 1, "log_every_steps": 100})
     tiny.optim.update({"learning_rate": 1e30, "warmup_epochs": 0.0})
@@ -133,10 +182,13 @@ def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tiny, tmp_path, one_
 
 def test_a_last_line_cut_short_and_lines_of_lost_steps_are_removed(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    workdir.cut_metrics(tmp_path, 2)
-    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
-    workdir.cut_metrics(tmp_path, 0)
+    lines = ['{"step": 1}\n', '{"step": 2}\n', '{"step": 2, "eval/loss": 1}\n']
+    path.write_text("".join(lines) + '{"step": 3}\n{"st')
+    workdir.cut_metrics(tmp_path, 2, evaluation_owed=False)
+    assert path.read_text() == "".join(lines)
+    workdir.cut_metrics(tmp_path, 2, evaluation_owed=True)
+    assert path.read_text() == "".join(lines[:2])
+    workdir.cut_metrics(tmp_path, 0, evaluation_owed=False)
     assert path.read_text() == ""
 
 
