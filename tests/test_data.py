@@ -1,5 +1,8 @@
 """Every example counts once, the order is a function of (seed, epoch), augmentation of its keys."""
 
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senet_jax import data
+from senet_jax.data import Share
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.data.in_memory import Images
 from senet_jax.errors import InputError
@@ -151,3 +155,43 @@ def test_cutout_blanks_one_square_and_nothing_else():
         whole += len(rows) == len(columns) == 4
     assert 0 < whole < 64  # some reach over the edge
     np.testing.assert_array_equal(Augmentation().cut_out(keys, images), images)
+
+
+SHARES = {"batches": st.integers(1, 12), "count": st.integers(1, 5)}  # a process's batch; processes
+
+
+@given(examples=st.integers(0, 500), **SHARES)
+def test_shares_are_even_and_none_runs_dry(examples, batches, count):
+    shares = [Share(index, count) for index in range(count)]
+    places = [share.of_examples(examples) for share in shares]
+    assert [place for part in places for place in part] == list(range(examples))
+    assert max(map(len, places)) - min(map(len, places)) <= 1
+    batch_size = count * batches
+    assert examples // batch_size * batches <= min(map(len, places))
+    assert -(-max(map(len, places)) // batches) <= -(-examples // batch_size)
+    whole = np.arange(batch_size)
+    np.testing.assert_array_equal(
+        np.concatenate([whole[s.of_batch(batch_size)] for s in shares]), whole
+    )
+
+
+@given(examples=st.integers(1, 200), start=st.integers(0, 9), **SHARES)
+def test_processes_together_have_the_batches_of_one(examples, start, batches, count):
+    whole, batch_size = numbered(examples), batches * count
+    shares = [dataclasses.replace(whole, share=Share(index, count)) for index in range(count)]
+
+    def compare(batches_of):
+        for one, *parts in zip(batches_of(whole), *map(batches_of, shares), strict=True):
+            for key, expected in one.items():
+                together = np.concatenate([part[key] for part in parts])
+                np.testing.assert_array_equal(together, expected)
+
+    compare(lambda split: split.eval_batches(batch_size))
+    if batch_size <= examples:
+        compare(lambda split: itertools.islice(split.train_batches(batch_size, 0, start), 5))
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_share_is_of_a_process_that_there_is(index):
+    with pytest.raises(ValueError, match=f"index must be from 0 to 1, not {index}"):
+        Share(index, 2)

@@ -1,6 +1,8 @@
 """Streamed images: a function of (seed, epoch), every example once, and crops as they should be."""
 
+import collections
 import io
+import itertools
 import logging
 
 import numpy as np
@@ -114,6 +116,57 @@ WINDOWS = {
     area: streaming.Stream(Nothing(), "whole", streaming.Views(**{**VIEWS, "crop_area": area}))
     for area in (0.08, 0.5, 1.0)
 }
+
+
+def shares(count, split="whole", **options):
+    return [load(split, share=data.Share(index, count), **options) for index in range(count)]
+
+
+@pytest.mark.parametrize("split", ["whole", "whole[:40%]+whole[20:49]"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_share_the_records_without_loss_or_double(split, count):
+    together = load(split)
+    size, examples = 2 * count, len(together.train)
+    steps = examples // size
+    processes = shares(count, split)
+    epochs = [labels(part.train.train_batches(size, seed=0), steps).tolist() for part in processes]
+    assert all(len(epoch) == steps * 2 for epoch in epochs)
+    parts = [list(part.eval.eval_batches(size)) for part in processes]
+    assert {len(batches) for batches in parts} == {-(-examples // size)}
+    seen = [[int(y) for b in part for y in b["label"][b["mask"] == 1]] for part in parts]
+    whole = [int(y) for b in together.eval.eval_batches(7) for y in b["label"][b["mask"] == 1]]
+    assert sorted(itertools.chain(*seen)) == sorted(whole)
+    for trained, own in zip(epochs, seen, strict=True):
+        assert not collections.Counter(trained) - collections.Counter(own)
+        assert trained != sorted(trained)
+
+
+def test_shares_are_shuffled_and_cropped_each_in_its_own_way():
+    # Both processes have the same records.
+    one, two = (
+        next(part.train.train_batches(48, seed=0)) for part in shares(2, "whole[:24]+whole[:24]")
+    )
+    assert sorted(one["label"]) == sorted(two["label"])
+    assert not np.array_equal(one["label"], two["label"])
+    for image, label in zip(*one.values(), strict=True):
+        (place,) = np.flatnonzero(two["label"] == label)
+        assert (image != two["image"][place]).any()
+
+
+def test_a_process_can_continue_at_any_step():
+    train = shares(3)[1].train  # 57 images: 4 steps of 12 an epoch
+    whole = list(itertools.islice(train.train_batches(12, seed=3), 9))
+    for start in (1, 4, 6):
+        again = next(train.train_batches(12, seed=3, start=start))
+        for key, expected in whole[start].items():
+            np.testing.assert_array_equal(again[key], expected)
+
+
+def test_a_share_of_nothing_is_padding():
+    batches = [list(part.eval.eval_batches(8)) for part in shares(4, "whole[:3]")]
+    assert [len(part) for part in batches] == [1] * 4
+    assert sorted(int(part[0]["mask"].sum()) for part in batches) == [0, 1, 1, 1]
+    assert all(part[0]["image"].shape == (2, 32, 32, 3) for part in batches)
 
 
 def test_images_that_cannot_be_decoded_are_replaced_in_training_and_masked_in_evaluation(caplog):

@@ -3,14 +3,20 @@
 from typing import Any
 
 from senet_jax.data import builders, fake, in_memory, streaming
-from senet_jax.data.batches import Batch, Dataset, Split
+from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.errors import build
 
-__all__ = ["Batch", "Dataset", "Split", "load"]
+__all__ = ["Batch", "Dataset", "Share", "Split", "load"]
 
 
 def load(
-    name: str, train_split: str, eval_split: str, *, image_size: int = 0, **views: Any
+    name: str,
+    train_split: str,
+    eval_split: str,
+    *,
+    image_size: int = 0,
+    share: Share = WHOLE,
+    **views: Any,
 ) -> Dataset:
     """A TFDS image-classification dataset, prepared on first use.
 
@@ -20,6 +26,9 @@ def load(
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
       image_size: of the images in pixels, which are streamed from disk; 0 reads them into memory as
         they are stored.
+      share: of this process, where several train together. Each reads only its own share of a
+        streamed split, so streamed batches depend on the number of processes; batches of splits in
+        memory do not, taken together.
       **views: how streamed images are cut and resized, see streaming.Views.
 
     Raises:
@@ -27,7 +36,7 @@ def load(
         that are not of one size, or a dataset that is not (image, label).
     """
     if name == "fake":
-        return fake.dataset(image_size or 224)
+        return fake.dataset(image_size or 224, share)
     cut = (
         build(streaming.Views, "data", {"image_size": image_size, **views}) if image_size else None
     )
@@ -38,11 +47,13 @@ def load(
     for split in (train_split, eval_split):
         source.count(split)  # refuses one that does not exist
     if cut is None:
-        train, evaluation = (in_memory.read(source, split) for split in (train_split, eval_split))
+        train, evaluation = (
+            in_memory.read(source, split, share) for split in (train_split, eval_split)
+        )
         mean, std = train.statistics()
     else:
         train, evaluation = (
-            streaming.Stream(source, split, cut) for split in (train_split, eval_split)
+            streaming.Stream(source, split, cut, share) for split in (train_split, eval_split)
         )
         mean, std = streaming.STATISTICS
     return Dataset(train, evaluation, source.class_names, mean, std)

@@ -1,4 +1,4 @@
-"""What every split gives, whether it is kept in memory, streamed or made up.
+"""What every split gives, whether it is kept in memory, streamed or made up, and to which process.
 
 A Batch is a dict of NumPy arrays:
   image [B, H, W, C] uint8   normalised and augmented on the device, inside the step
@@ -15,6 +15,44 @@ import numpy as np
 Batch = dict[str, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one of several processes that train together gets of every batch: an equal part.
+
+    Attributes:
+      index: of the process, from 0 on; `jax.process_index()`.
+      count: of processes; `jax.process_count()`.
+
+    Raises:
+      ValueError: for an index that is not from 0 to `count` - 1.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"index must be from 0 to {self.count - 1}, not {self.index}")
+
+    def size(self, batch_size: int) -> int:
+        """Its part of a global batch, whose size the number of processes divides."""
+        size, left_over = divmod(batch_size, self.count)
+        assert not left_over, (batch_size, self.count)
+        return size
+
+    def of_batch(self, batch_size: int) -> slice:
+        """Its places in a global batch."""
+        size = self.size(batch_size)
+        return slice(self.index * size, (self.index + 1) * size)
+
+    def of_examples(self, count: int) -> range:
+        """Its places among `count` examples; the shares of two processes differ by at most one."""
+        return range(self.index * count // self.count, (self.index + 1) * count // self.count)
+
+
+WHOLE = Share()
+
+
 def padded(batch: Batch, batch_size: int) -> Batch:
     """A batch of `image`, `label` and `mask`, filled up to `batch_size` with zeros."""
     missing = batch_size - len(batch["label"])
@@ -25,7 +63,11 @@ def padded(batch: Batch, batch_size: int) -> Batch:
 
 
 class Split(Protocol):
-    """Examples of one image size, of a known number."""
+    """Examples of one image size, of a known number.
+
+    Numbers of examples and batch sizes are those of all processes together; batches hold what falls
+    to this process, `batch_size / share.count` examples.
+    """
 
     def __len__(self) -> int: ...
 
@@ -42,7 +84,10 @@ class Split(Protocol):
         ...
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every example exactly once; the last batch is padded and masked."""
+        """Every example exactly once; padding is masked.
+
+        All processes get the same number of batches, some perhaps of padding only.
+        """
         ...
 
 

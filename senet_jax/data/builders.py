@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import logging
+import operator
 import os
 import socket
 import urllib.parse
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from senet_jax.data.batches import WHOLE, Share
 from senet_jax.errors import InputError, did_you_mean
 
 
@@ -51,9 +54,37 @@ class Source:
             raise self._no_examples(split) from error
         raise self._no_examples(split)
 
-    def examples(self, split: str, **options: Any) -> Any:
-        """The tf.data dataset of a split; `options` are those of TFDS's `as_dataset`."""
-        return self.builder.as_dataset(split=split, **options)
+    def examples(self, split: str, share: Share = WHOLE, **options: Any) -> Any:
+        """The tf.data dataset of a process's share of a split, which alone is read.
+
+        Args:
+          **options: of TFDS's `as_dataset`.
+        """
+        if share == WHOLE:
+            return self.builder.as_dataset(split=split, **options)
+        part = self._part(split, share.of_examples(self.count(split)))
+        if part is None:  # which TFDS refuses to read
+            return self.builder.as_dataset(split=split, **options).take(0)
+        return self.builder.as_dataset(split=part, **options)
+
+    def _part(self, split: str, places: range) -> Any:
+        """Some places of a split as an instruction to read them; None if they are none.
+
+        `tfds.even_splits` divides each term of a sum of splits ("train+validation") by itself, so
+        that shares differ by as many examples as there are terms: one would run dry.
+        """
+        instruction = import_tfds().core.ReadInstruction
+        splits = self.builder.info.splits
+        parts, start = [], 0
+        for term in instruction.from_spec(split).to_absolute(splits):
+            begin = term.from_ or 0
+            end = splits[term.splitname].num_examples if term.to is None else term.to
+            first = max(begin, begin + places.start - start)
+            last = min(end, begin + places.stop - start)
+            if first < last:
+                parts.append(instruction(term.splitname, from_=first, to=last, unit="abs"))
+            start += end - begin
+        return functools.reduce(operator.add, parts) if parts else None
 
     def _no_examples(self, split: str) -> InputError:
         known = ", ".join(self.builder.info.splits)

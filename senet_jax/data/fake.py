@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from senet_jax.data.batches import Batch, Dataset
+from senet_jax.data.batches import WHOLE, Batch, Dataset, Share
 
 NUM_CLASSES = 1000
 
@@ -16,6 +16,7 @@ class Noise:
 
     count: int
     image_size: int
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         return self.count
@@ -33,22 +34,22 @@ class Noise:
         batch = self._batch(batch_size)
         for start in range(0, self.count, batch_size):
             mask = np.arange(start, start + batch_size) < self.count
-            yield batch | {"mask": mask.astype(np.float32)}
+            yield batch | {"mask": mask[self.share.of_batch(batch_size)].astype(np.float32)}
 
     def _batch(self, batch_size: int) -> Batch:
-        rng = np.random.default_rng(0)
+        rng, own = np.random.default_rng(0), self.share.of_batch(batch_size)
         return {
-            "image": rng.integers(0, 256, (batch_size, *self.image_shape), np.uint8),
-            "label": rng.integers(0, NUM_CLASSES, batch_size, np.int32),
+            "image": rng.integers(0, 256, (batch_size, *self.image_shape), np.uint8)[own],
+            "label": rng.integers(0, NUM_CLASSES, batch_size, np.int32)[own],
         }
 
 
-def dataset(image_size: int) -> Dataset:
+def dataset(image_size: int, share: Share = WHOLE) -> Dataset:
     """As many images as ImageNet has for training, and a batch or so to evaluate."""
     middle = (127.5,) * 3
     return Dataset(
-        Noise(1_281_167, image_size),
-        Noise(256, image_size),
+        Noise(1_281_167, image_size, share),
+        Noise(256, image_size, share),
         tuple(map(str, range(NUM_CLASSES))),
         middle,
         middle,

@@ -1,7 +1,8 @@
 """Splits that fit in memory: read once through TFDS, kept as uint8, batched by index.
 
 The order of examples is a pure function of (seed, epoch), so a run can continue at any step without
-anything about the data being saved.
+anything about the data being saved. Of several processes each holds the whole split, and all
+together get the batches that one would.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from senet_jax.data.batches import Batch, padded
+from senet_jax.data.batches import WHOLE, Batch, Share, padded
 from senet_jax.data.builders import Source, import_tfds
 from senet_jax.errors import InputError
 
@@ -20,6 +21,7 @@ class Images:
 
     image: np.ndarray
     label: np.ndarray
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         return len(self.label)
@@ -49,28 +51,31 @@ class Images:
         Each epoch has `len(self) // batch_size` full batches; the examples left over differ from
         epoch to epoch, as the order does.
         """
-        steps_per_epoch = len(self) // batch_size
+        own, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
         epoch, offset = divmod(start, steps_per_epoch)
         while True:
             order = np.random.default_rng([seed, epoch]).permutation(len(self))
             for step in range(offset, steps_per_epoch):
-                index = order[step * batch_size : (step + 1) * batch_size]
+                index = order[step * batch_size : (step + 1) * batch_size][own]
                 yield {"image": self.image[index], "label": self.label[index]}
             epoch, offset = epoch + 1, 0
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; the last batch is padded and masked."""
+        own = self.share.of_batch(batch_size)
         for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
+            part = slice(start + own.start, start + own.stop)
             image, label = self.image[part], self.label[part]
             mask = np.ones(len(label), np.float32)
-            yield padded({"image": image, "label": label, "mask": mask}, batch_size)
+            yield padded(
+                {"image": image, "label": label, "mask": mask}, self.share.size(batch_size)
+            )
 
 
-def read(source: Source, split: str) -> Images:
+def read(source: Source, split: str, share: Share = WHOLE) -> Images:
     """Read a split into memory."""
     arrays = import_tfds().as_numpy(source.examples(split, batch_size=-1, shuffle_files=False))
-    return Images(arrays[source.image_key], arrays[source.label_key].astype(np.int32))
+    return Images(arrays[source.image_key], arrays[source.label_key].astype(np.int32), share)
 
 
 def check_size(source: Source) -> None:

@@ -1,7 +1,8 @@
 """Splits that are read from disk as they are used: records, shuffled, decoded, cropped, resized.
 
 Everything is a pure function of (seed, epoch): the order of the files, that of the records, and
-each crop. So a run can continue at any step; the records before it are read, but not decoded.
+each crop. So a run can continue at any step; the records before it are read, but not decoded. Of
+several processes each reads a share of the records, the same in each epoch, and shuffles that.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data.batches import Batch, padded
+from senet_jax.data.batches import WHOLE, Batch, Share, padded
 from senet_jax.data.builders import Source, import_tfds
 from senet_jax.errors import InputError
 
@@ -76,6 +77,7 @@ class Stream:
     source: Source
     split: str
     views: Views
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         return self.source.count(self.split)
@@ -90,33 +92,45 @@ class Stream:
 
         Each epoch has `len(self) // batch_size` full batches.
         """
-        steps_per_epoch = len(self) // batch_size
+        # No share is too small: it has at least the whole part of len(self) / share.count examples,
+        # and of this an epoch takes a multiple of `size` that is not above it.
+        size, steps_per_epoch = self.share.size(batch_size), len(self) // batch_size
         epoch, offset = divmod(start, steps_per_epoch)
         while True:
-            # Independent of one another: the orders of files and of records, and the crops.
-            of_files, of_records, *of_crops = np.random.SeedSequence([seed, epoch]).generate_state(
-                4
-            )
+            # Independent of one another: the orders of files and of records, and the crops. Shares,
+            # too: with one order for all, the same images would always meet in a batch.
+            seeds = np.random.SeedSequence([seed, epoch, self.share.index])
+            of_files, of_records, *of_crops = seeds.generate_state(4)
             records = self._records(int(of_files)).shuffle(
                 self.views.shuffle_buffer, seed=int(of_records), reshuffle_each_iteration=False
             )
             window = functools.partial(self._random_window, np.array(of_crops).view(np.int32))
-            first, last = offset * batch_size, steps_per_epoch * batch_size
+            first, last = offset * size, steps_per_epoch * size
             images = self._images(records.take(last), window, first)
-            for batch in self._batches(images, batch_size):
+            for batch in self._batches(images, size):
                 nearest = _nearest_readable(batch["readable"], self.source.name)
                 yield {key: batch[key][nearest] for key in ("image", "label")}
             epoch, offset = epoch + 1, 0
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
-        seen = 0
+        size, seen = self.share.size(batch_size), 0
         images = self._images(self._records(None), self._middle_window)
-        for batch in self._batches(images, batch_size):
+        batches = self._batches(images, size)
+        for _ in range(0, len(self), batch_size):
+            batch = next(batches, self._no_examples())
             seen += len(batch["label"])
             mask = batch.pop("readable").astype(np.float32)
-            yield padded(batch | {"mask": mask}, batch_size)
-        assert seen == len(self), (seen, len(self))
+            yield padded(batch | {"mask": mask}, size)
+        own = len(self.share.of_examples(len(self)))
+        assert (seen, next(batches, None)) == (own, None), (seen, own)
+
+    def _no_examples(self) -> Batch:
+        return {
+            "image": np.zeros((0, *self.image_shape), np.uint8),
+            "label": np.zeros(0, np.int32),
+            "readable": np.zeros(0, bool),
+        }
 
     def _records(self, shuffle_seed: int | None) -> Any:
         """Encoded images and labels in the order of the files, which a seed shuffles."""
@@ -128,6 +142,7 @@ class Stream:
         image, label = self.source.image_key, self.source.label_key
         records = self.source.examples(
             self.split,
+            self.share,
             shuffle_files=shuffle_seed is not None,
             decoders={image: tfds.decode.SkipDecoding()},
             read_config=tfds.ReadConfig(
