@@ -4,7 +4,8 @@ The state keeps its natural shapes and is replicated; batches are split along th
 step is written for one device and averages what it computes over `AXIS`.
 """
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -46,6 +47,37 @@ def replicate(tree: Tree, devices: Devices) -> Tree:
 def split_batch(batch: Tree, devices: Devices) -> Tree:
     """[B, ...] to [devices, B/devices, ...]."""
     return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
+
+
+def place_batch(batch: Tree, devices: Devices) -> Tree:
+    """The same on the devices, in the layout that steps have it in, so that they copy nothing."""
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return jax.device_put(split_batch(batch, devices), sharding)
+
+
+def prefetch(batches: Iterable[Tree], devices: Devices, depth: int = 2) -> Iterator[Tree]:
+    """Batches as `place_batch` has them; their copies overlap the steps of those before.
+
+    There is no thread: while the host makes the next batch, the device works on the steps that were
+    queued.
+
+    Args:
+      depth: batches that are taken from `batches` before the first of them has been used; 1 is none
+        ahead.
+
+    Raises:
+      Exception: whatever `batches` raises, after the batches before.
+    """
+    placed: collections.deque[Tree] = collections.deque()
+    try:
+        for batch in batches:
+            placed.append(place_batch(batch, devices))
+            if len(placed) == depth:
+                yield placed.popleft()
+    except Exception:
+        yield from placed
+        raise
+    yield from placed
 
 
 def mean(tree: Tree, axis_name: str | None) -> Tree:
