@@ -70,6 +70,8 @@ def get_config() -> ConfigDict:
                 "sync_batch_norm": False,  # batch statistics over all devices, not each its own
                 "eval_every_epochs": 1.0,
                 "log_every_steps": 50,
+                "steps_per_call": 1,  # steps compiled into one program, where dispatch takes long
+                "profile_steps": (0, 0),  # first and last step to trace, from 1 on; (0, 0): none
                 "checkpoint_every_minutes": 10.0,  # a run that is killed continues from there
                 "checkpoint_every_steps": 0,  # as well; 0: by the clock alone
                 "keep_checkpoints": 2,  # the latest; a damaged one has one before it

@@ -32,17 +32,13 @@ def main(argv: list[str]) -> None:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
 
     # These import JAX, which is slow: flags come first.
-    from senet_jax import compilation_cache
+    from senet_jax import compilation_cache, results
     from senet_jax.train import train_and_evaluate
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
     result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
-    print(
-        f"top-1 error {result['eval/top1_error']:.2f} %, top-5 error "
-        f"{result['eval/top5_error']:.2f} % on {result['eval/examples']:,} examples "
-        f"-> {WORKDIR.value}/result.json"
-    )
+    print(results.in_words(result, Path(WORKDIR.value)))
 
 
 def _check_config_file(value: str) -> None:

@@ -5,6 +5,7 @@ step is written for one device and averages what it computes over `AXIS`.
 """
 
 import collections
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ Tree = TypeVar("Tree")
 def pmap_step(
     step: Callable[..., Any], devices: Devices, *, donate_state: bool
 ) -> Callable[..., Any]:
-    """Run `step(state, batch)` on all devices: state replicated, batch [devices, B/devices, ...].
+    """Run `step(state, batch)` on all devices: state replicated, batch as `split_batch` has it.
 
     What the step returns must be equal on all devices (use `mean` and `total`): `out_axes=None`
     takes the first copy without looking at the others.
@@ -49,35 +50,58 @@ def split_batch(batch: Tree, devices: Devices) -> Tree:
     return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
 
 
-def place_batch(batch: Tree, devices: Devices) -> Tree:
-    """The same on the devices, in the layout that steps have it in, so that they copy nothing."""
-    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
-    return jax.device_put(split_batch(batch, devices), sharding)
+def place_batches(batches: Sequence[Tree], devices: Devices) -> Tree:
+    """Batches for one call of a step, on the devices in its layout, so that it copies nothing.
+
+    One is [devices, B/devices, ...], K are [devices, K, B/devices, ...].
+    """
+    parts = [split_batch(batch, devices) for batch in batches]
+    whole = jax.tree.map(lambda *x: np.stack(x, axis=1), *parts) if len(parts) > 1 else parts[0]
+    return jax.device_put(
+        whole, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    )
 
 
-def prefetch(batches: Iterable[Tree], devices: Devices, depth: int = 2) -> Iterator[Tree]:
-    """Batches as `place_batch` has them; their copies overlap the steps of those before.
+def prefetch(
+    batches: Iterable[Tree],
+    devices: Devices,
+    depth: int = 2,
+    counts: Iterable[int] = itertools.repeat(1),
+) -> Iterator[Tree]:
+    """Batches as `place_batches` has them; their copies overlap the steps of those before.
 
     There is no thread: while the host makes the next batch, the device works on the steps that were
     queued.
 
     Args:
-      depth: batches that are taken from `batches` before the first of them has been used; 1 is none
+      depth: how many are taken from `batches` before the first of them has been used; 1 is none
         ahead.
+      counts: how many batches each call gets; where they end, so do the batches.
 
     Raises:
       Exception: whatever `batches` raises, after the batches before.
     """
     placed: collections.deque[Tree] = collections.deque()
+    source = iter(batches)
     try:
-        for batch in batches:
-            placed.append(place_batch(batch, devices))
+        for count in counts:
+            if not (together := list(itertools.islice(source, count))):
+                break
+            placed.append(place_batches(together, devices))
             if len(placed) == depth:
                 yield placed.popleft()
     except Exception:
         yield from placed
         raise
     yield from placed
+
+
+def peak_memory(devices: Devices) -> int | None:
+    """The most bytes in use on one of them so far; None where they do not say, as CPUs."""
+    found = [
+        statistics.get("peak_bytes_in_use") for d in devices if (statistics := d.memory_stats())
+    ]
+    return max((peak for peak in found if peak is not None), default=None)
 
 
 def mean(tree: Tree, axis_name: str | None) -> Tree:

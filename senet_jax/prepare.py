@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,6 +32,8 @@ class TrainConfig:
     sync_batch_norm: bool
     eval_every_epochs: float
     log_every_steps: int
+    steps_per_call: int
+    profile_steps: tuple[int, int]
     checkpoint_every_minutes: float
     checkpoint_every_steps: int
     keep_checkpoints: int
@@ -41,6 +43,7 @@ class TrainConfig:
         for field in (
             *("epochs", "batch_size", "eval_every_epochs", "log_every_steps"),
             *("accumulate_steps", "checkpoint_every_minutes", "keep_checkpoints"),
+            "steps_per_call",
         ):
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
@@ -49,6 +52,13 @@ class TrainConfig:
         if self.checkpoint_every_steps < 0:
             raise ValueError(
                 f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
+            )
+        if tuple(self.profile_steps) != (0, 0) and not (
+            len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
+        ):
+            raise ValueError(
+                "profile_steps must be the first and the last step to trace, from 1 on, or (0, 0), "
+                f"not {self.profile_steps}"
             )
         if self.on_nan not in ("stop", "skip"):
             raise ValueError(f"on_nan must be stop or skip, not {self.on_nan!r}")
@@ -87,7 +97,24 @@ class Run:
     initial_state: TrainState
     steps_per_epoch: int
     total_steps: int
+    eval_every_steps: int
     freeze_after: int
+
+    def calls(self, start: int) -> Iterator[int]:
+        """How many steps each call does, from after step `start` to the end of the run.
+
+        As many as train.steps_per_call says, or one where so many would go past an evaluation, a
+        line of metrics, a checkpoint or where batch norm is frozen. It is a function of the step
+        alone, so that a run that continues makes the calls of one that was not interrupted.
+        """
+        settings, step = self.settings, start
+        every = (self.eval_every_steps, settings.log_every_steps, settings.checkpoint_every_steps)
+        while step < self.total_steps:
+            ends = [(step // period + 1) * period for period in every if period]
+            ends += [end for end in (self.freeze_after, self.total_steps) if end > step]
+            count = settings.steps_per_call if step + settings.steps_per_call <= min(ends) else 1
+            yield count
+            step += count
 
 
 def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
@@ -162,6 +189,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         initial_state=parallel.replicate(state, devices),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
+        eval_every_steps=max(1, round(settings.eval_every_epochs * steps_per_epoch)),
         freeze_after=total_steps - round(settings.freeze_bn_epochs * steps_per_epoch),
     )
 

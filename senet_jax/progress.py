@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from senet_jax import checkpoints, metrics, optim, parallel, provenance
 from senet_jax.errors import Diverged
-from senet_jax.prepare import Run
+from senet_jax.prepare import Run, Step
 from senet_jax.state import TrainState
 from senet_jax.steps import parts_of
 
 ADVICE = "try a smaller optim.learning_rate"
+NORMS = ("gradient_norm", "parameter_norm")
 MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 
 
@@ -30,7 +32,7 @@ class Progress:
       started: when this process began with it, by time.perf_counter.
       state, step: after so many updates.
       evaluation_owed: whether the evaluation after this step is still to be done.
-      pending: sums of each of the latest steps, on the device; see `settle`.
+      pending: what the latest calls returned beside the state, on the device; see `settle`.
       window: sums of the steps before them since training metrics were last written.
       skipped_in_a_row: how many of the latest updates were skipped.
       measured: metrics so far, the latest of each name.
@@ -55,6 +57,7 @@ class Progress:
     earlier_seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        self.latest: dict[str, float] = {}  # what is not summed, of the latest step
         self._saved_at = time.perf_counter()
         self._save_best = False
 
@@ -94,10 +97,19 @@ class Progress:
         """Wall time of all processes that worked on it; not what a killed one did in vain."""
         return self.earlier_seconds + time.perf_counter() - self.started
 
+    def advance(self, step: Step, batch: Any, count: int) -> None:
+        """One call of a step function, which does `count` steps. It is queued, not waited for."""
+        self.state, sums = step(self.state, batch)
+        self.step += count
+        self.pending.append(sums)
+        # Two calls in the queue keep the device busy; more would only hold their batches in memory.
+        jax.block_until_ready(self.pending[-3:-2])
+
     def training_means(self) -> dict[str, float]:
         """Metrics of the steps since the last call. Raises: Diverged, see settle."""
         self.settle()
-        means = {f"train/{name}": value for name, value in metrics.means([self.window]).items()}
+        means = metrics.means([self.window]) | self.latest
+        means = {f"train/{name}": value for name, value in means.items() if math.isfinite(value)}
         if self.run.settings.on_nan == "skip":
             skipped = self.measured.get("train/skipped", 0) + int(self.window["skipped"])
             means["train/skipped"] = self.measured["train/skipped"] = skipped
@@ -111,9 +123,10 @@ class Progress:
         Raises: Diverged, naming the step and what was not finite; where such updates are skipped,
           if there were too many one after another.
         """
-        steps = jax.device_get(self.pending)
+        steps = [sums for call in jax.device_get(self.pending) for sums in each_step(call)]
         for step, sums in enumerate(steps, start=self.step + 1 - len(steps)):
             nonfinite = int(sums.pop("nonfinite"))
+            self.latest = {name: float(sums.pop(name)) for name in NORMS}
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if nonfinite else 0
             if not nonfinite:
                 continue
@@ -185,6 +198,13 @@ class Progress:
             kept.append(self.best[1])
         checkpoints.prune(self.directory, kept)
         self._saved_at, self._save_best = time.perf_counter(), False
+
+
+def each_step(call: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """What a call returned, step by step: a call of one step has scalars, of K steps [K]."""
+    if call["loss"].ndim == 0:
+        return [dict(call)]
+    return [{name: v[place] for name, v in call.items()} for place in range(len(call["loss"]))]
 
 
 def say(text: str) -> None:

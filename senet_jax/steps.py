@@ -34,7 +34,11 @@ def make_train_step(
     ema_decay: float = 0.0,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
-    """One SGD update. `axis_name` is the mapped device axis; None when there is none.
+    """One SGD update, or several. `axis_name` is the mapped device axis; None when there is none.
+
+    A batch is [B, ...] for one update and [K, B, ...] for K of them, which then are one program;
+    the sums that come back are scalars, or [K]. Beside them there are "gradient_norm", of the
+    gradient before it is clipped, "parameter_norm", after the update, and "nonfinite".
 
     Where the model freezes batch normalisation, its scales and biases stay as they are.
 
@@ -43,8 +47,8 @@ def make_train_step(
       accumulate_steps: parts of the local batch that pass through the network one after another;
         each has batch statistics of its own, as on so many devices.
       ema_decay: of the state's moving averages; 0 for none.
-      on_nan: "stop", or "skip" an update whose loss or gradient is not finite. Either way the sums
-        say so in "nonfinite": 0, or the place in `parts_of` of what is first not finite.
+      on_nan: "stop", or "skip" an update whose loss or gradient is not finite. Either way
+        "nonfinite" says so: 0, or the place in `parts_of`, from 1 on, of what is first not finite.
     """
 
     def gradients_of(
@@ -124,9 +128,18 @@ def make_train_step(
             )
             state = state.replace(key=before.key)
             sums["skipped"] = (nonfinite > 0).astype(jnp.float32)
-        return state, sums | {"nonfinite": nonfinite}
+        norms = {
+            "gradient_norm": optax.tree.norm(gradients),
+            "parameter_norm": optax.tree.norm(state.params),
+        }
+        return state, sums | norms | {"nonfinite": nonfinite}
 
-    return train_step
+    def train_steps(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
+        if batch["label"].ndim == 1:
+            return train_step(state, batch)
+        return jax.lax.scan(train_step, state, batch)
+
+    return train_steps
 
 
 def parts_of(params: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 import functools
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import files, interrupt, metrics, parallel, provenance, summary, workdir
+from senet_jax import files, interrupt, metrics, parallel, results, workdir
 from senet_jax.evaluate import evaluate
 from senet_jax.prepare import Run, prepare
+from senet_jax.profiling import Profile
 from senet_jax.progress import Progress
 from senet_jax.state import TrainState
 
@@ -50,26 +50,11 @@ def train_and_evaluate(
         with (
             metrics.MetricWriter(directory, progress.step) as writer,
             metrics.reporting(run.total_steps, run.settings.batch_size) as report,
+            Profile(directory, *run.settings.profile_steps) as profile,
         ):
-            train(run, progress, writer, report, stop)
+            train(run, progress, writer, report, stop, profile)
         parallel.assert_replicated(progress.state)
-    counts = summary.summarize(run.model, run.dataset.train.image_shape)
-    sections: dict[str, Any] = config.to_dict()
-    earlier = progress.environments[:-1]
-    result = {
-        "model": sections["model"]["name"],
-        "dataset": sections["data"]["name"],
-        "seed": sections["seed"],
-        "params": counts.params,
-        "macs": counts.macs,
-        "step": run.total_steps,
-        **progress.measured,
-        "wall_time_seconds": progress.seconds,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **progress.environments[-1],
-        **({"earlier_environments": earlier} if earlier else {}),
-        "params_sha256": provenance.fingerprint(progress.state.variables),
-    }
+    result = results.collect(config, run, progress)
     files.write_json(directory / "result.json", result)
     return result
 
@@ -80,31 +65,38 @@ def train(
     writer: metrics.MetricWriter,
     report: metrics.Reporter,
     stop: interrupt.Stop,
+    profile: Profile,
 ) -> None:
     """The loop, from where `progress` stands to the end of the run."""
-    settings = run.settings
-    first = progress.step + 1
-    eval_every = max(1, round(settings.eval_every_epochs * run.steps_per_epoch))
-    batches = run.dataset.train.train_batches(settings.batch_size, run.seed, progress.step)
+    settings, start = run.settings, progress.step
+    batches = run.dataset.train.train_batches(settings.batch_size, run.seed, start)
+    batches = parallel.prefetch(batches, run.devices, counts=run.calls(start))
+    counts = run.calls(start)
+    compiled = set()
     while progress.step < run.total_steps or progress.evaluation_owed:
         if not progress.evaluation_owed:
-            progress.step = step = progress.step + 1
-            batch = parallel.split_batch(next(batches), run.devices)
-            step_function = run.train_step if step <= run.freeze_after else run.frozen_step
-            progress.state, sums = step_function(progress.state, batch)
-            progress.pending.append(sums)
-            if step == first:
-                parallel.assert_replicated(progress.state)  # waits for it, so for compilation
-                report.start(step)
-            progress.evaluation_owed = step % eval_every == 0 or step == run.total_steps
+            count = next(counts)
+            with report.waiting():
+                batch = next(batches)
+            function = run.train_step if progress.step < run.freeze_after else run.frozen_step
+            profile.before(progress.step + 1, count)
+            if (function, count) in compiled:
+                progress.advance(function, batch, count)
+                report.steps(count)
+            else:
+                with report.paused():
+                    progress.advance(function, batch, count)
+                    parallel.assert_replicated(progress.state)  # waits for it: it compiles
+                compiled.add((function, count))
+            step = progress.step
+            profile.after(step, progress.state)
+            progress.evaluation_owed = step % run.eval_every_steps == 0 or step == run.total_steps
             if progress.evaluation_owed or step % settings.log_every_steps == 0:
                 # Only here does the host wait for the device; between, steps queue up.
                 means = progress.training_means()
-                writer.write(
-                    step, means | {"learning_rate": learning_rate(run, progress.state, step)}
-                )
-                report.step(step, means.get("train/loss"))
-                progress.measured["images_per_second"] = report.images_per_second(step)
+                means["learning_rate"] = learning_rate(run, progress.state, step)
+                writer.write(step, means | report.step(step, means.get("train/loss")))
+                progress.measured |= report.pace
 
         if progress.evaluation_owed and not stop.asked:
             with report.paused():
@@ -113,7 +105,8 @@ def train(
                 writer.write(progress.step, progress.evaluated(found))
                 report.evaluation(progress.step / run.steps_per_epoch, found["eval"])
         stopping = stop.asked
-        progress.save_if_due(stopping)
+        with report.paused():
+            progress.save_if_due(stopping)
         if stopping:  # Ctrl-C and SIGTERM stop here, and only when the state is saved
             stop.if_asked(progress.state)
 

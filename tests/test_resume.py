@@ -20,20 +20,24 @@ from senet_jax.train import train_and_evaluate
 ROOT = Path(__file__).parent.parent
 
 
+SPEED = ("images_per_second", "step_seconds", "data_wait")
+
+
 def logged(workdir):
-    """Every number of metrics.jsonl by step and name."""
+    """Every number of metrics.jsonl by step and name, but those of speed."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     found = {}
     for line in lines:
         for name, value in line.items():
             assert (line["step"], name) not in found or name == "step", "written twice"
-            found[line["step"], name] = value
+            if name not in SPEED:
+                found[line["step"], name] = value
     return found
 
 
 def same(one, other):
     """Two runs: the same weights, and the same numbers on the way there."""
-    times = ("wall_time_seconds", "images_per_second", "finished")
+    times = (*SPEED, "wall_time_seconds", "peak_host_memory", "finished")
     results = []
     for path in (one, other):
         result = json.loads((path / "result.json").read_text())
