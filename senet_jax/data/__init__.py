@@ -43,7 +43,7 @@ def load(
     source = builders.find(name)
     if cut is None:
         in_memory.check_size(source)
-    builders.prepare(source)
+    source = builders.prepare(source)
     for split in (train_split, eval_split):
         source.count(split)  # refuses one that does not exist
     if cut is None:
