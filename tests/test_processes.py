@@ -75,8 +75,13 @@ def ended(pair, seconds=240):
 
 
 def wait_for_step(directory, step, pair):
-    metrics = directory / "metrics.jsonl"
-    while not (metrics.exists() and any(s >= step for s, _ in logged(directory))):
+    """Until this pair, and not one before it, has written about a step."""
+    metrics, began = directory / "metrics.jsonl", time.time()
+    while not (
+        metrics.exists()
+        and metrics.stat().st_mtime > began
+        and any(s >= step for s, _ in logged(directory))
+    ):
         assert all(one.poll() is None for one in pair), pair[0].communicate()
         time.sleep(0.05)
 
