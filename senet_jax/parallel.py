@@ -116,6 +116,10 @@ class Agreement:
             return (False,) * len(says)
         return tuple((np.asarray(self._answers.popleft()) > 0).tolist())
 
+    def forget(self) -> None:
+        """What was said so far is void; the next `delay` answers are no."""
+        self._answers.clear()
+
 
 def prefetch(
     batches: Iterable[Tree],
