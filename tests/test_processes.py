@@ -140,7 +140,10 @@ def test_what_the_second_process_is_refused_the_first_is_refused_as_well(command
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--num_processes=2", "--process_id=0"], "--coordinator is missing"),
+        (
+            ["--num_processes=2", "--process_id=0"],
+            "--coordinator, --num_processes and --process_id go together",
+        ),
         (
             ["--coordinator=x:1", "--num_processes=2", "--process_id=2"],
             "--process_id must be from 0 to 1, not 2",
