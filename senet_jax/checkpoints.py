@@ -86,15 +86,16 @@ def _put_in_place(new: Path, folder: Path) -> None:
     files.sync(folder.parent)
 
 
-def restore(directory: Path, abstract_state: Any) -> Restored:
+def restore(directory: Path, abstract_state: Any, step: int | None = None) -> Restored:
     """The latest complete step that is not damaged; a warning names each newer one that is.
 
     Args:
       abstract_state: what to expect: the shape, dtype and sharding of every leaf; a state will do.
+      step: this one and no other.
 
     Raises: InputError if there is no checkpoint, if all are damaged, or if it is of another model.
     """
-    steps = complete_steps(directory)
+    steps = [at for at in complete_steps(directory) if step in (None, at)]
     if not steps:
         raise InputError(
             f"there is no complete checkpoint in {directory}: its run is not finished, or of a "
