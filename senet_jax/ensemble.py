@@ -126,7 +126,10 @@ def load(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list
     """The networks of runs, see finished.load. Raises: InputError if their classes differ."""
     members = []
     for directory in directories:
-        done = finished.load(directory, weights, unfinished=unfinished)
+        try:
+            done = finished.load(directory, weights, unfinished=unfinished)
+        except finished.Unfinished as error:
+            raise InputError(f"{error}; --checkpoint=latest takes it as it is") from error
         dataset = done.run.dataset
         member = Member(
             name=str(directory),

@@ -181,11 +181,10 @@ def finite(means: Mapping[str, float]) -> dict[str, float | None]:
 def in_words(result: Mapping[str, Any]) -> str:
     """What was evaluated and how it went, for people."""
     members, on = result["members"], f"{result['dataset']}, split {result['split']!r}"
-    if len(members) == 1:
-        said = [f"{described(members[0], result)}, on {on}", errors(result)]
-    else:
-        said = [f"{described(m, result)}: {errors(m)}" for m in members]
-        said = [f"ensemble of {len(members)} on {on}", errors(result), *said]
+    what = f"ensemble of {len(members)}" if len(members) > 1 else described(members[0], result)
+    said = [f"{what}, on {on}", f"{errors(result)}, on {result['examples']:,} examples"]
+    if len(members) > 1:
+        said += [f"- {described(member, result)}: {errors(member)}" for member in members]
     if result["unreadable"]:
         said.append(f"{result['unreadable']:,} images cannot be decoded and are left out")
     return "\n".join(said)
@@ -204,8 +203,8 @@ def described(member: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 def errors(found: Mapping[str, Any]) -> str:
     loss = "not finite" if found["loss"] is None else f"{found['loss']:.4f}"
     return (
-        f"top-1 error {found['top1_error']:.2f} %, top-5 error {found['top5_error']:.2f} % on "
-        f"{found['examples']:,} examples, loss {loss}"
+        f"top-1 error {found['top1_error']:.2f} %, top-5 error {found['top5_error']:.2f} %, "
+        f"loss {loss}"
     )
 
 

@@ -14,6 +14,10 @@ from senet_jax.state import TrainState
 WEIGHTS = ("final", "ema", "best")
 
 
+class Unfinished(InputError):
+    """The run has no result yet."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finished:
     """What a run was built from, a state of it, and its result.json, {} if there is none yet."""
@@ -36,13 +40,13 @@ def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -
         lowest evaluation top-1 error on the way, if the run kept them.
       unfinished: a run without a result will do; its latest checkpoint is then its end.
 
-    Raises: InputError if there is no such run or it has no such weights, or if the weights of its
-      end are not those of result.json.
+    Raises: InputError if there is no such run (Unfinished if it is one) or it has no such weights,
+      or if the weights of its end are not those of result.json.
     """
     config = workdir.load_config(directory)
     result = files.read_json(directory / "result.json")
     if result is None and not unfinished:
-        raise InputError(f"{directory} has no result.json: its run is not finished")
+        raise Unfinished(f"{directory} has no result.json: its run is not finished")
     states = directory / workdir.CHECKPOINTS
     steps = checkpoints.complete_steps(states)
     if not steps and result is None:
