@@ -26,8 +26,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from senet_jax import files
-from senet_jax.errors import InputError
+from senet_jax import files, processes
+from senet_jax.errors import InputError, first_line
 
 SUMS = "SHA256SUMS"
 NOTES = "notes.json"
@@ -52,7 +52,8 @@ class Restored:
 def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None = None) -> None:
     """Write a state, a pytree of arrays and random keys, as `directory/<step>`.
 
-    One that is there is replaced when this one is complete; other steps stay (see `prune`).
+    One that is there is replaced when this one is complete; other steps stay (see `prune`). Where
+    several processes train together all must call it, with arrays on the devices of all.
 
     Args:
       notes: what goes into JSON.
@@ -62,22 +63,32 @@ def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None
     from orbax.checkpoint import v1 as ocp  # a tenth of a second, which other commands do not need
 
     folder = directory.absolute() / str(step)
-    with _one_sentence(f"checkpoint {folder} cannot be written"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Where it cannot make a folder, Orbax has threads that wait for it for five minutes.
-        with tempfile.TemporaryDirectory(dir=folder.parent):
-            pass
-        new = folder.with_name(f"{step}{NEW}")
-        if _complete(new):  # a kill came before it was renamed: it may be the only one
+    new = folder.with_name(f"{step}{NEW}")
+    problem = f"checkpoint {folder} cannot be written"
+
+    def make_room() -> None:
+        with _one_sentence(problem):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # Where it cannot make a folder, Orbax has threads that wait for it for five minutes.
+            with tempfile.TemporaryDirectory(dir=folder.parent):
+                pass
+            if _complete(new):  # a kill came before it was renamed: it may be the only one
+                _put_in_place(new, folder)
+            _remove(new)
+
+    def complete() -> None:
+        with _one_sentence(problem):
+            files.write(new / NOTES, json.dumps(dict(notes or {})).encode())
+            for path in new.rglob("*"):
+                files.sync(path)
+            sums = "".join(f"{hash}  {name}\n" for name, hash in _sums(new).items())
+            files.write(new / SUMS, sums.encode())
             _put_in_place(new, folder)
-        _remove(new)
+
+    processes.on_first(make_room)
+    with _one_sentence(problem):
         ocp.save(str(new), state)
-        files.write(new / NOTES, json.dumps(dict(notes or {})).encode())
-        for path in new.rglob("*"):
-            files.sync(path)
-        sums = "".join(f"{hash}  {name}\n" for name, hash in _sums(new).items())
-        files.write(new / SUMS, sums.encode())
-        _put_in_place(new, folder)
+    processes.on_first(complete)
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
@@ -95,7 +106,25 @@ def restore(directory: Path, abstract_state: Any, step: int | None = None) -> Re
 
     Raises: InputError if there is no checkpoint, if all are damaged, or if it is of another model.
     """
-    steps = [at for at in complete_steps(directory) if step in (None, at)]
+    from orbax.checkpoint import v1 as ocp
+
+    expected = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+        abstract_state,
+    )
+    folder, notes = processes.on_first(lambda: _latest_undamaged(directory, expected, step))
+    with _one_sentence(f"checkpoint {folder} cannot be read"):
+        state = ocp.load(folder, expected)
+    # Orbax forgets the sharding of a random key on one device; a step would compile twice for it.
+    state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, expected))
+    return Restored(_step_of(Path(folder)) or 0, state, notes)
+
+
+def _latest_undamaged(
+    directory: Path, expected: Any, only: int | None
+) -> tuple[str, dict[str, Any]]:
+    """Folder and notes of the checkpoint to restore."""
+    steps = [step for step in complete_steps(directory) if only in (None, step)]
     if not steps:
         raise InputError(
             f"there is no complete checkpoint in {directory}: its run is not finished, or of a "
@@ -106,7 +135,7 @@ def restore(directory: Path, abstract_state: Any, step: int | None = None) -> Re
         if _complete(new := folder.with_name(f"{step}{NEW}")):
             folder = new
         try:
-            return _restore(folder, step, abstract_state)
+            return str(folder), _checked_notes(folder, expected)
         except Damaged as error:
             if step == steps[0]:
                 raise
@@ -118,21 +147,13 @@ class Damaged(InputError):
     """A checkpoint is not what was written."""
 
 
-def _restore(folder: Path, step: int, abstract_state: Any) -> Restored:
+def _checked_notes(folder: Path, expected: Any) -> dict[str, Any]:
     from orbax.checkpoint import v1 as ocp
 
-    expected = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-        abstract_state,
-    )
     with _one_sentence(f"checkpoint {folder} cannot be read"):
         _check_undamaged(folder)
         _check_fits(folder, ocp.metadata(str(folder)).metadata, expected)
-        state = ocp.load(str(folder), expected)
-        notes = json.loads((folder / NOTES).read_text())
-    # Orbax forgets the sharding of a random key on one device; a step would compile twice for it.
-    state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, expected))
-    return Restored(step, state, notes)
+        return json.loads((folder / NOTES).read_text())
 
 
 def complete_steps(directory: Path) -> list[int]:
@@ -247,4 +268,4 @@ def _reason(error: BaseException) -> str:
         return os.strerror(int(number[1]))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return first_line(error)

@@ -4,18 +4,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from senet_jax import workdir
+from senet_jax import processes, workdir
 from senet_jax.errors import InputError, Terminated, did_you_mean
 
 
 def run(main: Callable[[list[str]], None], usage: str | None) -> None:
     """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130.
 
-    SIGTERM, where it is answered at a safe point, exits with 143.
+    SIGTERM, where it is answered at a safe point, exits with 143. One of several processes that
+    train together ends without waiting for the others, see processes.leave.
 
     `--help` prints `usage`, the docstring of the command.
     """
@@ -25,14 +27,17 @@ def run(main: Callable[[list[str]], None], usage: str | None) -> None:
     try:
         main(sys.argv)
     except InputError as error:
-        sys.exit(_fail(f"error: {error}", 2))
+        _exit(f"error: {error}", 2)
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         kind, status = ("terminated", 143) if terminated else ("interrupted", 130)
-        sys.exit(_fail(f"\n{kind}; the same command continues", status))
+        _exit(f"\n{kind}; the same command continues", status)
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        processes.fail(error)
+        raise
 
 
 def parse_flags(
@@ -86,6 +91,7 @@ def _unknown_key(message: str) -> str:
     return text + (f"; did you mean {near[1]!r}?" if near else "")
 
 
-def _fail(message: str, status: int) -> int:
+def _exit(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr)
-    return status
+    processes.leave(status)
+    sys.exit(status)

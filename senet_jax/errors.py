@@ -25,6 +25,11 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, as far as it fits into a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def build(constructor: Callable[..., T], section: str, values: Mapping[str, Any]) -> T:
     """`constructor(**values)` for one section of the configuration.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from senet_jax import data, metrics, parallel
+from senet_jax import data, metrics, parallel, processes
 from senet_jax.state import TrainState
 
 
@@ -21,7 +21,8 @@ def evaluate(
 
     Args:
       eval_step: mapped over `devices`; returns sums.
-      batch_size: examples a step, rounded up to a multiple of the devices; padding is masked.
+      batch_size: examples a step, rounded up to a multiple of the devices; padding is masked. Of
+        several processes each evaluates its share, and all get the result.
       between: called before each batch; what it raises ends the evaluation.
     """
     sums, examples = [], 0
@@ -29,6 +30,7 @@ def evaluate(
         examples += int(batch["mask"].sum())
         sums.append(found)
     result = metrics.means(sums)
+    examples = processes.total(examples)
     assert result["examples"] == examples, (result["examples"], examples)
     return result
 

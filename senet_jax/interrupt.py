@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from senet_jax import parallel
 from senet_jax.errors import Terminated
 
 # What the process ends with, as shells report a signal: 128 and its number.
@@ -23,13 +24,19 @@ DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SI
 
 
 class Stop:
-    """Whether somebody has asked the run to stop."""
+    """Whether somebody has asked the run to stop.
+
+    Attributes:
+      asked: whether it is to stop here and now: all processes, if there are several.
+    """
 
     def __init__(self) -> None:
+        self.asked = False
         self._signals: list[int] = []
 
     @property
-    def asked(self) -> bool:
+    def signalled(self) -> bool:
+        """Whether this process has been asked."""
         return bool(self._signals)
 
     def ask(self, number: int, frame: Any = None) -> None:
@@ -46,11 +53,16 @@ class Stop:
     def if_asked(self, pending: Any) -> None:
         """Wait for the arrays, so that no computation is in flight, and raise if asked to stop.
 
-        Raises: KeyboardInterrupt, or Terminated if it was SIGTERM.
+        Raises: KeyboardInterrupt after Ctrl-C here, otherwise Terminated.
         """
         if self.asked:
             jax.block_until_ready(pending)
-            raise Terminated if self._signals[0] == signal.SIGTERM else KeyboardInterrupt
+            raise KeyboardInterrupt if self._signals[:1] == [signal.SIGINT] else Terminated
+
+    def if_asked_anywhere(self, devices: parallel.Devices, pending: Any) -> None:
+        """The same for all processes of these devices, if any has been asked; they wait for it."""
+        (self.asked,) = parallel.Agreement(devices)(self.signalled)
+        self.if_asked(pending)
 
 
 @contextlib.contextmanager
@@ -74,4 +86,5 @@ def at_safe_points() -> Iterator[Stop]:
     finally:
         for number in ours:
             signal.signal(number, DEFAULTS[number])
+    stop.asked = stop.signalled
     stop.if_asked(())

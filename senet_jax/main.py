@@ -2,6 +2,10 @@
 
     python -m senet_jax.main --config=configs/cifar.py:seresnet20,cifar100 \\
         --config.model.se.ratio=4 --workdir=runs/x
+
+All devices of this machine are used. Over several machines, or several processes on one, start it
+in each process, with --distributed where SLURM (srun), Open MPI, a TPU or Kubernetes tells JAX
+where the others are, or else with --coordinator=HOST:PORT --num_processes=N --process_id=I.
 """
 
 import os
@@ -10,12 +14,17 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from senet_jax import cli, host_memory
+from senet_jax import cli, host_memory, processes
 from senet_jax.errors import InputError
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; created if needed.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many train together.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
+JOIN_TIMEOUT = flags.DEFINE_integer("join_timeout", 300, "Seconds to wait for the others.")
 
 
 def main(argv: list[str]) -> None:
@@ -31,6 +40,7 @@ def main(argv: list[str]) -> None:
     if not WORKDIR.value:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
 
+    _join()
     # These import JAX, which is slow: flags come first.
     from senet_jax import compilation_cache, results
     from senet_jax.train import train_and_evaluate
@@ -38,7 +48,26 @@ def main(argv: list[str]) -> None:
     compilation_cache.enable()
     host_memory.release_after_compilation()
     result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
-    print(results.in_words(result, Path(WORKDIR.value)))
+    if processes.is_first():
+        print(results.in_words(result, Path(WORKDIR.value)))
+
+
+def _join() -> None:
+    """Meet the other processes, if any flag says that there are some."""
+    given = {flag.name: flag.value for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)}
+    if missing := [name for name, value in given.items() if value is None]:
+        if len(missing) < len(given):
+            raise InputError(f"--{missing[0]} is missing: give --{', --'.join(given)} together")
+        if DISTRIBUTED.value:
+            processes.join(None, None, None, JOIN_TIMEOUT.value)
+        return
+    if not 0 <= PROCESS_ID.value < NUM_PROCESSES.value:
+        raise InputError(
+            f"--process_id must be from 0 to {NUM_PROCESSES.value - 1}, not {PROCESS_ID.value}"
+        )
+    if ":" not in COORDINATOR.value:
+        raise InputError(f"--coordinator must be HOST:PORT, not {COORDINATOR.value!r}")
+    processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, JOIN_TIMEOUT.value)
 
 
 def _check_config_file(value: str) -> None:

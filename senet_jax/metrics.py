@@ -40,10 +40,14 @@ def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 class MetricWriter:
     """Appends to `metrics.jsonl` and to TensorBoard events in `workdir`.
 
-    Events about steps after `step`, from which a run continues, are not shown any more.
+    Events about steps after `step`, from which a run continues, are not shown any more. Without a
+    work directory nothing is written.
     """
 
-    def __init__(self, workdir: Path, step: int = 0) -> None:
+    def __init__(self, workdir: Path | None, step: int = 0) -> None:
+        self._lines, self._events = None, None
+        if workdir is None:
+            return
         from tensorboardX import SummaryWriter
 
         if step == 0:
@@ -54,6 +58,8 @@ class MetricWriter:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Record values at a step; names are like "train/loss"."""
+        if self._lines is None or self._events is None:
+            return
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         self._lines.flush()
         for name, value in values.items():
@@ -68,14 +74,18 @@ class MetricWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lines.close()
-        self._events.close()
+        for file in (self._lines, self._events):
+            if file is not None:
+                file.close()
 
 
 class Reporter:
     """Shows progress, a bar in a terminal and plain lines elsewhere, and measures speed."""
 
-    def __init__(self, total_steps: int, batch_size: int, bar: Progress | None) -> None:
+    def __init__(
+        self, total_steps: int, batch_size: int, bar: Progress | None, *, quiet: bool = False
+    ) -> None:
+        self._quiet = quiet
         self._total = total_steps
         self._batch_size = batch_size
         self._bar = bar
@@ -138,7 +148,7 @@ class Reporter:
     def _message(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)
-        else:
+        elif not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
 
@@ -170,11 +180,11 @@ class Pace:
 
 
 @contextlib.contextmanager
-def reporting(total_steps: int, batch_size: int) -> Iterator[Reporter]:
-    """A Reporter whose bar is gone when the block is left."""
+def reporting(total_steps: int, batch_size: int, *, quiet: bool = False) -> Iterator[Reporter]:
+    """A Reporter whose bar is gone when the block is left; a quiet one shows nothing."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Reporter(total_steps, batch_size, None)
+    if quiet or not console.is_terminal:
+        yield Reporter(total_steps, batch_size, None, quiet=quiet)
         return
     with _bar(console, TextColumn("{task.fields[status]}")) as bar:
         yield Reporter(total_steps, batch_size, bar)

@@ -134,7 +134,8 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     model_fields = sections["model"]
     model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}
     create_model(**model_fields)  # refuses what it must before any data is read
-    dataset = data.load(**data_fields)
+    share = data.Share(jax.process_index(), jax.process_count())
+    dataset = data.load(**data_fields, share=share)
     model = create_model(**model_fields, num_classes=dataset.num_classes)
 
     steps_per_epoch = len(dataset.train) // settings.batch_size

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from senet_jax import checkpoints, metrics, optim, parallel, provenance
+from senet_jax import checkpoints, metrics, optim, parallel, processes, provenance
 from senet_jax.errors import Diverged
 from senet_jax.prepare import Run, Step
+from senet_jax.processes import on_first
 from senet_jax.state import TrainState
 from senet_jax.steps import parts_of
 
@@ -68,9 +69,9 @@ class Progress:
         Raises: InputError if there are checkpoints and none can be read, or they do not fit.
         """
         now = provenance.environment(run.devices)  # at once: files may change while it trains
-        if not checkpoints.complete_steps(directory):
+        if not on_first(lambda: checkpoints.complete_steps(directory)):
             return cls(run, directory, started, run.initial_state, environments=[now])
-        found = checkpoints.restore(directory, run.initial_state)
+        found = checkpoints.restore(directory, parallel.as_one(run.initial_state, run.devices))
         say(f"continuing from step {found.step}/{run.total_steps}")
         notes = found.notes
         environments = notes["environments"]
@@ -81,7 +82,7 @@ class Progress:
             run,
             directory,
             started,
-            found.state,
+            parallel.own_copy(found.state, run.devices),
             found.step,
             notes["evaluation_owed"],
             window=notes["window"],
@@ -161,8 +162,14 @@ class Progress:
             self._save_best = self.run.settings.keep_best
         return named
 
-    def save_if_due(self, stopping: bool) -> None:
-        """Save if it is time to, at the end, or when stopping; older checkpoints go.
+    @property
+    def late(self) -> bool:
+        """Whether the last checkpoint was made long ago, by the clock of this process."""
+        minutes = (time.perf_counter() - self._saved_at) / 60
+        return minutes >= self.run.settings.checkpoint_every_minutes
+
+    def save_if_due(self, asked: bool) -> None:
+        """Save if asked to, every so many steps, at the end, or the best; older checkpoints go.
 
         Raises:
           Diverged: if the loss is not finite: what was saved before stays.
@@ -170,15 +177,8 @@ class Progress:
         """
         settings = self.run.settings
         every = settings.checkpoint_every_steps
-        minutes = (time.perf_counter() - self._saved_at) / 60
         at_end = self.step == self.run.total_steps and not self.evaluation_owed
-        if not (
-            at_end
-            or stopping
-            or self._save_best
-            or minutes >= settings.checkpoint_every_minutes
-            or (every and self.step % every == 0)
-        ):
+        if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
             return
         self.settle()
         notes = {
@@ -190,14 +190,18 @@ class Progress:
             "environments": self.environments,
             "seconds": self.seconds,
         }
-        checkpoints.save(self.directory, self.step, self.state, notes)
+        state = parallel.as_one(self.state, self.run.devices)
+        checkpoints.save(self.directory, self.step, state, notes)
+        on_first(self._prune)
+        self._saved_at, self._save_best = time.perf_counter(), False
+
+    def _prune(self) -> None:
         # Later ones are damaged, or they would have been continued from.
         steps = [step for step in checkpoints.complete_steps(self.directory) if step <= self.step]
-        kept = steps[-settings.keep_checkpoints :]
-        if settings.keep_best and self.best:
+        kept = steps[-self.run.settings.keep_checkpoints :]
+        if self.run.settings.keep_best and self.best:
             kept.append(self.best[1])
         checkpoints.prune(self.directory, kept)
-        self._saved_at, self._save_best = time.perf_counter(), False
 
 
 def each_step(call: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -209,4 +213,5 @@ def each_step(call: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
 def say(text: str) -> None:
     """A line for whoever watches the run."""
-    print(text, file=sys.stderr, flush=True)
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)

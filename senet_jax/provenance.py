@@ -21,6 +21,7 @@ def environment(devices: parallel.Devices) -> dict[str, Any]:
     packages = ("jax", "flax", "optax")
     return {
         "devices": len(devices),
+        **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
         "device_kind": devices[0].device_kind,
         "processor": processor(),
         "host_cpus": os.cpu_count(),

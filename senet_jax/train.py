@@ -1,17 +1,16 @@
 """The training loop: `train_and_evaluate(config, workdir)`. Locals only; read it from the top."""
 
-import functools
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import files, interrupt, metrics, parallel, results, workdir
+from senet_jax import files, interrupt, metrics, parallel, processes, results, workdir
 from senet_jax.evaluation import evaluate
 from senet_jax.prepare import Run, prepare
+from senet_jax.processes import on_first
 from senet_jax.profiling import Profile
 from senet_jax.progress import Progress
 from senet_jax.state import TrainState
@@ -25,11 +24,13 @@ def train_and_evaluate(
     A finished work directory returns its result at once; an unfinished one continues from its
     latest checkpoint and ends with the bits of a run that was never interrupted.
 
+    Of several processes that train together (see processes.py) all must call it.
+
     Args:
       config: as configs/common.py describes.
       directory: gets config.json, metrics.jsonl, TensorBoard events, states in checkpoints/<step>,
         the last of them final, and in the end result.json.
-      devices: to share the batch over; all local ones by default.
+      devices: to share the batch over; by default all there are, of all processes.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
@@ -38,24 +39,27 @@ def train_and_evaluate(
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
     started = time.perf_counter()
-    if result := workdir.finished_result(config, directory):
+    if result := on_first(lambda: workdir.finished_result(config, directory)):
         return result
-    workdir.check_usable(directory)
+    on_first(lambda: workdir.check_usable(directory))
     with interrupt.at_safe_points() as stop:
-        run = prepare(config, devices or jax.local_devices())
-        stop.if_asked(run.initial_state)
-        workdir.start(directory, config)
+        run = prepare(config, devices or parallel.all_devices())
+        stop.if_asked_anywhere(run.devices, run.initial_state)
+        on_first(lambda: workdir.start(directory, config))
+        workdir.check_shared(directory, config)
         progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
-        workdir.cut_metrics(directory, progress.step, progress.evaluation_owed)
+        on_first(lambda: workdir.cut_metrics(directory, progress.step, progress.evaluation_owed))
+        first, settings = processes.is_first(), run.settings
         with (
-            metrics.MetricWriter(directory, progress.step) as writer,
-            metrics.reporting(run.total_steps, run.settings.batch_size) as report,
-            Profile(directory, *run.settings.profile_steps) as profile,
+            metrics.MetricWriter(directory if first else None, progress.step) as writer,
+            metrics.reporting(run.total_steps, settings.batch_size, quiet=not first) as report,
+            Profile(directory, *(settings.profile_steps if first else (0, 0))) as profile,
         ):
             train(run, progress, writer, report, stop, profile)
         parallel.assert_replicated(progress.state)
+        stop.if_asked_anywhere(run.devices, progress.state)
     result = results.collect(config, run, progress)
-    files.write_json(directory / "result.json", result)
+    on_first(lambda: files.write_json(directory / "result.json", result))
     return result
 
 
@@ -73,6 +77,7 @@ def train(
     batches = parallel.prefetch(batches, run.devices, counts=run.calls(start))
     counts = run.calls(start)
     compiled = set()
+    agree = parallel.Agreement(run.devices, delay=2)  # with the steps that queue up
     while progress.step < run.total_steps or progress.evaluation_owed:
         if not progress.evaluation_owed:
             count = next(counts)
@@ -98,21 +103,20 @@ def train(
                 writer.write(step, means | report.step(step, means.get("train/loss")))
                 progress.measured |= report.pace
 
+        stop.asked, late = agree(stop.signalled, progress.late)
         if progress.evaluation_owed and not stop.asked:
             with report.paused():
-                found = evaluations(run, progress.state, stop)
+                found = evaluations(run, progress.state, stop, agree)
             if found:
                 writer.write(progress.step, progress.evaluated(found))
                 report.evaluation(progress.step / run.steps_per_epoch, found["eval"])
-        stopping = stop.asked
         with report.paused():
-            progress.save_if_due(stopping)
-        if stopping:  # Ctrl-C and SIGTERM stop here, and only when the state is saved
-            stop.if_asked(progress.state)
+            progress.save_if_due(stop.asked or late)
+        stop.if_asked(progress.state)  # Ctrl-C and SIGTERM, only when the state is saved
 
 
 def evaluations(
-    run: Run, state: TrainState, stop: interrupt.Stop
+    run: Run, state: TrainState, stop: interrupt.Stop, agree: parallel.Agreement
 ) -> dict[str, dict[str, float]] | None:
     """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
 
@@ -120,16 +124,14 @@ def evaluations(
     """
     kinds = {"eval": state} if state.ema is None else {"eval": state, "eval_ema": state.averaged}
     batch_size, devices = run.settings.batch_size, run.devices
+
+    def between() -> None:
+        stop.asked, _ = agree(stop.signalled, False)
+        stop.if_asked(state)
+
     try:
         return {
-            kind: evaluate(
-                run.eval_step,
-                which,
-                run.dataset.eval,
-                batch_size,
-                devices,
-                functools.partial(stop.if_asked, which),
-            )
+            kind: evaluate(run.eval_step, which, run.dataset.eval, batch_size, devices, between)
             for kind, which in kinds.items()
         }
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from senet_jax import files
+from senet_jax import files, processes
 from senet_jax.errors import InputError
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
@@ -73,6 +73,22 @@ def check_usable(workdir: Path) -> None:
                     f"{workdir} holds {found.name} but no config.json, so it is not a run of ours; "
                     "choose another --workdir"
                 )
+
+
+def check_shared(workdir: Path, config: ConfigDict) -> None:
+    """Raises: InputError if processes that train together do not share the directory or disagree.
+
+    They write checkpoints together, and all must see what the first has written.
+    """
+    if not processes.same(json.dumps(plain(config), sort_keys=True)):
+        raise InputError(
+            "the processes that train together were started with different configurations"
+        )
+    if blind := processes.total(not (workdir / "config.json").exists()):
+        raise InputError(
+            f"{blind} of {processes.count()} processes do not see {workdir}/config.json, which the "
+            "first has written; choose a --workdir on storage that they share"
+        )
 
 
 def plain(config: ConfigDict) -> Any:

@@ -17,10 +17,11 @@ ALLOWED = {
     "senet_jax/models": {"senet_jax.layers", "senet_jax.models", "senet_jax.errors"},
     "senet_jax/data": {"senet_jax.data", "senet_jax.errors"},
     "senet_jax/files.py": {"senet_jax.errors"},
-    "senet_jax/checkpoints.py": {"senet_jax.errors", "senet_jax.files"},
+    "senet_jax/processes.py": {"senet_jax.errors"},
+    "senet_jax/checkpoints.py": {"senet_jax.errors", "senet_jax.files", "senet_jax.processes"},
     "senet_jax/metrics.py": {"senet_jax.errors"},
     "senet_jax/optim.py": {"senet_jax.errors"},
-    "senet_jax/parallel.py": {"senet_jax.errors"},
+    "senet_jax/parallel.py": {"senet_jax.errors", "senet_jax.processes"},
 }
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import benchmark
+from experiments import benchmark, overhead
+from senet_jax.prepare import prepare
 
 ROOT = Path(__file__).parent.parent
 
 
-def command(*arguments):
+def command(*arguments, module="benchmark"):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark", *arguments],
+        [sys.executable, "-m", f"experiments.{module}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -56,22 +57,34 @@ def test_the_readme_holds_the_published_table():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("module", "arguments", "sentence"),
     [
-        ((), "name a network"),
-        (("seresnet5",), "did you mean 'seresnet50'"),
+        ("benchmark", "", "name a network"),
+        ("benchmark", "seresnet5", "did you mean 'seresnet50'"),
         (
-            ("seresnet50", "--against=keras"),
+            "benchmark",
+            "seresnet50 --against=keras",
             "takes plain, torch, torch-nchw, torch-huge, not 'keras'",
         ),
-        (("seresnet50", "--what=traine"), "--what takes train, infer, not 'traine'"),
-        (("seresnet50", "--batch=0"), "--batch must be at least 1, not 0"),
-        (("seresnet50", "--size=big"), "--size must be at least 1, not big"),
-        (("--markdown=nothing.csv",), "nothing.csv cannot be read: No such file"),
+        ("benchmark", "seresnet50 --what=traine", "--what takes train, infer, not 'traine'"),
+        ("benchmark", "seresnet50 --batch=0", "--batch must be at least 1, not 0"),
+        ("benchmark", "seresnet50 --size=big", "--size must be at least 1, not big"),
+        ("benchmark", "--markdown=nothing.csv", "nothing.csv cannot be read: No such file"),
+        ("overhead", "", "give a configuration"),
+        ("overhead", "--config=configs/digits.py --steps=0", "--steps must be at least 1, not 0"),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence(arguments, sentence):
-    done = command(*arguments)
+def test_bad_input_is_refused_with_a_sentence(module, arguments, sentence):
+    done = command(*arguments.split(), module=module)
     assert done.returncode != 0
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_loop_is_timed_in_turn_with_bare_steps(tiny, one_device):
+    tiny.train.update({"steps_per_call": 2, "eval_every_epochs": 0.5, "log_every_steps": 3})
+    run = prepare(tiny, one_device)
+    pairs = list(overhead.rounds(run, steps=4, count=2))
+    assert len(pairs) == 2
+    assert all(0 < seconds < 60 for pair in pairs for seconds in pair)
+    assert not run.initial_state.step.is_deleted()  # each round began with a copy

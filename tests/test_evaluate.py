@@ -118,7 +118,7 @@ def test_a_network_with_itself_is_itself(run, call):
 
 
 def alone(directory):
-    """Images to probabilities by the plain model of a run, on one device; and its evaluation set."""
+    """Images to probabilities by the plain model of a run; and its evaluation set."""
     done = finished.load(directory)
     variables = jax.device_get(done.state.variables)
     apply = jax.jit(lambda images: done.run.model.apply(variables, done.run.normalize(images)))

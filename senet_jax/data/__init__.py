@@ -73,8 +73,7 @@ def _prepared(name: str, cut: streaming.Views | None) -> builders.Source:
     source = builders.find(name)
     if cut is None:
         in_memory.check_size(source)
-    builders.prepare(source)
-    return source
+    return builders.prepare(source)
 
 
 def _split(

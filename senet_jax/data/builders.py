@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data.batches import WHOLE, Share
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +112,16 @@ def find(name: str) -> Source:
     return Source(name, builder, image_key, label_key)
 
 
-def prepare(source: Source) -> None:
-    """Download and prepare, unless that was done before. Raises: InputError if that fails."""
+def prepare(source: Source) -> Source:
+    """Download and prepare, unless that was done before; returns the source as it is then.
+
+    Of several processes that come at once, one does it, and the others wait.
+
+    Raises: InputError if that fails.
+    """
     builder, name = source.builder, source.name
     if builder.is_prepared():
-        return
+        return source
     directory = builder.data_dir_root
     missing = f"dataset {name!r} is not in {directory} and cannot be downloaded"
     remedy = (
@@ -126,13 +131,17 @@ def prepare(source: Source) -> None:
         raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
     # Preparing what is shipped with a package takes a second: no progress bar, no notices.
     try:
-        with _quiet() if builder.name == "digits" else contextlib.nullcontext():
-            builder.download_and_prepare()
+        with _alone(builder), _quiet() if builder.name == "digits" else contextlib.nullcontext():
+            # A builder does not notice what another process has prepared meanwhile.
+            source = find(name)
+            if not source.builder.is_prepared():
+                source.builder.download_and_prepare()
+            return source
     except OSError as error:
-        raise InputError(f"{missing} ({_first_line(error)}): {remedy}") from error
+        raise InputError(f"{missing} ({first_line(error)}): {remedy}") from error
     except Exception as error:
         # TFDS has no common base class: checksum mismatches, manual downloads, disk space, ...
-        raise InputError(f"dataset {name!r} cannot be prepared: {_first_line(error)}") from error
+        raise InputError(f"dataset {name!r} cannot be prepared: {first_line(error)}") from error
 
 
 def import_tfds() -> Any:
@@ -158,7 +167,7 @@ def _builder(name: str) -> Any:
     except Exception as error:
         # No such config or version, a namespace (huggingface:...) whose packages or host are not
         # there: TFDS passes on whatever was raised.
-        raise InputError(f"dataset {name!r}: {_first_line(error)}") from error
+        raise InputError(f"dataset {name!r}: {first_line(error)}") from error
 
 
 def _unreachable_host(urls: Any) -> str | None:
@@ -171,6 +180,15 @@ def _unreachable_host(urls: Any) -> str | None:
         except OSError:
             return host
     return None
+
+
+def _alone(builder: Any) -> Any:
+    """A lock on a dataset's folder, which ends with its process, however that ends."""
+    import filelock
+
+    root = os.path.expanduser(builder.data_dir_root)
+    os.makedirs(root, exist_ok=True)
+    return filelock.FileLock(os.path.join(root, f".{builder.name}.lock"))
 
 
 @contextlib.contextmanager
@@ -186,7 +204,3 @@ def _quiet() -> Iterator[None]:
     finally:
         tfds.enable_progress_bar()
         logger.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,188 @@
+"""What the training loop adds to the bare step: batches, metrics, their files, the terminal.
+
+    python -m experiments.overhead --config=configs/cifar.py:seresnet20,cifar100
+    python -m experiments.overhead --config=configs/digits.py:seresnet20 \\
+        --config.train.steps_per_call=8 --steps=400 --csv=overhead.csv
+
+A round takes so many steps in the loop of senet_jax/train.py and so many bare ones, on a batch that
+is on the device already, in turn; the bare ones come first in every other round. What is read is
+the ratio. First calls, which compile, evaluation and checkpoints are left out of both.
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from experiments.benchmark import append
+from experiments.race import machine
+from senet_jax import (
+    cli,
+    compilation_cache,
+    data,
+    host_memory,
+    interrupt,
+    metrics,
+    parallel,
+    provenance,
+    train,
+)
+from senet_jax.errors import InputError
+from senet_jax.prepare import Run, prepare
+from senet_jax.profiling import Profile
+from senet_jax.progress import Progress
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values)
+    flags.DEFINE_integer("rounds", 5, "How often.", flag_values=values)
+    flags.DEFINE_string("csv", None, "File to append the rounds to.", flag_values=values)
+    cli.parse_flags(argv, values)
+    if not any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
+        raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
+    for flag in ("steps", "rounds"):
+        if values[flag].value < 1:
+            raise InputError(f"--{flag} must be at least 1, not {values[flag].value}")
+    compilation_cache.enable()
+    host_memory.release_after_compilation()
+    run = prepare(config.value, jax.local_devices())
+    rows = []
+    for number, (bare, loop) in enumerate(rounds(run, values.steps, values.rounds), start=1):
+        rows.append(
+            {
+                "network": config.value.model.name,
+                "dataset": config.value.data.name,
+                "batch": run.settings.batch_size,
+                "devices": len(run.devices),
+                "steps_per_call": run.settings.steps_per_call,
+                "log_every_steps": run.settings.log_every_steps,
+                "steps": values.steps,
+                "round": number,
+                "bare_s": round(bare, 6),
+                "loop_s": round(loop, 6),
+                "ratio": round(loop / bare, 4),
+                "machine": machine(),
+                "commit": provenance.git_commit(),
+            }
+        )
+        print(
+            f"round {number}: bare {bare:.4f} s, loop {loop:.4f} s a step, {loop / bare:.3f}",
+            file=sys.stderr,
+            flush=True,
+        )
+    ratios = [row["ratio"] for row in rows]
+    print(
+        f"loop / bare step: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to "
+        f"{max(ratios):.3f} in {len(ratios)} rounds of {values.steps} steps; {machine()}"
+    )
+    if values.csv:
+        append(Path(values.csv), rows)
+
+
+def rounds(run: Run, steps: int, count: int) -> Iterator[tuple[float, float]]:
+    """Seconds a step, bare and in the loop, `count` times; after a round that is not counted."""
+    # One batch to evaluate, and the end after so many steps and the first call, which is not timed.
+    run = dataclasses.replace(
+        run,
+        total_steps=steps + run.settings.steps_per_call,
+        freeze_after=steps + run.settings.steps_per_call,
+        eval_every_steps=steps + run.settings.steps_per_call,
+        dataset=dataclasses.replace(run.dataset, eval=FirstBatch(run.dataset.eval)),
+    )
+    kinds = {"bare": bare_steps, "loop": loop_steps}
+    for number in range(count + 1):
+        order = list(kinds) if number % 2 else list(kinds)[::-1]
+        seconds = {kind: kinds[kind](run) for kind in order}
+        if number:
+            yield seconds["bare"], seconds["loop"]
+
+
+class Stopwatch:
+    """A step that measures from the end of its first call to that of its last."""
+
+    def __init__(self, run: Run) -> None:
+        self._step, self._total = run.train_step, run.total_steps
+        self._done = self._timed_from = 0
+        self._began = self.seconds = 0.0
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        state, sums = self._step(state, batch)
+        self._done += 1 if sums["loss"].ndim == 0 else len(sums["loss"])
+        if not self._timed_from:
+            jax.block_until_ready(state)
+            self._timed_from, self._began = self._done, time.perf_counter()
+        elif self._done == self._total:
+            jax.block_until_ready(state)
+            self.seconds = (time.perf_counter() - self._began) / (self._done - self._timed_from)
+        return state, sums
+
+
+def bare_steps(run: Run) -> float:
+    """Seconds a step of the loop's calls, on batches that are on the device."""
+    step, state = Stopwatch(run), fresh(run)
+    batch = next(run.dataset.train.train_batches(run.settings.batch_size, run.seed))
+    placed: dict[int, Any] = {}
+    for count in run.calls(0):
+        if count not in placed:
+            placed[count] = parallel.place_batches([batch] * count, run.devices)
+        state, _ = step(state, placed[count])
+    return step.seconds
+
+
+def loop_steps(run: Run) -> float:
+    """Seconds a step in the loop, as train_and_evaluate runs it."""
+    step = Stopwatch(run)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        states = directory / "checkpoints"
+        progress = Progress(run, states, time.perf_counter(), fresh(run))
+        with (
+            metrics.MetricWriter(directory) as writer,
+            metrics.reporting(run.total_steps, run.settings.batch_size) as report,
+            Profile(directory, 0, 0) as profile,
+        ):
+            timed = dataclasses.replace(run, train_step=step)
+            progress.run = timed
+            train.train(timed, progress, writer, report, interrupt.Stop(), profile)
+    return step.seconds
+
+
+def fresh(run: Run) -> Any:
+    """The initial state once more: a step gives away the one it gets."""
+    return jax.tree.map(lambda leaf: leaf.copy(), run.initial_state)
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstBatch:
+    """A split that is evaluated on its first batch only."""
+
+    whole: data.Split
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """[H, W, C] of each image."""
+        return self.whole.image_shape
+
+    def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[data.Batch]:
+        return self.whole.train_batches(batch_size, seed, start)
+
+    def eval_batches(self, batch_size: int) -> Iterator[data.Batch]:
+        yield next(self.whole.eval_batches(batch_size))
+
+
+if __name__ == "__main__":
+    host_memory.use_huge_pages()
+    cli.run(main, __doc__)
