@@ -17,12 +17,15 @@ import jax
 import numpy as np
 
 from senet_jax import data, finished, parallel, steps, workdir
+from senet_jax.data import streaming
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation import outputs
 from senet_jax.layers.network import Network
 from senet_jax.predictions import Predicted, log_mean, log_probabilities
 
+# Keys of the "data" section that say how streamed images are seen.
+OF_STREAMS = {field.name for field in dataclasses.fields(streaming.Views)} - {"image_size"}
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each channel
 
 
@@ -169,7 +172,7 @@ def feeds(members: Sequence[Member], dataset: str, split: str, views: Views) -> 
     found = []
     for (size, *cut), indices in wanted.items():
         own = members[indices[0]].config["data"]
-        fields = {key: own[key] for key in ("crop_area", "shuffle_buffer", "max_unreadable")}
+        fields = {key: value for key, value in own.items() if key in OF_STREAMS}
         fields |= dict(zip(("eval_crop", "interpolation"), cut, strict=False))
         fields["corners"] = views.crops > 1
         loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)

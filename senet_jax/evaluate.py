@@ -70,6 +70,13 @@ def main(argv: list[str]) -> None:
         own = members[0].config["data"]
         dataset, split = values.dataset or own["name"], values.split or own["eval_split"]
         feeds = ensemble.feeds(members, dataset, split, views)
+        if (names := feeds[0].class_names) != members[0].class_names:
+            print(
+                f"warning: the classes of {dataset} have other names than those of {own['name']}, "
+                f"such as {names[0]!r} and {members[0].class_names[0]!r}; they are compared by "
+                "number",
+                file=sys.stderr,
+            )
         rows = Predictions(feeds[0].class_names) if values.predictions else None
         batch_size = values.batch_size or default_batch_size(members, views)
         said = ensemble.predictions(

@@ -15,7 +15,7 @@ from photos import BROKEN, COUNT
 from runs import tiny_config
 
 from configs import imagenet
-from senet_jax import data, ensemble, evaluate, finished, predictions, steps
+from senet_jax import ensemble, evaluate, finished, predictions, steps
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
 from senet_jax.predictions import Predicted, Predictions
@@ -166,13 +166,12 @@ def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
         *(f"--workdir={directory}", "--image_size=32,48", "--crops=10", "--eval_crop=0.75"),
         *("--split=with_broken", f"--predictions={file}"),
     )
-    views = {"crop_area": 1.0, "interpolation": "bilinear", "shuffle_buffer": 1}
-    views |= {"max_unreadable": 5, "eval_crop": 0.75, "corners": True}
+    views = ensemble.Views((32, 48), crops=10, eval_crop=0.75)
+    (member,) = ensemble.load([directory], "final", unfinished=False)
     probabilities, _ = alone(directory)
     of_views, label, readable = [], None, None
-    for size in (32, 48):
-        split, _ = data.load_split("photos", "with_broken", image_size=size, **views)
-        (batch,) = split.eval_batches(COUNT)
+    for feed in ensemble.feeds([member], "photos", "with_broken", views):
+        (batch,) = feed.split.eval_batches(COUNT)
         label, readable = batch["label"], np.flatnonzero(batch["mask"])
         for crop in range(5):
             for mirrored in (1, -1):
