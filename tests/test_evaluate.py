@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import scipy.special
 from photos import BROKEN, COUNT
-from runs import tiny_config
+from runs import photos_config, tiny_config
 
-from configs import imagenet
 from senet_jax import ensemble, evaluate, finished, predictions, steps
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
@@ -52,13 +51,7 @@ def other(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def streamed(tmp_path_factory):
-    config = imagenet.get_config("seresnet18,photos")
-    with config.unlocked():
-        config.model.width = 4
-        config.model.stage_sizes = (1, 1, 1, 1)
-    config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
-    config.train.update(epochs=2.0, batch_size=20)
-    return train(config, tmp_path_factory.mktemp("streamed"))
+    return train(photos_config(), tmp_path_factory.mktemp("streamed"))
 
 
 @pytest.fixture

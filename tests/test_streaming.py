@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from photos import BROKEN, COUNT, encoded
 from PIL import Image
+from runs import photos_config
 
-from configs import imagenet
 from senet_jax import data
 from senet_jax.data import streaming
 from senet_jax.errors import InputError
@@ -266,12 +266,6 @@ def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():
 
 
 def test_a_network_trains_on_streamed_images(tmp_path):
-    config = imagenet.get_config("seresnet18,photos")
-    with config.unlocked():
-        config.model.width = 4
-        config.model.stage_sizes = (1, 1, 1, 1)
-    config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
-    config.train.update(epochs=2.0, batch_size=16)
-    results = [train_and_evaluate(config, tmp_path / str(index)) for index in range(2)]
+    results = [train_and_evaluate(photos_config(), tmp_path / str(index)) for index in range(2)]
     assert results[0]["eval/examples"] == COUNT - len(BROKEN)
     assert results[0]["params_sha256"] == results[1]["params_sha256"]
