@@ -34,7 +34,7 @@ from senet_jax import (
     workdir,
 )
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.evaluate import evaluate
+from senet_jax.evaluation import evaluate
 from senet_jax.finished import Finished
 from senet_jax.gates import Block, GateSums
 

@@ -97,11 +97,12 @@ def _put_in_place(new: Path, folder: Path) -> None:
     files.sync(folder.parent)
 
 
-def restore(directory: Path, abstract_state: Any) -> Restored:
+def restore(directory: Path, abstract_state: Any, step: int | None = None) -> Restored:
     """The latest complete step that is not damaged; a warning names each newer one that is.
 
     Args:
       abstract_state: what to expect: the shape, dtype and sharding of every leaf; a state will do.
+      step: this one and no other.
 
     Raises: InputError if there is no checkpoint, if all are damaged, or if it is of another model.
     """
@@ -111,7 +112,7 @@ def restore(directory: Path, abstract_state: Any) -> Restored:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
         abstract_state,
     )
-    folder, notes = processes.on_first(lambda: _latest_undamaged(directory, expected))
+    folder, notes = processes.on_first(lambda: _latest_undamaged(directory, expected, step))
     with _one_sentence(f"checkpoint {folder} cannot be read"):
         state = ocp.load(folder, expected)
     # Orbax forgets the sharding of a random key on one device; a step would compile twice for it.
@@ -119,9 +120,11 @@ def restore(directory: Path, abstract_state: Any) -> Restored:
     return Restored(_step_of(Path(folder)) or 0, state, notes)
 
 
-def _latest_undamaged(directory: Path, expected: Any) -> tuple[str, dict[str, Any]]:
+def _latest_undamaged(
+    directory: Path, expected: Any, only: int | None
+) -> tuple[str, dict[str, Any]]:
     """Folder and notes of the checkpoint to restore."""
-    steps = complete_steps(directory)
+    steps = [step for step in complete_steps(directory) if only in (None, step)]
     if not steps:
         raise InputError(
             f"there is no complete checkpoint in {directory}: its run is not finished, or of a "

@@ -1,4 +1,4 @@
-"""A finished run, for whatever is done with its weights afterwards."""
+"""The weights of a run, for whatever is done with them afterwards."""
 
 import dataclasses
 from pathlib import Path
@@ -11,10 +11,16 @@ from senet_jax.errors import InputError
 from senet_jax.prepare import Run, prepare
 from senet_jax.state import TrainState
 
+WEIGHTS = ("final", "ema", "best")
+
+
+class Unfinished(InputError):
+    """The run has no result yet."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What a run was built from, its final state, and its result.json."""
+    """What a run was built from, a state of it, and its result.json, {} if there is none yet."""
 
     run: Run
     state: TrainState
@@ -26,26 +32,56 @@ class Finished:
         return self.run.dataset.train.image_shape
 
 
-def load(directory: Path) -> Finished:
+def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -> Finished:
     """The run in a work directory, on as many devices as it was trained on if there are so many.
 
-    Raises: InputError if no finished run is there, or its weights are not those of result.json.
+    Args:
+      weights: one of WEIGHTS: those of the end, their moving averages ("ema"), or those of the
+        lowest evaluation top-1 error on the way, if the run kept them.
+      unfinished: a run without a result will do; its latest checkpoint is then its end.
+
+    Raises: InputError if there is no such run (Unfinished if it is one) or it has no such weights,
+      or if the weights of its end are not those of result.json.
     """
     config = workdir.load_config(directory)
     result = files.read_json(directory / "result.json")
-    if result is None:
-        raise InputError(f"{directory} has no result.json: its run is not finished")
+    if result is None and not unfinished:
+        raise Unfinished(f"{directory} has no result.json: its run is not finished")
     states = directory / workdir.CHECKPOINTS
-    if not checkpoints.complete_steps(states):
+    steps = checkpoints.complete_steps(states)
+    if not steps and result is None:
+        raise InputError(f"{directory} has no checkpoint yet")
+    if not steps:
         raise InputError(
             f"{directory} has a result but not the weights behind it, as runs of versions that "
             "kept none do; train again into another --workdir"
         )
-    run = prepare(config, jax.local_devices()[: result["devices"]])
-    state = checkpoints.restore(states, run.initial_state).state
-    if provenance.fingerprint(state.variables) != result["params_sha256"]:
+    if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:
+        raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
+    devices = jax.local_devices()
+    run = prepare(config, devices[: result["devices"]] if result else devices[:1])
+    found = checkpoints.restore(states, run.initial_state)
+    if result and provenance.fingerprint(found.state.variables) != result["params_sha256"]:
         raise InputError(
             f"the weights in {states} are not those of {directory / 'result.json'}: "
             "their params_sha256 differ"
         )
-    return Finished(run, state, result)
+    if weights == "best":
+        found = _best(directory, found, run.initial_state)
+    state = found.state.averaged if weights == "ema" else found.state
+    return Finished(run, state, result or {})
+
+
+def _best(directory: Path, end: checkpoints.Restored, initial: TrainState) -> checkpoints.Restored:
+    if not end.notes.get("best"):
+        raise InputError(f"{directory} has not been evaluated yet, so no weights are the best")
+    error, step = end.notes["best"]
+    if step == end.step:
+        return end
+    states = directory / workdir.CHECKPOINTS
+    if step not in checkpoints.complete_steps(states):
+        raise InputError(
+            f"{directory} has no weights of its lowest top-1 error, {error:.2f} % at step {step}: "
+            "they are kept with train.keep_best=True"
+        )
+    return checkpoints.restore(states, initial, step)

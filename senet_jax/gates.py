@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from senet_jax import data, parallel
-from senet_jax.evaluate import outputs
+from senet_jax.evaluation import outputs
 from senet_jax.layers.network import Network
 from senet_jax.state import TrainState
 

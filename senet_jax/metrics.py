@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -186,13 +186,30 @@ def reporting(total_steps: int, batch_size: int, *, quiet: bool = False) -> Iter
     if quiet or not console.is_terminal:
         yield Reporter(total_steps, batch_size, None, quiet=quiet)
         return
-    columns = (
+    with _bar(console, TextColumn("{task.fields[status]}")) as bar:
+        yield Reporter(total_steps, batch_size, bar)
+
+
+@contextlib.contextmanager
+def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A bar, in a terminal only; what it gives is to be told how many more are done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda more: None
+        return
+    with _bar(console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda more: bar.advance(task, more)
+
+
+def _bar(console: Console, *status: TextColumn) -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
+        *status,
         TextColumn("ETA"),
         TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield Reporter(total_steps, batch_size, bar)

@@ -186,6 +186,31 @@ def make_eval_step(
     return eval_step
 
 
+def make_logits_step(
+    model: nn.Module,
+    normalize: Callable[[jax.Array], jax.Array],
+    axis_name: str | None,
+    *,
+    flip: bool,
+) -> Callable[[Any, Arrays], jax.Array]:
+    """Logits [B, V, classes] of the views of a whole batch of images, on every device.
+
+    Views are the image, or its crops where the batch has [B, crops, H, W, C], and after them, with
+    `flip`, their mirror images. The step takes the model's variables in the place of a state.
+    """
+
+    def logits_step(variables: Any, batch: Arrays) -> jax.Array:
+        images = batch["image"]
+        views = images if images.ndim == 5 else images[:, None]
+        if flip:
+            views = jnp.concatenate([views, views[..., ::-1, :]], axis=1)
+        flat = normalize(views.reshape(-1, *views.shape[2:]))
+        logits: Any = model.apply(variables, flat, train=False)
+        return parallel.gathered(logits.reshape(*views.shape[:2], -1), axis_name)
+
+    return logits_step
+
+
 def without_batch_norm(updates: Any, batch_stats: Any) -> Any:
     """Zero for the scales and biases of the layers that have batch statistics."""
     layers = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)}

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from senet_jax import files, interrupt, metrics, parallel, processes, results, workdir
-from senet_jax.evaluate import evaluate
+from senet_jax.evaluation import evaluate
 from senet_jax.prepare import Run, prepare
 from senet_jax.processes import on_first
 from senet_jax.profiling import Profile

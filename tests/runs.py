@@ -2,7 +2,7 @@
 
 import json
 
-from configs import digits
+from configs import digits, imagenet
 from senet_jax import files, workdir
 
 
@@ -17,6 +17,17 @@ def tiny_config():
     config.train.batch_size = 32
     config.train.epochs = 2.0
     config.train.log_every_steps = 1
+    return config
+
+
+def photos_config():
+    """A narrow, shallow SE-ResNet-18 on the streamed images of photos.py, some of them broken."""
+    config = imagenet.get_config("seresnet18,photos")
+    with config.unlocked():
+        config.model.width = 4
+        config.model.stage_sizes = (1, 1, 1, 1)
+    config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
+    config.train.update(epochs=2.0, batch_size=16)
     return config
 
 

@@ -113,6 +113,8 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         (("experiments.report", "--all", "--root={tmp}/run"), "is not a directory"),
         (("experiments.report", "--all", "reduction"), "stand alone"),
         (("experiments.excitation", "--workdir={tmp}/run"), "has no config.json"),
+        (("senet_jax.evaluate", "--workdir={tmp}/run"), "has no config.json"),
+        (("senet_jax.evaluate", "--wordkir=x"), "Did you mean: workdir"),
         (("experiments.excitation", "--wordkir=x"), "Did you mean: workdir"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -220,7 +222,9 @@ def test_a_study_runs_in_miniature(command, tmp_path, name):
         assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize("module", ["senet_jax.main", "senet_jax.summary", "experiments.run"])
+@pytest.mark.parametrize(
+    "module", ["senet_jax.main", "senet_jax.evaluate", "senet_jax.summary", "experiments.run"]
+)
 def test_help_shows_how_to_call(command, module):
     done = command(module, "--help")
     assert done.returncode == 0
@@ -228,6 +232,9 @@ def test_help_shows_how_to_call(command, module):
 
 
 def test_a_flag_is_refused_without_waiting_for_jax(environment):
-    code = "import sys, senet_jax.main, experiments.run; sys.exit('jax' in sys.modules)"
+    code = (
+        "import sys, senet_jax.main, senet_jax.evaluate, experiments.run;"
+        "sys.exit('jax' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0

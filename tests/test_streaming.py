@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from photos import BROKEN, COUNT, encoded
 from PIL import Image
+from runs import photos_config
 
-from configs import imagenet
 from senet_jax import data
 from senet_jax.data import streaming
 from senet_jax.errors import InputError
@@ -56,6 +56,49 @@ def test_evaluation_is_pillows_resize_of_the_middle(interpolation):
             inner = slice(1, -1) if original.format == "JPEG" else slice(None)
             assert np.abs(image - expected)[inner, inner].max() <= 1, label
     assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
+
+
+def ten_crop(image, size):
+    """Four corners and the middle of an image, in torchvision's order, without mirror images."""
+    right, bottom = image.width - size, image.height - size
+    places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
+    return [image.crop((x, y, x + size, y + size)) for x, y in places]
+
+
+def test_corners_are_pillows_resize_of_theirs_and_of_one_pass():
+    (alone,) = load().eval.eval_batches(57)
+    single = dict(zip(alone["label"].tolist(), alone["image"], strict=True))
+    method, seen = Image.Resampling.BILINEAR, []
+    for batch in load("with_broken", corners=True).eval.eval_batches(16):
+        assert batch["image"].shape == (16, 5, 32, 32, 3)
+        for views, label, mask in zip(*(batch[k] for k in ("image", "label", "mask")), strict=True):
+            if mask == 0:
+                continue
+            seen.append(int(label))
+            original = Image.open(io.BytesIO(encoded(label))).convert("RGB")
+            parts = ten_crop(original, round(0.875 * min(original.size)))
+            expected = np.stack([np.asarray(part.resize((32, 32), method)) for part in parts])
+            # The whole image was decoded, so that no pixel's colour is unknown.
+            assert np.abs(views - expected.astype(int)).max() <= 1, label
+            inner = np.abs(views[4] - single[int(label)].astype(int))[1:-1, 1:-1]
+            assert inner.max() <= 1, label
+    assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
+
+
+def test_corners_are_those_of_the_resized_image_but_for_rounding():
+    """Resize the shorter side to image_size / eval_crop, then crop: as torchvision's TenCrop."""
+    (batch,) = load(corners=True, eval_crop=0.8).eval.eval_batches(57)
+    for views, label in zip(batch["image"], batch["label"], strict=True):
+        original = Image.open(io.BytesIO(encoded(label))).convert("RGB")
+        scale = 40 / min(original.size)
+        size = [round(scale * length) for length in original.size]
+        resized = original.resize(size, Image.Resampling.BILINEAR)
+        expected = np.stack([np.asarray(crop, int) for crop in ten_crop(resized, 32)])
+        off = np.abs(views[:, None] - expected).mean(axis=(2, 3, 4))  # of each from each
+        # Windows have whole pixels: they may be off by one, and colours by what that makes.
+        slope = sum(np.abs(np.diff(expected, axis=axis)).mean((1, 2, 3)) for axis in (1, 2))
+        assert (off.diagonal() < slope + 0.5).all(), label
+        assert (off.argmin(axis=1) == np.arange(5)).all(), label
 
 
 def test_a_run_can_continue_at_any_step():
@@ -223,12 +266,6 @@ def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():
 
 
 def test_a_network_trains_on_streamed_images(tmp_path):
-    config = imagenet.get_config("seresnet18,photos")
-    with config.unlocked():
-        config.model.width = 4
-        config.model.stage_sizes = (1, 1, 1, 1)
-    config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
-    config.train.update(epochs=2.0, batch_size=16)
-    results = [train_and_evaluate(config, tmp_path / str(index)) for index in range(2)]
+    results = [train_and_evaluate(photos_config(), tmp_path / str(index)) for index in range(2)]
     assert results[0]["eval/examples"] == COUNT - len(BROKEN)
     assert results[0]["params_sha256"] == results[1]["params_sha256"]

@@ -11,7 +11,7 @@ from configs import digits
 from senet_jax import parallel, train
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
-from senet_jax.evaluate import evaluate
+from senet_jax.evaluation import evaluate
 from senet_jax.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.prepare import prepare
 from senet_jax.steps import make_train_step

@@ -6,7 +6,7 @@ from senet_jax.data import builders, fake, in_memory, streaming
 from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.errors import build
 
-__all__ = ["Batch", "Dataset", "Share", "Split", "load"]
+__all__ = ["Batch", "Dataset", "Share", "Split", "load", "load_split"]
 
 
 def load(
@@ -37,23 +37,48 @@ def load(
     """
     if name == "fake":
         return fake.dataset(image_size or 224, share)
-    cut = (
-        build(streaming.Views, "data", {"image_size": image_size, **views}) if image_size else None
-    )
+    cut = _views(image_size, views)
+    source = _prepared(name, cut)
+    for split in (train_split, eval_split):
+        source.count(split)  # refuses one that does not exist
+    train, evaluation = (_split(source, split, cut, share) for split in (train_split, eval_split))
+    mean, std = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
+    return Dataset(train, evaluation, source.class_names, mean, std)
+
+
+def load_split(
+    name: str, split: str, *, image_size: int = 0, **views: Any
+) -> tuple[Split, tuple[str, ...]]:
+    """One split and the names of the classes, for evaluation; arguments and errors as of `load`.
+
+    Every split of "fake" is its evaluation split, of which there are no crops.
+    """
+    if name == "fake":
+        made = fake.dataset(image_size or 224)
+        return made.eval, made.class_names
+    cut = _views(image_size, views)
+    source = _prepared(name, cut)
+    source.count(split)
+    return _split(source, split, cut, WHOLE), source.class_names
+
+
+def _views(image_size: int, fields: dict[str, Any]) -> streaming.Views | None:
+    """None for images that are kept in memory."""
+    if not image_size:
+        return None
+    return build(streaming.Views, "data", {"image_size": image_size, **fields})
+
+
+def _prepared(name: str, cut: streaming.Views | None) -> builders.Source:
     source = builders.find(name)
     if cut is None:
         in_memory.check_size(source)
-    source = builders.prepare(source)
-    for split in (train_split, eval_split):
-        source.count(split)  # refuses one that does not exist
+    return builders.prepare(source)
+
+
+def _split(
+    source: builders.Source, split: str, cut: streaming.Views | None, share: Share
+) -> in_memory.Images | streaming.Stream:
     if cut is None:
-        train, evaluation = (
-            in_memory.read(source, split, share) for split in (train_split, eval_split)
-        )
-        mean, std = train.statistics()
-    else:
-        train, evaluation = (
-            streaming.Stream(source, split, cut, share) for split in (train_split, eval_split)
-        )
-        mean, std = streaming.STATISTICS
-    return Dataset(train, evaluation, source.class_names, mean, std)
+        return in_memory.read(source, split, share)
+    return streaming.Stream(source, split, cut, share)

@@ -1,7 +1,8 @@
 """What every split gives, whether it is kept in memory, streamed or made up, and to which process.
 
 A Batch is a dict of NumPy arrays:
-  image [B, H, W, C] uint8   normalised and augmented on the device, inside the step
+  image [B, H, W, C] uint8   normalised and augmented on the device, inside the step;
+                             [B, 5, H, W, C] where evaluation has crops of each (streaming.Views)
   label [B] int32
   mask  [B] float32          evaluation only: 1 for an example, 0 for padding
 """

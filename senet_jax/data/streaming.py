@@ -44,6 +44,8 @@ class Views:
       shuffle_buffer: number of encoded images among which the next is drawn.
       max_unreadable: images in one pass over the data that may fail to decode. In training the next
         one that can be decoded takes the place of such an image; evaluation leaves it out.
+      corners: evaluation sees five squares of the same side, in the four corners (upper left, upper
+        right, lower left, lower right) and in the middle (Krizhevsky et al. 2012): [5, H, W, C].
 
     Raises:
       ValueError: for values outside these.
@@ -55,6 +57,7 @@ class Views:
     interpolation: str
     shuffle_buffer: int
     max_unreadable: int
+    corners: bool = False
 
     def __post_init__(self) -> None:
         for field, least in (("image_size", 1), ("shuffle_buffer", 1), ("max_unreadable", 0)):
@@ -115,7 +118,8 @@ class Stream:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
         size, seen = self.share.size(batch_size), 0
-        images = self._images(self._records(None), self._middle_window)
+        records, corners = self._records(None), self.views.corners
+        images = self._images(records, self._middle_window, corners=corners)
         batches = self._batches(images, size)
         for _ in range(0, len(self), batch_size):
             batch = next(batches, self._no_examples())
@@ -127,7 +131,7 @@ class Stream:
 
     def _no_examples(self) -> Batch:
         return {
-            "image": np.zeros((0, *self.image_shape), np.uint8),
+            "image": np.zeros((0, *self._seen_shape(self.views.corners)), np.uint8),
             "label": np.zeros(0, np.int32),
             "readable": np.zeros(0, bool),
         }
@@ -151,17 +155,25 @@ class Stream:
         )
         return records.map(lambda record: (record[image], tf.cast(record[label], tf.int32)))
 
-    def _images(self, records: Any, window: Window, first: int = 0) -> Any:
+    def _seen_shape(self, corners: bool) -> tuple[int, ...]:
+        return (5, *self.image_shape) if corners else self.image_shape
+
+    def _images(
+        self, records: Any, window: Window, first: int = 0, *, corners: bool = False
+    ) -> Any:
         """Records from place `first` on to dicts of image, label, and whether it was readable."""
         import tensorflow as tf
+
+        view = self._corners_and_middle if corners else self._view
 
         def image_of(place: Any, record: Any) -> Any:
             encoded, label = record
             # TensorFlow cannot catch an error, but a dataset of one image can be empty for it.
             viewed = tf.data.Dataset.from_tensors(place).map(
-                lambda place: (self._view(encoded, window, place), True)
+                lambda place: (view(encoded, window, place), True)
             )
-            blank = tf.data.Dataset.from_tensors((tf.zeros(self.image_shape, tf.uint8), False))
+            nothing = tf.zeros(self._seen_shape(corners), tf.uint8)
+            blank = tf.data.Dataset.from_tensors((nothing, False))
             return (
                 viewed.ignore_errors()
                 .concatenate(blank)
@@ -182,6 +194,25 @@ class Stream:
 
     def _view(self, encoded: Any, window: Window, place: Any) -> Any:
         """The part of an encoded image in its window, resized, as uint8 [H, W, 3]."""
+        return self._resized(self._decoded(encoded, window, place))
+
+    def _corners_and_middle(self, encoded: Any, window: Window, place: Any) -> Any:
+        """The windows of an image that is decoded once, resized, as uint8 [5, H, W, 3].
+
+        The last is `window`, of which the four others have the size.
+        """
+        import tensorflow as tf
+
+        image = self._decoded(encoded, lambda size, _: tf.concat([[0, 0], size], 0), place)
+        size = tf.shape(image)[:2]
+        middle = window(size, place)
+        room = size - middle[2:]
+        begins = [room * corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))] + [middle[:2]]
+        parts = [tf.slice(image, [*tf.unstack(b), 0], [*tf.unstack(middle[2:]), 3]) for b in begins]
+        return tf.stack([self._resized(part) for part in parts])
+
+    def _decoded(self, encoded: Any, window: Window, place: Any) -> Any:
+        """The part of an encoded image in its window, as uint8 [height, width, 3]."""
         import tensorflow as tf
 
         def of_jpeg() -> Any:  # only what lies in the window is decoded
@@ -194,7 +225,12 @@ class Stream:
             top, left, height, width = tf.unstack(window(tf.shape(image)[:2], place))
             return image[top : top + height, left : left + width]
 
-        part = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_others)
+        return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_others)
+
+    def _resized(self, part: Any) -> Any:
+        """A part of an image as uint8 [H, W, 3]."""
+        import tensorflow as tf
+
         resized = tf.image.resize(
             part, self.image_shape[:2], self.views.interpolation, antialias=True
         )

@@ -1,0 +1,117 @@
+"""What networks say of examples: put together, scored, and written down example by example.
+
+All of it is NumPy in float64 on logarithms of probabilities, so that for one network and one view
+of an image the order of the classes and the loss are those of the logits.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from senet_jax import files
+from senet_jax.errors import InputError
+
+BEST = 5  # how many classes are written down for each example, and count for the top-5 error
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """What an ensemble and each of its M members say of B examples of a split.
+
+    Attributes:
+      label: [B].
+      mask: [B], 0 for padding and for what could not be decoded.
+      together: [B, classes], logarithms of the ensemble's probabilities.
+      members: [M, B, classes], of each member's.
+    """
+
+    label: np.ndarray
+    mask: np.ndarray
+    together: np.ndarray
+    members: np.ndarray
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logits [B, V, classes] of V views to the logarithm of their mean probabilities [B, classes].
+
+    An example with a logit that is not finite has none: not a number.
+    """
+    finite = np.isfinite(logits).all(axis=-1, keepdims=True)
+    logits = np.where(finite, np.float64(logits), np.nan)
+    return log_mean(logits - log_sum(logits, axis=-1), axis=1)
+
+
+def log_mean(x: np.ndarray, axis: int) -> np.ndarray:
+    """The logarithm of the mean of exp(x) along an axis, which goes."""
+    return (log_sum(x, axis) - np.log(x.shape[axis])).squeeze(axis)
+
+
+def log_sum(x: np.ndarray, axis: int) -> np.ndarray:
+    """The logarithm of the sum of exp(x) along an axis, which stays; faster than SciPy's."""
+    highest = x.max(axis=axis, keepdims=True)
+    return highest + np.log(np.exp(x - highest).sum(axis=axis, keepdims=True))
+
+
+def best(log_probability: np.ndarray) -> np.ndarray:
+    """[B, classes] to the most probable classes [B, BEST], or all if fewer; of equals the first."""
+    return np.argsort(-log_probability, axis=-1, kind="stable")[:, :BEST]
+
+
+def sums(log_probability: np.ndarray, label: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """As steps.classification_sums has them, of logarithms of probabilities [B, classes]."""
+    real = mask > 0
+    log_probability, label = log_probability[real], label[real]
+    of_label = np.take_along_axis(log_probability, label[:, None], axis=-1)
+    hits = (best(log_probability) == label[:, None]) & np.isfinite(of_label)
+    return {
+        "loss": float(-of_label.sum()),
+        "top1": float(hits[:, :1].sum()),
+        "top5": float(hits.sum()),
+        "examples": float(real.sum()),
+    }
+
+
+class Predictions:
+    """What an ensemble said of a split, to be written as CSV; a row takes about a hundred bytes."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self._names = class_names
+        self._seen = 0
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, predicted: Predicted) -> None:
+        """The next batch of the split."""
+        real = np.flatnonzero(predicted.mask)
+        label, log_probability = predicted.label[real], predicted.together[real]
+        top = best(log_probability)
+        probability = np.exp(np.take_along_axis(log_probability, top, axis=-1))
+        of_label = np.exp(np.take_along_axis(log_probability, label[:, None], axis=-1))
+        self._parts.append((self._seen + real, label, of_label[:, 0], top, probability))
+        self._seen += len(predicted.mask)
+
+    def rows(self) -> Iterator[list[int | float | str]]:
+        """The header, then a row for each example, in the order of the split."""
+        numbers = range(1, 1 + min(BEST, len(self._names)))
+        of_places = [(f"top{n}", f"top{n}_name", f"top{n}_probability") for n in numbers]
+        yield ["index", "label", "label_name", "label_probability", *sum(of_places, ())]
+        for part in self._parts:
+            for index, label, of_label, top, probability in zip(
+                *(values.tolist() for values in part), strict=True
+            ):
+                row = [index, label, self._names[label], of_label]
+                for number, value in zip(top, probability, strict=True):
+                    row += [number, self._names[number], value]
+                yield row
+
+    def write(self, path: Path) -> None:
+        """Write as CSV, atomically. Raises: InputError if it cannot be written."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(self.rows())
+        try:
+            files.write(path, text.getvalue().encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
