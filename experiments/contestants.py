@@ -33,7 +33,11 @@ Step = Callable[[], None]
 def main(argv: list[str]) -> None:
     who, fields, what, *numbers = argv[1:]
     batch, size, *counts = map(int, numbers)
-    step, seconds = build(who, json.loads(fields), what, batch, size, counts)
+    serve(*build(who, json.loads(fields), what, batch, size, counts))
+
+
+def serve(step: Step, seconds: float) -> None:
+    """Answer `seconds`, what it took to get ready, then the questions of experiments/race.py."""
     print("answer", seconds, flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
