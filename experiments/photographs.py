@@ -45,8 +45,8 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
             label, size = index % 2, SIZES[index // 2 % len(SIZES)]
             whole, file = photographs[label], io.BytesIO()
             width, height = (round(side * rng.uniform(0.5, 1)) for side in whole.size)
-            left = rng.integers(0, whole.width - width + 1)
-            top = rng.integers(0, whole.height - height + 1)
+            left = int(rng.integers(whole.width - width + 1))
+            top = int(rng.integers(whole.height - height + 1))
             part = whole.crop((left, top, left + width, top + height))
             part.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=95)
             file.seek(0)

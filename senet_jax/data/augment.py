@@ -99,7 +99,8 @@ class Augmentation:
 
     def _rotate(self, key: jax.Array, image: jax.Array) -> jax.Array:
         degrees = jax.random.uniform(key, minval=-self.rotation, maxval=self.rotation)
-        return warp(image, rotation(degrees, image.shape[:2]))
+        height, width, _ = image.shape
+        return warp(image, rotation(degrees, (height, width)))
 
     def _jitter(self, key: jax.Array, image: jax.Array) -> jax.Array:
         most = self.color_jitter

@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2019, arXiv 1909.13719) on the device: a few random operations an image.
+"""RandAugment (Cubuk et al., arXiv 1909.13719) on the device: some random operations an image.
 
 The operations are Pillow's, on uint8, each with the range that torchvision gives it. Whatever is
 drawn, an image is warped, blended with a poorer version of itself and looked up in a table of 256
