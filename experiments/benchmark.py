@@ -52,8 +52,8 @@ def main(argv: list[str]) -> None:
     networks = cli.parse_flags(argv, values)
     if values.markdown:
         given = read(values.markdown)
-        form = markdown_table if "network" in given[0] else input_race.markdown_table
-        print(form(given), end="")
+        of_input = bool(given) and "dataset" in given[0]
+        print((input_race.markdown_table if of_input else markdown_table)(given), end="")
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
@@ -77,10 +77,9 @@ def main(argv: list[str]) -> None:
 
 
 def _read_datasets(values: Any) -> None:
-    for dataset in values.input:
-        rows = input_race.rows(
-            dataset, int((values.size or ["224"])[0]), int(values.batch[0]), values.steps
-        )
+    races = itertools.product(values.input, values.size or ["224"], values.batch)
+    for dataset, size, batch in races:
+        rows = input_race.rows(dataset, int(size), int(batch), values.steps)
         print(input_race.markdown_table(rows), flush=True)
         if values.csv:
             append(Path(values.csv), rows)

@@ -4,8 +4,9 @@
 
 is one contestant of experiments/race.py. It answers with seconds of processor time, of all threads:
 those of the clock would count other programs of a shared machine. A step reads four batches of
-training images as uint8,
-cropped at random (8 to 100 % of the area, 3:4 to 4:3), resized with antialiasing and mirrored.
+training images as uint8, cropped at random (8 to 100 % of the area, 3:4 to 4:3), resized with
+antialiasing and mirrored.
+
 `pillow` is torchvision's RandomResizedCrop and RandomHorizontalFlip, written with Pillow alone, in
 as many threads as there are processors, which Pillow lets run side by side. Its images are encoded
 files in memory, while ours are read, parsed and shuffled; ours are mirrored later, on the device.
