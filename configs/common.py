@@ -40,6 +40,10 @@ def get_config() -> ConfigDict:
                 "max_unreadable": 10,  # streamed: images a pass that may fail to decode
                 "pad": 0,  # pixels around a training image before it is cropped back at random
                 "flip": False,  # mirror training images at random
+                "rotation": 0.0,  # degrees by which training images are turned, at most, either way
+                "randaugment_layers": 0,  # random operations on each training image, one by one
+                "randaugment_magnitude": 9.0,  # of all of them, from 0 to 30
+                "color_jitter": 0,  # levels of 255 by which a training image's channels shift
                 "cutout": 0,  # side of a square blanked in training images, in pixels
                 "mixup": 0.0,  # neighbours in a batch are mixed, in shares from Beta(a, a); 0: not
                 "cutmix": 0.0,  # the same by pasting rectangles

@@ -5,11 +5,14 @@
     python -m experiments.benchmark --markdown=performance.csv    (as a table)
     python -m experiments.benchmark seresnet50 --batch=1,4,16,64 --csv=growth.csv
     python -m experiments.benchmark --growth=growth.csv           (as growth.png)
+    python -m experiments.benchmark --input=photographs,imagenet2012 --csv=input.csv
 
 Contestants take turns (experiments/race.py): read the ratios, not the seconds. Compilation is timed
 twice, the second time with the programs of the first at hand.
 `torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes,
 and `torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
+--input times what reads streamed datasets instead, ours and one made of Pillow
+(experiments/readers.py); `photographs` are 400 JPEGs that it makes itself.
 """
 
 import csv
@@ -22,7 +25,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import contestants, plot_times
+from experiments import contestants, input_race, plot_times
 from experiments.race import Entry, machine, race
 from senet_jax import cli, provenance
 from senet_jax.errors import InputError, did_you_mean
@@ -41,13 +44,16 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list("what", ["train"], "Of train, infer.", flag_values=values)
     flags.DEFINE_list("batch", ["16"], "Images in a step.", flag_values=values)
     flags.DEFINE_list("size", [], "Pixels; by default the network's own.", flag_values=values)
+    flags.DEFINE_list("input", [], "Streamed datasets to time reading.", flag_values=values)
     flags.DEFINE_integer("steps", 10, "Steps to time, two a turn.", flag_values=values)
     flags.DEFINE_string("csv", None, "File to append the rows to.", flag_values=values)
     flags.DEFINE_string("markdown", None, "Print this file as a table.", flag_values=values)
     flags.DEFINE_string("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
     if values.markdown:
-        print(markdown_table(read(values.markdown)), end="")
+        given = read(values.markdown)
+        of_input = bool(given) and "dataset" in given[0]
+        print((input_race.markdown_table if of_input else markdown_table)(given), end="")
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
@@ -55,6 +61,9 @@ def main(argv: list[str]) -> None:
         print(f"wrote {png}")
         return
     _check(networks, values)
+    if values.input:
+        _read_datasets(values)
+        return
     against = [
         name for given in values.against for name in (TORCH if given == "torch" else (given,))
     ]
@@ -67,8 +76,19 @@ def main(argv: list[str]) -> None:
                 append(Path(values.csv), rows)
 
 
+def _read_datasets(values: Any) -> None:
+    races = itertools.product(values.input, values.size or ["224"], values.batch)
+    for dataset, size, batch in races:
+        rows = input_race.rows(dataset, int(size), int(batch), values.steps)
+        print(input_race.markdown_table(rows), flush=True)
+        if values.csv:
+            append(Path(values.csv), rows)
+
+
 def _check(networks: list[str], values: Any) -> None:
-    if not networks:
+    if networks and values.input:
+        raise InputError(f"--input reads datasets and takes no network, not {networks[0]!r}")
+    if not networks and not values.input:
         raise InputError("name a network, e.g. `python -m experiments.benchmark seresnet50`")
     for name in networks:
         if name not in MODELS:

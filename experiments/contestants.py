@@ -33,13 +33,17 @@ Step = Callable[[], None]
 def main(argv: list[str]) -> None:
     who, fields, what, *numbers = argv[1:]
     batch, size, *counts = map(int, numbers)
-    step, seconds = build(who, json.loads(fields), what, batch, size, counts)
+    serve(*build(who, json.loads(fields), what, batch, size, counts))
+
+
+def serve(step: Step, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
+    """Answer `seconds`, what it took to get ready, then the questions of experiments/race.py."""
     print("answer", seconds, flush=True)
     for line in sys.stdin:
-        start = time.perf_counter()
+        start = clock()
         if line.strip() == "step":
             step()
-            print("answer", time.perf_counter() - start, flush=True)
+            print("answer", clock() - start, flush=True)
         else:
             kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             print("answer", kilobytes / 1e6, flush=True)

@@ -1,6 +1,6 @@
 """Processes that take steps in turn, so that a machine that slows down slows all of them.
 
-Each contestant is a process of its own (experiments/contestants.py); one waits while another works.
+Each contestant is a process of its own (contestants.py, readers.py); one waits while another works.
 The first step of a turn is not timed: it pays for caches and memory pages that the others have
 taken meanwhile, which steps in a training run do not.
 """
@@ -14,15 +14,39 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from senet_jax import provenance
 from senet_jax.errors import InputError
 
 
+class Contestant(Protocol):
+    """Who takes part, and the module that is run with what arguments."""
+
+    @property
+    def who(self) -> str: ...
+    @property
+    def module(self) -> str: ...
+    def arguments(self) -> list[str]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Who reads batches: see experiments/readers.py for the words."""
+
+    who: str
+    dataset: str
+    size: int
+    batch: int
+    module = "experiments.readers"
+
+    def arguments(self) -> list[str]:
+        return [self.who, self.dataset, str(self.size), str(self.batch)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Who takes part: see experiments/contestants.py for the words.
+    """Who takes steps: see experiments/contestants.py for the words.
 
     Attributes:
       who: whose layers.
@@ -39,6 +63,7 @@ class Entry:
     batch: int
     size: int
     counts: Sequence[int] = ()
+    module = "experiments.contestants"
 
     def arguments(self) -> list[str]:
         words = self.who, json.dumps(self.fields), self.what, self.batch, self.size, *self.counts
@@ -59,7 +84,7 @@ class Taken:
 
 
 def race(
-    entries: Mapping[str, Entry], steps: int, again: str | None = None
+    entries: Mapping[str, Contestant], steps: int, again: str | None = None
 ) -> tuple[dict[str, Taken], Taken | None]:
     """Build the contestants one after another, let them step in turn, two timed steps each.
 
@@ -92,8 +117,8 @@ def race(
 
 
 @contextlib.contextmanager
-def _worker(entry: Entry, cache: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "experiments.contestants", *entry.arguments()]
+def _worker(entry: Contestant, cache: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", entry.module, *entry.arguments()]
     environment = dict(os.environ)
     if entry.who == "ours":
         environment["JAX_COMPILATION_CACHE_DIR"] = cache

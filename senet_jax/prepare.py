@@ -126,16 +126,15 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         raise InputError(f"seed must be from 0 to 2^32 - 1, not {sections['seed']}")
     parallel.check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
-    mix_fields = {field: data_fields.pop(field) for field in ("mixup", "cutmix")}
-    mixing = errors.build(Mixing, "data", mix_fields)
+    mixing = errors.build(Mixing, "data", _taken_from(data_fields, Mixing))
+    augment = errors.build(Augmentation, "data", _taken_from(data_fields, Augmentation))
     check_parts(settings, len(devices), mixing)
-    augment_fields = {field: data_fields.pop(field) for field in ("pad", "flip", "cutout")}
-    augment = errors.build(Augmentation, "data", augment_fields)
     model_fields = sections["model"]
     model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}
     create_model(**model_fields)  # refuses what it must before any data is read
     share = data.Share(jax.process_index(), jax.process_count())
     dataset = data.load(**data_fields, share=share)
+    augment.check(dataset.train.image_shape[-1])
     model = create_model(**model_fields, num_classes=dataset.num_classes)
 
     steps_per_epoch = len(dataset.train) // settings.batch_size
@@ -193,6 +192,11 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         eval_every_steps=max(1, round(settings.eval_every_epochs * steps_per_epoch)),
         freeze_after=total_steps - round(settings.freeze_bn_epochs * steps_per_epoch),
     )
+
+
+def _taken_from(values: dict[str, Any], owner: type[Any]) -> dict[str, Any]:
+    """The values of `owner`'s fields, which `values` loses."""
+    return {field.name: values.pop(field.name) for field in dataclasses.fields(owner)}
 
 
 def check_parts(settings: TrainConfig, devices: int, mixing: Mixing) -> None:

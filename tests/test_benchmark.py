@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments import benchmark, overhead
+from experiments import benchmark, input_race, overhead, readers
 from senet_jax.prepare import prepare
 
 ROOT = Path(__file__).parent.parent
@@ -49,11 +50,44 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_readme_holds_the_published_table():
-    published = (ROOT / "experiments/results/performance.csv").read_text("utf-8")
-    table = benchmark.markdown_table(list(csv.DictReader(published.splitlines())))
+@pytest.mark.slow
+def test_readers_read_in_turn_and_leave_a_row_each(tmp_path):
+    """On digits, which are no JPEGs; both have to decode them."""
+    path = tmp_path / "rows.csv"
+    done = command("--input=digits", "--size=32", "--batch=8", "--steps=2", f"--csv={path}")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["contestant"] for row in rows] == ["ours", "pillow"]
+    assert rows[0]["times_ours"] == "1.0"
+    for row in rows:
+        assert row["images"] == "64"  # two steps of four batches of eight
+        assert float(row["least"]) <= float(row["times_ours"]) <= float(row["most"])
+        assert float(row["images_per_s_core"]) > 0
+    assert input_race.markdown_table(rows) in done.stdout
+    assert command(f"--markdown={path}").stdout == input_race.markdown_table(rows)
+
+
+def test_the_other_reader_crops_as_torchvision_does():
+    rng = np.random.default_rng(0)
+    boxes = np.array([readers.random_box(500, 375, rng) for _ in range(2000)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= (500, 375)).all()
+    areas, ratios = sides.prod(1) / (500 * 375), sides[:, 0] / sides[:, 1]
+    assert 0.075 < areas.min() < 0.1 < 0.9 < areas.max()
+    assert 0.73 < ratios.min() < 0.78 < 1.28 < ratios.max() < 1.36
+    assert readers.random_box(1000, 100, rng)[1::2] == (0, 100)  # no attempt fits
+
+
+@pytest.mark.parametrize(
+    ("mark", "table"),
+    [("performance", benchmark.markdown_table), ("input", input_race.markdown_table)],
+)
+def test_the_readme_holds_the_published_tables(mark, table):
+    published = (ROOT / f"experiments/results/{mark}.csv").read_text("utf-8")
+    text = table(list(csv.DictReader(published.splitlines())))
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert f"<!-- performance -->\n{table}<!-- end performance -->" in readme
+    assert f"<!-- {mark} -->\n{text}<!-- end {mark} -->" in readme
 
 
 @pytest.mark.parametrize(
@@ -72,6 +106,9 @@ def test_the_readme_holds_the_published_table():
         ("benchmark", "--markdown=nothing.csv", "nothing.csv cannot be read: No such file"),
         ("overhead", "", "give a configuration"),
         ("overhead", "--config=configs/digits.py --steps=0", "--steps must be at least 1, not 0"),
+        ("benchmark", "seresnet50 --input=photographs", "takes no network, not 'seresnet50'"),
+        ("benchmark", "--input=photograph", "did you mean 'photographs'"),
+        ("benchmark", "--input=digits --steps=0", "--steps must be at least 1, not 0"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(module, arguments, sentence):

@@ -101,6 +101,18 @@ def test_corners_are_those_of_the_resized_image_but_for_rounding():
         assert (off.argmin(axis=1) == np.arange(5)).all(), label
 
 
+@pytest.mark.parametrize(
+    ("resized", "size"), [(256, 224), (352, 299), (320, 299), (320, 320), (384, 320)]
+)
+def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(resized, size):
+    """On an image of which the resize leaves every pixel, so that nothing is rounded."""
+    stream = load(image_size=size, eval_crop=size / resized).eval
+    image = np.random.default_rng(0).integers(0, 256, (resized, resized + 90, 3), np.uint8)
+    top, left = (resized - size) // 2, (resized + 90 - size) // 2
+    seen = stream._view(tf.io.encode_png(image).numpy(), stream._middle_window, 0)
+    np.testing.assert_array_equal(seen, image[top : top + size, left : left + size])
+
+
 def test_a_run_can_continue_at_any_step():
     train = load().train  # 57 images: 7 steps of 8 an epoch
     whole = [batch for batch, _ in zip(train.train_batches(8, seed=3), range(16), strict=False)]

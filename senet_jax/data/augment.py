@@ -5,44 +5,79 @@ trains on do not depend on how many devices share it; those of mixing for each p
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
+from senet_jax.data.randaugment import RandAugment, rotation, warp
+from senet_jax.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """Pad, crop back at random, mirror at random (Hu et al., section 5.1, for CIFAR), cut out.
 
+    Between these, in this order, what the authors' released networks were trained with beside their
+    crops ("rotation" and "pixel jitter"; how they made them is not known), and RandAugment.
+
     Attributes:
       pad: black pixels added on each side before the crop; 0 for none.
       flip: mirror left and right with probability one half.
+      rotation: degrees, at most, by which an image is turned either way, its nearest pixels taken
+        and black ones where there are none.
+      randaugment_layers, randaugment_magnitude: see `RandAugment`.
+      color_jitter: levels of 255, at most, by which each channel becomes brighter or darker.
       cutout: side of a square around a random pixel that is blanked (DeVries and Taylor, arXiv
         1708.04552); 0 for none. It may reach over the edge.
 
     Raises:
-      ValueError: for a negative number of pixels.
+      ValueError: for values outside these.
     """
 
     pad: int = 0
     flip: bool = False
+    rotation: float = 0.0
+    randaugment_layers: int = 0
+    randaugment_magnitude: float = 9.0
+    color_jitter: int = 0
     cutout: int = 0
 
     def __post_init__(self) -> None:
         for field in ("pad", "cutout"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must be at least 0 pixels, not {getattr(self, field)}")
+        for field, most, unit in (("rotation", 180, "degrees"), ("color_jitter", 255, "levels")):
+            if not 0 <= getattr(self, field) <= most:
+                value = getattr(self, field)
+                raise ValueError(f"{field} must be from 0 to {most} {unit}, not {value}")
+        RandAugment(self.randaugment_layers, self.randaugment_magnitude)  # refuses what it must
+
+    def check(self, channels: int) -> None:
+        """Raises: InputError if images of so many channels cannot be augmented like this."""
+        if self.randaugment_layers and channels not in (1, 3):
+            raise InputError(
+                f"data.randaugment_layers is {self.randaugment_layers}, but RandAugment is for "
+                f"images of 1 or 3 channels, not {channels}"
+            )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Args: keys [B], one for each example; images [B, H, W, C]. Returns the same shape."""
+        """Args: keys [B], one for each example; images [B, H, W, C] uint8. Returns the same."""
         crop_keys, flip_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         if self.pad:
             images = jax.vmap(self._crop)(crop_keys, images)
         if self.flip:
             mirrored = jax.vmap(jax.random.bernoulli)(flip_keys)
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        own_keys = functools.partial(jax.vmap(jax.random.fold_in, in_axes=(0, None)), keys)
+        if self.rotation:
+            images = jax.vmap(self._rotate)(own_keys(4), images)
+        randaugment = RandAugment(self.randaugment_layers, self.randaugment_magnitude)
+        images = randaugment(own_keys(5), images)
+        if self.color_jitter:
+            images = jax.vmap(self._jitter)(own_keys(6), images)
         return images
 
     def cut_out(self, keys: jax.Array, images: jax.Array) -> jax.Array:
@@ -61,6 +96,16 @@ class Augmentation:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)
         padded = jnp.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
         return jax.lax.dynamic_slice(padded, (y, x, 0), image.shape)
+
+    def _rotate(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        degrees = jax.random.uniform(key, minval=-self.rotation, maxval=self.rotation)
+        height, width, _ = image.shape
+        return warp(image, rotation(degrees, (height, width)))
+
+    def _jitter(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        most = self.color_jitter
+        shift = jax.random.randint(key, image.shape[-1:], -most, most + 1)
+        return jnp.clip(image + shift, 0, 255).astype(image.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

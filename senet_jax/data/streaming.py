@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data.batches import WHOLE, Batch, Share, padded
+from senet_jax.data.batches import WHOLE, Batch, Share
 from senet_jax.data.builders import Source, import_tfds
 from senet_jax.errors import InputError
 
@@ -109,23 +109,26 @@ class Stream:
             )
             window = functools.partial(self._random_window, np.array(of_crops).view(np.int32))
             first, last = offset * size, steps_per_epoch * size
-            images = self._images(records.take(last), window, first)
-            for batch in self._batches(images, size):
-                nearest = _nearest_readable(batch["readable"], self.source.name)
-                yield {key: batch[key][nearest] for key in ("image", "label")}
+            batches = self._batches(records.take(last), window, size, first)
+            for batch, _ in self._watched(batches):
+                nearest = _nearest_readable(batch.pop("place"), size, self.source.name)
+                yield {key: values[nearest] for key, values in batch.items()}
             epoch, offset = epoch + 1, 0
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
         size, seen = self.share.size(batch_size), 0
-        records, corners = self._records(None), self.views.corners
-        images = self._images(records, self._middle_window, corners=corners)
-        batches = self._batches(images, size)
+        batches = self._watched(
+            self._batches(
+                self._records(None), self._middle_window, size, corners=self.views.corners
+            )
+        )
         for _ in range(0, len(self), batch_size):
-            batch = next(batches, self._no_examples())
-            seen += len(batch["label"])
-            mask = batch.pop("readable").astype(np.float32)
-            yield padded(batch | {"mask": mask}, size)
+            batch, count = next(batches, (self._no_examples(), 0))
+            seen += count
+            place = batch.pop("place")
+            mask = np.ones(len(place), np.float32)
+            yield {k: _spread(v, place, size) for k, v in (batch | {"mask": mask}).items()}
         own = len(self.share.of_examples(len(self)))
         assert (seen, next(batches, None)) == (own, None), (seen, own)
 
@@ -133,7 +136,7 @@ class Stream:
         return {
             "image": np.zeros((0, *self._seen_shape(self.views.corners)), np.uint8),
             "label": np.zeros(0, np.int32),
-            "readable": np.zeros(0, bool),
+            "place": np.zeros(0, np.int64),
         }
 
     def _records(self, shuffle_seed: int | None) -> Any:
@@ -158,38 +161,49 @@ class Stream:
     def _seen_shape(self, corners: bool) -> tuple[int, ...]:
         return (5, *self.image_shape) if corners else self.image_shape
 
-    def _images(
-        self, records: Any, window: Window, first: int = 0, *, corners: bool = False
+    def _batches(
+        self,
+        records: Any,
+        window: Window,
+        size: int,
+        first: int = 0,
+        *,
+        corners: bool = False,
     ) -> Any:
-        """Records from place `first` on to dicts of image, label, and whether it was readable."""
+        """Records from place `first` on to batches of those that can be decoded, and a blank each.
+
+        Dicts of image, label, and place in the batch. The blank comes last, so that no batch is
+        empty; its label is the number of the batch's records, readable or not.
+        """
         import tensorflow as tf
 
         view = self._corners_and_middle if corners else self._view
 
-        def image_of(place: Any, record: Any) -> Any:
-            encoded, label = record
-            # TensorFlow cannot catch an error, but a dataset of one image can be empty for it.
-            viewed = tf.data.Dataset.from_tensors(place).map(
-                lambda place: (view(encoded, window, place), True)
-            )
-            nothing = tf.zeros(self._seen_shape(corners), tf.uint8)
-            blank = tf.data.Dataset.from_tensors((nothing, False))
+        def image_of(place: Any, in_batch: Any, encoded: Any, label: Any) -> Any:
+            return {"image": view(encoded, window, place), "label": label, "place": in_batch}
+
+        def batch_of(places: Any, records: Any) -> Any:
+            encoded, labels = records
+            blank = {
+                "image": tf.zeros(self._seen_shape(corners), tf.uint8),
+                "label": tf.size(labels),
+                "place": tf.constant(-1, tf.int64),
+            }
+            # TensorFlow cannot catch an error, but a dataset can leave out what ends in one.
             return (
-                viewed.ignore_errors()
-                .concatenate(blank)
-                .take(1)
-                .map(lambda image, good: {"image": image, "label": label, "readable": good})
+                tf.data.Dataset.from_tensor_slices((places, places - places[0], encoded, labels))
+                .map(image_of, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+                .ignore_errors()
+                .concatenate(tf.data.Dataset.from_tensors(blank))
+                .batch(size + 1)
             )
 
+        # Two at a time: the last images of a batch would leave processors idle.
         return (
             records.enumerate()
             .skip(first)
-            .interleave(
-                image_of,
-                cycle_length=2 * (os.cpu_count() or 1),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
+            .batch(size)
+            .interleave(batch_of, cycle_length=2, num_parallel_calls=2, deterministic=True)
         )
 
     def _view(self, encoded: Any, window: Window, place: Any) -> Any:
@@ -260,12 +274,16 @@ class Stream:
         side = tf.maximum(1, tf.cast(tf.round(side), tf.int32))
         return tf.concat([(size - side) // 2, [side, side]], 0)
 
-    def _batches(self, images: Any, batch_size: int) -> Iterator[Batch]:
-        """NumPy batches. Raises: InputError if too many images cannot be read."""
+    def _watched(self, batches: Any) -> Iterator[tuple[Batch, int]]:
+        """NumPy batches without their blanks, and their numbers of records.
+
+        Raises: InputError if too many images cannot be read.
+        """
         unreadable = 0
-        for batch in images.batch(batch_size).prefetch(2).as_numpy_iterator():
-            if failed := int((~batch["readable"]).sum()):
-                unreadable += failed
+        for batch in batches.prefetch(2).as_numpy_iterator():
+            count, readable = int(batch["label"][-1]), len(batch["label"]) - 1
+            if readable < count:
+                unreadable += count - readable
                 if unreadable > self.views.max_unreadable:
                     raise InputError(
                         f"{unreadable} images of {self.source.name!r}, split {self.split!r}, "
@@ -276,15 +294,21 @@ class Stream:
                     unreadable,
                     self.source.name,
                 )
-            yield batch
+            yield {key: values[:-1] for key, values in batch.items()}, count
 
 
-def _nearest_readable(readable: np.ndarray, name: str) -> np.ndarray:
-    """For each place in a batch the next readable one, itself if it is; after the end the first.
+def _spread(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """[N, ...] to [size, ...], each at its place; zeros elsewhere."""
+    spread = np.zeros((size, *values.shape[1:]), values.dtype)
+    spread[place] = values
+    return spread
+
+
+def _nearest_readable(places: np.ndarray, size: int, name: str) -> np.ndarray:
+    """For each place in a batch which of the readable ones stands there or next; or the first.
 
     Raises: InputError if there is none.
     """
-    good = np.flatnonzero(readable)
-    if not len(good):
+    if not len(places):
         raise InputError(f"no image of a whole batch of {name!r} can be decoded")
-    return good[np.searchsorted(good, np.arange(len(readable))) % len(good)]
+    return np.searchsorted(places, np.arange(size)) % len(places)

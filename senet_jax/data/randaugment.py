@@ -1,0 +1,222 @@
+"""RandAugment (Cubuk et al., arXiv 1909.13719) on the device: some random operations an image.
+
+The operations are Pillow's, on uint8, each with the range that torchvision gives it. Whatever is
+drawn, an image is warped, blended with a poorer version of itself and looked up in a table of 256
+levels, and two of the three change nothing: so an accelerator does all images at once without a
+branch. On a CPU they are taken one by one, each with a program of its operation alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
+TABLES = ("solarize", "posterize", "autocontrast", "equalize")
+OPERATIONS = ("identity", *MOVES, *ENHANCEMENTS, *TABLES)
+MAX_MAGNITUDE = 30
+Result = Callable[[], jax.Array]
+# What an operation does at the greatest magnitude; at 0 it does nothing.
+DEGREES = 30.0
+SHEAR = 0.3
+TRANSLATION = 150 / 331  # of the side
+ENHANCEMENT = 0.9  # less or more of color, contrast, brightness, sharpness
+LOST_BITS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """`layers` operations one after another, each drawn from all, those with a sign either way.
+
+    Attributes:
+      layers: operations on each image; 0 for none.
+      magnitude: of all of them, from 0 to 30.
+
+    Raises:
+      ValueError: for values outside these.
+    """
+
+    layers: int = 0
+    magnitude: float = 9.0
+
+    def __post_init__(self) -> None:
+        if self.layers < 0:
+            raise ValueError(f"randaugment_layers must be at least 0, not {self.layers}")
+        if not 0 <= self.magnitude <= MAX_MAGNITUDE:
+            raise ValueError(
+                f"randaugment_magnitude must be from 0 to {MAX_MAGNITUDE}, not {self.magnitude}"
+            )
+
+    def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+        """Args: keys [B], images [B, H, W, 1 or 3] uint8. Returns the same shape."""
+        for layer in range(self.layers):
+            numbers, strengths = jax.vmap(functools.partial(self._draw, layer))(keys)
+            images = jax.lax.platform_dependent(
+                *(numbers, strengths, images), cpu=one_by_one, default=at_once
+            )
+        return images
+
+    def _draw(self, layer: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The place of an operation in OPERATIONS, and its strength from -1 to 1."""
+        which, way = jax.random.split(jax.random.fold_in(key, layer))
+        number = jax.random.randint(which, (), 0, len(OPERATIONS))
+        sign = jax.random.rademacher(way, (), jnp.float32)
+        return number, self.magnitude / MAX_MAGNITUDE * sign
+
+
+def at_once(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> jax.Array:
+    """`operate` for a batch: [B], [B], [B, H, W, C]."""
+    return jax.vmap(operate)(numbers, strengths, images)
+
+
+def one_by_one(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> jax.Array:
+    """The same with a program for each operation, without the work of all others."""
+    programs = [functools.partial(operate, place) for place in range(len(OPERATIONS))]
+
+    def one(example: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        number, strength, image = example
+        return jax.lax.switch(number, programs, strength, image)
+
+    return jax.lax.map(one, (numbers, strengths, images))
+
+
+def operate(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+    """The operation at place `number` of OPERATIONS, of a strength from -1 to 1, on [H, W, C]."""
+    for names, family in ((MOVES, _move), (ENHANCEMENTS, _enhance), (TABLES, _look_up)):
+        if not isinstance(number, int) or OPERATIONS[number] in names:
+            image = family(number, strength, image)
+    return image
+
+
+def _choose(number: int | jax.Array, results: Mapping[str, Result], otherwise: Any) -> Any:
+    """What the operation `number` results in; `otherwise` if it is none of these."""
+    if isinstance(number, int):
+        return results[OPERATIONS[number]]()
+    for name, result in results.items():
+        otherwise = jnp.where(number == OPERATIONS.index(name), result(), otherwise)
+    return otherwise
+
+
+def rotation(degrees: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """The matrix of `warp` that turns an image counter-clockwise around its middle: [6]."""
+    cosine, sine = jnp.cos(jnp.deg2rad(degrees)), jnp.sin(jnp.deg2rad(degrees))
+    y, x = (side / 2 for side in shape)
+    return jnp.stack(
+        [cosine, -sine, x - cosine * x + sine * y, sine, cosine, y - sine * x - cosine * y]
+    )
+
+
+def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
+    """At x, y the pixel at a x + b y + c, d x + e y + f, the nearest; black outside: [H, W, C].
+
+    `matrix` is a to f, of the middles of pixels, and is rounded to 2^-16 as in Pillow.
+    """
+    height, width, _ = image.shape
+    x, y = jnp.arange(width), jnp.arange(height)[:, None]
+
+    def places(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
+        by_x, by_y, first = (
+            jnp.floor(value * 2**16 + 0.5).astype(jnp.int32) for value in (a, b, c + a / 2 + b / 2)
+        )
+        return (first + by_x * x + by_y * y) >> 16
+
+    columns, rows = places(*matrix[:3]), places(*matrix[3:])
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    return jnp.where(inside[..., None], image.at[rows, columns].get(mode="clip"), 0)
+
+
+def _move(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+    """Turn, shear or shift: [H, W, C]."""
+    height, width, _ = image.shape
+    unmoved = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+
+    def matrix(place: int, value: jax.Array) -> Result:
+        return lambda: unmoved.at[place].set(value)
+
+    matrices = {
+        "rotate": lambda: rotation(strength * DEGREES, (height, width)),
+        "shear_x": matrix(1, strength * SHEAR),
+        "shear_y": matrix(3, strength * SHEAR),
+        "translate_x": matrix(2, jnp.trunc(strength * TRANSLATION * width)),
+        "translate_y": matrix(5, jnp.trunc(strength * TRANSLATION * height)),
+    }
+    return warp(image, _choose(number, matrices, unmoved))
+
+
+def _enhance(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+    """Nearer to or farther from a version without light, contrast, colour or edges: [H, W, C]."""
+
+    def mean() -> jax.Array:
+        grey = _grey(image)
+        return (2 * grey.sum() + grey.size) // (2 * grey.size)
+
+    versions = {
+        "brightness": lambda: jnp.int32(0),
+        "contrast": mean,
+        "color": lambda: _grey(image),
+        "sharpness": lambda: _smooth(image),
+    }
+    without = _choose(number, versions, image)
+    blended = without + (1 + ENHANCEMENT * strength) * (image.astype(jnp.int32) - without)
+    return jnp.clip(blended, 0, 255).astype(jnp.uint8)
+
+
+def _grey(image: jax.Array) -> jax.Array:
+    """[H, W, 1] int32: the weights of ITU-R 601-2 for red, green and blue."""
+    image = image.astype(jnp.int32)
+    if image.shape[-1] == 1:
+        return image
+    return ((image * jnp.array([19595, 38470, 7471])).sum(-1, keepdims=True) + 2**15) >> 16
+
+
+def _smooth(image: jax.Array) -> jax.Array:
+    """[H, W, C] int32: means over 3x3 pixels, the middle one counting five times; edges stay."""
+    image = image.astype(jnp.int32)
+    height, width, _ = image.shape
+    if min(height, width) < 3:
+        return image
+    rows = image[:-2] + image[1:-1] + image[2:]
+    sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * image[1:-1, 1:-1]
+    return image.at[1:-1, 1:-1].set((2 * sums + 13) // 26)
+
+
+def _look_up(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+    """Each level of each channel becomes what a table says: [H, W, C]."""
+    same, size = jnp.arange(256), jnp.abs(strength)
+
+    def posterized() -> jax.Array:
+        return same & (0xFF << jnp.round(LOST_BITS * size).astype(jnp.int32))
+
+    tables = {
+        "solarize": lambda: jnp.where(same < 256 * (1 - size), same, 255 - same),
+        "posterize": posterized,
+        "autocontrast": lambda: _stretched(image),
+        "equalize": lambda: _equalized(image),
+    }
+    table = _choose(number, tables, jnp.broadcast_to(same, (image.shape[-1], 256)))
+    table = jnp.broadcast_to(table, (image.shape[-1], 256)).astype(jnp.uint8)
+    return table[jnp.arange(image.shape[-1]), image]
+
+
+def _stretched(image: jax.Array) -> jax.Array:
+    """[C, 256]: the darkest level of a channel to 0, the brightest to 255."""
+    same, image = jnp.arange(256), image.astype(jnp.int32)
+    least, most = image.min((0, 1))[:, None], image.max((0, 1))[:, None]
+    stretched = 255 * (same - least) // jnp.maximum(most - least, 1)
+    return jnp.where(most > least, jnp.clip(stretched, 0, 255), same)
+
+
+def _equalized(image: jax.Array) -> jax.Array:
+    """[C, 256]: about as many pixels of a channel at each level."""
+    channels = jnp.arange(image.shape[-1])
+    counts = jnp.zeros((len(channels), 256), jnp.int32).at[channels, image].add(1)
+    brightest = jnp.take_along_axis(counts, image.max((0, 1))[:, None].astype(jnp.int32), 1)
+    step = (counts.sum(1, keepdims=True) - brightest) // 255
+    before = jnp.cumsum(counts, 1) - counts
+    return jnp.where(
+        step > 0, jnp.minimum((step // 2 + before) // jnp.maximum(step, 1), 255), jnp.arange(256)
+    )
