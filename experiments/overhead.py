@@ -44,15 +44,17 @@ from senet_jax.progress import Progress
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
-    flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values)
-    flags.DEFINE_integer("rounds", 5, "How often.", flag_values=values)
+    numbers = (
+        flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values),
+        flags.DEFINE_integer("rounds", 5, "How often.", flag_values=values),
+    )
     flags.DEFINE_string("csv", None, "File to append the rounds to.", flag_values=values)
     cli.parse_flags(argv, values)
     if not any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
         raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
-    for flag in ("steps", "rounds"):
-        if values[flag].value < 1:
-            raise InputError(f"--{flag} must be at least 1, not {values[flag].value}")
+    for flag in numbers:
+        if not flag.value or flag.value < 1:
+            raise InputError(f"--{flag.name} must be at least 1, not {flag.value}")
     compilation_cache.enable()
     host_memory.release_after_compilation()
     run = prepare(config.value, jax.local_devices())

@@ -54,20 +54,18 @@ def main(argv: list[str]) -> None:
 
 def _join() -> None:
     """Meet the other processes, if any flag says that there are some."""
-    given = {flag.name: flag.value for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)}
-    if missing := [name for name, value in given.items() if value is None]:
-        if len(missing) < len(given):
-            raise InputError(f"--{missing[0]} is missing: give --{', --'.join(given)} together")
+    address, count, index = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+    if address is None and count is None and index is None:
         if DISTRIBUTED.value:
             processes.join(None, None, None, JOIN_TIMEOUT.value)
         return
-    if not 0 <= PROCESS_ID.value < NUM_PROCESSES.value:
-        raise InputError(
-            f"--process_id must be from 0 to {NUM_PROCESSES.value - 1}, not {PROCESS_ID.value}"
-        )
-    if ":" not in COORDINATOR.value:
-        raise InputError(f"--coordinator must be HOST:PORT, not {COORDINATOR.value!r}")
-    processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, JOIN_TIMEOUT.value)
+    if address is None or count is None or index is None:
+        raise InputError("--coordinator, --num_processes and --process_id go together: give all")
+    if not 0 <= index < count:
+        raise InputError(f"--process_id must be from 0 to {count - 1}, not {index}")
+    if ":" not in address:
+        raise InputError(f"--coordinator must be HOST:PORT, not {address!r}")
+    processes.join(address, count, index, JOIN_TIMEOUT.value)
 
 
 def _check_config_file(value: str) -> None:

@@ -111,10 +111,16 @@ class Agreement:
     def __call__(self, *says: bool) -> tuple[bool, ...]:
         if jax.process_count() == 1:
             return says
-        self._answers.append(self._any((), np.tile(np.int32(says), (len(self._devices), 1))))
+        self._answers.append(
+            self._any((), np.tile(np.array(says, np.int32), (len(self._devices), 1)))
+        )
         if len(self._answers) <= self._delay:
             return (False,) * len(says)
         return tuple((np.asarray(self._answers.popleft()) > 0).tolist())
+
+    def forget(self) -> None:
+        """What was said so far is void; the next `delay` answers are no."""
+        self._answers.clear()
 
 
 def prefetch(

@@ -168,8 +168,10 @@ class Progress:
         minutes = (time.perf_counter() - self._saved_at) / 60
         return minutes >= self.run.settings.checkpoint_every_minutes
 
-    def save_if_due(self, asked: bool) -> None:
+    def save_if_due(self, asked: bool) -> bool:
         """Save if asked to, every so many steps, at the end, or the best; older checkpoints go.
+
+        Returns whether it has saved.
 
         Raises:
           Diverged: if the loss is not finite: what was saved before stays.
@@ -179,7 +181,7 @@ class Progress:
         every = settings.checkpoint_every_steps
         at_end = self.step == self.run.total_steps and not self.evaluation_owed
         if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
-            return
+            return False
         self.settle()
         notes = {
             "evaluation_owed": self.evaluation_owed,
@@ -194,6 +196,7 @@ class Progress:
         checkpoints.save(self.directory, self.step, state, notes)
         on_first(self._prune)
         self._saved_at, self._save_best = time.perf_counter(), False
+        return True
 
     def _prune(self) -> None:
         # Later ones are damaged, or they would have been continued from.

@@ -111,7 +111,8 @@ def train(
                 writer.write(progress.step, progress.evaluated(found))
                 report.evaluation(progress.step / run.steps_per_epoch, found["eval"])
         with report.paused():
-            progress.save_if_due(stop.asked or late)
+            if progress.save_if_due(stop.asked or late):
+                agree.forget()  # that it was late
         stop.if_asked(progress.state)  # Ctrl-C and SIGTERM, only when the state is saved
 
 

@@ -75,8 +75,13 @@ def ended(pair, seconds=240):
 
 
 def wait_for_step(directory, step, pair):
-    metrics = directory / "metrics.jsonl"
-    while not (metrics.exists() and any(s >= step for s, _ in logged(directory))):
+    """Until this pair, and not one before it, has written about a step."""
+    metrics, began = directory / "metrics.jsonl", time.time()
+    while not (
+        metrics.exists()
+        and metrics.stat().st_mtime > began
+        and any(s >= step for s, _ in logged(directory))
+    ):
         assert all(one.poll() is None for one in pair), pair[0].communicate()
         time.sleep(0.05)
 
@@ -135,7 +140,10 @@ def test_what_the_second_process_is_refused_the_first_is_refused_as_well(command
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--num_processes=2", "--process_id=0"], "--coordinator is missing"),
+        (
+            ["--num_processes=2", "--process_id=0"],
+            "--coordinator, --num_processes and --process_id go together",
+        ),
         (
             ["--coordinator=x:1", "--num_processes=2", "--process_id=2"],
             "--process_id must be from 0 to 1, not 2",
