@@ -196,12 +196,12 @@ def test_members_with_the_same_views_share_a_pass_and_others_have_their_own(stre
 
 def test_ten_crops_of_a_constant_image_are_its_single_crop(streamed):
     done = finished.load(streamed[0])
-    scale = done.run.normalize
+    model, scale = done.run.model, done.run.normalize
     colours = np.random.default_rng(0).integers(0, 256, (6, 1, 1, 3), np.uint8)
     images = np.broadcast_to(colours, (6, 32, 32, 3))
     variables = jax.device_get(done.state.variables)
     of_one, of_ten = (
-        steps.make_logits_step(done.run.model, scale, None, flip=flip)(variables, {"image": x})
+        jax.jit(steps.make_logits_step(model, scale, None, flip=flip))(variables, {"image": x})
         for x, flip in (
             (images, False),
             (np.broadcast_to(images[:, None], (6, 5, 32, 32, 3)), True),
