@@ -4,11 +4,10 @@
         --config.model.se.ratio=4 --workdir=runs/x
 """
 
-import os
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from senet_jax import cli, host_memory
 from senet_jax.errors import InputError
@@ -23,11 +22,13 @@ def main(argv: list[str]) -> None:
         raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
     for position, argument in enumerate(argv):
         if argument.strip("-").startswith("config="):
-            _check_config_file(argument.partition("=")[2])
+            cli.check_config_file(argument.partition("=")[2])
         elif argument.strip("-") == "config" and position + 1 < len(argv):
-            _check_config_file(argv[position + 1])
+            cli.check_config_file(argv[position + 1])
     if left_over := cli.parse_flags(argv, FLAGS):
         raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --config.seed=1")
+    if not isinstance(CONFIG.value, ConfigDict):
+        raise InputError(f"get_config() must return a ConfigDict, not {CONFIG.value!r}")
     if not WORKDIR.value:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
 
@@ -39,12 +40,6 @@ def main(argv: list[str]) -> None:
     host_memory.release_after_compilation()
     result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
     print(results.in_words(result, Path(WORKDIR.value)))
-
-
-def _check_config_file(value: str) -> None:
-    path = value.partition(":")[0]
-    if not os.path.isfile(path):
-        raise InputError(f"there is no configuration file {path!r}; try configs/cifar.py")
 
 
 if __name__ == "__main__":

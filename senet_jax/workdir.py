@@ -136,5 +136,8 @@ def differences(
 ) -> str:
     """The keys in which two flat configurations differ, with both values; "" if there are none."""
     keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-    named = ", ".join(f"{k} ({a.get(k)} {names[0]}, {b.get(k)} {names[1]})" for k in keys[:5])
+    missing = "missing"  # a key that configurations of another version have not
+    named = ", ".join(
+        f"{k} ({a.get(k, missing)} {names[0]}, {b.get(k, missing)} {names[1]})" for k in keys[:5]
+    )
     return named + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

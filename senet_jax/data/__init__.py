@@ -4,7 +4,7 @@ from typing import Any
 
 from senet_jax.data import builders, fake, in_memory, streaming
 from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
-from senet_jax.errors import build
+from senet_jax.errors import InputError, build
 
 __all__ = ["Batch", "Dataset", "Share", "Split", "load"]
 
@@ -35,17 +35,21 @@ def load(
       InputError: unknown name or split, no data and no way to get it, images to be kept in memory
         that are not of one size, or a dataset that is not (image, label).
     """
+    # What streaming alone looks at is checked in any case: a slip shows before it matters.
+    cut = build(streaming.Views, "data", {"image_size": image_size, **views}) if views else None
     if name == "fake":
         return fake.dataset(image_size or 224, share)
-    cut = (
-        build(streaming.Views, "data", {"image_size": image_size, **views}) if image_size else None
-    )
+    cut = cut if image_size else None
     source = builders.find(name)
     if cut is None:
         in_memory.check_size(source)
     builders.prepare(source)
-    for split in (train_split, eval_split):
-        source.count(split)  # refuses one that does not exist
+    for key, split in (("train_split", train_split), ("eval_split", eval_split)):
+        try:
+            source.count(split)  # refuses one that does not exist
+            source.check_labels(split)
+        except InputError as error:
+            raise InputError(f"data.{key}: {error}") from error
     if cut is None:
         train, evaluation = (
             in_memory.read(source, split, share) for split in (train_split, eval_split)
