@@ -69,9 +69,10 @@ def parse_flags(
 
 def check_config_file(value: str) -> None:
     """Raises: InputError unless `value`, up to a colon, is a Python file that has get_config."""
-    path = Path(value.partition(":")[0])
+    name = value.partition(":")[0]
+    path = Path(name)
     if not path.is_file():
-        raise InputError(f"there is no configuration file {str(path)!r}; try configs/cifar.py")
+        raise InputError(f"there is no configuration file {name!r}; try configs/cifar.py")
     try:
         nodes = list(ast.walk(ast.parse(path.read_bytes())))
     except OSError as error:

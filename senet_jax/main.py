@@ -4,6 +4,11 @@
         --config.model.se.ratio=4 --workdir=runs/x
 """
 
+if __name__ == "__main__":
+    from senet_jax import startup
+
+    startup.begin()
+
 from pathlib import Path
 
 from absl import flags
@@ -43,5 +48,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    host_memory.use_huge_pages()
     cli.run(main, __doc__)

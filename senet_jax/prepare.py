@@ -150,7 +150,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         )
     total_steps = max(1, round(settings.epochs * steps_per_epoch))
     if total_steps >= 2**31:  # which the state counts
-        raise InputError(f"train.epochs {settings.epochs:g} are {total_steps:.3g} steps, above 2^31")
+        raise InputError(f"train.epochs {settings.epochs:g} are too many steps: {total_steps:.3g}")
     schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
     optimizer = optim.make_optimizer(optim_config, schedule)
     scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)

@@ -35,7 +35,7 @@ def start(workdir: Path, config: ConfigDict) -> None:
 
 def fail(workdir: Path, reason: str) -> None:
     """Record why a run has no result, for the report. Where nothing can be written, do not."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "failed.json", {"reason": reason})
 

@@ -62,9 +62,9 @@ class Source:
         """
         decoders = {self.image_key: import_tfds().decode.SkipDecoding()}
         config = import_tfds().ReadConfig(try_autocache=False)  # it warns if not read to the end
-        (first,) = self.builder.as_dataset(
-            split=split, decoders=decoders, read_config=config
-        ).take(1)
+        (first,) = self.builder.as_dataset(split=split, decoders=decoders, read_config=config).take(
+            1
+        )
         label, classes = int(first[self.label_key]), len(self.class_names)
         if not 0 <= label < classes:
             raise InputError(
