@@ -57,7 +57,7 @@ def step_of(name):
 
 @pytest.mark.parametrize("name", NARROW)
 def test_only_what_lies_between_layers_is_bfloat16(name):
-    """State, gradients' averages, sums, logits and all that has an exponential or a root are not."""
+    """State, sums, logits and whatever has an exponential or a root are not."""
     model, state, batch, step = step_of(name)
     closed, (after, sums) = jax.make_jaxpr(step, return_shape=True)(state, batch)
     floating = lambda tree: {
