@@ -52,8 +52,10 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, step: int = 0) -> None:
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto import event_pb2, summary_pb2
 
+        self._proto: Any = event_pb2  # its classes are made when it is imported
+        self._summary: Any = getattr(summary_pb2, "Summary")  # noqa: B009
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
         with files.refused(workdir):
             if step == 0:
@@ -63,23 +65,20 @@ class MetricWriter:
             self._events = (workdir / name).open("ab", buffering=0)
         self._event(file_version="brain.Event:2")
         if step:
-            self._event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            self._event(step=step + 1, session_log={"status": self._proto.SessionLog.START})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Record values at a step; names are like "train/loss"."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
         line = json.dumps({"step": step, **values}) + "\n"
         files.append(self._lines, line.encode())
-        shown = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._event(step=step, summary=Summary(value=shown))
+        shown = [{"tag": name, "simple_value": value} for name, value in values.items()]
+        self._event(step=step, summary=self._summary(value=shown))
 
     def _event(self, **fields: Any) -> None:
         """A record of the event file: length, its checksum, content, its checksum."""
-        from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.record_writer import masked_crc32c
 
-        content = Event(wall_time=time.time(), **fields).SerializeToString()
+        content = self._proto.Event(wall_time=time.time(), **fields).SerializeToString()
         length = struct.pack("<Q", len(content))
         sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, content))
         files.append(self._events, length + next(sums) + content + next(sums))

@@ -128,7 +128,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     optim_config = errors.build(optim.OptimConfig, "optim", sections["optim"])
     seed = sections["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise InputError(f"seed must be a whole number from 0 to 2^32 - 1, not {seed!r}")
+        raise InputError(f"seed must be from 0 to 2^32 - 1 and whole, not {seed!r}")
     parallel.check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
     mix_fields = {field: data_fields.pop(field) for field in ("mixup", "cutmix")}

@@ -185,7 +185,7 @@ def _builder(name: str) -> Any:
             ) from error
         # No such config or version, a namespace (huggingface:...) whose packages or host are not
         # there: TFDS passes on whatever was raised.
-        raise InputError(f"data.name {name!r}: {_first_line(error)}") from error
+        raise InputError(f"data.name: dataset {name!r}: {_first_line(error)}") from error
 
 
 def _unreachable_host(urls: Any) -> str | None:
