@@ -10,6 +10,11 @@ Runs that have a result are skipped, so the same command continues after an inte
 blocks. `--smoke` runs all rows in miniature.
 """
 
+if __name__ == "__main__":
+    from senet_jax import startup
+
+    startup.begin()
+
 import re
 import sys
 import traceback
@@ -154,5 +159,4 @@ def _seed(text: str) -> int:
 
 
 if __name__ == "__main__":
-    host_memory.use_huge_pages()
     cli.run(main, __doc__)

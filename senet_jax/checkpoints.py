@@ -11,6 +11,7 @@ was there before stays until then. Between the two `<step>.new` is the one that 
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -19,6 +20,8 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from senet_jax.errors import InputError, first_line
 SUMS = "SHA256SUMS"
 NOTES = "notes.json"
 NEW = ".new"
+ROOM = 2**20  # bytes on the disk for what Orbax writes beside the arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,12 @@ def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None
             if _complete(new):  # a kill came before it was renamed: it may be the only one
                 _put_in_place(new, folder)
             _remove(new)
+            # On a full disk Orbax leaves threads behind that print tracebacks for a while.
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + ROOM
+            if (free := shutil.disk_usage(folder.parent).free) < needed:
+                raise OSError(
+                    errno.ENOSPC, f"No space left on device ({free:,} bytes, {needed:,} needed)"
+                )
 
     def complete() -> None:
         with _one_sentence(problem):
@@ -245,6 +255,7 @@ def _arrays(tree: Any) -> dict[str, str]:
 @contextlib.contextmanager
 def _one_sentence(problem: str) -> Iterator[None]:
     """Whatever is raised inside becomes an InputError of one sentence, and Orbax's log is off."""
+    running = set(threading.enumerate())
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -254,6 +265,10 @@ def _one_sentence(problem: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # Orbax has no common base class: OSError, ValueError, KeyError, ...
+        # Its other threads come to the same error a little later, and log it with a traceback.
+        until = time.monotonic() + 2
+        for thread in set(threading.enumerate()) - running:
+            thread.join(max(0, until - time.monotonic()))
         raise InputError(f"{problem}: {_reason(error)}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,9 +1,12 @@
 """What every command shares: flags, and errors in one sentence instead of a traceback."""
 
+import ast
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
@@ -11,6 +14,13 @@ from ml_collections import ConfigDict
 
 from senet_jax import processes, workdir
 from senet_jax.errors import InputError, Terminated, did_you_mean
+
+# What Python says of a value that is none, and what it should have been.
+NOT_A_VALUE = {
+    "invalid literal for int()": "a whole number",
+    "could not convert string to float": "a number",
+    "Non-boolean argument": "true or false",
+}
 
 
 def run(main: Callable[[list[str]], None], usage: str | None) -> None:
@@ -53,8 +63,33 @@ def parse_flags(
         raise InputError(_flag_error(str(error))) from error
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(str(error))) from error
-    except (TypeError, ValueError, OSError, ImportError) as error:
+    except (TypeError, ValueError, OSError) as error:
         raise InputError(str(error).splitlines()[0]) from error
+    except Exception as error:  # of somebody's configuration file
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def check_config_file(value: str) -> None:
+    """Raises: InputError unless `value`, up to a colon, is a Python file that has get_config."""
+    name = value.partition(":")[0]
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {name!r}; try configs/cifar.py")
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SyntaxError as error:
+        place = f", line {error.lineno}," if error.lineno else ""
+        raise InputError(f"{path}{place} is not Python: {error.msg}") from error
+    except ValueError as error:  # null bytes
+        raise InputError(f"{path} is not Python: {error}") from error
+    names = {getattr(node, field, None) for node in nodes for field in ("name", "asname", "id")}
+    if "get_config" not in names:
+        raise InputError(f"{path} defines no get_config(), as configs/common.py does")
 
 
 def given_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> list[str]:
@@ -80,6 +115,10 @@ def _flag_error(message: str) -> str:
         flag, reason = message.partition(":")[0], message.strip().splitlines()[-1]
         given = re.search(r"--config=\S+(?=: Error)", message)
         return f"{given[0] if given else flag}: {reason.partition(': ')[2] or reason}"
+    given = re.match(r"flag (--[\w.]+)=(.*?): ", message, re.DOTALL)
+    for reason, right in NOT_A_VALUE.items():
+        if given and reason in message:
+            return f"{given[1]} must be {right}, not {given[2]!r}"
     return message.replace("\n", " ").strip()
 
 

@@ -1,7 +1,10 @@
 """Files that are whole or not there, also after a power cut."""
 
+import contextlib
+import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +12,41 @@ from senet_jax.errors import InputError
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write atomically: a reader, or a restart, sees the whole file or what was there before."""
+    """Write atomically: a reader, or a restart, sees the whole file or what was there before.
+
+    Raises: InputError if it cannot be written, on a full disk, say.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(path.parent)
+    with refused(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def append(file: io.FileIO, content: bytes) -> None:
+    """Write to the end of a file that was opened without a buffer, so that nothing is pending.
+
+    Raises: InputError if not all of it can be written.
+    """
+    with refused(Path(str(file.name))):
+        while content:
+            content = content[file.write(content) or 0 :]
+
+
+@contextlib.contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """What the operating system refuses inside becomes an InputError of one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def sync(path: Path) -> None:

@@ -15,12 +15,8 @@ from typing import Any
 
 import jax
 
-from senet_jax import parallel
+from senet_jax import parallel, startup
 from senet_jax.errors import Terminated
-
-# What the process ends with, as shells report a signal: 128 and its number.
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 class Stop:
@@ -43,7 +39,7 @@ class Stop:
         """A signal handler. A second Ctrl-C ends the process at once; SIGTERM may come again."""
         self._signals.append(number)
         if self._signals.count(signal.SIGINT) > 1:
-            os._exit(STATUS[signal.SIGINT])  # files are written atomically: none is torn
+            os._exit(128 + number)  # files are written atomically: none is torn
         if len(self._signals) > 1:
             return
         again = "Ctrl-C again stops at once" if number == signal.SIGINT else "saving what there is"
@@ -73,18 +69,18 @@ def at_safe_points() -> Iterator[Stop]:
     handler) nothing is changed for it.
     """
     stop = Stop()
-    ours = [
-        number
-        for number, usual in DEFAULTS.items()
+    before = {
+        number: handler
+        for number, usual in startup.DEFAULTS.items()
         if threading.current_thread() is threading.main_thread()
-        and signal.getsignal(number) is usual
-    ]
-    for number in ours:
+        and (handler := signal.getsignal(number)) in (usual, startup.end_at_once)
+    }
+    for number in before:
         signal.signal(number, stop.ask)
     try:
         yield stop
     finally:
-        for number in ours:
-            signal.signal(number, DEFAULTS[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
     stop.asked = stop.signalled
     stop.if_asked(())

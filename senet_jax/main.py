@@ -8,11 +8,15 @@ in each process, with --distributed where SLURM (srun), Open MPI, a TPU or Kuber
 where the others are, or else with --coordinator=HOST:PORT --num_processes=N --process_id=I.
 """
 
-import os
+if __name__ == "__main__":
+    from senet_jax import startup
+
+    startup.begin()
+
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from senet_jax import cli, host_memory, processes
 from senet_jax.errors import InputError
@@ -32,11 +36,13 @@ def main(argv: list[str]) -> None:
         raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
     for position, argument in enumerate(argv):
         if argument.strip("-").startswith("config="):
-            _check_config_file(argument.partition("=")[2])
+            cli.check_config_file(argument.partition("=")[2])
         elif argument.strip("-") == "config" and position + 1 < len(argv):
-            _check_config_file(argv[position + 1])
+            cli.check_config_file(argv[position + 1])
     if left_over := cli.parse_flags(argv, FLAGS):
         raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --config.seed=1")
+    if not isinstance(CONFIG.value, ConfigDict):
+        raise InputError(f"get_config() must return a ConfigDict, not {CONFIG.value!r}")
     if not WORKDIR.value:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
 
@@ -68,12 +74,5 @@ def _join() -> None:
     processes.join(address, count, index, JOIN_TIMEOUT.value)
 
 
-def _check_config_file(value: str) -> None:
-    path = value.partition(":")[0]
-    if not os.path.isfile(path):
-        raise InputError(f"there is no configuration file {path!r}; try configs/cifar.py")
-
-
 if __name__ == "__main__":
-    host_memory.use_huge_pages()
     cli.run(main, __doc__)

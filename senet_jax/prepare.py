@@ -120,10 +120,15 @@ class Run:
 def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     """Check the configuration, load the data, and build everything the loop calls."""
     sections: dict[str, Any] = config.to_dict()
+    errors.check_present("", sections, ("seed", "model", "data", "optim", "train"))
+    errors.check_present("model", sections["model"], ("name",))
+    errors.check_present("data", sections["data"], ("name", "train_split", "eval_split"))
+    errors.check_present("data", sections["data"], ("mixup", "cutmix", "pad", "flip", "cutout"))
     settings = errors.build(TrainConfig, "train", sections["train"])
     optim_config = errors.build(optim.OptimConfig, "optim", sections["optim"])
-    if not 0 <= sections["seed"] < 2**32:
-        raise InputError(f"seed must be from 0 to 2^32 - 1, not {sections['seed']}")
+    seed = sections["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed must be from 0 to 2^32 - 1 and whole, not {seed!r}")
     parallel.check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
     mixing = errors.build(Mixing, "data", _taken_from(data_fields, Mixing))
@@ -136,6 +141,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     dataset = data.load(**data_fields, share=share)
     augment.check(dataset.train.image_shape[-1])
     model = create_model(**model_fields, num_classes=dataset.num_classes)
+    check_images(dataset.train.image_shape, sections, model, augment)
 
     steps_per_epoch = len(dataset.train) // settings.batch_size
     if steps_per_epoch == 0:
@@ -143,6 +149,8 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
             f"batch_size {settings.batch_size} exceeds the {len(dataset.train)} training examples"
         )
     total_steps = max(1, round(settings.epochs * steps_per_epoch))
+    if total_steps >= 2**31:  # which the state counts
+        raise InputError(f"train.epochs {settings.epochs:g} are too many steps: {total_steps:.3g}")
     schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
     optimizer = optim.make_optimizer(optim_config, schedule)
     scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
@@ -212,3 +220,20 @@ def check_parts(settings: TrainConfig, devices: int, mixing: Mixing) -> None:
             f"data.mixup and data.cutmix mix pairs of images, but each device has {local} "
             f"(batch_size {settings.batch_size} on {devices}); choose an even number"
         )
+
+
+def check_images(
+    shape: tuple[int, int, int], sections: Any, model: Network, augment: Augmentation
+) -> None:
+    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take."""
+    height, width, _ = shape
+    least, of = min(height, width), f"the images of {sections['data']['name']!r}: they have "
+    of += f"{height} x {width} pixels"
+    if least < model.least_image_size:
+        raise InputError(
+            f"model {sections['model']['name']} needs {model.least_image_size} pixels in height "
+            f"and width, more than {of}; set data.image_size"
+        )
+    for field in ("pad", "cutout"):
+        if getattr(augment, field) > least:
+            raise InputError(f"data.{field} {getattr(augment, field)} is more than {of}")

@@ -35,7 +35,7 @@ def start(workdir: Path, config: ConfigDict) -> None:
 
 def fail(workdir: Path, reason: str) -> None:
     """Record why a run has no result, for the report. Where nothing can be written, do not."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "failed.json", {"reason": reason})
 
@@ -152,5 +152,8 @@ def differences(
 ) -> str:
     """The keys in which two flat configurations differ, with both values; "" if there are none."""
     keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-    named = ", ".join(f"{k} ({a.get(k)} {names[0]}, {b.get(k)} {names[1]})" for k in keys[:5])
+    missing = "missing"  # a key that configurations of another version have not
+    named = ", ".join(
+        f"{k} ({a.get(k, missing)} {names[0]}, {b.get(k, missing)} {names[1]})" for k in keys[:5]
+    )
     return named + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

@@ -19,7 +19,7 @@ ALLOWED = {
     "senet_jax/files.py": {"senet_jax.errors"},
     "senet_jax/processes.py": {"senet_jax.errors"},
     "senet_jax/checkpoints.py": {"senet_jax.errors", "senet_jax.files", "senet_jax.processes"},
-    "senet_jax/metrics.py": {"senet_jax.errors"},
+    "senet_jax/metrics.py": {"senet_jax.errors", "senet_jax.files"},
     "senet_jax/optim.py": {"senet_jax.errors"},
     "senet_jax/parallel.py": {"senet_jax.errors", "senet_jax.processes"},
 }

@@ -9,6 +9,7 @@ import threading
 import jax.numpy as jnp
 import pytest
 
+from senet_jax import startup
 from senet_jax.errors import Terminated
 from senet_jax.interrupt import at_safe_points
 
@@ -71,3 +72,34 @@ def test_another_handler_and_another_thread_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_before_there_is_anything_to_save_a_signal_ends_the_process_at_once(number, status):
+    """In the middle of an import, where Python's own answer is a traceback, or none at all."""
+    code = (
+        "import os\n"
+        "from senet_jax import startup\n"
+        "startup.begin()\n"
+        "try:\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "finally:\n"
+        "    print('not reached', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    kind = "interrupted" if number == signal.SIGINT else "terminated"
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr == f"\n{kind}; the same command continues\n"
+
+
+def test_safe_points_take_over_from_the_start_of_a_command_and_give_back(capfd):
+    previous = signal.signal(signal.SIGTERM, startup.end_at_once)
+    try:
+        with pytest.raises(Terminated), at_safe_points():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is startup.end_at_once
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert "stopping after this step" in capfd.readouterr().err

@@ -259,7 +259,7 @@ def test_fake_data_has_the_size_of_imagenet():
 @pytest.mark.parametrize(
     ("views", "sentence"),
     [
-        ({"image_size": -1}, "image_size must be at least 1, not -1"),
+        ({"image_size": -1}, "image_size must be at least 0, not -1"),
         ({"eval_crop": 1.5}, "eval_crop must be above 0 and at most 1, not 1.5"),
         ({"crop_area": 0.0}, "crop_area must be above 0 and at most 1, not 0.0"),
         ({"interpolation": "cubic"}, "interpolation must be bilinear or bicubic, not 'cubic'"),

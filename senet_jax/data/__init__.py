@@ -4,7 +4,7 @@ from typing import Any
 
 from senet_jax.data import builders, fake, in_memory, streaming
 from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
-from senet_jax.errors import build
+from senet_jax.errors import InputError, build
 
 __all__ = ["Batch", "Dataset", "Share", "Split", "load", "load_split"]
 
@@ -35,12 +35,16 @@ def load(
       InputError: unknown name or split, no data and no way to get it, images to be kept in memory
         that are not of one size, or a dataset that is not (image, label).
     """
+    cut = _views(image_size, views)
     if name == "fake":
         return fake.dataset(image_size or 224, share)
-    cut = _views(image_size, views)
     source = _prepared(name, cut)
-    for split in (train_split, eval_split):
-        source.count(split)  # refuses one that does not exist
+    for key, split in (("train_split", train_split), ("eval_split", eval_split)):
+        try:
+            source.count(split)  # refuses one that does not exist
+            source.check_labels(split)
+        except InputError as error:
+            raise InputError(f"data.{key}: {error}") from error
     train, evaluation = (_split(source, split, cut, share) for split in (train_split, eval_split))
     mean, std = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     return Dataset(train, evaluation, source.class_names, mean, std)
@@ -63,10 +67,12 @@ def load_split(
 
 
 def _views(image_size: int, fields: dict[str, Any]) -> streaming.Views | None:
-    """None for images that are kept in memory."""
-    if not image_size:
-        return None
-    return build(streaming.Views, "data", {"image_size": image_size, **fields})
+    """None for images that are kept in memory; what streaming alone looks at is checked all the same.
+
+    A slip shows before it matters.
+    """
+    cut = build(streaming.Views, "data", {"image_size": image_size, **fields}) if fields else None
+    return cut if image_size else None
 
 
 def _prepared(name: str, cut: streaming.Views | None) -> builders.Source:

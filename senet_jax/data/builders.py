@@ -48,11 +48,29 @@ class Source:
     def count(self, split: str) -> int:
         """Number of examples of a split. Raises: InputError if there are none."""
         try:
-            if count := self.builder.info.splits[split].num_examples:
-                return count
-        except (ValueError, KeyError, AssertionError) as error:
+            terms = [places for _, places in self._terms(split)]
+            if terms and all(terms):  # TFDS counts "train[5:3]" as -2
+                return sum(map(len, terms))
+        except (ValueError, KeyError, AssertionError, AttributeError) as error:
             raise self._no_examples(split) from error
         raise self._no_examples(split)
+
+    def check_labels(self, split: str) -> None:
+        """Raises: InputError if the first example has a label of no class, as unlabelled ones do.
+
+        Datasets of competitions come with test images whose labels, -1, nobody has published.
+        """
+        decoders = {self.image_key: import_tfds().decode.SkipDecoding()}
+        config = import_tfds().ReadConfig(try_autocache=False)  # it warns if not read to the end
+        (first,) = self.builder.as_dataset(split=split, decoders=decoders, read_config=config).take(
+            1
+        )
+        label, classes = int(first[self.label_key]), len(self.class_names)
+        if not 0 <= label < classes:
+            raise InputError(
+                f"dataset {self.name!r} has label {label} in split {split!r}, which is none of its "
+                f"{classes} classes; are its labels published?"
+            )
 
     def examples(self, split: str, share: Share = WHOLE, **options: Any) -> Any:
         """The tf.data dataset of a process's share of a split, which alone is read.
@@ -74,20 +92,24 @@ class Source:
         that shares differ by as many examples as there are terms: one would run dry.
         """
         instruction = import_tfds().core.ReadInstruction
-        splits = self.builder.info.splits
         parts, start = [], 0
-        for term in instruction.from_spec(split).to_absolute(splits):
-            begin = term.from_ or 0
-            end = splits[term.splitname].num_examples if term.to is None else term.to
-            first = max(begin, begin + places.start - start)
-            last = min(end, begin + places.stop - start)
-            if first < last:
-                parts.append(instruction(term.splitname, from_=first, to=last, unit="abs"))
-            start += end - begin
+        for name, term in self._terms(split):
+            own = term[max(0, places.start - start) : max(0, places.stop - start)]
+            if own:
+                parts.append(instruction(name, from_=own.start, to=own.stop, unit="abs"))
+            start += len(term)
         return functools.reduce(operator.add, parts) if parts else None
 
+    def _terms(self, split: str) -> list[tuple[str, range]]:
+        """The summands of a split expression: names of whole splits, and places in them."""
+        splits = self.builder.info.splits
+        terms = import_tfds().core.ReadInstruction.from_spec(split).to_absolute(splits)
+        whole = {name: range(info.num_examples) for name, info in splits.items()}
+        return [(t.splitname, whole[t.splitname][t.from_ or 0 : t.to]) for t in terms]
+
     def _no_examples(self, split: str) -> InputError:
-        known = ", ".join(self.builder.info.splits)
+        splits = self.builder.info.splits
+        known = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
         return InputError(
             f"dataset {self.name!r} has no examples in split {split!r}; its splits are {known}"
         )
@@ -163,11 +185,16 @@ def _builder(name: str) -> Any:
         return tfds.builder(name)
     except tfds.core.DatasetNotFoundError as error:
         near = did_you_mean(name, tfds.list_builders())
-        raise InputError(f"TFDS has no dataset {name!r}{near}") from error
+        raise InputError(f"data.name: TFDS has no dataset {name!r}{near}") from error
     except Exception as error:
+        if "Parsing builder name" in str(error):
+            raise InputError(
+                f"data.name {name!r} is no name of a dataset; names are like 'cifar10' or "
+                "'food101:2.0.0'"
+            ) from error
         # No such config or version, a namespace (huggingface:...) whose packages or host are not
         # there: TFDS passes on whatever was raised.
-        raise InputError(f"dataset {name!r}: {first_line(error)}") from error
+        raise InputError(f"data.name: dataset {name!r}: {first_line(error)}") from error
 
 
 def _unreachable_host(urls: Any) -> str | None:

@@ -60,7 +60,7 @@ class Views:
     corners: bool = False
 
     def __post_init__(self) -> None:
-        for field, least in (("image_size", 1), ("shuffle_buffer", 1), ("max_unreadable", 0)):
+        for field, least in (("image_size", 0), ("shuffle_buffer", 1), ("max_unreadable", 0)):
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, not {getattr(self, field)}")
         for field in ("crop_area", "eval_crop"):

@@ -117,6 +117,7 @@ class Network(nn.Module):
     freeze_batch_norm: bool = False
 
     image_size = 224  # pixels, of the images the network is made for
+    least_image_size = 1  # pixels, below which a map would shrink to nothing
 
     def __post_init__(self) -> None:
         check_implementation(self.implementation)

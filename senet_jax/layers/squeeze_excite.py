@@ -110,6 +110,8 @@ class SEConfig:
             raise ValueError(f"se.bias must be True or False, not {self.bias!r}")
         # Lists come from JSON; a tuple keeps the configuration hashable.
         object.__setattr__(self, "stages", tuple(self.stages))
+        if not all(isinstance(stage, int) and not isinstance(stage, bool) for stage in self.stages):
+            raise ValueError(f"se.stages must be whole numbers, not {self.stages}")
         if len(set(self.stages)) < len(self.stages):
             raise ValueError(f"se.stages names a stage twice: {self.stages}")
         self._refuse_meaningless()

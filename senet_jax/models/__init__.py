@@ -38,6 +38,7 @@ FAMILIES = (
     wrn,
     shakeshake,
 )
+DTYPES = ("float32", "bfloat16")
 MODELS: dict[str, functools.partial[Any]] = {
     name: constructor for family in FAMILIES for name, constructor in family.MODELS.items()
 }
@@ -83,8 +84,17 @@ def create_model(
     known = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
     if unknown := sorted(set(fields) - known):
         raise InputError(f"{name} has no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
-    fields["dtype"] = build(jnp.dtype, f"model {name}", {"dtype": dtype})
+    fields["dtype"] = _dtype(name, dtype)
     return build(constructor, f"model {name}", fields)
+
+
+def _dtype(name: str, given: Any) -> Any:
+    try:
+        if (dtype := jnp.dtype(given)).name in DTYPES:
+            return dtype
+    except TypeError:  # not a dtype at all
+        pass
+    raise InputError(f"model {name}: dtype must be {' or '.join(DTYPES)}, not {given!r}")
 
 
 def _merge(name: str, default: SEConfig, se: Mapping[str, Any] | SEConfig | None) -> SEConfig:

@@ -153,6 +153,7 @@ class InceptionResNet(ScalableNetwork):
     blocks: tuple[int, int, int] = (10, 20, 10)
 
     image_size = 299
+    least_image_size = 75
 
     def __post_init__(self) -> None:
         if len(self.blocks) != len(STAGES) or min(self.blocks) < 1:

@@ -64,6 +64,11 @@ class VGG(Network):
         self.se.check("VGG, which has no residual branches", numbers, NO_BRANCH)
         super().__post_init__()
 
+    @property
+    def least_image_size(self) -> int:
+        """Each stage halves the map."""
+        return 2 ** len(self.stage_sizes)
+
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         maps = {}
         for number, size in enumerate(self.stage_sizes, start=1):
