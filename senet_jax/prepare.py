@@ -123,7 +123,6 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     errors.check_present("", sections, ("seed", "model", "data", "optim", "train"))
     errors.check_present("model", sections["model"], ("name",))
     errors.check_present("data", sections["data"], ("name", "train_split", "eval_split"))
-    errors.check_present("data", sections["data"], ("mixup", "cutmix", "pad", "flip", "cutout"))
     settings = errors.build(TrainConfig, "train", sections["train"])
     optim_config = errors.build(optim.OptimConfig, "optim", sections["optim"])
     seed = sections["seed"]

@@ -67,9 +67,9 @@ def load_split(
 
 
 def _views(image_size: int, fields: dict[str, Any]) -> streaming.Views | None:
-    """None for images that are kept in memory; what streaming alone looks at is checked all the same.
+    """None for images that are kept in memory.
 
-    A slip shows before it matters.
+    What streaming alone looks at is checked all the same: a slip shows before it matters.
     """
     cut = build(streaming.Views, "data", {"image_size": image_size, **fields}) if fields else None
     return cut if image_size else None
