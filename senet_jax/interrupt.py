@@ -10,7 +10,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -23,11 +24,14 @@ class Stop:
     """Whether somebody has asked the run to stop.
 
     Attributes:
-      asked: whether it is to stop here and now: all processes, if there are several.
+      agreed: of several processes that train together, whether all are to stop here and now.
+      nothing_to_save: a command then ends at once instead; compiling may take minutes.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, handlers: Mapping[int, Any] = MappingProxyType({})) -> None:
+        self.agreed = False
+        self.nothing_to_save = False
+        self._handlers = handlers  # from before
         self._signals: list[int] = []
 
     @property
@@ -35,8 +39,16 @@ class Stop:
         """Whether this process has been asked."""
         return bool(self._signals)
 
+    @property
+    def asked(self) -> bool:
+        return self.agreed or (self.signalled and jax.process_count() == 1)
+
     def ask(self, number: int, frame: Any = None) -> None:
         """A signal handler. A second Ctrl-C ends the process at once; SIGTERM may come again."""
+        alone = jax.process_count() == 1
+        if self.nothing_to_save and alone and self._handlers[number] is startup.end_at_once:
+            startup.end_at_once(number)
+            return
         self._signals.append(number)
         if self._signals.count(signal.SIGINT) > 1:
             os._exit(128 + number)  # files are written atomically: none is torn
@@ -57,7 +69,7 @@ class Stop:
 
     def if_asked_anywhere(self, devices: parallel.Devices, pending: Any) -> None:
         """The same for all processes of these devices, if any has been asked; they wait for it."""
-        (self.asked,) = parallel.Agreement(devices)(self.signalled)
+        (self.agreed,) = parallel.Agreement(devices)(self.signalled)
         self.if_asked(pending)
 
 
@@ -68,13 +80,13 @@ def at_safe_points() -> Iterator[Stop]:
     Where a signal is not handled as usual (in another thread, in a background job, under another
     handler) nothing is changed for it.
     """
-    stop = Stop()
     before = {
         number: handler
         for number, usual in startup.DEFAULTS.items()
         if threading.current_thread() is threading.main_thread()
         and (handler := signal.getsignal(number)) in (usual, startup.end_at_once)
     }
+    stop = Stop(before)
     for number in before:
         signal.signal(number, stop.ask)
     try:
@@ -82,5 +94,4 @@ def at_safe_points() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    stop.asked = stop.signalled
     stop.if_asked(())

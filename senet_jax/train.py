@@ -43,6 +43,7 @@ def train_and_evaluate(
         return result
     on_first(lambda: workdir.check_usable(directory))
     with interrupt.at_safe_points() as stop:
+        stop.nothing_to_save = True
         run = prepare(config, devices or parallel.all_devices())
         stop.if_asked_anywhere(run.devices, run.initial_state)
         on_first(lambda: workdir.start(directory, config))
@@ -92,6 +93,7 @@ def train(
                 with report.paused():
                     progress.advance(function, batch, count)
                     parallel.assert_replicated(progress.state)  # waits for it: it compiles
+                stop.nothing_to_save = False
                 compiled.add((function, count))
             step = progress.step
             profile.after(step, progress.state)
@@ -103,7 +105,7 @@ def train(
                 writer.write(step, means | report.step(step, means.get("train/loss")))
                 progress.measured |= report.pace
 
-        stop.asked, late = agree(stop.signalled, progress.late)
+        stop.agreed, late = agree(stop.signalled, progress.late)
         if progress.evaluation_owed and not stop.asked:
             with report.paused():
                 found = evaluations(run, progress.state, stop, agree)
@@ -127,7 +129,7 @@ def evaluations(
     batch_size, devices = run.settings.batch_size, run.devices
 
     def between() -> None:
-        stop.asked, _ = agree(stop.signalled, False)
+        stop.agreed, _ = agree(stop.signalled, False)
         stop.if_asked(state)
 
     try:

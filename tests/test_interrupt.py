@@ -103,3 +103,25 @@ def test_safe_points_take_over_from_the_start_of_a_command_and_give_back(capfd):
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert "stopping after this step" in capfd.readouterr().err
+
+
+def test_a_command_with_nothing_to_save_does_not_wait_for_a_safe_point(monkeypatch):
+    """Not until it has something: compiling the first step may take minutes."""
+    ended = []
+
+    def end(number, frame=None):
+        ended.append(number)
+
+    monkeypatch.setattr(startup, "end_at_once", end)
+    previous = signal.signal(signal.SIGINT, end)
+    try:
+        with pytest.raises(KeyboardInterrupt), at_safe_points() as stop:  # noqa: PT012
+            stop.nothing_to_save = True
+            os.kill(os.getpid(), signal.SIGINT)
+            assert ended == [signal.SIGINT]
+            stop.nothing_to_save = False
+            ended.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not ended
+    finally:
+        signal.signal(signal.SIGINT, previous)
