@@ -1,5 +1,6 @@
 """Weights and images that need no file: drawn by generators seeded with a parameter's name."""
 
+import math
 import zlib
 
 import jax
@@ -8,14 +9,8 @@ import numpy as np
 
 def weight(name, shape):
     """The value of a parameter or statistic, by its path: like a trained network's in size."""
-    random = np.random.default_rng(zlib.crc32(name.encode()))
-    value = random.standard_normal(shape, dtype=np.float32)
     kind = name.rpartition("/")[2]
-    if kind == "kernel":
-        return value * np.float32(np.prod(shape[:-1])) ** np.float32(-0.5)
-    if kind in ("scale", "var"):
-        return 1 + 0.2 * np.tanh(value)
-    return 0.1 * value
+    return drawn(name, shape, kind == "kernel" and math.prod(shape[:-1]), kind in ("scale", "var"))
 
 
 def fill(shapes):
@@ -23,6 +18,21 @@ def fill(shapes):
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: weight("/".join(part.key for part in path), leaf.shape), shapes
     )
+
+
+def tensor(key, shape):
+    """The same for one in timm's network, by its key there and in PyTorch's layout."""
+    is_scale = len(shape) == 1 and key.endswith((".weight", ".running_var"))
+    return drawn(key, shape, len(shape) > 1 and math.prod(shape[1:]), is_scale)
+
+
+def drawn(name, shape, inputs, is_scale):
+    """Args: inputs: how many each output of a kernel has; 0 for what is no kernel."""
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    value = random.standard_normal(shape, dtype=np.float32)
+    if inputs:
+        return value * np.float32(inputs) ** np.float32(-0.5)
+    return 1 + 0.2 * np.tanh(value) if is_scale else 0.1 * value
 
 
 def images(size):
