@@ -142,13 +142,20 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
         timm.constructor_of(there)
         raise InputError(f"{file.path} has weights of {there}, not of {network}")
     found = from_tensors(name, file.tensors, origin=str(file.path), **fields)
-    config = _config_of(name, file.config)
-    declared = file.config.get("num_classes", config.num_classes)
-    if fields.get("num_classes") is None and declared not in (0, found.model.num_classes):
+    assert found.config is not None
+    classes = found.config.num_classes
+    declared = file.config.get("num_classes", classes)
+    if classes and declared not in (0, classes):
         raise InputError(
-            f"the classifier in {file.path} has {found.model.num_classes} classes, not the "
-            f"{declared} that its configuration says"
+            f"the classifier in {file.path} has {classes} classes, not the {declared} that its "
+            "config.json says"
         )
+    said = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in file.config.get("pretrained_cfg", {}).items()
+        if key in PretrainedConfig.__dataclass_fields__ and value is not None
+    }
+    config = dataclasses.replace(found.config, **(said | {"num_classes": classes}))
     return dataclasses.replace(found, config=config)
 
 
@@ -170,11 +177,13 @@ def from_tensors(
     }
     head = torch_names.name_of(model, HEAD[1:], legacy=_is_legacy(network))
     classes = len(stored[head]) if head in stored else 0
-    model, shapes = _with_head(model, fields.get("num_classes"), classes, origin)
+    model = _with_head(model, fields.get("num_classes"), classes, origin)
+    shapes = _shapes(model.clone(features=False))
     places = torch_names.tensors(model, shapes, legacy=_is_legacy(network))
-    if HEAD not in shapes:
+    if model.num_classes != classes:
         scope = head.removesuffix("weight")
         stored = {key: value for key, value in stored.items() if not key.startswith(scope)}
+        places = {key: place for key, place in places.items() if not key.startswith(scope)}
     _check_fits(
         f"{origin} does not fit {network}",
         {key: value.shape for key, value in stored.items()},
@@ -184,7 +193,10 @@ def from_tensors(
     found = {
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
-    return Weights(network, model, _variables(model, found), _config_of(name, {}))
+    names = (key for key in timm.weights() if key == name or key.partition(".")[0] == name)
+    base = timm.weights().get(next(names, ""), PretrainedConfig())
+    config = dataclasses.replace(base, num_classes=classes)
+    return Weights(network, model, _variables(model, found, shapes), config)
 
 
 def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
@@ -200,34 +212,32 @@ def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
     model = models.create_model(name, **(section | given))
     found = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
     classes = found[HEAD].shape[-1]
-    model, shapes = _with_head(model, fields.get("num_classes"), classes, str(directory))
-    if HEAD not in shapes:
-        found = {path: value for path, value in found.items() if path[:2] != HEAD[:2]}
+    model = _with_head(model, fields.get("num_classes"), classes, str(directory))
+    shapes = _shapes(model.clone(features=False))
+    expected = dict(shapes)
+    if model.num_classes != classes:
+        for path in [path for path in shapes if path[:2] == HEAD[:2]]:
+            del expected[path]
+            found.pop(path, None)
     _check_fits(
         f"the weights of {directory} do not fit {name} with these fields",
         {"/".join(path): value.shape for path, value in found.items()},
-        {"/".join(path): shape for path, shape in shapes.items()},
+        {"/".join(path): shape for path, shape in expected.items()},
         channels=2,
     )
-    return Weights(name, model, _variables(model, found), None)
+    return Weights(name, model, _variables(model, found, shapes), None)
 
 
-def _with_head(
-    model: Network, asked: int | None, classes: int, origin: str
-) -> tuple[Network, Shapes]:
-    """The module with as many classes as it will have, and what of it is to be found in `origin`.
+def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:
+    """The module with as many classes as it will have.
 
     Args:
       asked: the classes that were asked for, if any.
-      classes: those that are there; 0 if there is no classifier.
+      classes: those of the weights; 0 if these have no classifier.
     """
     if not (asked or classes or model.features):
         raise InputError(f"{origin} has no classifier; give num_classes for a new one")
-    model = model.clone(num_classes=asked or classes or 1)
-    shapes = _shapes(model.clone(features=False))
-    if model.num_classes != classes:
-        shapes = {path: shape for path, shape in shapes.items() if path[:2] != HEAD[:2]}
-    return model, shapes
+    return model.clone(num_classes=asked or classes or 1)
 
 
 def _shapes(model: Network) -> Shapes:
@@ -264,16 +274,22 @@ def _check_fits(
         raise InputError(f"{problem}: {faults[0]}{more}")
 
 
-def _variables(model: Network, found: Mapping[tuple[str, ...], np.ndarray]) -> Variables:
-    """What `model.apply` takes: arrays of JAX, with a new classifier where there is none."""
+def _variables(
+    model: Network, found: Mapping[tuple[str, ...], np.ndarray], shapes: Shapes
+) -> Variables:
+    """What `model.apply` takes: arrays of JAX, with a new classifier where none was found.
+
+    Args:
+      shapes: of the variables of the model with its classifier.
+    """
     for path, value in found.items():
         if value.dtype != np.float32:
             raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
     variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in found.items()}
-    wanted = _shapes(model)
-    for path in wanted.keys() - variables.keys():
+    for path in shapes.keys() - variables.keys():
         initialise = he_normal if path == HEAD else jax.nn.initializers.zeros
-        variables[path] = initialise(jax.random.key(0), wanted[path])
+        variables[path] = initialise(jax.random.key(0), shapes[path])
+    wanted = _shapes(model) if model.features else shapes
     return unflatten_dict({path: variables[path] for path in wanted})
 
 
@@ -369,16 +385,3 @@ def _bare(model: Network) -> Network:
 
 def _is_legacy(network: str) -> bool:
     return network.startswith("legacy_")
-
-
-def _config_of(name: str, stored: Mapping[str, Any]) -> PretrainedConfig:
-    """What config.json says of the images; what it does not say is timm's for that name."""
-    known = timm.weights()
-    names = (key for key in known if key == name or key.partition(".")[0] == name)
-    base = known.get(next(names, ""), PretrainedConfig())
-    said = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in stored.get("pretrained_cfg", {}).items()
-        if key in PretrainedConfig.__dataclass_fields__ and value is not None
-    }
-    return dataclasses.replace(base, **said)

@@ -86,9 +86,11 @@ def write(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, 
     """Write both files. Raises: InputError if they cannot be written."""
     from safetensors.numpy import save
 
+    # What is not contiguous would be written in the order of its memory, without complaint.
+    contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(folder / TENSORS, save(dict(tensors), {"format": "pt"}))
+        files.write(folder / TENSORS, save(contiguous, {"format": "pt"}))
         files.write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error

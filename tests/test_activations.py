@@ -7,10 +7,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
-from weights import digest, images, tensor
+from weights import digest, images, state_dict
 
-from senet_jax import models, pretrained, torch_names
+from senet_jax import pretrained
 from senet_jax.models.timm import NETWORKS
 
 GOLDEN = Path(__file__).parent / "golden" / "activations.json"
@@ -23,19 +22,6 @@ QUICK = (
 )
 
 
-def tensors_of(name):
-    """timm's state_dict of a network, but for counters, by the names that ours has for them."""
-    model = models.construct(name, NETWORKS[name])
-    x = images(CASES[name]["size"])[:1]
-    shapes = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), x))
-    places = torch_names.tensors(
-        model,
-        {path: leaf.shape for path, leaf in shapes.items()},
-        legacy=name.startswith("legacy"),
-    )
-    return {key: tensor(key, place.shape) for key, place in places.items()}
-
-
 def test_there_is_a_case_for_every_network():
     assert list(CASES) == list(NETWORKS)
 
@@ -45,7 +31,7 @@ def test_there_is_a_case_for_every_network():
     [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in NETWORKS],
 )
 def test_activations_equal_those_of_timm(name):
-    case, state = CASES[name], tensors_of(name)
+    case, state = CASES[name], state_dict(name)
     assert len(state) == case["tensors"]
     assert sum(value.size for value in state.values()) == case["numbers"]
     # Grouped convolutions in their form for a CPU take ten times as long to compile; that it

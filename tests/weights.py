@@ -5,6 +5,10 @@ import zlib
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
+
+from senet_jax import models, torch_names
+from senet_jax.models.timm import NETWORKS
 
 
 def weight(name, shape):
@@ -24,6 +28,16 @@ def tensor(key, shape):
     """The same for one in timm's network, by its key there and in PyTorch's layout."""
     is_scale = len(shape) == 1 and key.endswith((".weight", ".running_var"))
     return drawn(key, shape, len(shape) > 1 and math.prod(shape[1:]), is_scale)
+
+
+def state_dict(name, **fields):
+    """That of a network in timm but for counters, under the keys that we have for them."""
+    model = models.construct(name, NETWORKS[name], **fields)
+    x = jax.ShapeDtypeStruct((1, 107, 107, 3), np.float32)
+    shapes = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), x))
+    shapes = {path: leaf.shape for path, leaf in shapes.items()}
+    places = torch_names.tensors(model, shapes, legacy=name.startswith("legacy"))
+    return {key: tensor(key, place.shape) for key, place in places.items()}
 
 
 def drawn(name, shape, inputs, is_scale):

@@ -78,13 +78,15 @@ NETWORKS: dict[str, Constructor] = {
     "inception_resnet_v2": _like("inception_resnet_v2"),
 }
 
-# What variants of these networks have that none here has, by a pattern of their names.
-_VARIANTS = {
-    r"aa\d": "anti-aliased strides",
-    r"\dts": "a tiered stem and SiLU",
-    r"\dd(_|$)": "a deep stem and shortcuts that average before they project",
-    r"\dt(_|$)": "a tiered stem and shortcuts that average before they project",
-    r"\d[cs]$": "a deep stem",
+# What variants of these networks have that none here has, by what stands beside the depth.
+_VARIANT = re.compile(r"(?:legacy_)?(?:se|eca)?resnex?t(aa)?\d+(ts|[dtcs])?(?:_\d+x\d+d)?")
+_LACKING = {
+    "aa": "anti-aliased strides",
+    "ts": "a tiered stem and SiLU",
+    "d": "a deep stem and shortcuts that average before they project",
+    "t": "a tiered stem and shortcuts that average before they project",
+    "c": "a deep stem",
+    "s": "a deep stem",
 }
 
 
@@ -141,10 +143,9 @@ def constructor_of(name: str) -> Constructor:
     """
     network, _, tag = name.partition(".")
     if network not in NETWORKS:
-        is_residual = re.match(r"(legacy_)?(se|eca)?resne(x)?t", network)
-        for pattern, lacking in _VARIANTS.items() if is_residual else ():
-            if re.search(pattern, network):
-                raise InputError(f"timm's {network} has {lacking}, which no network here has")
+        variant = _VARIANT.fullmatch(network)
+        if variant and (lacking := _LACKING.get(variant[1] or variant[2])):
+            raise InputError(f"timm's {network} has {lacking}, which no network here has")
         raise InputError(
             f"{network!r} is not among timm's networks here{did_you_mean(network, NETWORKS)}"
         )
