@@ -34,10 +34,10 @@ def test_activations_equal_those_of_timm(name):
     case, state = CASES[name], state_dict(name)
     assert len(state) == case["tensors"]
     assert sum(value.size for value in state.values()) == case["numbers"]
-    # Grouped convolutions in their form for a CPU take ten times as long to compile; that it
-    # computes the same is tested in test_implementation.py.
-    fields = {"implementation": "xla"} if "resnext" in name or "senet154" in name else {}
-    weights = pretrained.from_tensors(name, state, **fields)
+    # Plain layers compile faster, where convolutions are grouped ten times; that the others compute
+    # the same is tested in test_implementation.py.
+    implementation = "auto" if name in QUICK and "resnext" not in name else "xla"
+    weights = pretrained.from_tensors(name, state, implementation=implementation)
 
     @jax.jit
     def run(variables, x):
