@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
                     "stages": (2, 3, 4, 5),  # () is the plain network
                     "bias": False,  # biases in the two layers of the excitation
                     "groups": 1,  # of kind "conv", a convolution in place of the block
+                    "rounding": "none",  # of the hidden width; "timm": to a multiple of 8, as there
                 },
             },
             "data": {

@@ -134,23 +134,55 @@ def _latest_undamaged(
     directory: Path, expected: Any, only: int | None
 ) -> tuple[str, dict[str, Any]]:
     """Folder and notes of the checkpoint to restore."""
-    steps = [step for step in complete_steps(directory) if only in (None, step)]
-    if not steps:
-        raise InputError(
-            f"there is no complete checkpoint in {directory}: its run is not finished, or of a "
-            "version that kept none"
-        )
+    steps = [step for step in _steps(directory) if only in (None, step)]
     for step in reversed(steps):
-        folder = directory.absolute() / str(step)
-        if _complete(new := folder.with_name(f"{step}{NEW}")):
-            folder = new
         try:
+            folder = _folder(directory, step)
             return str(folder), _checked_notes(folder, expected)
         except Damaged as error:
             if step == steps[0]:
                 raise
             print(f"warning: {error}; trying the one before it", file=sys.stderr, flush=True)
     raise AssertionError("the loop returns or raises")
+
+
+def read(directory: Path, names: Collection[str]) -> dict[str, Any]:
+    """Parts of the latest complete state: nested dicts of arrays on the first device, by name.
+
+    A part that the state has not is left out.
+
+    Raises: InputError if there is no checkpoint, or it is damaged.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    folder = _folder(directory, _steps(directory)[-1])
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with _one_sentence(f"checkpoint {folder} cannot be read"):
+        _check_undamaged(folder)
+        stored: Any = ocp.metadata(str(folder)).metadata
+
+        def wanted(path: Any, leaf: Any) -> Any:
+            if path[0].key not in names:
+                return ocp.PLACEHOLDER
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+        state: Any = ocp.load(str(folder), jax.tree_util.tree_map_with_path(wanted, stored))
+    return {name: state[name] for name in names if state.get(name) is not None}
+
+
+def _steps(directory: Path) -> list[int]:
+    if steps := complete_steps(directory):
+        return steps
+    raise InputError(
+        f"there is no complete checkpoint in {directory}: its run is not finished, or of a "
+        "version that kept none"
+    )
+
+
+def _folder(directory: Path, step: int) -> Path:
+    folder = directory.absolute() / str(step)
+    new = folder.with_name(f"{step}{NEW}")
+    return new if _complete(new) else folder
 
 
 class Damaged(InputError):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from senet_jax import checkpoints, files, provenance, workdir
 from senet_jax.errors import InputError
@@ -43,12 +44,42 @@ def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -
     Raises: InputError if there is no such run (Unfinished if it is one) or it has no such weights,
       or if the weights of its end are not those of result.json.
     """
+    config, result = _recorded(directory, unfinished=unfinished)
+    if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:
+        raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
+    devices = jax.local_devices()
+    run = prepare(config, devices[: result["devices"]] if result else devices[:1])
+    found = checkpoints.restore(directory / workdir.CHECKPOINTS, run.initial_state)
+    _check_weights(directory, found.state.variables, result)
+    if weights == "best":
+        found = _best(directory, found, run.initial_state)
+    state = found.state.averaged if weights == "ema" else found.state
+    return Finished(run, state, result)
+
+
+def load_weights(directory: Path) -> tuple[ConfigDict, dict[str, Any]]:
+    """The configuration of the run in a work directory and its weights, without its data.
+
+    The weights are `params` and `batch_stats` as `model.apply` takes them, the moving averages
+    where the run has them.
+
+    Raises: as `load`.
+    """
+    config, result = _recorded(directory)
+    parts = ("params", "batch_stats", "ema")
+    found = {"batch_stats": {}} | checkpoints.read(directory / workdir.CHECKPOINTS, parts)
+    averages = found.pop("ema", None)
+    _check_weights(directory, found, result)
+    return config, averages or found
+
+
+def _recorded(directory: Path, *, unfinished: bool = False) -> tuple[ConfigDict, dict[str, Any]]:
+    """Configuration and result, {} if there is none yet, of a run that has a checkpoint."""
     config = workdir.load_config(directory)
     result = files.read_json(directory / "result.json")
     if result is None and not unfinished:
         raise Unfinished(f"{directory} has no result.json: its run is not finished")
-    states = directory / workdir.CHECKPOINTS
-    steps = checkpoints.complete_steps(states)
+    steps = checkpoints.complete_steps(directory / workdir.CHECKPOINTS)
     if not steps and result is None:
         raise InputError(f"{directory} has no checkpoint yet")
     if not steps:
@@ -56,20 +87,15 @@ def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -
             f"{directory} has a result but not the weights behind it, as runs of versions that "
             "kept none do; train again into another --workdir"
         )
-    if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:
-        raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
-    devices = jax.local_devices()
-    run = prepare(config, devices[: result["devices"]] if result else devices[:1])
-    found = checkpoints.restore(states, run.initial_state)
-    if result and provenance.fingerprint(found.state.variables) != result["params_sha256"]:
+    return config, result or {}
+
+
+def _check_weights(directory: Path, variables: Any, result: dict[str, Any]) -> None:
+    if result and provenance.fingerprint(variables) != result["params_sha256"]:
         raise InputError(
-            f"the weights in {states} are not those of {directory / 'result.json'}: "
-            "their params_sha256 differ"
+            f"the weights in {directory / workdir.CHECKPOINTS} are not those of "
+            f"{directory / 'result.json'}: their params_sha256 differ"
         )
-    if weights == "best":
-        found = _best(directory, found, run.initial_state)
-    state = found.state.averaged if weights == "ema" else found.state
-    return Finished(run, state, result or {})
 
 
 def _best(directory: Path, end: checkpoints.Restored, initial: TrainState) -> checkpoints.Restored:

@@ -28,7 +28,7 @@ class Stop:
       nothing_to_save: a command then ends at once instead; compiling may take minutes.
     """
 
-    def __init__(self, handlers: Mapping[int, Any] = MappingProxyType({})) -> None:
+    def __init__(self, handlers: Mapping[Any, Any] = MappingProxyType({})) -> None:
         self.agreed = False
         self.nothing_to_save = False
         self._handlers = handlers  # from before

@@ -1,11 +1,13 @@
 """What our parameters are called in timm's PyTorch networks, and how they lie in memory there.
 
 A path of ours, `("stage2", "block1", "conv1", "kernel")`, becomes a key of a `state_dict`,
-`layer1.0.conv1.weight`. Knows no PyTorch: arrays are NumPy's on both sides.
+`layer1.0.conv1.weight`. Knows no PyTorch: arrays are NumPy's on both sides, and moving them only
+changes the order of their axes.
 """
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import numpy as np
@@ -15,7 +17,51 @@ from senet_jax.models.mobilenet import MobileNet
 from senet_jax.models.resnet import ResNet
 from senet_jax.models.vgg import VGG
 
+Path = tuple[str, ...]
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A parameter or statistic of ours, and how it lies in PyTorch.
+
+    Attributes:
+      path: of ours, from "params" or "batch_stats" on.
+      ours: its shape here.
+      shape: its shape in PyTorch.
+    """
+
+    path: Path
+    ours: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def tensors(
+    model: nn.Module, shapes: Mapping[Path, tuple[int, ...]], *, legacy: bool = False
+) -> dict[str, Tensor]:
+    """Every variable of `model`, given by path and shape, by its key in timm's network.
+
+    Paths are from "params" or "batch_stats" on; see name_of for the rest.
+    """
+    found = {}
+    for path, shape in shapes.items():
+        name = name_of(model, path[1:], legacy=legacy)
+        found[name] = Tensor(path, shape, _shape_of(name, shape))
+    return found
+
+
+def _shape_of(name: str, ours: tuple[int, ...]) -> tuple[int, ...]:
+    """In PyTorch, which has convolutions for the dense layers of excitations and VGG's fc1, fc2."""
+    if len(ours) == 4:
+        height, width, inputs, outputs = ours
+        return outputs, inputs, height, width
+    if len(ours) == 2:
+        inputs, outputs = ours
+        if name == "pre_logits.fc1.weight":
+            return outputs, inputs // 49, 7, 7
+        is_convolution = re.search(r"(^|\.)fc[12]\.weight$", name)
+        return (outputs, inputs, 1, 1) if is_convolution else (outputs, inputs)
+    return ours
 
 
 def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> str:
@@ -43,17 +89,21 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
     return f"{module}.{LEAVES.get(leaf, leaf)}"
 
 
-def to_torch(value: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """A parameter of ours in PyTorch's layout: kernels [kh, kw, I, O] and [I, O] to outputs first.
-
-    A dense kernel [kh * kw * I, O] becomes the convolution over a whole map that timm has in its
-    place, if `shape` says so.
-    """
-    if value.ndim == 2 and len(shape) == 4:
-        value = value.reshape(*shape[2:], -1, shape[0])
+def to_torch(value: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """Kernels [kh, kw, I, O] and [I, O] to outputs first, dense ones [kh * kw * I, O] as well."""
+    if len(tensor.shape) == 4:
+        outputs, inputs, *window = tensor.shape
+        value = value.reshape(*window, inputs, outputs)
     if value.ndim > 1:
         value = np.moveaxis(value, (-1, -2), (0, 1))
-    return value.reshape(shape)
+    return value
+
+
+def from_torch(value: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The way back."""
+    if value.ndim > 1:
+        value = np.moveaxis(value, (0, 1), (-1, -2))
+    return value if value.ndim == len(tensor.ours) else value.reshape(tensor.ours)
 
 
 def _replace(scope: str, rules: Sequence[tuple[str, str]]) -> str:

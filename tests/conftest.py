@@ -8,6 +8,9 @@ import tempfile
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
 # Datasets of this worker's own: tests neither read nor write the user's. TFDS reads it on import.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+# The hub of weights is not asked, and has nothing in its cache.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation.

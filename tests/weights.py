@@ -1,21 +1,20 @@
 """Weights and images that need no file: drawn by generators seeded with a parameter's name."""
 
+import math
 import zlib
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
+
+from senet_jax import models, torch_names
+from senet_jax.models.timm import NETWORKS
 
 
 def weight(name, shape):
     """The value of a parameter or statistic, by its path: like a trained network's in size."""
-    random = np.random.default_rng(zlib.crc32(name.encode()))
-    value = random.standard_normal(shape, dtype=np.float32)
     kind = name.rpartition("/")[2]
-    if kind == "kernel":
-        return value * np.float32(np.prod(shape[:-1])) ** np.float32(-0.5)
-    if kind in ("scale", "var"):
-        return 1 + 0.2 * np.tanh(value)
-    return 0.1 * value
+    return drawn(name, shape, kind == "kernel" and math.prod(shape[:-1]), kind in ("scale", "var"))
 
 
 def fill(shapes):
@@ -23,6 +22,31 @@ def fill(shapes):
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: weight("/".join(part.key for part in path), leaf.shape), shapes
     )
+
+
+def tensor(key, shape):
+    """The same for one in timm's network, by its key there and in PyTorch's layout."""
+    is_scale = len(shape) == 1 and key.endswith((".weight", ".running_var"))
+    return drawn(key, shape, len(shape) > 1 and math.prod(shape[1:]), is_scale)
+
+
+def state_dict(name, **fields):
+    """That of a network in timm but for counters, under the keys that we have for them."""
+    model = models.construct(name, NETWORKS[name], **fields)
+    x = jax.ShapeDtypeStruct((1, 107, 107, 3), np.float32)
+    shapes = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), x))
+    shapes = {path: leaf.shape for path, leaf in shapes.items()}
+    places = torch_names.tensors(model, shapes, legacy=name.startswith("legacy"))
+    return {key: tensor(key, place.shape) for key, place in places.items()}
+
+
+def drawn(name, shape, inputs, is_scale):
+    """Args: inputs: how many each output of a kernel has; 0 for what is no kernel."""
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    value = random.standard_normal(shape, dtype=np.float32)
+    if inputs:
+        return value * np.float32(inputs) ** np.float32(-0.5)
+    return 1 + 0.2 * np.tanh(value) if is_scale else 0.1 * value
 
 
 def images(size):

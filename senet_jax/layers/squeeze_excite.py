@@ -28,6 +28,7 @@ GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 SQUEEZES = ("avg", "max", "none")
 EXCITATIONS = ("mlp", "none")
+ROUNDINGS = ("none", "timm")
 IN_UNIT = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
 PLACEMENTS = (*IN_UNIT, "before_convs", "between_stages")
 # The placements in networks without residual branches, and in blocks that have no one 3x3.
@@ -35,7 +36,7 @@ NO_BRANCH = ("standard",)
 NO_3X3 = tuple(place for place in IN_UNIT if place != "after_3x3")
 # Which fields have a meaning for which kind of block; the others must keep their defaults.
 KINDS: dict[str, tuple[str, ...]] = {
-    "se": ("ratio", "squeeze", "excitation", "gate", "bias"),
+    "se": ("ratio", "squeeze", "excitation", "gate", "bias", "rounding"),
     "conv": ("groups",),
     "eca": ("gate",),
     "ese": ("gate",),
@@ -76,6 +77,8 @@ class SEConfig:
         (section 6); the authors' released networks and timm do.
       groups: of the convolution of kind "conv"; where the channels do not divide by it, the largest
         common divisor.
+      rounding: of the hidden width: "none", or "timm" for channels / ratio to the nearest multiple
+        of 8, at least 8, as in timm's networks; of these only seresnet18 and 34 notice.
 
     Raises:
       ValueError: for a value outside these, and for combinations without a meaning.
@@ -90,6 +93,7 @@ class SEConfig:
     bias: bool = False
     kind: str = "se"
     groups: int = 1
+    rounding: str = "none"
 
     def __post_init__(self) -> None:
         for field in ("ratio", "groups"):
@@ -102,6 +106,7 @@ class SEConfig:
             ("excitation", EXCITATIONS),
             ("gate", tuple(GATES)),
             ("placement", PLACEMENTS),
+            ("rounding", ROUNDINGS),
         ):
             if getattr(self, field) not in known:
                 value = getattr(self, field)
@@ -117,7 +122,7 @@ class SEConfig:
         self._refuse_meaningless()
 
     def _refuse_meaningless(self) -> None:
-        for field in ("ratio", "squeeze", "excitation", "gate", "bias", "groups"):
+        for field in ("ratio", "squeeze", "excitation", "gate", "bias", "groups", "rounding"):
             if field not in KINDS[self.kind] and getattr(self, field) != getattr(SEConfig, field):
                 raise ValueError(
                     f"se.{field} has no effect with se.kind={self.kind!r}; leave it out"
@@ -149,9 +154,11 @@ class SEConfig:
                 "se.excitation='none' cannot go with se.placement='parallel': the pooled input has "
                 "another number of channels than the branch, and nothing maps one to the other"
             )
-        if self.bias or self.ratio != SEConfig.ratio:
-            field = "bias" if self.bias else "ratio"
-            raise ValueError(f"se.{field} has no effect with se.excitation='none'; leave it out")
+        for field in ("bias", "ratio", "rounding"):
+            if getattr(self, field) != getattr(SEConfig, field):
+                raise ValueError(
+                    f"se.{field} has no effect with se.excitation='none'; leave it out"
+                )
 
     def check(self, family: str, stages: Sequence[int], placements: Sequence[str]) -> None:
         """Raises: ValueError for a stage or a placement that a family of networks has not."""
@@ -168,6 +175,8 @@ class SEConfig:
 
     def hidden_width(self, channels: int) -> int:
         """Width of the bottleneck for a block that scales `channels` channels."""
+        if self.rounding == "timm":
+            return max(8, int(channels / self.ratio + 4) // 8 * 8)
         return max(1, channels // self.ratio)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import fnmatch
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from senet_jax.models import (
     senet,
     shakeshake,
     shufflenet,
+    timm,
     vgg,
     wrn,
 )
@@ -46,7 +47,12 @@ MODELS: dict[str, functools.partial[Any]] = {
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, in order: `list_models("se*")`."""
-    return sorted(fnmatch.filter(MODELS, pattern))
+    return matching(pattern, MODELS)
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that match a shell pattern, in order."""
+    return sorted(fnmatch.filter(names, pattern))
 
 
 def create_model(
@@ -60,7 +66,8 @@ def create_model(
     """The network `name` as a Linen module: images [B, H, W, C] to logits [B, num_classes].
 
     Args:
-      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar", as in timm.
+      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar"; or one of timm's
+        that means timm's architecture: with a tag, "seresnet50.ra2_in1k", or "legacy_seresnet50".
       num_classes: width of the classifier; by default that of the network's own dataset.
       dtype: of activations, e.g. "bfloat16"; parameters stay float32.
       se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
@@ -70,12 +77,28 @@ def create_model(
     Raises:
       InputError: an unknown name or field, or a value the network refuses.
     """
-    if name not in MODELS:
+    if name in MODELS:
+        constructor = MODELS[name]
+    elif "." in name or name in timm.NETWORKS:
+        constructor = timm.constructor_of(name)
+    else:
         raise InputError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)} "
             f"(see `python -m senet_jax.summary --list`)"
         )
-    constructor = MODELS[name]
+    return construct(name, constructor, num_classes=num_classes, dtype=dtype, se=se, **overrides)
+
+
+def construct(
+    name: str,
+    constructor: functools.partial[Any],
+    *,
+    num_classes: int | None = None,
+    dtype: Any = jnp.float32,
+    se: Mapping[str, Any] | SEConfig | None = None,
+    **overrides: Any,
+) -> Network:
+    """The network of a constructor; `name` is what errors call it, the rest as in create_model."""
     default = constructor.keywords["se"]
     fields = dict(overrides, se=_merge(name, default, se))
     if num_classes is not None:
