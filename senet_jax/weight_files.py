@@ -52,7 +52,7 @@ def locate(source: Source) -> Path:
     path = Path(text).expanduser()
     if path.exists():
         return path
-    found = HUB_ID.fullmatch(text)
+    found = HUB_ID.fullmatch(text) if isinstance(source, str) else None
     if not found or (path.suffix in (*PICKLES, ".safetensors") and not found["prefix"]):
         raise InputError(
             f"there are no weights at {text}: it is no file or folder here, and no hub id, which "
