@@ -145,12 +145,12 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
         )
     if not isinstance(stated := file.config.get("pretrained_cfg"), dict):
         return found
+    # What is not stated there is not that of another set of weights, but timm's usual.
     known: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in stated.items()
         if key in PretrainedConfig.__dataclass_fields__ and value is not None
     }
-    # What is not stated there is not that of another set of weights, but timm's usual.
     known["num_classes"] = classes
     return dataclasses.replace(found, config=PretrainedConfig(**known))
 
