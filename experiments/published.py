@@ -7,8 +7,8 @@ Each set of weights is downloaded to the hub's cache, or read from --weights=FOL
 FOLDER/NAME.safetensors, and its top-1 and top-5 compared with what timm publishes for the same
 pixels, crop and interpolation: published.csv, rows of timm's results-imagenet.csv. Images are in
 one folder a class, whose names in order are the classes, or in one folder with --labels=FILE, whose
-lines are a file's name and its class from 0. --limit=N takes N images, spread over all, --batch=N so
-many at once, and --csv=FILE has the rows as well.
+lines are a file's name and its class from 0. --limit=N takes N images, spread over all, --batch=N
+so many at once, and --csv=FILE gets the rows as well.
 """
 
 import csv
@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from absl import flags
 from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -34,7 +35,7 @@ from senet_jax.models.timm import PretrainedConfig
 
 FILE = Path(__file__).with_suffix(".csv")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-COLUMNS = ("weights", "pixels", "images", "top-1", "timm's", "difference", "top-5", "timm's")
+COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "gain", "top-5", "timm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,10 +256,10 @@ def _line(found: dict[str, Any]) -> str:
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table()
+    table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
     for column in COLUMNS:
         is_name = column == "weights"
-        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=True)
     for row in rows:
         difference = f"{row['top1'] - row['timm_top1']:+.3f}"
         cells = (row["images"], row["top1"], row["timm_top1"], difference)
