@@ -35,7 +35,7 @@ from senet_jax.models.timm import PretrainedConfig
 
 FILE = Path(__file__).with_suffix(".csv")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "gain", "top-5", "timm")
+COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5", "timm")
 
 
 @dataclasses.dataclass(frozen=True)
