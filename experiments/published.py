@@ -7,7 +7,8 @@ Each set of weights is downloaded to the hub's cache, or read from --weights=FOL
 FOLDER/NAME.safetensors, and its top-1 and top-5 compared with what timm publishes for the same
 pixels, crop and interpolation: published.csv, rows of timm's results-imagenet.csv. Images are in
 one folder a class, whose names in order are the classes, or in one folder with --labels=FILE, whose
-lines are a file's name and its class from 0.
+lines are a file's name and its class from 0. --limit=N takes N images, spread over all, --batch=N
+so many at once, and --csv=FILE gets the rows as well.
 """
 
 import csv
@@ -23,17 +24,18 @@ import jax
 import numpy as np
 from absl import flags
 from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from senet_jax import cli, models, pretrained
+from senet_jax import cli, models, pretrained, weight_files
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models.timm import PretrainedConfig
 
 FILE = Path(__file__).with_suffix(".csv")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
-COLUMNS = ("weights", "pixels", "images", "top-1", "timm's", "difference", "top-5", "timm's")
+COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5", "timm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +81,17 @@ def main(argv: list[str]) -> None:
             source = _source(row.weights, values.weights)
             found.append(evaluate(row, source, examples, classes, values.batch))
             print(_line(found[-1]), flush=True)
+        except weight_files.Unreachable:
+            raise  # for the others it would be waited for again
         except InputError as error:  # one that cannot be had does not keep the others waiting
-            failed.append(row.weights)
+            failed.append(row)
             print(f"{row.weights}: {error}", file=sys.stderr, flush=True)
-    _show(found)
-    if values.csv:
+    if found:
+        _show(found)
+    if found and values.csv:
         _write(Path(values.csv), found)
     if failed:
-        raise InputError(f"{len(failed)} of {len(rows)} were not evaluated: {', '.join(failed)}")
+        raise InputError(f"{len(failed)} of {len(rows)} were not evaluated")
 
 
 def published() -> list[Published]:
@@ -251,9 +256,10 @@ def _line(found: dict[str, Any]) -> str:
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table()
+    table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "weights" else "right")
+        is_name = column == "weights"
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=True)
     for row in rows:
         difference = f"{row['top1'] - row['timm_top1']:+.3f}"
         cells = (row["images"], row["top1"], row["timm_top1"], difference)
@@ -265,7 +271,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -11,7 +11,6 @@ is an error.
 """
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -27,16 +26,10 @@ from senet_jax.layers.network import Network, he_normal
 from senet_jax.layers.squeeze_excite import SEConfig
 from senet_jax.models import timm
 from senet_jax.models.timm import PretrainedConfig
+from senet_jax.torch_names import HEAD, Shapes, check_fits, shapes_of
 from senet_jax.weight_files import Source
 
 Variables = dict[str, Any]
-Shapes = dict[tuple[str, ...], tuple[int, ...]]
-HEAD = ("params", "head", "kernel")
-# The first convolution, in one family or another.
-IMAGES = tuple(
-    ("params", *scopes.split("/"), "kernel")
-    for scopes in ("stem/conv", "stem/conv1", "stage1/conv1", "stem1/conv")
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +40,8 @@ class Weights:
       name: of the network; that of timm for everything but a run of ours.
       model: the module.
       variables: `params` and `batch_stats` in float32, as `model.apply` takes them.
-      config: the images that they were made for; None for a run of ours, whose configuration has
-        that.
+      config: the images that they were made for: what config.json says, or else timm of the tag or
+        the network; None for a run of ours, whose configuration has that.
     """
 
     name: str
@@ -110,7 +103,7 @@ def create_model(
         read or do not fit.
     """
     fields = {"num_classes": num_classes, "dtype": dtype, "se": se, **overrides}
-    if pretrained is False:
+    if not pretrained:
         return models.create_model(name, **fields)
     found = load(name, pretrained, **fields)
     return found.model, found.variables
@@ -150,13 +143,16 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
             f"the classifier in {file.path} has {classes} classes, not the {declared} that its "
             "config.json says"
         )
-    said = {
+    if not isinstance(stated := file.config.get("pretrained_cfg"), dict):
+        return found
+    # What is not stated there is not that of another set of weights, but timm's usual.
+    known: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in file.config.get("pretrained_cfg", {}).items()
+        for key, value in stated.items()
         if key in PretrainedConfig.__dataclass_fields__ and value is not None
     }
-    config = dataclasses.replace(found.config, **(said | {"num_classes": classes}))
-    return dataclasses.replace(found, config=config)
+    known["num_classes"] = classes
+    return dataclasses.replace(found, config=PretrainedConfig(**known))
 
 
 def from_tensors(
@@ -175,16 +171,16 @@ def from_tensors(
         for key, value in tensors.items()
         if not key.endswith("num_batches_tracked")  # nothing reads it with a fixed momentum
     }
-    head = torch_names.name_of(model, HEAD[1:], legacy=_is_legacy(network))
+    head = torch_names.name_of(model, HEAD[1:], legacy=torch_names.is_legacy(network))
     classes = len(stored[head]) if head in stored else 0
     model = _with_head(model, fields.get("num_classes"), classes, origin)
-    shapes = _shapes(model.clone(features=False))
-    places = torch_names.tensors(model, shapes, legacy=_is_legacy(network))
+    shapes = shapes_of(model.clone(features=False))
+    places = torch_names.tensors(model, shapes, legacy=torch_names.is_legacy(network))
     if model.num_classes != classes:
         scope = head.removesuffix("weight")
         stored = {key: value for key, value in stored.items() if not key.startswith(scope)}
         places = {key: place for key, place in places.items() if not key.startswith(scope)}
-    _check_fits(
+    check_fits(
         f"{origin} does not fit {network}",
         {key: value.shape for key, value in stored.items()},
         {key: place.shape for key, place in places.items()},
@@ -213,13 +209,13 @@ def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
     found = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
     classes = found[HEAD].shape[-1]
     model = _with_head(model, fields.get("num_classes"), classes, str(directory))
-    shapes = _shapes(model.clone(features=False))
+    shapes = shapes_of(model.clone(features=False))
     expected = dict(shapes)
     if model.num_classes != classes:
         for path in [path for path in shapes if path[:2] == HEAD[:2]]:
             del expected[path]
             found.pop(path, None)
-    _check_fits(
+    check_fits(
         f"the weights of {directory} do not fit {name} with these fields",
         {"/".join(path): value.shape for path, value in found.items()},
         {"/".join(path): shape for path, shape in expected.items()},
@@ -240,40 +236,6 @@ def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> 
     return model.clone(num_classes=asked or classes or 1)
 
 
-def _shapes(model: Network) -> Shapes:
-    """Of all variables, by their paths from "params" or "batch_stats" on, for RGB images."""
-    side = model.image_size
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    flat: dict[tuple[str, ...], Any] = flatten_dict(dict(variables))
-    return {path: leaf.shape for path, leaf in flat.items()}
-
-
-def _check_fits(
-    problem: str,
-    found: Mapping[str, tuple[int, ...]],
-    expected: Mapping[str, tuple[int, ...]],
-    channels: int,
-) -> None:
-    """Raises: InputError that names the first array that is missing, unknown or of another shape.
-
-    Args:
-      channels: the axis of kernels where the first has the number of channels of the images, which
-        is free.
-    """
-    faults = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    faults += [f"{name} has no place in it" for name in sorted(found.keys() - expected.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        there, here = found[name], expected[name]
-        if len(here) == len(there) == 4 and here[channels] == 3:
-            here = (*here[:channels], there[channels], *here[channels + 1 :])
-        if there != here:
-            faults.append(f"{name} is {list(there)} there and {list(here)} in it")
-    if faults:
-        more = f", and {len(faults) - 1} more do not fit" if len(faults) > 1 else ""
-        raise InputError(f"{problem}: {faults[0]}{more}")
-
-
 def _variables(
     model: Network, found: Mapping[tuple[str, ...], np.ndarray], shapes: Shapes
 ) -> Variables:
@@ -289,99 +251,5 @@ def _variables(
     for path in shapes.keys() - variables.keys():
         initialise = he_normal if path == HEAD else jax.nn.initializers.zeros
         variables[path] = initialise(jax.random.key(0), shapes[path])
-    wanted = _shapes(model) if model.features else shapes
+    wanted = shapes_of(model) if model.features else shapes
     return unflatten_dict({path: variables[path] for path in wanted})
-
-
-def save(
-    folder: str | os.PathLike[str],
-    model: Network,
-    variables: Variables,
-    config: PretrainedConfig | None = None,
-) -> None:
-    """Write `model.safetensors` and `config.json`, which timm and `create_model` read.
-
-    Arrays are moved bit by bit. Biases that timm's excitation has and this one has not are written
-    as the zeros that they amount to.
-
-    Args:
-      config: the images that the weights were made for, for config.json; timm's usual if None.
-
-    Raises: InputError if timm has no such network, the variables are not the model's, or the folder
-      cannot be written.
-    """
-    network = architecture_of(model)
-    shapes = _shapes(_biased(model).clone(features=False))
-    given = {path: np.asarray(value) for path, value in flatten_dict(dict(variables)).items()}
-    for path in shapes.keys() - given.keys():
-        if "se" in path and path[-1] == "bias":
-            given[path] = np.zeros(shapes[path], np.float32)
-    _check_fits(
-        f"the variables are not those of {network}",
-        {"/".join(path): value.shape for path, value in given.items()},
-        {"/".join(path): shape for path, shape in shapes.items()},
-        channels=2,
-    )
-    places = torch_names.tensors(
-        model, {path: value.shape for path, value in given.items()}, legacy=_is_legacy(network)
-    )
-    stored = {key: torch_names.to_torch(given[place.path], place) for key, place in places.items()}
-    for key in [key for key in stored if key.endswith("running_var")]:
-        stored[key.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
-
-    def name_of(path: tuple[str, ...]) -> str:
-        name = torch_names.name_of(model, path[1:], legacy=_is_legacy(network))
-        return name.removesuffix(".weight")
-
-    features, classes = given[HEAD].shape
-    pretrained = dataclasses.replace(config or PretrainedConfig(), num_classes=classes)
-    named = {
-        "architecture": network,
-        "num_classes": classes,
-        "num_features": features,
-        "pretrained_cfg": {
-            "custom_load": False,
-            "fixed_input_size": False,
-            "crop_mode": "center",
-            "first_conv": name_of(next(path for path in IMAGES if path in given)),
-            "classifier": name_of(HEAD),
-            **{key: value for key, value in dataclasses.asdict(pretrained).items() if value},
-        },
-    }
-    weight_files.write(Path(folder), stored, named)
-
-
-def architecture_of(model: Network) -> str:
-    """The name of a module's network in timm, whatever its classes, dropout and dtype.
-
-    Raises: InputError if timm has none like it.
-    """
-    ours = _bare(_biased(model))
-    for name, constructor in timm.NETWORKS.items():
-        if type(model) is constructor.func and _bare(constructor()) == ours:
-            return name
-    raise InputError(
-        f"timm has no network like this {type(model).__name__}; those that it has are "
-        f"{', '.join(timm.NETWORKS)}, with their own fields"
-    )
-
-
-def _biased(model: Network) -> Network:
-    """The module with biases in its SE blocks, if it has such blocks."""
-    se: SEConfig | None = getattr(model, "se", None)
-    if se is None or not se.stages or (se.kind, se.excitation) != ("se", "mlp"):
-        return model
-    return model.clone(se=dataclasses.replace(se, bias=True))
-
-
-def _bare(model: Network) -> Network:
-    """The module without the fields that change nothing of what its weights compute."""
-    names = {field.name for field in dataclasses.fields(Network)} - {"parent", "name"}
-    fields = {name: getattr(Network, name) for name in names}
-    if hasattr(model, "zero_init_last_bn"):
-        fields["zero_init_last_bn"] = False
-    return model.clone(**fields)
-
-
-def _is_legacy(network: str) -> bool:
-    return network.startswith("legacy_")

@@ -8,16 +8,24 @@ changes the order of their axes.
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
+from senet_jax.errors import InputError
+from senet_jax.layers.network import Network
 from senet_jax.models.inception_resnet import STAGES, InceptionResNet
 from senet_jax.models.mobilenet import MobileNet
 from senet_jax.models.resnet import ResNet
 from senet_jax.models.vgg import VGG
 
 Path = tuple[str, ...]
+Shapes = dict[Path, tuple[int, ...]]
+HEAD = ("params", "head", "kernel")
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -36,9 +44,7 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def tensors(
-    model: nn.Module, shapes: Mapping[Path, tuple[int, ...]], *, legacy: bool = False
-) -> dict[str, Tensor]:
+def tensors(model: nn.Module, shapes: Shapes, *, legacy: bool = False) -> dict[str, Tensor]:
     """Every variable of `model`, given by path and shape, by its key in timm's network.
 
     Paths are from "params" or "batch_stats" on; see name_of for the rest.
@@ -64,6 +70,11 @@ def _shape_of(name: str, ours: tuple[int, ...]) -> tuple[int, ...]:
     return ours
 
 
+def is_legacy(network: str) -> bool:
+    """Whether a network of timm's has the names of the first PyTorch port."""
+    return network.startswith("legacy_")
+
+
 def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> str:
     """The key of a parameter or statistic of `model` in timm's network of the same architecture.
 
@@ -87,6 +98,40 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
     else:
         raise KeyError(f"timm has no {type(model).__name__}")
     return f"{module}.{LEAVES.get(leaf, leaf)}"
+
+
+def shapes_of(model: Network) -> Shapes:
+    """Of all variables, by their paths from "params" or "batch_stats" on, for RGB images."""
+    side = model.image_size
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    flat: dict[Path, Any] = flatten_dict(dict(variables))
+    return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def check_fits(
+    problem: str,
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    channels: int,
+) -> None:
+    """Raises: InputError that names the first array that is missing, unknown or of another shape.
+
+    Args:
+      channels: the axis of kernels where the first has the number of channels of the images, which
+        is free.
+    """
+    faults = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    faults += [f"{name} has no place in it" for name in sorted(found.keys() - expected.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        there, here = found[name], expected[name]
+        if len(here) == len(there) == 4 and here[channels] == 3:
+            here = (*here[:channels], there[channels], *here[channels + 1 :])
+        if there != here:
+            faults.append(f"{name} is {list(there)} there and {list(here)} in it")
+    if faults:
+        more = f", and {len(faults) - 1} more do not fit" if len(faults) > 1 else ""
+        raise InputError(f"{problem}: {faults[0]}{more}")
 
 
 def to_torch(value: np.ndarray, tensor: Tensor) -> np.ndarray:

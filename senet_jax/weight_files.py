@@ -39,6 +39,10 @@ class WeightFile:
     config: dict[str, Any]
 
 
+class Unreachable(InputError):
+    """The hub does not answer."""
+
+
 def locate(source: Source) -> Path:
     """The file or folder of a source on this disk, which is its copy in the cache for a hub id.
 
@@ -52,7 +56,7 @@ def locate(source: Source) -> Path:
     path = Path(text).expanduser()
     if path.exists():
         return path
-    found = HUB_ID.fullmatch(text)
+    found = HUB_ID.fullmatch(text) if isinstance(source, str) else None
     if not found or (path.suffix in (*PICKLES, ".safetensors") and not found["prefix"]):
         raise InputError(
             f"there are no weights at {text}: it is no file or folder here, and no hub id, which "
@@ -134,15 +138,22 @@ def _download(repository: str, revision: str | None) -> Path:
         hf_hub_download(repository, CONFIG, revision=revision)
         return Path(hf_hub_download(repository, TENSORS, revision=revision)).parent
     except errors.LocalEntryNotFoundError as error:
-        offline = constants.HF_HUB_OFFLINE
-        reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
-        raise InputError(
-            f"{repository} is no folder here and not in the hub's cache, and {reason}"
-        ) from error
+        problem = f"{repository} is no folder here and not in the hub's cache"
+        if constants.HF_HUB_OFFLINE:
+            raise InputError(f"{problem}, and HF_HUB_OFFLINE is set") from error
+        raise Unreachable(f"{problem}, and the hub cannot be reached") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         at = f" at revision {revision}" if revision else ""
+        # timm lists some weights, the legacy ones, without a place on the hub.
+        name = repository.removeprefix("timm/")
+        way_out = (
+            f"; timm can write what it has: timm.models.save_for_hf(timm.create_model('{name}', "
+            f"pretrained=True), 'FOLDER', safe_serialization=True), and FOLDER is read here"
+            if name != repository
+            else ""
+        )
         raise InputError(
-            f"the hub has no {repository}{at}, or it needs an account (`hf auth login`)"
+            f"the hub has no {repository}{at}, or it needs an account (`hf auth login`){way_out}"
         ) from error
     except errors.EntryNotFoundError as error:
         raise InputError(

@@ -74,6 +74,7 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         (("senet_jax.summary", "seresnet50", "--se.ratio=-2"), "at least 1, not -2"),
         (("senet_jax.summary", "seresnet50", "--se.ratio=2.5"), "2.5"),
         (("senet_jax.summary", "resnet50", "--se.ratio=8"), "use 'seresnet50'"),
+        (("experiments.published",), "give a folder of images"),
         (("senet_jax.main",), "give a configuration"),
         (("senet_jax.main", "--config=configs/nope.py"), "no configuration file 'configs/nope.py'"),
         (MAIN[:2], "give a work directory"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from senet_jax import (
     models,
     pretrained,
     provenance,
+    to_timm,
     torch_names,
     workdir,
 )
@@ -37,7 +39,8 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights")
     counters = {"bn1.num_batches_tracked": np.array(7)}
     save_file(state_dict(SMALL, **THREE) | counters, path / "model.safetensors")
-    config = {"architecture": SMALL, "num_classes": 3, "pretrained_cfg": {"crop_pct": 0.5}}
+    images = {"crop_pct": 0.5, "mean": [0.5, 0.5, 0.5], "tag": "ours", "test_crop_pct": None}
+    config = {"architecture": SMALL, "num_classes": 3, "pretrained_cfg": images}
     (path / "config.json").write_text(json.dumps(config))
     return path
 
@@ -75,17 +78,17 @@ def test_names_that_only_timm_has_mean_its_architecture(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_architecture_of_a_network_is_found(name):
     model = models.construct(name, NETWORKS[name], num_classes=5, dtype="bfloat16", dropout=0.5)
-    assert pretrained.architecture_of(model) == name
+    assert to_timm.architecture_of(model) == name
 
 
 def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
-    assert pretrained.architecture_of(create_model("seresnext50_32x4d")) == "seresnext50_32x4d"
+    assert to_timm.architecture_of(create_model("seresnext50_32x4d")) == "seresnext50_32x4d"
     # Rounded widths of 64 channels are another network, not one with other biases.
     with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        pretrained.architecture_of(create_model("seresnet18"))
+        to_timm.architecture_of(create_model("seresnet18"))
     model = create_model("seresnet18", se={"rounding": "timm"}, num_classes=3)
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(64)))
-    pretrained.save(tmp_path, model, variables)
+    to_timm.save(tmp_path, model, variables)
     tensors = load_file(tmp_path / "model.safetensors")
     assert not tensors["layer1.0.se.fc1.bias"].any()
     again, found = create_model("seresnet18", pretrained=tmp_path)
@@ -101,7 +104,7 @@ def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
 def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
     state = state_dict(name)
     weights = pretrained.from_tensors(name, state)
-    pretrained.save(tmp_path, weights.model, weights.variables, weights.config)
+    to_timm.save(tmp_path, weights.model, weights.variables, weights.config)
     written = load_file(tmp_path / "model.safetensors")
     counters = {key for key in written if key.endswith("num_batches_tracked")}
     assert len(counters) == sum(key.endswith("running_var") for key in state)
@@ -136,21 +139,28 @@ def test_every_layout_has_a_way_back(name):
 
 def test_config_json_says_what_timm_reads(folder, tmp_path):
     weights = pretrained.load(TAG, folder)
-    assert weights.config == PretrainedConfig(
-        crop_pct=0.5,  # of config.json; the rest is timm's for the tag
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        num_classes=3,
-        test_input_size=(3, 256, 256),
-        test_crop_pct=0.95,
-    )
-    pretrained.save(tmp_path, weights.model, weights.variables, weights.config)
+    # What config.json does not say is not taken from the tag.
+    assert weights.config == PretrainedConfig(crop_pct=0.5, mean=(0.5,) * 3, num_classes=3)
+    to_timm.save(tmp_path, weights.model, weights.variables, weights.config)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["architecture"], config["num_classes"]) == (SMALL, 3)
     assert config["num_features"] == 1024
     said = config["pretrained_cfg"]
     assert (said["first_conv"], said["classifier"]) == ("conv_stem", "classifier")
     assert (said["mean"], said["num_classes"]) == ([0.5, 0.5, 0.5], 3)
+
+
+@pytest.mark.parametrize("name", [SMALL, TAG])
+def test_without_config_json_the_images_are_those_of_the_tag(folder, name):
+    state = load_file(folder / "model.safetensors")
+    # timm's pretrained_cfg of the tag, the only one there is
+    assert pretrained.from_tensors(name, state).config == PretrainedConfig(
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        num_classes=3,
+        test_input_size=(3, 256, 256),
+        test_crop_pct=0.95,
+    )
 
 
 def test_classes_are_those_of_the_weights_or_new(folder):
@@ -251,6 +261,7 @@ def test_a_tensor_without_its_place_is_named(broken, change, sentence):
         ),
         ("seresnet50", "hf-hub:me/mine@v1", "me/mine is no folder here and not in the hub's cache"),
         ("seresnet50", "runs/x", "runs/x is no folder here and not in the hub's cache"),
+        ("seresnet50", Path("runs/x"), "it is no file or folder here, and no hub id"),
         ("seresnet50", "a/b/c", "it is no file or folder here, and no hub id"),
         ("seresnet50", "there/is.safetensors", "it is no file or folder here, and no hub id"),
     ],
@@ -349,13 +360,13 @@ def test_the_list_of_weights_is_timm_s():
 def test_what_cannot_be_written_says_so(tmp_path, folder):
     model, variables = create_model(SMALL, pretrained=folder)
     with pytest.raises(InputError, match="timm has no network like this ShuffleNet"):
-        pretrained.save(tmp_path, create_model("shufflenet_g3"), variables)
+        to_timm.save(tmp_path, create_model("shufflenet_g3"), variables)
     with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        pretrained.save(tmp_path, create_model("seresnet50", se={"gate": "relu"}), variables)
+        to_timm.save(tmp_path, create_model("seresnet50", se={"gate": "relu"}), variables)
     del variables["params"]["head"]["bias"]
     with pytest.raises(InputError, match="params/head/bias is missing"):
-        pretrained.save(tmp_path, model, variables)
+        to_timm.save(tmp_path, model, variables)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        pretrained.save(tmp_path / "file", *create_model(SMALL, pretrained=folder))
+        to_timm.save(tmp_path / "file", *create_model(SMALL, pretrained=folder))

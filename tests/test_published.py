@@ -115,7 +115,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(given, tmp_path, capsys)
         run(given, images, f"--labels={tmp_path / 'labels'}")
     (tmp_path / "only").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "only" / "x.png")
-    with pytest.raises(InputError, match=f"1 of 1 were not evaluated: {TAG}"):
+    with pytest.raises(InputError, match="1 of 1 were not evaluated"):
         run(given, f"--images={tmp_path}")
     assert "it knows 7 classes and the images are in 1 folders" in capsys.readouterr().err
     with pytest.raises(InputError, match="1 of 1 were not evaluated"):

@@ -135,6 +135,13 @@ def test_hidden_width_is_the_integer_quotient_and_at_least_one(channels, ratio):
     assert SEConfig(ratio=ratio).hidden_width(channels) == max(1, channels // ratio)
 
 
+@given(hidden=st.integers(1, 40), ratio=st.integers(1, 32))
+def test_timm_rounds_the_hidden_width_to_a_multiple_of_eight(hidden, ratio):
+    found = SEConfig(ratio=ratio, rounding="timm").hidden_width(hidden * ratio)
+    assert found % 8 == 0
+    assert found == 8 if hidden < 8 else abs(found - hidden) <= 4
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_added_weights_follow_equation_5(channels, ratio):
@@ -163,6 +170,9 @@ def test_added_weights_follow_equation_5(channels, ratio):
         ({"excitation": "none", "placement": "parallel"}, "another number of channels"),
         ({"excitation": "none", "bias": True}, "bias has no effect"),
         ({"excitation": "none", "ratio": 4}, "ratio has no effect"),
+        ({"excitation": "none", "rounding": "timm"}, "rounding has no effect"),
+        ({"kind": "eca", "rounding": "timm"}, "rounding has no effect"),
+        ({"rounding": 8}, "rounding must be one of none, timm, not 8"),
     ],
 )
 def test_bad_values_are_refused_with_a_sentence(fields, sentence):
