@@ -20,6 +20,7 @@ from senet_jax.gates import gates_of
 from senet_jax.images import open_image
 from senet_jax.predictions import log_probabilities
 
+Read = tuple[Path, np.ndarray | InputError]  # what is shown of a file, or why it cannot be
 AHEAD = 2  # batches that are read while one is computed
 
 
@@ -59,15 +60,6 @@ class Answer:
     map: Path | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Read:
-    """An image file as the network is shown it, [H, W, C] uint8, or why it is not: `error`."""
-
-    path: Path
-    image: np.ndarray | None = None
-    error: str | None = None
-
-
 def predict(
     network: Classifier,
     paths: Sequence[Path],
@@ -90,9 +82,11 @@ def predict(
     with metrics.counting(len(paths), "predicting") as done:
         for part in _batches(network, paths, batch_size):
             between()
-            answers = answer([read for read in part if read.error is None])
-            for read in part:
-                said.append(next(answers) if read.error is None else Answer(read.path, read.error))
+            readable = [(path, image) for path, image in part if not isinstance(image, InputError)]
+            answers = answer(readable)
+            for path, image in part:
+                failed = isinstance(image, InputError)
+                said.append(Answer(path, str(image)) if failed else next(answers))
             done(len(part))
     return said
 
@@ -127,27 +121,27 @@ class _Answering:
         self._gates = functools.partial(jax.jit(gates), variables)
         self._heat = functools.partial(jax.jit(heat), variables)
 
-    def __call__(self, seen: Sequence[Read]) -> Iterator[Answer]:
-        """An answer for each of at most as many images as a batch has."""
+    def __call__(self, seen: Sequence[tuple[Path, np.ndarray]]) -> Iterator[Answer]:
+        """An answer for each of at most as many images [H, W, C] uint8 as a batch has."""
         if not seen:
             return
         batch = np.zeros(self._shape, np.uint8)
-        batch[: len(seen)] = [read.image for read in seen]
+        batch[: len(seen)] = [image for _, image in seen]
         logits = self._logits(parallel.split_batch({"image": batch}, self._devices))
         said = log_probabilities(np.asarray(logits))
         order = np.argsort(-said, axis=-1, kind="stable")[:, : self._asked.top]
         gates = jax.device_get(self._gates(batch)) if self._asked.gates else {}
         heat = np.asarray(self._heat(batch, order[:, 0])) if self._asked.maps else None
-        for place, read in enumerate(seen):
+        for place, (path, image) in enumerate(seen):
             if np.isnan(said[place]).any():
-                yield Answer(read.path, f"what the network says of {read.path} is not finite")
+                yield Answer(path, f"what the network says of {path} is not finite")
                 continue
             yield Answer(
-                read.path,
+                path,
                 classes=tuple(order[place].tolist()),
                 probabilities=tuple(np.exp(said[place][order[place]]).tolist()),
                 gates={name: of_all[place] for name, of_all in gates.items()},
-                map=None if heat is None else self._drawn(read.path, batch[place], heat[place]),
+                map=None if heat is None else self._drawn(path, image, heat[place]),
             )
 
     def _drawn(self, of: Path, image: np.ndarray, heat: np.ndarray) -> Path:
@@ -160,13 +154,13 @@ class _Answering:
 
 
 def _batches(network: Classifier, paths: Sequence[Path], batch_size: int) -> Iterator[list[Read]]:
-    """The files in batches, some of which are read ahead in threads."""
+    """What the network is shown of the files, or why it is not; some are read ahead in threads."""
 
     def read(path: Path) -> Read:
         try:
-            return Read(path, network.shown(open_image(path)))
+            return path, network.shown(open_image(path))
         except InputError as error:
-            return Read(path, error=str(error))
+            return path, error
 
     pending: collections.deque[list[Future[Read]]] = collections.deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
