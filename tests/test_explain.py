@@ -13,8 +13,8 @@ from senet_jax.layers.network import Network
 from senet_jax.models import create_model
 
 
-def given(model, side):
-    images = np.random.default_rng(0).standard_normal((2, side, side, 3), np.float32)
+def given(model, side, seed=0):
+    images = np.random.default_rng(seed).standard_normal((2, side, side, 3), np.float32)
     return images, fill(jax.eval_shape(model.init, jax.random.key(0), images))
 
 
@@ -35,7 +35,7 @@ def test_where_the_head_is_one_layer_weights_are_those_of_the_class():
 
 def test_where_the_head_has_more_layers_weights_are_finite_differences():
     model = create_model("sevgg16_bn", **NARROW["sevgg16_bn"])
-    images, variables = given(model, 64)
+    images, variables = given(model, 64, seed=2)  # for which no ReLU turns within the step
     classes = np.array([1, 0])
     last, weights = [], []
 
@@ -49,7 +49,7 @@ def test_where_the_head_has_more_layers_weights_are_finite_differences():
         with nn.intercept_methods(shifted):
             return np.asarray(model.apply(variables, images))[np.arange(2), classes]
 
-    step = 1e-2
+    step = 2e-3
     logits(0, 0.0)
     _, height, width, channels = last[0].shape
     for channel in range(channels):
