@@ -14,7 +14,7 @@ def imagenet() -> dict[str, str]:
     return {row["synset"]: row["name"] for row in csv.DictReader(text.splitlines())}
 
 
-def of_weights(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def names_of_classes(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """The names of `count` classes by a config.json in timm's form.
 
     It says them as `label_names`, perhaps with `label_descriptions` of these; otherwise 1,000

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.errors
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from senet_jax import class_names, files, finished, preprocessing, pretrained, weight_files, workdir
@@ -82,7 +83,9 @@ def _of_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
     dataset, section = done.run.dataset, workdir.load_config(directory).to_dict()["data"]
     shown = preprocessing.of_run(section, done.image_shape, dataset.mean, dataset.std)
     names = class_names.readable(dataset.class_names)
-    return Classifier(str(directory), done.run.model, done.state.variables, shown, names)
+    # One copy, not one on each device.
+    variables = jax.tree.map(jnp.asarray, jax.device_get(done.state.variables))
+    return Classifier(str(directory), done.run.model, variables, shown, names)
 
 
 def _named(source: str) -> tuple[str, Path]:

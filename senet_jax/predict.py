@@ -35,34 +35,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from senet_jax import cli, files, host_memory
+from senet_jax import cli, files, host_memory, network_flags
 from senet_jax.errors import InputError
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
     from senet_jax.classifier import Classifier
     from senet_jax.predicting import Answer
 
-BATCH_SIZE = 32
-
 
 def main(argv: list[str]) -> None:
     values = define_flags()
     given = cli.parse_flags(argv, values)
-    if not values.model:
-        raise InputError("give a network, e.g. --model=seresnet50.ra2_in1k or --model=runs/x")
+    network_flags.check(values)
     if not given:
         raise InputError("give images or folders of images")
-    for name in ("top", "batch_size", "image_size"):
-        if getattr(values, name) is not None and getattr(values, name) < 1:
+    for name in ("top", "batch_size"):
+        if getattr(values, name) < 1:
             raise InputError(f"--{name} must be at least 1, not {getattr(values, name)}")
-    if values.eval_crop is not None and not 0 < values.eval_crop <= 1:
-        raise InputError(f"--eval_crop must be above 0 and at most 1, not {values.eval_crop}")
-
     maps = Path(values.cam) if values.cam is not None else None
     if maps:
         files.check_folder(maps, "--cam")
 
-    from senet_jax import classifier, compilation_cache, interrupt, predicting
+    from senet_jax import compilation_cache, interrupt, predicting
     from senet_jax.images import find_images
 
     paths = find_images(given)
@@ -70,15 +64,9 @@ def main(argv: list[str]) -> None:
     host_memory.release_after_compilation()
     asked = predicting.Asked(values.top, values.flip, values.gates, maps)
     with interrupt.at_safe_points() as stop:
-        unfinished = values.checkpoint == "latest"
-        network = classifier.load(values.model, values.weights, unfinished=unfinished)
-        network = network.seen_at(values.image_size, values.eval_crop)
+        network = network_flags.load(values)
         said = predicting.predict(
-            network,
-            paths,
-            values.batch_size or BATCH_SIZE,
-            asked,
-            lambda: stop.if_asked(network.variables),
+            network, paths, values.batch_size, asked, lambda: stop.if_asked(network.variables)
         )
     if values.json:
         print(json.dumps(in_full(network, said), indent=2, allow_nan=False))
@@ -92,16 +80,10 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    flags.DEFINE_string("model", None, "Of timm, the hub, a file or a run.", flag_values=values)
+    network_flags.define(values)
     flags.DEFINE_integer("top", 5, "Classes of each image.", flag_values=values)
-    flags.DEFINE_integer("image_size", None, "In pixels.", flag_values=values)
-    flags.DEFINE_float(
-        "eval_crop", None, "Side of the middle against the shorter side.", flag_values=values
-    )
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
-    flags.DEFINE_enum("weights", "final", ["final", "ema", "best"], "Of a run.", flag_values=values)
-    flags.DEFINE_enum("checkpoint", "final", ["final", "latest"], "Of a run.", flag_values=values)
-    flags.DEFINE_integer("batch_size", None, "Images at once.", flag_values=values)
+    flags.DEFINE_integer("batch_size", 32, "Images at once.", flag_values=values)
     flags.DEFINE_bool("gates", False, "What each SE block opened.", flag_values=values)
     flags.DEFINE_string("cam", None, "Folder of class-activation maps.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print for machines.", flag_values=values)

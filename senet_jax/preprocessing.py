@@ -57,6 +57,13 @@ class Preprocessing:
         """uint8 [B, H, W, C] to what the network takes."""
         return normalize(images, self.mean, self.std)
 
+    def as_config(self) -> PretrainedConfig:
+        """The same as timm says it of weights."""
+        height, width, channels = self.image_shape
+        mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))
+        size = (channels, height, width)
+        return PretrainedConfig(size, self.eval_crop, self.interpolation, mean, std)
+
     def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Preprocessing":
         """The same with another size in pixels, or another crop; None leaves it as it is."""
         side = image_size or self.image_shape[0]

@@ -12,7 +12,7 @@ is an error.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from senet_jax import class_names, files, models, torch_names, weight_files
+from senet_jax import files, models, torch_names, weight_files
+from senet_jax.class_names import names_of_classes
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -161,7 +162,7 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
         if key in PretrainedConfig.__dataclass_fields__ and value is not None
     }
     config = dataclasses.replace(found.config, **(said | {"num_classes": classes}))
-    names = class_names.of_weights(file.config, classes)
+    names = names_of_classes(file.config, classes)
     return dataclasses.replace(found, config=config, class_names=names)
 
 
@@ -304,6 +305,7 @@ def save(
     model: Network,
     variables: Variables,
     config: PretrainedConfig | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write `model.safetensors` and `config.json`, which timm and `create_model` read.
 
@@ -312,6 +314,7 @@ def save(
 
     Args:
       config: the images that the weights were made for, for config.json; timm's usual if None.
+      class_names: of each output, for config.json.
 
     Raises: InputError if timm has no such network, the variables are not the model's, or the folder
       cannot be written.
@@ -345,6 +348,7 @@ def save(
         "architecture": network,
         "num_classes": classes,
         "num_features": features,
+        **({"label_names": list(class_names)} if class_names else {}),
         "pretrained_cfg": {
             "custom_load": False,
             "fixed_input_size": False,

@@ -238,11 +238,11 @@ def test_bad_input_is_a_sentence(arguments, sentence, run, weights, photograph):
 def test_the_classes_of_imagenet_have_names():
     from senet_jax import class_names
 
-    names = class_names.of_weights({}, 1000)
+    names = class_names.names_of_classes({}, 1000)
     # Russakovsky et al. 2015; the order is that of the sorted synsets.
     assert list(class_names.imagenet()) == sorted(class_names.imagenet())
     assert (names[0], names[281], names[999]) == ("tench", "tabby", "toilet tissue")
     assert len(set(names)) == 1000
     assert class_names.readable(["n02123045", "other"]) == ("tabby", "other")
-    assert class_names.of_weights({}, 3) == ("0", "1", "2")
-    assert class_names.of_weights({"label_names": ["a"]}, 3) == ("0", "1", "2")
+    assert class_names.names_of_classes({}, 3) == ("0", "1", "2")
+    assert class_names.names_of_classes({"label_names": ["a"]}, 3) == ("0", "1", "2")
