@@ -79,7 +79,8 @@ def load(source: str, weights: str = "final", *, unfinished: bool = False) -> Cl
 
 
 def _of_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
-    done = finished.load(directory, weights, unfinished=unfinished)
+    with finished.offering_latest():
+        done = finished.load(directory, weights, unfinished=unfinished)
     dataset, section = done.run.dataset, workdir.load_config(directory).to_dict()["data"]
     shown = preprocessing.of_run(section, done.image_shape, dataset.mean, dataset.std)
     names = class_names.readable(dataset.class_names)

@@ -63,8 +63,8 @@ def main(argv: list[str]) -> None:
     compilation_cache.enable()
     host_memory.release_after_compilation()
     asked = predicting.Asked(values.top, values.flip, values.gates, maps)
+    network = network_flags.load(values)
     with interrupt.at_safe_points() as stop:
-        network = network_flags.load(values)
         said = predicting.predict(
             network, paths, values.batch_size, asked, lambda: stop.if_asked(network.variables)
         )
@@ -145,13 +145,14 @@ def show_gates(console: Console, said: "Answer") -> None:
 
     table = Table(title=Text(f"Gates for {said.path}"), title_justify="left", box=box.SIMPLE_HEAD)
     table.collapse_padding, table.pad_edge = True, False
-    table.add_column("block")
+    table.add_column("block", overflow="fold")
     for heading in ("C", "mean", "> 0.95", "< 0.05"):
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("most open", "most shut"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
+    fitting = (console.width - 48) // 22  # beside the other columns, in both of these
     for name, gates in said.gates.items():
-        found = explain.summary(gates)
+        found = explain.summary(gates, most=max(1, min(3, fitting)))
         extremes = (
             "  ".join(f"{channel}: {gate:.2f}" for channel, gate in found[key])
             for key in ("most_open", "most_shut")
