@@ -125,7 +125,7 @@ def show(network: "Classifier", said: Sequence["Answer"]) -> None:
     for one in answers:
         for place, number in enumerate(one.classes):
             table.add_row(
-                Text("" if place else str(one.path)),
+                Text("" if place else legible(one.path)),
                 Text(network.class_names[number]),
                 f"{one.probabilities[place]:.2%}",
                 end_section=place == len(one.classes) - 1 and len(one.classes) > 1,
@@ -136,14 +136,21 @@ def show(network: "Classifier", said: Sequence["Answer"]) -> None:
         if one.gates:
             show_gates(console, one)
         if one.map:
-            console.print(Text(f"{one.path} -> {one.map}"), soft_wrap=True)
+            console.print(Text(f"{legible(one.path)} -> {legible(one.map)}"), soft_wrap=True)
+
+
+def legible(path: Path) -> str:
+    """A path for the terminal, in which bytes of a name that are no text are question marks."""
+    return str(path).encode(errors="replace").decode()
 
 
 def show_gates(console: Console, said: "Answer") -> None:
     """Print a row for each SE block of what it made of an image."""
     from senet_jax import explain
 
-    table = Table(title=Text(f"Gates for {said.path}"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=Text(f"Gates for {legible(said.path)}"), title_justify="left", box=box.SIMPLE_HEAD
+    )
     table.collapse_padding, table.pad_edge = True, False
     table.add_column("block", overflow="fold")
     for heading in ("C", "mean", "> 0.95", "< 0.05"):

@@ -28,6 +28,9 @@ class Preprocessing:
       eval_crop: side of the square against the resized image's shorter side ("crop_pct" in timm).
       interpolation: "bilinear" or "bicubic", of resizing, antialiased.
       mean, std: of each channel, in units of 0 to 255.
+
+    Raises:
+      InputError: for images of as many channels as no file has, or as mean and std have not.
     """
 
     image_shape: tuple[int, int, int]
@@ -35,6 +38,16 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        channels = self.image_shape[2]
+        if channels not in MODES:
+            raise InputError(f"the network takes images of {channels} channels, as no file has")
+        if {len(self.mean), len(self.std)} != {channels}:
+            raise InputError(
+                f"the network takes images of {channels} channels, but mean and std are "
+                f"{self.mean} and {self.std}"
+            )
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """An image in RGB, or in grey for a network of grey images, to uint8 [H, W, C]."""
@@ -104,7 +117,7 @@ def data_fields(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def of_weights(config: PretrainedConfig) -> Preprocessing:
-    """That of published weights. Raises: InputError as `data_fields`."""
+    """That of published weights. Raises: InputError as `data_fields` and Preprocessing."""
     fields = data_fields(config)
     side, channels = fields["image_size"], config.input_size[0]
     mean, std = (tuple(255 * value for value in fields[key]) for key in ("mean", "std"))
@@ -125,12 +138,6 @@ def of_run(
       section: `data` of its configuration.
       image_shape: [H, W, C] of its images.
       mean, std: of each channel, in units of 0 to 255.
-
-    Raises: InputError for images of as many channels as no file has.
     """
-    if image_shape[2] not in MODES:
-        raise InputError(
-            f"the run was trained on images of {image_shape[2]} channels, which no image file has"
-        )
     eval_crop = section["eval_crop"] if section["image_size"] else 1.0
     return Preprocessing(image_shape, eval_crop, section["interpolation"], mean, std)

@@ -17,6 +17,7 @@ from senet_jax.images import open_image
 from senet_jax.models.timm import NETWORKS, PretrainedConfig, weights
 
 SIDES = st.integers(1, 5000)
+IN_MEMORY = {"image_size": 0, "eval_crop": 0.5, "interpolation": "bicubic"}
 
 
 @given(SIDES, SIDES, st.integers(1, 600), st.floats(0.05, 1))
@@ -75,14 +76,13 @@ def test_a_configuration_of_the_weights_shows_and_normalises_the_same(tmp_path):
 
 
 def test_images_as_a_dataset_in_memory_has_them_are_left_as_they_are():
-    section = {"image_size": 0, "eval_crop": 0.5, "interpolation": "bicubic"}
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    shown = preprocessing.of_run(section, (8, 8, 3), (0.0,) * 3, (1.0,) * 3)
+    shown = preprocessing.of_run(IN_MEMORY, (8, 8, 3), (0.0,) * 3, (1.0,) * 3)
     np.testing.assert_array_equal(shown(Image.fromarray(pixels)), pixels)
-    grey = preprocessing.of_run(section, (8, 8, 1), (0.0,), (1.0,))
+    grey = preprocessing.of_run(IN_MEMORY, (8, 8, 1), (0.0,), (1.0,))
     same = Image.fromarray(pixels[..., 0]).convert("RGB")
     np.testing.assert_array_equal(grey(same), pixels[..., :1])
-    oblong = preprocessing.of_run(section, (4, 6, 3), (0.0,) * 3, (1.0,) * 3)
+    oblong = preprocessing.of_run(IN_MEMORY, (4, 6, 3), (0.0,) * 3, (1.0,) * 3)
     assert oblong(Image.fromarray(pixels)).shape == (4, 6, 3)
 
 
@@ -101,11 +101,15 @@ def test_an_image_of_any_shape_is_cheap_to_show():
     ("change", "sentence"),
     [
         ({"input_size": (3, 224, 192)}, "images of 224 x 192 pixels, not square"),
+        ({"input_size": (1, 224, 224)}, "images of 1 channels, but mean and std are"),
         ({"interpolation": "lanczos"}, "'lanczos'; known are bilinear and bicubic"),
     ],
 )
 def test_weights_for_other_images_are_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):
         preprocessing.of_weights(dataclasses.replace(PretrainedConfig(), **change))
-    with pytest.raises(InputError, match="images of 2 channels"):
-        preprocessing.of_run({"image_size": 0}, (8, 8, 2), (0.0,) * 2, (1.0,) * 2)
+
+
+def test_a_run_on_images_as_no_file_has_is_refused():
+    with pytest.raises(InputError, match="images of 2 channels, as no file has"):
+        preprocessing.of_run(IN_MEMORY, (8, 8, 2), (0.0,) * 2, (1.0,) * 2)
