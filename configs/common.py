@@ -39,6 +39,8 @@ def get_config() -> ConfigDict:
                 "interpolation": "bilinear",  # streamed: or bicubic, of resizing
                 "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
                 "max_unreadable": 10,  # streamed: images a pass that may fail to decode
+                "mean": (),  # of each channel, of images from 0 to 1; (): the dataset's own
+                "std": (),  # the same of the deviation, which normalised images are divided by
                 "pad": 0,  # pixels around a training image before it is cropped back at random
                 "flip": False,  # mirror training images at random
                 "rotation": 0.0,  # degrees by which training images are turned, at most, either way

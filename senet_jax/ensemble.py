@@ -129,10 +129,8 @@ def load(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list
     """The networks of runs, see finished.load. Raises: InputError if their classes differ."""
     members = []
     for directory in directories:
-        try:
+        with finished.offering_latest():
             done = finished.load(directory, weights, unfinished=unfinished)
-        except finished.Unfinished as error:
-            raise InputError(f"{error}; --checkpoint=latest takes it as it is") from error
         dataset = done.run.dataset
         member = Member(
             name=str(directory),

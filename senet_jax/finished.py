@@ -1,6 +1,8 @@
 """The weights of a run, for whatever is done with them afterwards."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,15 @@ WEIGHTS = ("final", "ema", "best")
 
 class Unfinished(InputError):
     """The run has no result yet."""
+
+
+@contextlib.contextmanager
+def offering_latest() -> Iterator[None]:
+    """For commands with --checkpoint: an Unfinished run is refused with how to take it."""
+    try:
+        yield
+    except Unfinished as error:
+        raise InputError(f"{error}; --checkpoint=latest takes it as it is") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from senet_jax import files, models, torch_names, weight_files
+from senet_jax.class_names import names_of_classes
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -42,12 +43,14 @@ class Weights:
       variables: `params` and `batch_stats` in float32, as `model.apply` takes them.
       config: the images that they were made for: what config.json says, or else timm of the tag or
         the network; None for a run of ours, whose configuration has that.
+      class_names: of each output of the weights' own classifier; none for a run of ours.
     """
 
     name: str
     model: Network
     variables: Variables
     config: PretrainedConfig | None
+    class_names: tuple[str, ...] = ()
 
 
 @overload
@@ -121,10 +124,13 @@ def load(name: str, source: Literal[True] | Source = True, **fields: Any) -> Wei
         name = name if "." in name else timm.default_weights(name)
         return _load_file(name, weight_files.locate(f"hf-hub:timm/{name}"), fields)
     path = weight_files.locate(source)
+    return (_load_run if is_run(path) else _load_file)(name, path, fields)
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a work directory of ours, not weights in timm's form."""
     config = files.read_json(path / weight_files.CONFIG) if path.is_dir() else None
-    if isinstance(config, dict) and {"model", "data"} <= config.keys():
-        return _load_run(name, path, fields)
-    return _load_file(name, path, fields)
+    return isinstance(config, dict) and {"model", "data"} <= config.keys()
 
 
 def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
@@ -152,7 +158,8 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
         if key in PretrainedConfig.__dataclass_fields__ and value is not None
     }
     known["num_classes"] = classes
-    return dataclasses.replace(found, config=PretrainedConfig(**known))
+    names = names_of_classes(file.config, classes)
+    return dataclasses.replace(found, config=PretrainedConfig(**known), class_names=names)
 
 
 def from_tensors(

@@ -6,7 +6,7 @@ timm.create_model("local-dir:folder", pretrained=True)        # in PyTorch
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def save(
     model: Network,
     variables: Mapping[str, Any],
     config: PretrainedConfig | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write `model.safetensors` and `config.json`, which timm and `create_model` read.
 
@@ -41,6 +42,7 @@ def save(
 
     Args:
       config: the images that the weights were made for, for config.json; timm's usual if None.
+      class_names: of each output, for config.json.
 
     Raises: InputError if timm has no such network, the variables are not the model's, or the folder
       cannot be written.
@@ -76,6 +78,7 @@ def save(
         "architecture": network,
         "num_classes": classes,
         "num_features": features,
+        **({"label_names": list(class_names)} if class_names else {}),
         "pretrained_cfg": {
             "custom_load": False,
             "fixed_input_size": False,

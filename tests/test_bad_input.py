@@ -49,6 +49,8 @@ BAD = {
     "data.interpolation": UNKNOWN,
     "data.shuffle_buffer": ("0", "-1", *WHOLE),
     "data.max_unreadable": ("-1", *WHOLE),
+    "data.mean": ("(0.5,)", "(0.5,0.5)", "(1.5,)", "('a',)", "(nan,)", "abc", "None"),
+    "data.std": ("(0.5,)", "(0,)", "(-0.1,)", "('a',)", "(inf,)", "abc", "None"),
     "data.pad": ("-1", "9", *WHOLE),
     "data.flip": NO_SWITCH,
     "data.rotation": ("181", *NEGATIVE),

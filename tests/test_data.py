@@ -195,3 +195,11 @@ def test_processes_together_have_the_batches_of_one(examples, start, batches, co
 def test_a_share_is_of_a_process_that_there_is(index):
     with pytest.raises(ValueError, match=f"index must be from 0 to 1, not {index}"):
         Share(index, 2)
+
+
+def test_statistics_that_are_given_replace_the_datasets_own():
+    own = data.load("digits", "train", "test")
+    given = data.load("digits", "train", "test", mean=(0.25,), std=(0.5,))
+    assert (given.mean, given.std) == ((63.75,), (127.5,)) != (own.mean, own.std)
+    with pytest.raises(InputError, match=r"have 3 numbers, but the images have 1 channels"):
+        data.load("digits", "train", "test", mean=(0.5,) * 3, std=(0.5,) * 3)

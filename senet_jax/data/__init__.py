@@ -1,5 +1,6 @@
 """From a dataset's name to batches; what a split and a batch are, `batches.py` says."""
 
+import dataclasses
 from typing import Any
 
 from senet_jax.data import builders, fake, in_memory, streaming
@@ -15,6 +16,8 @@ def load(
     eval_split: str,
     *,
     image_size: int = 0,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
     share: Share = WHOLE,
     **views: Any,
 ) -> Dataset:
@@ -26,6 +29,8 @@ def load(
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
       image_size: of the images in pixels, which are streamed from disk; 0 reads them into memory as
         they are stored.
+      mean, std: of each channel, of images from 0 to 1, to normalise images with; () are the
+        dataset's own, see Statistics.
       share: of this process, where several train together. Each reads only its own share of a
         streamed split, so streamed batches depend on the number of processes; batches of splits in
         memory do not, taken together.
@@ -33,11 +38,13 @@ def load(
 
     Raises:
       InputError: unknown name or split, no data and no way to get it, images to be kept in memory
-        that are not of one size, or a dataset that is not (image, label).
+        that are not of one size, a dataset that is not (image, label), or numbers that are no
+        mean and deviation of its channels.
     """
     cut = _views(image_size, views)
+    given = build(Statistics, "data", {"mean": mean, "std": std})
     if name == "fake":
-        return fake.dataset(image_size or 224, share)
+        return given.instead_of_own(fake.dataset(image_size or 224, share))
     source = _prepared(name, cut)
     for key, split in (("train_split", train_split), ("eval_split", eval_split)):
         try:
@@ -46,8 +53,53 @@ def load(
         except InputError as error:
             raise InputError(f"data.{key}: {error}") from error
     train, evaluation = (_split(source, split, cut, share) for split in (train_split, eval_split))
-    mean, std = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return Dataset(train, evaluation, source.class_names, mean, std)
+    own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
+    return given.instead_of_own(Dataset(train, evaluation, source.class_names, *own))
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What images are normalised with, where it is not what their dataset has.
+
+    A dataset in memory has the mean and deviation of its training split, a streamed one ImageNet's;
+    published weights come with those of the images that they were trained on.
+
+    Attributes:
+      mean, std: of each channel, of images from 0 to 1; () are the dataset's own.
+
+    Raises:
+      ValueError: for numbers that cannot be these.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                "mean and std must have a number for each channel, or both none, not "
+                f"{self.mean} and {self.std}"
+            )
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise ValueError(f"mean must be of images from 0 to 1, not {self.mean}")
+        if not all(0 < value <= 1 for value in self.std):
+            raise ValueError(f"std must be of images from 0 to 1, and above 0, not {self.std}")
+
+    def instead_of_own(self, dataset: Dataset) -> Dataset:
+        """The dataset, to be normalised with these if there are any.
+
+        Raises: InputError for another number of channels.
+        """
+        if not self.mean:
+            return dataset
+        channels = dataset.train.image_shape[-1]
+        if len(self.mean) != channels:
+            raise InputError(
+                f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
+                f"{channels} channels"
+            )
+        mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
+        return dataclasses.replace(dataset, mean=mean, std=std)
 
 
 def load_split(
