@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments import compare
 from experiments.collect import Result, Results, Unfinished, made_with, missing
 from experiments.study import Row, Study
+from experiments.terminal import print_whole
 from senet_jax.models import create_model
 from senet_jax.models.resnet import ResNet
 from senet_jax.paper import as_printed
@@ -256,12 +257,6 @@ def markdown(study: Study, results: Results, rows: Rows, stopped: Unfinished) ->
     return "\n".join(lines) + "\n"
 
 
-def print_whole(drawn: Table, width: int) -> None:
-    """Print a table, wider than the terminal if it must be: it wraps lines, no digit is cut."""
-    least = Console(width=1000).measure(drawn).maximum
-    Console(file=sys.stdout, highlight=False, width=max(width, least)).print(drawn)
-
-
 def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> None:
     """Print the table; where it does not fit, without its secondary columns, never cut digits."""
     columns = formatted(study, rows)
@@ -278,7 +273,7 @@ def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> Non
         drawn.add_column(heading, justify="right", no_wrap=True)
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*map(escape, cells))
-    print_whole(drawn, console.width)
+    print_whole(drawn)
     if left_out:
         console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
     for line in remarks(study, results, stopped):

@@ -112,6 +112,8 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         (("experiments.report", "reduction", "--workdir={tmp}/run"), "there are no results"),
         (("experiments.report", "--all", "--root={tmp}/run"), "is not a directory"),
         (("experiments.report", "--all", "reduction"), "stand alone"),
+        (("experiments.status", "reduction", "--workdir={tmp}/run"), "there are no runs in"),
+        (("experiments.status", "--all", "reduction"), "--all stands alone"),
         (("experiments.excitation", "--workdir={tmp}/run"), "has no config.json"),
         (("senet_jax.evaluate", "--workdir={tmp}/run"), "has no config.json"),
         (("senet_jax.evaluate", "--wordkir=x"), "Did you mean: workdir"),
