@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
         "jobs", None, "Runs at once; default: 1, all with slurm.", flag_values=values
     )
     rest = cli.parse_flags(argv, values, known_only=True)
-    parameters = _slurm_parameters(rest)
+    parameters = slurm_parameters(rest)
     rest = [argument for argument in rest if not SLURM_FLAG.match(argument)]
     study = the_study([argument for argument in rest if not argument.startswith("-")], "run")
     dataset = dataset_of(study, values)
@@ -141,7 +141,7 @@ def launcher_of(
     return lambda runs: local.train(runs, parts)
 
 
-def _slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
+def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
     """What `--slurm.KEY=VALUE` says, and `--slurm.KEY`, which is True."""
     given = [a.lstrip("-") for a in arguments if SLURM_FLAG.match(a)]
     pairs = [a.removeprefix("slurm.").partition("=") for a in given]

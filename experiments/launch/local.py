@@ -97,10 +97,10 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Share]) -> dict[Path, str]
         status = process.wait()
         running.discard(process)
         free.put(part)
-        failure = _failure(run.workdir, status)
-        if failure:
-            failures[run.workdir] = failure
-        said = f"failed: {failure}" if failure else SAID.get(status, "stopped")
+        why = why_ended(run.workdir, status)
+        if why:
+            failures[run.workdir] = why
+        said = f"failed: {why}" if why else SAID.get(status, "stopped")
         print(f"{names[run.workdir]}: {said}", flush=True)
 
     pool = concurrent.futures.ThreadPoolExecutor(len(parts))
@@ -122,7 +122,7 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Share]) -> dict[Path, str]
 SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
 
 
-def _failure(directory: Path, status: int) -> str | None:
+def why_ended(directory: Path, status: int) -> str | None:
     if status in (*SAID, *worker.STOPPED):
         return None
     if status < 0:
