@@ -1,9 +1,12 @@
-"""Train a study's grid, row by row and seed by seed, and print its table.
+"""Train the grid of a study, or of a sweep, and print its table.
 
     python -m experiments.run reduction
     python -m experiments.run reduction --dataset=cifar100 --seeds=0,1,2 --config.train.epochs=30
     python -m experiments.run reduction --smoke
     python -m experiments.run cifar --dataset=cifar100
+    python -m experiments.run --config=configs/cifar.py:seresnet20 --sweep=model.se.ratio=2,4,8
+    python -m experiments.run reduction --jobs=4
+    python -m experiments.run reduction --launcher=slurm --slurm.time=4:00:00 --slurm.gres=gpu:1
 
 Runs that have a result are skipped, so the same command continues after an interruption.
 `--jobs=N` trains N at once, each on its share of this machine. `--launcher=slurm` makes each a job
@@ -19,14 +22,14 @@ if __name__ == "__main__":
 
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from experiments import sweep
 from experiments.launch import LOG, Launcher, here, last_lines, launch, local, slurm
 from experiments.study import (
     Study,
@@ -41,6 +44,8 @@ from senet_jax import cli, workdir
 from senet_jax.errors import InputError, did_you_mean
 
 SLURM_FLAG = re.compile(r"--?slurm\.")
+CONFIG_FLAG = re.compile(r"--?config=")
+OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # than of a configuration
 SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
 
 
@@ -50,6 +55,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list(
         "seeds", None, "Default: the study's; its first with --smoke.", flag_values=values
     )
+    flags.DEFINE_multi_string("sweep", [], "KEY=VALUE,VALUE,...", flag_values=values)
     flags.DEFINE_enum(
         "launcher", "local", ["local", "slurm"], "What runs are trained by.", flag_values=values
     )
@@ -57,19 +63,15 @@ def main(argv: list[str]) -> None:
         "jobs", None, "Runs at once; default: 1, all with slurm.", flag_values=values
     )
     rest = cli.parse_flags(argv, values, known_only=True)
-    parameters = slurm_parameters(rest)
-    rest = [argument for argument in rest if not SLURM_FLAG.match(argument)]
-    study = the_study([argument for argument in rest if not argument.startswith("-")], "run")
-    dataset = dataset_of(study, values)
-    bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
-    bases = override(bases, rest, study, list(values))
+    study, bases = studied(values, rest)
+    known = [argument for argument in rest if not OTHER_FLAG.match(argument)]
+    bases = override(bases, known, study, list(values))
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = tuple(_seed(text) for text in values.seeds or [""])
-
     directory = directory_of(study, values)
-    launcher = launcher_of(values, parameters, directory)
+    launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # most of it would be compilation, for steps that take no time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
 
@@ -85,6 +87,22 @@ def main(argv: list[str]) -> None:
         for path, why in failures.items():
             lines += [f"  {path}: {why}", *(f"    | {line}" for line in last_lines(path / LOG))]
         raise InputError("\n".join([f"{len(failures)} run(s) failed:", *lines]))
+
+
+def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[ConfigDict]]:
+    """The study that the command line names or makes, and the configuration of each of its rows."""
+    names = [argument for argument in rest if not argument.startswith("-")]
+    files = [argument.partition("=")[2] for argument in rest if CONFIG_FLAG.match(argument)]
+    if not (values.sweep or files):
+        study = the_study(names, "run")
+        dataset = dataset_of(study, values)
+        return study, [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+    if len(files) != 1 or not values.sweep or names or values.dataset:
+        raise InputError(
+            "a sweep needs one --config=FILE and --sweep=KEY=VALUES, and no study or --dataset"
+        )
+    study, config = sweep.study_of(files[0], values.sweep, smoke=values.smoke)
+    return study, [config.copy_and_resolve_references() for _ in study.rows]
 
 
 def override(
@@ -119,11 +137,7 @@ def override(
                 raise InputError(
                     f"--config.{key} cannot hold for every row: {row.label} has no such key"
                 )
-        values = flags.FlagValues()
-        argv = [sys.argv[0], *own]
-        config_flags.DEFINE_config_dict("config", base, flag_values=values, sys_argv=argv)
-        cli.parse_flags(argv, values)
-        configs.append(values.config)
+        configs.append(cli.with_flags(base, own))
     return configs
 
 

@@ -247,6 +247,55 @@ def test_a_job_that_is_in_the_queue_is_not_submitted_again(tiny, tmp_path, submi
     assert len(submitit_here) == 1
 
 
+def test_a_machine_without_slurm_or_submitit_is_told_so(tmp_path, monkeypatch):
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"needs submitit.*pip install -e '\.\[slurm\]'"):
+        slurm.Slurm({"time": "9"}, tmp_path, None)
+    (tmp_path / "sbatch").unlink()
+    with pytest.raises(InputError, match="needs sbatch, which this machine has not"):
+        slurm.Slurm({"time": "9"}, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "give --slurm.time"),
+        ({"time": "soon"}, "--slurm.time must be like 30, 4:00:00 or 1-12:00:00, not 'soon'"),
+        ({"time": True}, "--slurm.time must be like"),
+        ({"time": "9", "nodes": "two"}, "--slurm.nodes must be a whole number from 1, not 'two'"),
+        ({"time": "9", "ntasks-per-node": "0"}, "--slurm.ntasks-per-node must be a whole number"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused(tmp_path, parameters, sentence):
+    with pytest.raises(InputError) as caught:
+        slurm.Slurm(parameters, tmp_path, None)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(path))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"there is no mount: {error}")
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
+    yield path
+    subprocess.run(("umount", "-l", str(path)), check=True)
+
+
+def test_a_read_only_disk_is_named_before_anything_is_launched(tiny, read_only_disk):
+    with pytest.raises(InputError, match=r"cannot be written: \S+disk is not writable"):
+        launch(grid(tiny, read_only_disk / "grid"), lambda runs: pytest.fail("launched"))
+    with pytest.raises(InputError, match=r"cannot be written: \S+disk is not writable"):
+        train_and_evaluate(tiny, read_only_disk / "run")
+
+
 @pytest.mark.parametrize(
     ("text", "minutes"),
     [
