@@ -31,7 +31,8 @@ from senet_jax import cli, files, lock, workdir
 from senet_jax.errors import InputError
 from senet_jax.metrics import duration
 
-STATES = {"running": "green", "queued": "", "stale": "yellow", "failed": "red", "done": "dim"}
+# With their colours; where there is no room for all runs, the last are left out first.
+STATES = {"running": "green", "stale": "yellow", "failed": "red", "queued": "", "done": "dim"}
 REFRESH = 2.0  # seconds
 TAIL = 2**16  # bytes of metrics.jsonl that are looked at, from its end
 
@@ -87,7 +88,7 @@ def main(argv: list[str]) -> None:
         return
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(table(root, find(root, labels)), refresh=True)
+            live.update(table(root, find(root, labels), console.height - 6), refresh=True)
             time.sleep(REFRESH)
 
 
@@ -162,8 +163,10 @@ def _latest(path: Path) -> dict[str, Any]:
     return found
 
 
-def table(root: Path, runs: Sequence[Standing]) -> Table:
-    """One line a run, and below it what they come to."""
+def table(root: Path, runs: Sequence[Standing], room: int | None = None) -> Table:
+    """One line a run, if there is room for so many, and below it what all come to."""
+    order = list(STATES)
+    shown = sorted(range(len(runs)), key=lambda index: order.index(runs[index].state))[:room]
     drawn = Table(box=box.SIMPLE_HEAD, caption=summary(root, runs), caption_justify="left")
     drawn.collapse_padding, drawn.pad_edge = True, False
     drawn.add_column("run", no_wrap=True)
@@ -171,7 +174,7 @@ def table(root: Path, runs: Sequence[Standing]) -> Table:
     for heading in ("step", "epoch", "loss", "top-1 error", "images/s", "ETA"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     drawn.add_column("host", overflow="ellipsis", no_wrap=True)
-    for run in runs:
+    for run in (runs[index] for index in sorted(shown)):
         step = "-" if run.step is None else f"{run.step}"
         drawn.add_row(
             Text(name(root, run)),

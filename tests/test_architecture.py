@@ -17,6 +17,7 @@ ALLOWED = {
     "senet_jax/models": {"senet_jax.layers", "senet_jax.models", "senet_jax.errors"},
     "senet_jax/data": {"senet_jax.data", "senet_jax.errors"},
     "senet_jax/files.py": {"senet_jax.errors"},
+    "senet_jax/lock.py": {"senet_jax.errors", "senet_jax.files"},
     "senet_jax/torch_names.py": {"senet_jax.models"},
     "senet_jax/weight_files.py": {"senet_jax.errors", "senet_jax.files"},
     "senet_jax/processes.py": {"senet_jax.errors"},

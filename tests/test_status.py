@@ -70,6 +70,14 @@ def test_a_run_that_stopped_when_asked_waits_for_the_next_launch(runs):
     assert status.standing(runs["stale"]).state == "queued"
 
 
+def test_where_there_is_no_room_for_all_the_rest_is_counted(runs, tmp_path):
+    found = status.find(tmp_path)
+    drawn = status.table(tmp_path, found, room=3)
+    (names, *_) = (list(column.cells) for column in drawn.columns)
+    assert [str(name) for name in names] == ["16/seed0", "32/seed0", "8/seed0"]
+    assert "1 queued, 1 done" in str(drawn.caption)
+
+
 def test_runs_come_in_the_order_of_the_table(tmp_path, tiny):
     labels = [row.label for row in study.load_study("reduction").rows]
     for label in reversed(labels):
@@ -101,5 +109,5 @@ def test_the_command_prints_all_runs_without_jax(runs, tmp_path):
     assert lines["16/seed0"][1:8] == ["running", "48/240", "3", "1.2500", "-", "640", "10"]
     assert lines["2/seed0"][1:] == ["queued", *["-"] * 7]
     text = " ".join(done.stdout.split())
-    assert "1 running, 1 queued, 1 stale, 1 failed, 1 done" in text
+    assert "1 running, 1 stale, 1 failed, 1 queued, 1 done" in text
     assert "8/seed0: the loss is nan at step 3" in text

@@ -19,6 +19,9 @@ from experiments.study import PlannedRun
 from senet_jax import startup, workdir
 from senet_jax.errors import InputError, Terminated
 
+# Of workers, exit status to what is said of it, where that is no failure.
+SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Share:
@@ -65,7 +68,7 @@ def visible_gpus() -> list[str]:
     ):
         return []
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in given.split(",") if name]
+        return [name for name in given.split(",") if name not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(
@@ -119,10 +122,8 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Share]) -> dict[Path, str]
     return failures
 
 
-SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
-
-
 def why_ended(directory: Path, status: int) -> str | None:
+    """Why a worker that ended with this status left no result; None where that is no failure."""
     if status in (*SAID, *worker.STOPPED):
         return None
     if status < 0:

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
         processes.leave(OCCUPIED)
         sys.exit(OCCUPIED)
     except Exception as error:
-        if processes.is_first():
+        if not values.distributed or processes.is_first():
             workdir.fail(directory, error)
         raise
     if processes.is_first():
