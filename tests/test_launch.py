@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import submitit
+from disks import mounted
 from test_resume import same
 
 from experiments import study
@@ -223,8 +225,6 @@ def test_jobs_that_are_preempted_continue_and_those_that_fail_say_why(
         wait_for(lambda: steps(run.workdir) > 3)
         submitit_here[0]._interrupt()
 
-    import threading
-
     thread = threading.Thread(target=interrupt)
     thread.start()
     failures = launch([run, bad], launcher)
@@ -276,17 +276,8 @@ def test_a_parameter_that_cannot_be_is_refused(tmp_path, parameters, sentence):
 
 @pytest.fixture
 def read_only_disk(tmp_path):
-    path = tmp_path / "disk"
-    path.mkdir()
-    command = ("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(path))
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        pytest.skip(f"there is no mount: {error}")
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
-    yield path
-    subprocess.run(("umount", "-l", str(path)), check=True)
+    with mounted(tmp_path / "disk", "ro") as path:
+        yield path
 
 
 def test_a_read_only_disk_is_named_before_anything_is_launched(tiny, read_only_disk):

@@ -15,7 +15,7 @@ from test_resume import same
 
 from experiments import study
 from experiments.launch import LOG, worker
-from senet_jax import workdir
+from senet_jax import lock, workdir
 
 ROOT = Path(__file__).parent.parent
 BIAS = study.load_study("bias")
@@ -70,6 +70,14 @@ def test_a_grid_of_jobs_ends_in_its_table_and_one_that_is_preempted_continues(
         time.sleep(0.05)
     job = json.loads((preempted / "job.json").read_text())["job"]
     subprocess.run(["scancel", "--signal=TERM", job], env=environment, check=True)
+    squeue = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+    while b"PENDING" not in subprocess.run(squeue, env=environment, capture_output=True).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert lock.last_process(preempted)["ended"]
+    # SLURM would let it wait for two minutes.
+    now = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+    subprocess.run(now, env=environment, check=True)
     stdout, stderr = process.communicate(timeout=400)
     assert process.returncode == 0, stderr
     assert "4 jobs submitted" in stdout

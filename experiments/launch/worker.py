@@ -5,9 +5,13 @@
 Its exit status is that of `senet_jax.main`; OCCUPIED if another process trains there.
 """
 
+import signal
+
 if __name__ == "__main__":
     from senet_jax import startup
 
+    # SLURM sends it to all processes of a job; what it means the parent says, by SIGTERM.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     startup.begin()
 
 import os
@@ -23,7 +27,8 @@ from senet_jax import cli, host_memory, processes, workdir
 from senet_jax.errors import InputError, Occupied
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
-STOPPED = (130, 143, -15)  # saved, and asked to end; or asked before there was anything to save
+# Asked to end, and saved; or before it could answer, when there was nothing to save.
+STOPPED = (130, 143, -signal.SIGTERM, -signal.SIGUSR2)
 
 
 def start(
