@@ -86,7 +86,8 @@ def main(argv: list[str]) -> None:
     if not (values.watch and console.is_terminal):
         print_whole(table(root, find(root, labels)))
         return
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    live = Live(console=console, screen=True, auto_refresh=False)
+    with contextlib.suppress(KeyboardInterrupt), live:
         while True:
             live.update(table(root, find(root, labels), console.height - 6), refresh=True)
             time.sleep(REFRESH)
