@@ -20,8 +20,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import plot_gates, table
+from experiments import plot_gates
 from experiments.publish import to_csv
+from experiments.terminal import print_whole
 from senet_jax import (
     cli,
     compilation_cache,
@@ -249,12 +250,12 @@ def write(
 def show(done: Finished, rows: Sequence[dict[str, Any]], removed: Sequence[dict[str, Any]]) -> None:
     """Print both tables and what their columns mean."""
     console = Console(file=sys.stdout, highlight=False)
-    _print(console, SUMMARY, rows, "Gates of every SE block")
+    _print(SUMMARY, rows, "Gates of every SE block")
     for note in NOTES:
         console.print(f"- {note}")
     stage = removed[0]["stage"]
     console.print()
-    _print(console, REMOVED, removed, f"The run with other gates in stage {stage}")
+    _print(REMOVED, removed, f"The run with other gates in stage {stage}")
     for note in REMOVED_NOTES:
         console.print(f"- {note}")
     recorded = done.result["eval/top1_error"]
@@ -265,12 +266,7 @@ def show(done: Finished, rows: Sequence[dict[str, Any]], removed: Sequence[dict[
         )
 
 
-def _print(
-    console: Console,
-    columns: dict[str, tuple[str, str]],
-    rows: Sequence[dict[str, Any]],
-    title: str,
-) -> None:
+def _print(columns: dict[str, tuple[str, str]], rows: Sequence[dict[str, Any]], title: str) -> None:
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     drawn.collapse_padding, drawn.pad_edge = True, False
     for position, heading in enumerate(columns):
@@ -281,4 +277,4 @@ def _print(
             form.format(row[key]) if row[key] == row[key] else "-" for key, form in columns.values()
         )
         drawn.add_row(*cells)
-    table.print_whole(drawn, console.width)
+    print_whole(drawn)

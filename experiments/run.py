@@ -1,11 +1,16 @@
-"""Train a study's grid, row by row and seed by seed, and print its table.
+"""Train the grid of a study, or of a sweep, and print its table.
 
     python -m experiments.run reduction
     python -m experiments.run reduction --dataset=cifar100 --seeds=0,1,2 --config.train.epochs=30
     python -m experiments.run reduction --smoke
     python -m experiments.run cifar --dataset=cifar100
+    python -m experiments.run --config=configs/cifar.py:seresnet20 --sweep=model.se.ratio=2,4,8
+    python -m experiments.run reduction --jobs=4
+    python -m experiments.run reduction --launcher=slurm --slurm.time=4:00:00 --slurm.gres=gpu:1
 
 Runs that have a result are skipped, so the same command continues after an interruption.
+`--jobs=N` trains N at once, each on its share of this machine. `--launcher=slurm` makes each a job
+of a cluster, with any parameter of sbatch as `--slurm.KEY=VALUE`; `--slurm.time` is needed.
 `--config.KEY=VALUE` holds for every row, and `--config.model.se.KEY=VALUE` for every row with SE
 blocks. `--smoke` runs all rows in miniature.
 """
@@ -15,16 +20,18 @@ if __name__ == "__main__":
 
     startup.begin()
 
+import os
 import re
-import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from experiments import sweep
+from experiments.launch import LOG, Launcher, here, last_lines, launch, local, slurm
 from experiments.study import (
-    PlannedRun,
     Study,
     base_config,
     dataset_of,
@@ -33,9 +40,12 @@ from experiments.study import (
     plan,
     the_study,
 )
-from senet_jax import cli, host_memory, workdir
-from senet_jax.errors import Diverged, InputError, did_you_mean
+from senet_jax import cli, workdir
+from senet_jax.errors import InputError, did_you_mean
 
+SLURM_FLAG = re.compile(r"--?slurm\.")
+CONFIG_FLAG = re.compile(r"--?config=")
+OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # than of a configuration
 SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
 
 
@@ -45,31 +55,54 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list(
         "seeds", None, "Default: the study's; its first with --smoke.", flag_values=values
     )
+    flags.DEFINE_multi_string("sweep", [], "KEY=VALUE,VALUE,...", flag_values=values)
+    flags.DEFINE_enum(
+        "launcher", "local", ["local", "slurm"], "What runs are trained by.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "jobs", None, "Runs at once; default: 1, all with slurm.", flag_values=values
+    )
     rest = cli.parse_flags(argv, values, known_only=True)
-    study = the_study([argument for argument in rest if not argument.startswith("-")], "run")
-    dataset = dataset_of(study, values)
-    bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
-    bases = override(bases, rest, study, list(values))
+    study, bases = studied(values, rest)
+    known = [argument for argument in rest if not OTHER_FLAG.match(argument)]
+    bases = override(bases, known, study, list(values))
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = tuple(_seed(text) for text in values.seeds or [""])
-
-    import jax
-
-    from experiments import report  # with it come the models
-
-    if values.smoke:  # most of it would be compilation, for steps that take no time
-        jax.config.update("jax_disable_most_optimizations", True)
     directory = directory_of(study, values)
-    failures = launch(plan(study, bases, seeds, directory))
+    launcher = launcher_of(values, slurm_parameters(rest), directory)
+    if values.smoke:  # most of it would be compilation, for steps that take no time
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
+
+    from experiments import report  # with it come JAX and the models
+
+    failures = launch(plan(study, bases, seeds, directory), launcher)
     results = report.collect(study, directory)
     if results:
         report.report(study, results, directory)
         print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
-        listed = "\n".join(f"  {run.workdir}: {error}" for run, error in failures)
-        raise InputError(f"{len(failures)} run(s) failed:\n{listed}")
+        lines = []
+        for path, why in failures.items():
+            lines += [f"  {path}: {why}", *(f"    | {line}" for line in last_lines(path / LOG))]
+        raise InputError("\n".join([f"{len(failures)} run(s) failed:", *lines]))
+
+
+def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[ConfigDict]]:
+    """The study that the command line names or makes, and the configuration of each of its rows."""
+    names = [argument for argument in rest if not argument.startswith("-")]
+    files = [argument.partition("=")[2] for argument in rest if CONFIG_FLAG.match(argument)]
+    if not (values.sweep or files):
+        study = the_study(names, "run")
+        dataset = dataset_of(study, values)
+        return study, [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+    if len(files) != 1 or not values.sweep or names or values.dataset:
+        raise InputError(
+            "a sweep needs one --config=FILE and --sweep=KEY=VALUES, and no study or --dataset"
+        )
+    study, config = sweep.study_of(files[0], values.sweep, smoke=values.smoke)
+    return study, [config.copy_and_resolve_references() for _ in study.rows]
 
 
 def override(
@@ -104,52 +137,29 @@ def override(
                 raise InputError(
                     f"--config.{key} cannot hold for every row: {row.label} has no such key"
                 )
-        values = flags.FlagValues()
-        argv = [sys.argv[0], *own]
-        config_flags.DEFINE_config_dict("config", base, flag_values=values, sys_argv=argv)
-        cli.parse_flags(argv, values)
-        configs.append(values.config)
+        configs.append(cli.with_flags(base, own))
     return configs
 
 
-def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
-    """Train what has no result yet, one after the other; returns what failed and why.
+def launcher_of(
+    values: flags.FlagValues, parameters: Mapping[str, Any], directory: Path
+) -> Launcher:
+    """The launcher that the flags mean. Raises: InputError if it cannot be used here."""
+    if values.launcher == "slurm":
+        return slurm.Slurm(parameters, directory / "slurm", values.jobs)
+    if parameters:
+        raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
+    if values.jobs in (None, 1):
+        return here.train
+    parts = local.shares(values.jobs)
+    return lambda runs: local.train(runs, parts)
 
-    The reason is left in the work directory as well, where `report` finds it.
 
-    Raises: InputError, before anything is trained, if a work directory holds another configuration.
-    """
-    from senet_jax import compilation_cache
-    from senet_jax.train import train_and_evaluate
-
-    missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
-    for run in runs:  # the other seeds of the row, too: they end in one mean
-        for neighbour in run.workdir.parent.glob("seed*"):
-            workdir.check_same(run.config, neighbour, apart_from=("seed",))
-    if len(runs) > len(missing):
-        print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
-    if not missing:
-        return []
-    compilation_cache.enable()  # the seeds of a row compile to one program
-    host_memory.release_after_compilation()
-    failures: list[tuple[PlannedRun, str]] = []
-    for number, run in enumerate(missing, start=1):
-        print(f"[{number}/{len(missing)}] {run.row.label}, seed {run.seed}", flush=True)
-        try:
-            train_and_evaluate(run.config, run.workdir)
-            continue
-        except Diverged as error:
-            reason = str(error)
-        except InputError as error:
-            if number == 1:  # most likely wrong for every row: say so at once
-                raise
-            reason = str(error)
-        except Exception as error:  # one failing run must not stop the others
-            traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}"
-        workdir.fail(run.workdir, reason)
-        failures.append((run, reason))
-    return failures
+def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
+    """What `--slurm.KEY=VALUE` says, and `--slurm.KEY`, which is True."""
+    given = [a.lstrip("-") for a in arguments if SLURM_FLAG.match(a)]
+    pairs = [a.removeprefix("slurm.").partition("=") for a in given]
+    return {key: value if equals else True for key, equals, value in pairs}
 
 
 def _seed(text: str) -> int:

@@ -102,6 +102,8 @@ class Study:
       notes: sentences below the table.
       secondary: headings that a narrow terminal does without.
       seeds: of each row, unless the command line gives others.
+      swept: of a sweep (see sweep.py), heading to the configuration key of the column below it, in
+        place of the label's.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Study:
     notes: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
+    swept: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def varied(self) -> set[str]:
@@ -157,7 +160,7 @@ class Study:
         """What rows are compared with, in words."""
         if self.reference is None:
             return "the same network without SE"
-        return f"{self.column} = {self.reference}"
+        return self.reference if self.swept else f"{self.column} = {self.reference}"
 
     @property
     def gain_of(self) -> str:
@@ -226,7 +229,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def dataset_of(study: Study, values: flags.FlagValues) -> str:
-    """The dataset that the flags mean."""
+    """The dataset that the flags mean; of a sweep, its configuration's."""
+    if study.swept:
+        return study.dataset
     return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
 
 
@@ -261,11 +266,11 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     if config.model.name.endswith("_cifar"):
         config.model.update(study.cifar_fields)
     if smoke:
-        _shrink(config, {**study.narrow, **row.narrow})
+        shrink(config, {**study.narrow, **row.narrow})
     return config.lock()
 
 
-def _shrink(config: Any, narrow: Mapping[str, Any]) -> None:
+def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
     """A few steps of the narrow network on the first images of each split."""
     config.update_from_flattened_dict(SMOKE)
     for key, examples in SMOKE_EXAMPLES.items():

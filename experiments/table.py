@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments import compare
 from experiments.collect import Result, Results, Unfinished, made_with, missing
 from experiments.study import Row, Study
+from experiments.terminal import print_whole
 from senet_jax.models import create_model
 from senet_jax.models.resnet import ResNet
 from senet_jax.paper import as_printed
@@ -52,13 +53,17 @@ def numbers(study: Study, results: Results) -> Rows:
 
 def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> dict[str, Any]:
     errors = [result["eval/top1_error"] for result in found]
-    exact = counts(study, row)
+    if study.swept:  # the networks that were trained, and no other
+        first = found[0] if found else {}
+        exact = {key: row.overrides[name] for key, name in study.swept.items()}
+        exact |= {"params": first.get("params"), "macs": first.get("macs")}
+    else:
+        exact = {"params": counts(study, row).params, "macs": counts(study, row).macs}
     seconds = [result["wall_time_seconds"] for result in found]
     low, high = compare.t_interval(errors) or (None, None)
     return {
         study.column: row.label,
-        "params": exact.params,
-        "macs": exact.macs,
+        **exact,
         **{
             f"paper_{key}": row.printed(key, dataset)
             for keys in study.paper_columns.values()
@@ -95,15 +100,16 @@ def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> dict[str
 def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
     """Heading to the cells below it, as people read them."""
     columns = {
-        study.column: [row[study.column] for row in rows],
-        "parameters": [f"{row['params']:,}" for row in rows],
-        "GMACs": [f"{row['macs'] / 1e9:.3f}" for row in rows],
+        **{key: [str(row[key]) for row in rows] for key in study.swept or (study.column,)},
+        "parameters": [_number(row["params"], ",") for row in rows],
+        "GMACs": [_number(row["macs"] and row["macs"] / 1e9, ".3f") for row in rows],
     }
     for heading, keys in study.paper_columns.items():
         columns[heading] = [_printed(row, keys) + MARK * _deviates(row, keys[0]) for row in rows]
     if any(row["paper_gain"] is not None for row in rows):
         columns["paper gain"] = [_signed(row["paper_gain"]) for row in rows]
-    columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
+    if not study.swept:
+        columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
     columns["our top-1"] = [_error(row) for row in rows]
     if any(row["our_gain"] is not None for row in rows):
         columns["our gain"] = [_gain(row) for row in rows]
@@ -166,7 +172,7 @@ def caption(study: Study, results: Results) -> str:
         return ", ".join(made_with(results, key))
 
     published = study.published_as(first["dataset"])
-    instead = "" if published else f", not {' or '.join(study.published.values())}"
+    instead = "" if published or study.swept else f", not {' or '.join(study.published.values())}"
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
         f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
@@ -203,10 +209,13 @@ def theirs(study: Study, results: Results) -> str:
 def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
     """What the table says, what it is of, and what a reader must know about these runs."""
     pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
+    others = (
+        f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
+        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
+    )
     lines = [
         caption(study, results),
-        f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
-        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}.",
+        *([] if study.swept else [others]),
         *marked(study, results),
         "Our top-1: mean ± standard deviation (seeds).",
         *compare.in_words(study, compare.gains(study, results)),
@@ -256,12 +265,6 @@ def markdown(study: Study, results: Results, rows: Rows, stopped: Unfinished) ->
     return "\n".join(lines) + "\n"
 
 
-def print_whole(drawn: Table, width: int) -> None:
-    """Print a table, wider than the terminal if it must be: it wraps lines, no digit is cut."""
-    least = Console(width=1000).measure(drawn).maximum
-    Console(file=sys.stdout, highlight=False, width=max(width, least)).print(drawn)
-
-
 def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> None:
     """Print the table; where it does not fit, without its secondary columns, never cut digits."""
     columns = formatted(study, rows)
@@ -278,7 +281,7 @@ def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> Non
         drawn.add_column(heading, justify="right", no_wrap=True)
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*map(escape, cells))
-    print_whole(drawn, console.width)
+    print_whole(drawn)
     if left_out:
         console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
     for line in remarks(study, results, stopped):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from senet_jax import processes, workdir
 from senet_jax.errors import InputError, Terminated, did_you_mean
@@ -70,6 +70,14 @@ def parse_flags(
         raise InputError(
             f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
         ) from error
+
+
+def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+    """The configuration, changed by `--config.KEY=VALUE`. Raises: InputError for a bad one."""
+    values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    parse_flags(argv, values)
+    return values.config
 
 
 def check_config_file(value: str) -> None:

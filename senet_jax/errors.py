@@ -32,6 +32,10 @@ class Diverged(InputError):
     """The loss is no longer a finite number."""
 
 
+class Occupied(InputError):
+    """Another process is training in the work directory."""
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
     near = difflib.get_close_matches(value, list(known), n=1)

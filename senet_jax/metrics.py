@@ -238,3 +238,15 @@ def _bar(console: Console, *status: TextColumn) -> Progress:
         console=console,
         transient=True,
     )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: 42 s, 12 min, 3 h 25 min, 2 d 4 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"

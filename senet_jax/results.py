@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from senet_jax import parallel, provenance, summary
+from senet_jax.metrics import duration
 from senet_jax.prepare import Run
 from senet_jax.progress import Progress
 
@@ -81,15 +82,3 @@ def errors(result: Mapping[str, Any], kind: str) -> str:
         f"top-1 error {result[f'{kind}/top1_error']:.2f} %, top-5 error "
         f"{result[f'{kind}/top5_error']:.2f} % on {result[f'{kind}/examples']:,} examples"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 42 s, 12 min, 3 h 25 min, 2 d 4 h."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} d {hours % 24} h"

@@ -1,5 +1,6 @@
 """The training loop: `train_and_evaluate(config, workdir)`. Locals only; read it from the top."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import files, interrupt, metrics, parallel, processes, results, workdir
+from senet_jax import files, interrupt, lock, metrics, parallel, processes, results, workdir
 from senet_jax.evaluation import evaluate
 from senet_jax.prepare import Run, prepare
 from senet_jax.processes import on_first
@@ -36,31 +37,39 @@ def train_and_evaluate(
       InputError: for a configuration that cannot be run, a work directory of another configuration,
         a loss that is no longer finite, or a checkpoint that cannot be written or read. In the
         first two cases nothing has been written.
+      Occupied: if another process is training in the work directory.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
     started = time.perf_counter()
     if result := on_first(lambda: workdir.finished_result(config, directory)):
         return result
     on_first(lambda: workdir.check_usable(directory))
-    with interrupt.at_safe_points() as stop:
-        stop.nothing_to_save = True
-        run = prepare(config, devices or parallel.all_devices())
-        stop.if_asked_anywhere(run.devices, run.initial_state)
-        on_first(lambda: workdir.start(directory, config))
-        workdir.check_shared(directory, config)
-        progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
-        on_first(lambda: workdir.cut_metrics(directory, progress.step, progress.evaluation_owed))
-        first, settings = processes.is_first(), run.settings
-        with (
-            metrics.MetricWriter(directory if first else None, progress.step) as writer,
-            metrics.reporting(run.total_steps, settings.batch_size, quiet=not first) as report,
-            Profile(directory, *(settings.profile_steps if first else (0, 0))) as profile,
-        ):
-            train(run, progress, writer, report, stop, profile)
-        parallel.assert_replicated(progress.state)
-        stop.if_asked_anywhere(run.devices, progress.state)
-    result = results.collect(config, run, progress)
-    on_first(lambda: files.write_json(directory / "result.json", result))
+    with contextlib.ExitStack() as until_finished:
+        with interrupt.at_safe_points() as stop:
+            stop.nothing_to_save = True
+            run = prepare(config, devices or parallel.all_devices())
+            stop.if_asked_anywhere(run.devices, run.initial_state)
+            about = {"total_steps": run.total_steps, "steps_per_epoch": run.steps_per_epoch}
+            alone = lock.held(directory, **about)
+            on_first(lambda: until_finished.enter_context(alone))
+            if result := on_first(lambda: workdir.finished_result(config, directory)):
+                return result  # another process was quicker
+            on_first(lambda: workdir.start(directory, config))
+            workdir.check_shared(directory, config)
+            progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
+            owed = progress.evaluation_owed
+            on_first(lambda: workdir.cut_metrics(directory, progress.step, owed))
+            first, settings = processes.is_first(), run.settings
+            with (
+                metrics.MetricWriter(directory if first else None, progress.step) as writer,
+                metrics.reporting(run.total_steps, settings.batch_size, quiet=not first) as report,
+                Profile(directory, *(settings.profile_steps if first else (0, 0))) as profile,
+            ):
+                train(run, progress, writer, report, stop, profile)
+            parallel.assert_replicated(progress.state)
+            stop.if_asked_anywhere(run.devices, progress.state)
+        result = results.collect(config, run, progress)
+        on_first(lambda: files.write_json(directory / "result.json", result))
     return result
 
 

@@ -5,7 +5,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,49 @@ from senet_jax.errors import InputError
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
 
 
-def start(workdir: Path, config: ConfigDict) -> None:
-    """Create the directory and record the configuration in it; an earlier failure is forgotten.
+def queue(workdir: Path, config: ConfigDict) -> None:
+    """Create the directory and record the configuration in it.
 
     Raises: InputError if it cannot be written.
     """
-    try:
+    with _written(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "failed.json").unlink(missing_ok=True)
         files.write_json(workdir / "config.json", plain(config))
+
+
+def start(workdir: Path, config: ConfigDict) -> None:
+    """The same, and an earlier failure is forgotten. Raises: InputError, as `queue` does."""
+    queue(workdir, config)
+    forget_failure(workdir)
+
+
+def forget_failure(workdir: Path) -> None:
+    """The run is to be trained again. Raises: InputError if the directory cannot be written."""
+    with _written(workdir):
+        (workdir / "failed.json").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written(workdir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"work directory {workdir} cannot be written: {error.strerror or error}"
         ) from error
 
 
-def fail(workdir: Path, reason: str) -> None:
-    """Record why a run has no result, for the report. Where nothing can be written, do not."""
+def fail(workdir: Path, error: Exception | str) -> str:
+    """Record why a run has no result, for the report, and return it.
+
+    Where nothing can be written, nothing is.
+    """
+    known = isinstance(error, str | InputError)
+    reason = str(error) if known else f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "failed.json", {"reason": reason})
+    return reason
 
 
 def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:

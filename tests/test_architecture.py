@@ -21,6 +21,7 @@ ALLOWED = {
     "senet_jax/images.py": {"senet_jax.errors"},
     "senet_jax/preprocessing.py": {"senet_jax.data", "senet_jax.errors", "senet_jax.models"},
     "senet_jax/torch_names.py": {"senet_jax.errors", "senet_jax.layers", "senet_jax.models"},
+    "senet_jax/lock.py": {"senet_jax.errors", "senet_jax.files"},
     "senet_jax/weight_files.py": {"senet_jax.errors", "senet_jax.files"},
     "senet_jax/processes.py": {"senet_jax.errors"},
     "senet_jax/checkpoints.py": {"senet_jax.errors", "senet_jax.files", "senet_jax.processes"},

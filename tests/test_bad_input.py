@@ -6,8 +6,6 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from absl import flags
-from ml_collections import config_flags
 
 from configs import common, imagenet
 from experiments.narrow import NARROW
@@ -100,14 +98,6 @@ def test_there_are_bad_values_of_every_key():
     assert BAD.keys() == workdir.flatten(common.get_config().to_dict()).keys()
 
 
-def with_flags(config, *arguments):
-    values = flags.FlagValues()
-    argv = [sys.argv[0], *arguments]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    cli.parse_flags(argv, values)
-    return values.config
-
-
 def refused(call):
     """The sentence, and nothing has been compiled for it."""
     before = len(compiled)
@@ -125,7 +115,7 @@ def test_a_bad_value_is_refused_by_the_name_of_its_key(tiny, tmp_path, key):
     for value in BAD[key]:
 
         def run(value=value):
-            config = with_flags(tiny, f"--config.{key}={value}")
+            config = cli.with_flags(tiny, [f"--config.{key}={value}"])
             train_and_evaluate(config, tmp_path / "run")
 
         with pytest.MonkeyPatch.context() as patched:

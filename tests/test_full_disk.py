@@ -2,10 +2,10 @@
 
 import contextlib
 import shutil
-import subprocess
 
 import jax.numpy as jnp
 import pytest
+from disks import mounted
 from test_resume import same
 
 from senet_jax import checkpoints, files, train
@@ -16,17 +16,8 @@ from senet_jax.train import train_and_evaluate
 @pytest.fixture
 def small_disk(tmp_path):
     """A filesystem of its own, of 8 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    command = ("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path))
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        pytest.skip(f"there is no mount: {error}")
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
-    yield path
-    subprocess.run(("umount", "-l", str(path)), check=True)
+    with mounted(tmp_path / "disk", "size=8m") as path:
+        yield path
 
 
 def fill(disk):

@@ -170,7 +170,7 @@ def test_a_run_is_summed_up_in_words(tmp_path):
     [(42.4, "42 s"), (720, "12 min"), (12_345, "3 h 26 min"), (187_200, "2 d 4 h")],
 )
 def test_durations_are_said_as_people_do(seconds, said):
-    assert results.duration(seconds) == said
+    assert metrics.duration(seconds) == said
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from runs import finish
 from configs import digits
 from experiments import plot, report, study, table
 from experiments.collect import unfinished
-from experiments.run import launch
+from experiments.launch import here, launch
 from senet_jax import workdir
 from senet_jax.errors import Diverged, InputError
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -177,15 +177,15 @@ def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, mon
     bases = [study.base_config(REDUCTION, row, "digits", smoke=True) for row in REDUCTION.rows]
     runs = study.plan(REDUCTION, bases, (0, 1), tmp_path)
     broken = {1: Diverged("the training loss became nan by step 40")}
-    assert {reason for _, reason in launch(runs)} == {str(broken[1])}
+    assert set(launch(runs, here.train).values()) == {str(broken[1])}
     assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 6
     assert not list(tmp_path.glob("*/seed0/failed.json"))
     broken = {1: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        launch(runs)
+        launch(runs, here.train)
     assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 5
     broken = {}
-    assert launch(runs) == []
+    assert launch(runs, here.train) == {}
     assert not list(tmp_path.glob("*/seed*/failed.json"))
 
 

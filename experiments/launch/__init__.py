@@ -1,0 +1,77 @@
+"""Ways to train the runs of a grid: one after the other, several at once, as jobs of a cluster.
+
+A launcher takes the runs without a result, whose work directories have their configurations, and
+returns the reasons of those that end without one.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from experiments.study import PlannedRun
+from senet_jax import files, workdir
+from senet_jax.errors import InputError
+
+Failures = Mapping[Path, str]  # of a run's directory: why it has no result
+Launcher = Callable[[Sequence[PlannedRun]], Failures]
+
+LOG = "log.txt"  # what a run of its own process says, in its work directory
+WITHOUT_RESULT = "ended without a result"
+LAST_LINES = 5  # of the log of a run that failed
+
+
+def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
+    """Have trained what has no result yet.
+
+    Raises: InputError, before anything is trained, if there are no runs, or a work directory holds
+      another configuration or cannot be written.
+    """
+    if not runs:
+        raise InputError("no run is selected: give at least one row and one seed")
+    missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
+    for run in runs:  # the other seeds of the row, too: they end in one mean
+        for neighbour in run.workdir.parent.glob("seed*"):
+            workdir.check_same(run.config, neighbour, apart_from=("seed",))
+    if len(runs) > len(missing):
+        print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
+    if not missing:
+        return {}
+    for run in missing:
+        workdir.check_usable(run.workdir)
+    for run in missing:  # from here on they are queued
+        workdir.queue(run.workdir, run.config)
+    return launcher(missing)
+
+
+def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:
+    """What runs are called where they are listed, by work directory."""
+    return {
+        run.workdir: f"[{number}/{len(runs)}] {run.row.label}, seed {run.seed}"
+        for number, run in enumerate(runs, start=1)
+    }
+
+
+def give_back(runs: Sequence[PlannedRun]) -> None:
+    """Undo the queueing of runs that were not begun: their directories are as before."""
+    for run in runs:
+        if {path.name for path in run.workdir.iterdir()} <= {"config.json"}:
+            (run.workdir / "config.json").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there is more in one of them
+                for folder in (run.workdir, *run.workdir.parents):
+                    folder.rmdir()
+
+
+def why_unfinished(directory: Path) -> str | None:
+    """Why a run whose process is gone has no result; None if it has one."""
+    if files.read_json(directory / "result.json"):
+        return None
+    failed = files.read_json(directory / "failed.json")
+    return failed["reason"] if failed else WITHOUT_RESULT
+
+
+def last_lines(path: Path) -> list[str]:
+    """Of a log, without empty ones; none where there is no log."""
+    with contextlib.suppress(OSError):
+        text = path.read_text("utf-8", errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
+    return []

@@ -1,0 +1,146 @@
+"""Several runs at once on this machine, each in a process of its own on a share of the devices."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.launch import titles, why_unfinished, worker
+from experiments.study import PlannedRun
+from senet_jax import startup, workdir
+from senet_jax.errors import InputError, Terminated
+
+# Of workers, exit status to what is said of it, where that is no failure.
+SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What a process may use: processors, by number, and GPUs, as CUDA names them."""
+
+    processors: Sequence[int]
+    gpus: Sequence[str]
+
+    @property
+    def flags(self) -> list[str]:
+        """Of the worker."""
+        return [f"--processors={','.join(map(str, self.processors))}"] if self.processors else []
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Of the worker."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
+
+
+def shares(jobs: int) -> list[Share]:
+    """The machine in equal parts. Raises: InputError if there are fewer devices than jobs."""
+    gpus, pinned = visible_gpus(), hasattr(os, "sched_getaffinity")
+    processors = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
+    count, kind = (len(gpus), "GPUs") if gpus else (len(processors), "processors")
+    if not 1 <= jobs <= count:
+        raise InputError(
+            f"--jobs must be from 1 to {count}, the {kind} of this machine, not {jobs}"
+        )
+
+    def part(things: Sequence, index: int) -> Sequence:
+        # Without a remainder, so that all runs have as many devices.
+        each = len(things) // jobs
+        return things[index * each : (index + 1) * each]
+
+    return [Share(part(processors, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that JAX would use, asked without JAX, which would take their memory."""
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    platforms = os.environ.get("JAX_PLATFORMS", "cuda")
+    if not any("cuda" in plugin.name for plugin in plugins) or not (
+        "cuda" in platforms or "gpu" in platforms
+    ):
+        return []
+    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in given.split(",") if name not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(
+        ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False
+    )
+    return [str(index) for index in range(len(listed.stdout.splitlines()))]
+
+
+def train(runs: Sequence[PlannedRun], parts: Sequence[Share]) -> dict[Path, str]:
+    """Train the runs, as many at once as there are parts; another process's are left to it.
+
+    Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, when all that were running have saved.
+    """
+    free: queue.Queue[Share] = queue.Queue()
+    for part in parts:
+        free.put(part)
+    names, failures = titles(runs), {}
+    running: set[subprocess.Popen[bytes]] = set()
+    stopping = threading.Event()
+
+    def one(run: PlannedRun) -> None:
+        part = free.get()
+        workdir.forget_failure(run.workdir)
+        print(f"{names[run.workdir]}: started", flush=True)
+        process = worker.start(run.workdir, part.flags, part.environment)
+        running.add(process)
+        if stopping.is_set():  # since before it was there
+            process.terminate()
+        status = process.wait()
+        running.discard(process)
+        free.put(part)
+        why = why_ended(run.workdir, status)
+        if why:
+            failures[run.workdir] = why
+        said = f"failed: {why}" if why else SAID.get(status, "stopped")
+        print(f"{names[run.workdir]}: {said}", flush=True)
+
+    pool = concurrent.futures.ThreadPoolExecutor(len(parts))
+    with _raising():
+        try:
+            for done in concurrent.futures.as_completed([pool.submit(one, run) for run in runs]):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stopping.set()
+            for process in list(running):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown()
+    return failures
+
+
+def why_ended(directory: Path, status: int) -> str | None:
+    """Why a worker that ended with this status left no result; None where that is no failure."""
+    if status in (*SAID, *worker.STOPPED):
+        return None
+    if status < 0:
+        return workdir.fail(directory, f"its process was killed by {signal.Signals(-status).name}")
+    return why_unfinished(directory)
+
+
+@contextlib.contextmanager
+def _raising() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM raise, where commands end at once."""
+
+    def interrupted(number: int, frame: object = None) -> NoReturn:
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    before = {number: signal.signal(number, interrupted) for number in startup.DEFAULTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,232 @@
+"""Runs as jobs of a SLURM cluster, through submitit: one array, one task of it a run.
+
+A job that is preempted, or reaches its time limit, saves and goes back to the queue, as often as it
+takes. The launcher only waits: what it knows it reads from the queue and the work directories.
+"""
+
+import contextlib
+import io
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.launch import (
+    WITHOUT_RESULT,
+    give_back,
+    last_lines,
+    titles,
+    why_unfinished,
+    worker,
+)
+from experiments.study import PlannedRun
+from senet_jax import files, lock, workdir
+from senet_jax.errors import InputError
+
+JOB = "job.json"  # the latest job of a run, in its work directory
+REQUEUES = 1000  # time-outs of a job, each of which has brought it further
+UNLIMITED = 1000  # jobs at once, as far as submitit is concerned
+POLL = 10.0  # seconds between two looks at the queue
+PATIENCE = 30  # looks without an answer
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
+
+
+class Training:
+    """What a job does: the worker, as a process of its own, for signals to mean what they do there.
+
+    Called by submitit, which at a time-out or preemption asks for a `checkpoint` and requeues.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        import submitit
+
+        signal.signal(signal.SIGTERM, self._terminated)
+        together = submitit.JobEnvironment().num_tasks > 1
+        self._process = worker.start(self.directory, ["--distributed"] if together else [])
+        status = self._process.wait()
+        if status in worker.STOPPED:
+            sys.exit(143)  # no result, for submitit either
+        if status:
+            raise RuntimeError(f"the worker ended with status {status}: {self.directory}")
+
+    def checkpoint(self) -> Any:
+        """End the worker, which saves; what the job is to do when it runs again."""
+        import submitit
+
+        self._end()
+        return submitit.helpers.DelayedSubmission(Training(self.directory))
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            # Not Popen.wait, which this signal has interrupted and which holds a lock.
+            with contextlib.suppress(ChildProcessError):  # it has been waited for
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+
+    def _terminated(self, number: int, frame: object = None) -> None:
+        # Preemption with a time of grace begins with SIGTERM, and so does the end of a job that was
+        # cancelled: only a job that is to go on goes back to the queue.
+        job = f"--jobs={os.environ.get('SLURM_JOB_ID')}"
+        if _squeue(job, "--format=%T").stdout.strip() == "RUNNING":
+            os.kill(os.getpid(), signal.SIGUSR2)  # submitit's
+        else:
+            self._end()
+
+
+class Slurm:
+    """The launcher: submits what is not in the queue yet, and waits for all.
+
+    Args:
+      parameters: of sbatch, by name; those without a value are True.
+      folder: where submitit keeps its files, on storage that the machines share.
+      jobs: how many runs at once, at most; None for as many as the cluster lets.
+
+    Raises: InputError if there is no SLURM here, or no submitit, or a parameter that cannot be.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, str | bool], folder: Path, jobs: int | None
+    ) -> None:
+        given = {key.replace("_", "-"): value for key, value in parameters.items()}
+        # What submitit counts with; all else is sbatch's own, as it was given.
+        known = {"time": _minutes(given.get("time"))}
+        for key in ("nodes", "ntasks-per-node"):
+            if key in given:
+                known[key.replace("-", "_")] = _count(key, given[key])
+        self.executor = executor(folder)
+        self.executor.update_parameters(
+            **known,
+            job_name="senet_jax",
+            array_parallelism=jobs or UNLIMITED,
+            wckey=None,  # submitit's name, which accounting might not know
+            additional_parameters={"requeue": True, **given},
+        )
+
+    def __call__(self, runs: Sequence[PlannedRun]) -> dict[Path, str]:
+        """Raises: InputError if sbatch refuses the jobs."""
+        jobs = {run.workdir: _earlier_job(run.workdir) for run in runs}
+        queued = queue()
+        missing = [directory for directory, job in jobs.items() if job not in queued]
+        if len(missing) < len(runs):
+            print(f"{len(runs) - len(missing)} of {len(runs)} runs are in the queue already")
+        if missing:
+            try:
+                jobs |= self._submit(missing)
+            except InputError:
+                give_back(runs)
+                raise
+        print("waiting; Ctrl-C does not end the jobs, and the same command waits for them again")
+        return _wait(titles(runs), jobs, self.executor.folder)
+
+    def _submit(self, directories: Sequence[Path]) -> dict[Path, str]:
+        """One array of jobs; returns their names."""
+        from submitit.core.utils import FailedJobError
+
+        try:
+            with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
+                jobs = [self.executor.submit(Training(path.absolute())) for path in directories]
+        except FailedJobError as error:
+            said = re.sub(r"^sbatch: (error: )?", "", str(error).strip(), flags=re.MULTILINE)
+            raise InputError(f"sbatch refuses the jobs: {'; '.join(said.splitlines())}") from error
+        names = {path: job.job_id for path, job in zip(directories, jobs, strict=True)}
+        for path, name in names.items():
+            files.write_json(path / JOB, {"job": name})
+            workdir.forget_failure(path)
+        print(f"{len(names)} jobs submitted: {', '.join(names.values())}", flush=True)
+        return names
+
+
+def executor(folder: Path) -> Any:
+    """submitit's, for SLURM. Raises: InputError if one of them is not here."""
+    if shutil.which("sbatch") is None:
+        raise InputError(
+            "--launcher=slurm needs sbatch, which this machine has not; start it where jobs are "
+            "submitted, or use --launcher=local"
+        )
+    try:
+        import submitit
+    except ImportError as error:
+        raise InputError(
+            "--launcher=slurm needs submitit, which is not installed: pip install -e '.[slurm]'"
+        ) from error
+    return submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+
+
+def queue() -> set[str]:
+    """The user's jobs that wait, run or are about to end. Raises: InputError if none answers."""
+    said = ""
+    for silent in range(PATIENCE):
+        if silent:
+            time.sleep(POLL)  # the controller may be restarting
+        asked = _squeue("--me", "--array", "--format=%i")
+        if asked.returncode == 0:
+            return set(asked.stdout.split())
+        said = asked.stderr.strip()
+    raise InputError(f"squeue does not answer: {said}")
+
+
+def _squeue(*flags: str) -> "subprocess.CompletedProcess[str]":
+    command = ["squeue", "--noheader", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _wait(names: Mapping[Path, str], jobs: Mapping[Path, str], folder: Path) -> dict[Path, str]:
+    """Until all runs have a result, or no job and no other process that would make one."""
+    failures, gone, left = {}, set(), dict(jobs)
+    while left:
+        queued = queue()
+        for directory, job in list(left.items()):
+            why = why_unfinished(directory)
+            if why is not None and (job in queued or lock.last_process(directory).get("alive")):
+                continue
+            if why is not None and directory not in gone:
+                gone.add(directory)  # what it wrote last may be on its way here
+                continue
+            if why == WITHOUT_RESULT:
+                said = [line for path in folder.glob(f"{job}_*.err") for line in last_lines(path)]
+                why = workdir.fail(directory, f"job {job} {': '.join((why, *said[-1:]))}")
+            if why is not None:
+                failures[directory] = why
+            print(f"{names[directory]}: {'done' if why is None else f'failed: {why}'}", flush=True)
+            del left[directory]
+        if left:
+            time.sleep(POLL)
+    return failures
+
+
+def _earlier_job(directory: Path) -> str:
+    """The name of the latest job of a run; "" if it had none."""
+    return (files.read_json(directory / JOB) or {}).get("job", "")
+
+
+def _minutes(text: str | bool | None) -> int:
+    if text is None:
+        raise InputError(
+            "give --slurm.time, after which a run goes back to the queue, like --slurm.time=4:00:00"
+        )
+    match = TIME.fullmatch(str(text))
+    if match is None:
+        raise InputError(f"--slurm.time must be like 30, 4:00:00 or 1-12:00:00, not {text!r}")
+    numbers = [int(number) for number in match["clock"].split(":")]
+    if match["days"]:
+        hours, minutes, seconds = (*numbers, 0, 0)[:3]
+    else:  # minutes, minutes:seconds or hours:minutes:seconds
+        hours, minutes, seconds = ((0, *numbers, 0) if len(numbers) < 3 else numbers)[:3]
+    return math.ceil(int(match["days"] or 0) * 24 * 60 + hours * 60 + minutes + seconds / 60)
+
+
+def _count(key: str, text: str | bool) -> int:
+    if not str(text).isdecimal() or not int(text):
+        raise InputError(f"--slurm.{key} must be a whole number from 1, not {text!r}")
+    return int(text)

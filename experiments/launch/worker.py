@@ -1,0 +1,86 @@
+"""Train the run whose configuration a work directory has; launchers start it.
+
+    python -m experiments.launch.worker DIR [--processors=0,1] [--distributed]
+
+Its exit status is that of `senet_jax.main`; OCCUPIED if another process trains there.
+"""
+
+import signal
+
+if __name__ == "__main__":
+    from senet_jax import startup
+
+    # SLURM sends it to all processes of a job; what it means the parent says, by SIGTERM.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    startup.begin()
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments.launch import LOG
+from senet_jax import cli, host_memory, processes, workdir
+from senet_jax.errors import InputError, Occupied
+
+OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
+# Asked to end, and saved; or before it could answer, when there was nothing to save.
+STOPPED = (130, 143, -signal.SIGTERM, -signal.SIGUSR2)
+
+
+def start(
+    directory: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start the command; what it says is added to the run's log.
+
+    It has a session of its own: Ctrl-C and what a scheduler sends reach it through its launcher.
+    """
+    with (directory / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.launch.worker", str(directory), *flags],
+            env=os.environ | (environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_list("processors", [], "Those to use; default: all.", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "With the job's other processes.", flag_values=values)
+    rest = cli.parse_flags(argv, values)
+    if len(rest) != 1:
+        raise InputError("give one work directory")
+    directory = Path(rest[0])
+    if values.processors:
+        os.sched_setaffinity(0, map(int, values.processors))
+    config = workdir.load_config(directory)
+    if values.distributed:
+        processes.join(None, None, None, timeout=300)
+
+    from senet_jax import compilation_cache, results
+    from senet_jax.train import train_and_evaluate
+
+    compilation_cache.enable()
+    host_memory.release_after_compilation()
+    try:
+        result = train_and_evaluate(config, directory)
+    except Occupied as error:
+        print(f"error: {error}", file=sys.stderr)
+        processes.leave(OCCUPIED)
+        sys.exit(OCCUPIED)
+    except Exception as error:
+        if not values.distributed or processes.is_first():
+            workdir.fail(directory, error)
+        raise
+    if processes.is_first():
+        print(results.in_words(result, directory))
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -1,0 +1,214 @@
+"""Where the runs of a study stand, from their work directories alone, whoever trains them.
+
+    python -m experiments.status reduction [--dataset=cifar10] [--workdir=DIR] [--smoke]
+    python -m experiments.status --all [--root=runs]
+    python -m experiments.status reduction --watch
+
+A run is queued (a launcher wants it, and no process has it), running, done, failed, or stale: the
+process that had it was killed, or its machine cannot be heard. `--watch` refreshes in a terminal.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from experiments.study import define_flags, directory_of, the_study
+from experiments.terminal import print_whole
+from senet_jax import cli, files, lock, workdir
+from senet_jax.errors import InputError
+from senet_jax.metrics import duration
+
+# With their colours; where there is no room for all runs, the last are left out first.
+STATES = {"running": "green", "stale": "yellow", "failed": "red", "queued": "", "done": "dim"}
+REFRESH = 2.0  # seconds
+TAIL = 2**16  # bytes of metrics.jsonl that are looked at, from its end
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """A run as its work directory shows it; None where it does not say.
+
+    Attributes:
+      directory: of the run.
+      state: one of STATES.
+      step, total_steps: done and in all.
+      epoch: the step in epochs.
+      loss, top1_error: the latest of training, and of an evaluation in per cent.
+      images_per_second: over the latest steps.
+      seconds_left: at this speed, without evaluations.
+      host: of the process that trains, or trained last.
+      reason: why it failed.
+    """
+
+    directory: Path
+    state: str
+    step: int | None
+    total_steps: int | None
+    epoch: float | None
+    loss: float | None
+    top1_error: float | None
+    images_per_second: float | None
+    seconds_left: float | None
+    host: str | None
+    reason: str | None
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    define_flags(values)
+    flags.DEFINE_bool("all", False, "All runs below --root.", flag_values=values)
+    flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)
+    flags.DEFINE_bool("watch", False, "Refresh until Ctrl-C, in a terminal.", flag_values=values)
+    names = cli.parse_flags(argv, values)
+    if values.all:
+        if names or values.workdir or values.dataset or values.smoke:
+            raise InputError("--all stands alone, with --root: it takes no study or --workdir")
+        root, labels = Path(values.root), []
+    else:
+        study = the_study(names, "status")
+        root, labels = directory_of(study, values), [row.label for row in study.rows]
+    if not find(root, labels):
+        raise InputError(f"there are no runs in {root}; `python -m experiments.run` makes them")
+    console = Console(file=sys.stdout, highlight=False)
+    if not (values.watch and console.is_terminal):
+        print_whole(table(root, find(root, labels)))
+        return
+    live = Live(console=console, screen=True, auto_refresh=False)
+    with contextlib.suppress(KeyboardInterrupt), live:
+        while True:
+            live.update(table(root, find(root, labels), console.height - 6), refresh=True)
+            time.sleep(REFRESH)
+
+
+def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
+    """The runs below a directory: rows of the study in their order, seeds by number."""
+
+    def place(directory: Path) -> tuple[Any, ...]:
+        row, _, seed = str(directory.relative_to(root)).rpartition("/seed")
+        rank = labels.index(row) if row in labels else len(labels)
+        return rank, row, int(seed) if seed.isdecimal() else 0
+
+    return [standing(directory) for directory in sorted(_directories(root), key=place)]
+
+
+def _directories(root: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name != workdir.CHECKPOINTS]
+        if "config.json" in names:
+            yield Path(place)
+
+
+def standing(directory: Path) -> Standing:
+    """Raises: InputError if a file there cannot be read."""
+    config = workdir.flatten(files.read_json(directory / "config.json") or {})
+    process = lock.last_process(directory)
+    result = files.read_json(directory / "result.json")
+    failed = files.read_json(directory / "failed.json")
+    latest = _latest(directory / "metrics.jsonl")
+    step, total = latest.get("step"), process.get("total_steps")
+    if result:  # it may be all that is left, or of a version without process.json
+        step = total = result["step"]
+        latest |= {key: result[key] for key in ("train/loss", "images_per_second") if key in result}
+        latest["eval/top1_error"] = result["eval/top1_error"]
+    speed, left = latest.get("images_per_second"), None
+    if speed and step is not None and total:
+        left = (total - step) * config.get("train.batch_size", 0) / speed
+    share = step / total if step is not None and total else None
+    state = _state(result, failed, process)
+    return Standing(
+        directory=directory,
+        state=state,
+        step=step,
+        total_steps=total,
+        epoch=None if share is None else share * config.get("train.epochs", 0),
+        loss=latest.get("train/loss"),
+        top1_error=latest.get("eval/top1_error"),
+        images_per_second=speed,
+        seconds_left=left if state == "running" else None,
+        host=process.get("host"),
+        reason=failed["reason"] if failed and state == "failed" else None,
+    )
+
+
+def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
+    if result:
+        return "done"
+    if process.get("alive"):
+        return "running"
+    if failed:
+        return "failed"
+    return "queued" if process.get("ended", True) else "stale"
+
+
+def _latest(path: Path) -> dict[str, Any]:
+    """The latest value of every metric; the line that is being written is left out."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+        for line in file.read().splitlines():
+            with contextlib.suppress(ValueError):  # the first and the last may be cut
+                found |= json.loads(line)
+    return found
+
+
+def table(root: Path, runs: Sequence[Standing], room: int | None = None) -> Table:
+    """One line a run, if there is room for so many, and below it what all come to."""
+    order = list(STATES)
+    shown = sorted(range(len(runs)), key=lambda index: order.index(runs[index].state))[:room]
+    drawn = Table(box=box.SIMPLE_HEAD, caption=summary(root, runs), caption_justify="left")
+    drawn.collapse_padding, drawn.pad_edge = True, False
+    drawn.add_column("run", no_wrap=True)
+    drawn.add_column("state", no_wrap=True)
+    for heading in ("step", "epoch", "loss", "top-1 error", "images/s", "ETA"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    drawn.add_column("host", overflow="ellipsis", no_wrap=True)
+    for run in (runs[index] for index in sorted(shown)):
+        step = "-" if run.step is None else f"{run.step}"
+        drawn.add_row(
+            Text(name(root, run)),
+            Text(run.state, STATES[run.state]),
+            step + (f"/{run.total_steps}" if run.total_steps else ""),
+            _number(run.epoch, ".3g"),
+            _number(run.loss, ".4f"),
+            _number(run.top1_error, ".2f"),
+            _number(run.images_per_second, ",.0f"),
+            "-" if run.seconds_left is None else duration(run.seconds_left),
+            Text(run.host or "-"),
+        )
+    return drawn
+
+
+def name(root: Path, run: Standing) -> str:
+    """Of the run, short."""
+    return os.path.relpath(run.directory, root)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def summary(root: Path, runs: Sequence[Standing]) -> str:
+    """How many runs there are in each state, and why some failed."""
+    counts = {state: sum(run.state == state for run in runs) for state in STATES}
+    lines = [", ".join(f"{count} {state}" for state, count in counts.items() if count)]
+    for run in runs:
+        if run.reason:
+            lines.append(f"{name(root, run)}: {run.reason.splitlines()[0]}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

@@ -1,0 +1,321 @@
+"""Grids by every launcher: nothing twice, failures one by one, and the same bits in the end."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import submitit
+from disks import mounted
+from test_resume import same
+
+from experiments import study
+from experiments.launch import LOG, here, launch, local, slurm, worker
+from experiments.run import slurm_parameters
+from senet_jax import lock, workdir
+from senet_jax.errors import InputError
+from senet_jax.train import train_and_evaluate
+
+ROOT = Path(__file__).parent.parent
+BIAS = study.load_study("bias")
+
+
+def grid(config, directory, seeds=(0,)):
+    """Two rows, the study's."""
+    return study.plan(
+        BIAS, [config.copy_and_resolve_references() for _ in BIAS.rows], seeds, directory
+    )
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def steps(directory):
+    path = directory / "metrics.jsonl"
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def test_the_machine_is_shared_without_a_remainder(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8}, raising=False)
+    monkeypatch.setattr(local, "visible_gpus", list)
+    assert [part.processors for part in local.shares(2)] == [[2, 3], [5, 7]]
+    assert [part.flags for part in local.shares(1)] == [["--processors=2,3,5,7,8"]]
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    assert [part.environment for part in local.shares(2)] == [
+        {"CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_VISIBLE_DEVICES": "2,3"},
+    ]
+    with pytest.raises(InputError, match="--jobs must be from 1 to 4, the GPUs of this machine"):
+        local.shares(5)
+
+
+def test_the_gpus_are_those_that_jax_would_use(monkeypatch):
+    plugin = dataclasses.make_dataclass("Plugin", ["name"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    for plugins, platforms, found in (
+        (["xla_cuda12"], None, ["3", "5"]),
+        (["xla_cuda12"], "cuda,cpu", ["3", "5"]),
+        (["xla_cuda12"], "cpu", []),
+        ([], None, []),
+    ):
+        known = [plugin(name) for name in plugins]
+        monkeypatch.setattr(local.importlib.metadata, "entry_points", lambda group, k=known: k)
+        monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+        if platforms:
+            monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        assert local.visible_gpus() == found
+
+
+def test_nothing_to_run_is_refused_and_so_is_a_directory_of_another_configuration(tiny, tmp_path):
+    with pytest.raises(InputError, match="no run is selected"):
+        launch([], here.train)
+    first, _ = grid(tiny, tmp_path)
+    workdir.start(first.workdir, first.config)
+    tiny.train.epochs = 9.0
+    with pytest.raises(InputError, match=r"train\.epochs"):
+        launch(grid(tiny, tmp_path), lambda runs: pytest.fail("launched"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "config.json",
+        "seed0",
+        first.row.label,
+    ]
+
+
+def test_a_refused_first_run_leaves_nothing(tiny, tmp_path):
+    tiny.data.name = "digtis"
+    with pytest.raises(InputError, match="digits"):
+        launch(grid(tiny, tmp_path / "a" / "b"), here.train)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_after_the_other_leaves_out_what_another_process_has(tiny, tmp_path, capfd):
+    taken, other = grid(tiny, tmp_path)
+    with lock.held(taken.workdir):
+        assert launch([taken, other], here.train) == {}
+    assert "skipped: another process" in capfd.readouterr().out
+    assert not (taken.workdir / "result.json").exists()
+    assert (other.workdir / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_at_once_one_failure_stops_no_other_and_only_what_is_missing_is_done_again(
+    tiny, tmp_path, capfd
+):
+    runs = grid(tiny, tmp_path, (0, 1))
+    good, bad, taken, killed = runs
+    broken = bad.config.copy_and_resolve_references()
+    broken.data.train_split = "trian"
+    runs = [good, dataclasses.replace(bad, config=broken), taken, killed]
+    parts = [local.Share(sorted(os.sched_getaffinity(0)), [])] * 2
+
+    def train(missing):
+        return local.train(missing, parts)
+
+    with lock.held(taken.workdir):
+        failures = launch([*runs[:3]], train)
+    assert list(failures) == [bad.workdir]
+    assert "train_split" in failures[bad.workdir]
+    assert "train_split" in (bad.workdir / LOG).read_text()
+    assert (
+        f"{taken.row.label}, seed {taken.seed}: skipped: another process" in capfd.readouterr().out
+    )
+    assert not (taken.workdir / "result.json").exists()
+    assert not (taken.workdir / "failed.json").exists()
+
+    # The same command, when the cause is gone: what is done stays.
+    before = (good.workdir / "result.json").read_bytes()
+    (bad.workdir / "config.json").unlink()
+    assert launch([good, bad, taken], train) == {}
+    assert (good.workdir / "result.json").read_bytes() == before
+    assert not (bad.workdir / "failed.json").exists()
+
+    # And as in this process.
+    whole = tmp_path / "whole"
+    train_and_evaluate(bad.config, whole)
+    same(whole, bad.workdir)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_a_failure_and_one_asked_to_stop_is_none(tiny, tmp_path):
+    tiny.train.epochs = 500.0
+    run, _ = grid(tiny, tmp_path)
+    workdir.queue(run.workdir, run.config)
+    for number, failure in ((signal.SIGTERM, None), (signal.SIGKILL, "was killed by SIGKILL")):
+        before = steps(run.workdir)
+        process = worker.start(run.workdir)
+        wait_for(lambda before=before: steps(run.workdir) > before)
+        process.send_signal(number)
+        status = process.wait()
+        found = local.why_ended(run.workdir, status)
+        assert found is None if failure is None else failure in found
+    assert json.loads((run.workdir / "failed.json").read_text())["reason"].endswith("SIGKILL")
+
+
+@pytest.mark.slow
+def test_a_grid_at_once_that_is_terminated_saves_and_continues_to_the_same_bits(tmp_path):
+    flags = ("--smoke", "--config.train.epochs=300", "--config.train.log_every_steps=1")
+
+    def command(directory, *more):
+        arguments = ("experiments.run", "bias", *flags, f"--workdir={directory}", *more)
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    both = [cut / row.label / "seed0" for row in BIAS.rows]
+    process = command(cut, "--jobs=2")
+    wait_for(lambda: all(steps(path) for path in both) or process.poll() is not None)
+    process.terminate()
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 143, said
+    assert said == "\nterminated; the same command continues\n"
+    for path in both:
+        assert lock.last_process(path)["ended"]
+        assert (path / "checkpoints").exists()
+        assert not (path / "failed.json").exists()
+    for place, jobs in ((cut, "--jobs=2"), (whole, "--jobs=1")):
+        done = command(place, jobs)
+        _, said = done.communicate(timeout=300)
+        assert done.returncode == 0, said
+    for path in both:
+        assert "continuing from step" in (path / LOG).read_text()
+        same(whole / path.relative_to(cut), path)
+
+
+@pytest.fixture
+def submitit_here(monkeypatch):
+    """submitit's executor for this machine in place of that for SLURM; gives its jobs."""
+    jobs = []
+
+    class Executor(submitit.LocalExecutor):
+        def _submit_command(self, command):
+            jobs.append(super()._submit_command(command))
+            return jobs[-1]
+
+    def queue():
+        return {job.job_id for job in jobs if not job.done()}
+
+    monkeypatch.setattr(slurm, "executor", lambda folder: Executor(folder, max_num_timeout=9))
+    monkeypatch.setattr(slurm, "queue", queue)
+    monkeypatch.setattr(slurm, "POLL", 0.2)
+    return jobs
+
+
+@pytest.mark.slow
+def test_jobs_that_are_preempted_continue_and_those_that_fail_say_why(
+    tiny, tmp_path, submitit_here
+):
+    tiny.train.epochs = 100.0
+    run, bad = grid(tiny, tmp_path / "cut")
+    bad.config.data.train_split = "trian"
+    launcher = slurm.Slurm({"time": "10"}, tmp_path / "slurm", None)
+
+    def interrupt():
+        wait_for(lambda: steps(run.workdir) > 3)
+        submitit_here[0]._interrupt()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    failures = launch([run, bad], launcher)
+    thread.join()
+    assert list(failures) == [bad.workdir]
+    assert "train_split" in failures[bad.workdir]
+    assert "continuing from step" in (run.workdir / LOG).read_text()
+    train_and_evaluate(run.config, tmp_path / "whole")
+    same(tmp_path / "whole", run.workdir)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_in_the_queue_is_not_submitted_again(tiny, tmp_path, submitit_here):
+    tiny.train.epochs = 40.0
+    run, _ = grid(tiny, tmp_path)
+    launcher = slurm.Slurm({"time": "10"}, tmp_path / "slurm", None)
+    workdir.queue(run.workdir, run.config)
+    launcher._submit([run.workdir])
+    assert launch([run], launcher) == {}
+    assert len(submitit_here) == 1
+
+
+def test_a_machine_without_slurm_or_submitit_is_told_so(tmp_path, monkeypatch):
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"needs submitit.*pip install -e '\.\[slurm\]'"):
+        slurm.Slurm({"time": "9"}, tmp_path, None)
+    (tmp_path / "sbatch").unlink()
+    with pytest.raises(InputError, match="needs sbatch, which this machine has not"):
+        slurm.Slurm({"time": "9"}, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "give --slurm.time"),
+        ({"time": "soon"}, "--slurm.time must be like 30, 4:00:00 or 1-12:00:00, not 'soon'"),
+        ({"time": True}, "--slurm.time must be like"),
+        ({"time": "9", "nodes": "two"}, "--slurm.nodes must be a whole number from 1, not 'two'"),
+        ({"time": "9", "ntasks-per-node": "0"}, "--slurm.ntasks-per-node must be a whole number"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused(tmp_path, parameters, sentence):
+    with pytest.raises(InputError) as caught:
+        slurm.Slurm(parameters, tmp_path, None)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    with mounted(tmp_path / "disk", "ro") as path:
+        yield path
+
+
+def test_a_read_only_disk_is_named_before_anything_is_launched(tiny, read_only_disk):
+    with pytest.raises(InputError, match=r"cannot be written: \S+disk is not writable"):
+        launch(grid(tiny, read_only_disk / "grid"), lambda runs: pytest.fail("launched"))
+    with pytest.raises(InputError, match=r"cannot be written: \S+disk is not writable"):
+        train_and_evaluate(tiny, read_only_disk / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("30", 30),
+        ("30:30", 31),
+        ("4:00:00", 240),
+        ("1-0", 1440),
+        ("1-2:3", 1563),
+        ("1-2:3:4", 1564),
+    ],
+)
+def test_times_are_those_of_sbatch(text, minutes):
+    assert slurm._minutes(text) == minutes
+
+
+def test_parameters_of_sbatch_are_taken_as_they_are(tmp_path, monkeypatch):
+    made = []
+
+    class Executor(submitit.SlurmExecutor):
+        def __init__(self, folder, **kwargs):
+            monkeypatch.setattr(type(self), "affinity", classmethod(lambda cls: 2))
+            super().__init__(folder, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(slurm, "executor", Executor)
+    arguments = ("--slurm.time=1-0", "--slurm.gres=gpu:1", "--slurm.exclusive", "--slurm.nodes=2")
+    parameters = slurm_parameters([*arguments, "--slurm.mem=4G", "--slurm.qos=long"])
+    slurm.Slurm(parameters, tmp_path, 3)
+    text = made[0]._make_submission_file_text("command", "id")
+    for line in ("time=1-0", "gres=gpu:1", "exclusive", "nodes=2", "mem=4G", "qos=long", "requeue"):
+        assert f"#SBATCH --{line}\n" in text
+    assert "wckey" not in text
