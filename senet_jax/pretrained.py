@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from senet_jax import files, models, torch_names, weight_files
+from senet_jax import files, models, provenance, torch_names, weight_files
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -49,12 +49,18 @@ class Weights:
       variables: `params` and `batch_stats` in float32, as `model.apply` takes them.
       config: the images that they were made for; None for a run of ours, whose configuration has
         that.
+      classes: of the classifier that they came with, 0 for none. Where the model has another number
+        its classifier is a new one.
+      sha256: of the file; of a run's weights as in params_sha256 of its result, which it is unless
+        they are moving averages; "" where there is neither.
     """
 
     name: str
     model: Network
     variables: Variables
     config: PretrainedConfig | None
+    classes: int
+    sha256: str = ""
 
 
 @overload
@@ -123,15 +129,35 @@ def list_pretrained(pattern: str = "*") -> list[str]:
 
 def load(name: str, source: Literal[True] | Source = True, **fields: Any) -> Weights:
     """The network `name` with weights; arguments and errors as of `create_model`."""
-    if source is True:
-        timm.constructor_of(name)
-        name = name if "." in name else timm.default_weights(name)
-        return _load_file(name, weight_files.locate(f"hf-hub:timm/{name}"), fields)
-    path = weight_files.locate(source)
+    name, path = locate(name, source)
+    return _load_run(name, path, fields) if is_run(path) else _load_file(name, path, fields)
+
+
+def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
+    """The network's name, with a tag where timm's own weights are meant, and where they lie."""
+    if source is not True:
+        return name, weight_files.locate(source)
+    timm.constructor_of(name)
+    name = name if "." in name else timm.default_weights(name)
+    return name, weight_files.locate(f"hf-hub:timm/{name}")
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a work directory of ours."""
     config = files.read_json(path / weight_files.CONFIG) if path.is_dir() else None
-    if isinstance(config, dict) and {"model", "data"} <= config.keys():
-        return _load_run(name, path, fields)
-    return _load_file(name, path, fields)
+    return isinstance(config, dict) and {"model", "data"} <= config.keys()
+
+
+def made_for(name: str, config: Mapping[str, Any]) -> PretrainedConfig:
+    """What images weights of timm's network `name` are made for, as their config.json says."""
+    said = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.get("pretrained_cfg", {}).items()
+        if key in PretrainedConfig.__dataclass_fields__ and value is not None
+    }
+    names = (key for key in timm.weights() if key == name or key.partition(".")[0] == name)
+    base = timm.weights().get(next(names, ""), PretrainedConfig())
+    return dataclasses.replace(base, **said)
 
 
 def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
@@ -142,21 +168,14 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
         timm.constructor_of(there)
         raise InputError(f"{file.path} has weights of {there}, not of {network}")
     found = from_tensors(name, file.tensors, origin=str(file.path), **fields)
-    assert found.config is not None
-    classes = found.config.num_classes
-    declared = file.config.get("num_classes", classes)
-    if classes and declared not in (0, classes):
+    declared = file.config.get("num_classes", found.classes)
+    if found.classes and declared not in (0, found.classes):
         raise InputError(
-            f"the classifier in {file.path} has {classes} classes, not the {declared} that its "
-            "config.json says"
+            f"the classifier in {file.path} has {found.classes} classes, not the {declared} that "
+            "its config.json says"
         )
-    said = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in file.config.get("pretrained_cfg", {}).items()
-        if key in PretrainedConfig.__dataclass_fields__ and value is not None
-    }
-    config = dataclasses.replace(found.config, **(said | {"num_classes": classes}))
-    return dataclasses.replace(found, config=config)
+    config = dataclasses.replace(made_for(name, file.config), num_classes=found.classes)
+    return dataclasses.replace(found, config=config, sha256=files.sha256(file.path))
 
 
 def from_tensors(
@@ -193,10 +212,8 @@ def from_tensors(
     found = {
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
-    names = (key for key in timm.weights() if key == name or key.partition(".")[0] == name)
-    base = timm.weights().get(next(names, ""), PretrainedConfig())
-    config = dataclasses.replace(base, num_classes=classes)
-    return Weights(network, model, _variables(model, found, shapes), config)
+    config = dataclasses.replace(made_for(name, {}), num_classes=classes)
+    return Weights(network, model, _variables(model, found, shapes), config, classes)
 
 
 def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
@@ -204,6 +221,8 @@ def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
 
     config, variables = finished.load_weights(directory)
     section: dict[str, Any] = config.to_dict()["model"]
+    for key in ("pretrained", "new_head"):  # where that run started from
+        section.pop(key, None)
     if (there := section.pop("name")) != name:
         raise InputError(f"{directory} is a run of {there}, not of {name}")
     given = {key: value for key, value in fields.items() if value is not None}
@@ -225,7 +244,8 @@ def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
         {"/".join(path): shape for path, shape in expected.items()},
         channels=2,
     )
-    return Weights(name, model, _variables(model, found, shapes), None)
+    sha256 = provenance.fingerprint(variables)
+    return Weights(name, model, _variables(model, found, shapes), None, classes, sha256)
 
 
 def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:
@@ -356,9 +376,9 @@ def architecture_of(model: Network) -> str:
 
     Raises: InputError if timm has none like it.
     """
-    ours = _bare(_biased(model))
+    ours = bare(_biased(model))
     for name, constructor in timm.NETWORKS.items():
-        if type(model) is constructor.func and _bare(constructor()) == ours:
+        if type(model) is constructor.func and bare(constructor()) == ours:
             return name
     raise InputError(
         f"timm has no network like this {type(model).__name__}; those that it has are "
@@ -374,7 +394,7 @@ def _biased(model: Network) -> Network:
     return model.clone(se=dataclasses.replace(se, bias=True))
 
 
-def _bare(model: Network) -> Network:
+def bare(model: Network) -> Network:
     """The module without the fields that change nothing of what its weights compute."""
     names = {field.name for field in dataclasses.fields(Network)} - {"parent", "name"}
     fields = {name: getattr(Network, name) for name in names}

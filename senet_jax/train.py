@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import files, interrupt, metrics, parallel, processes, results, workdir
+from senet_jax import (
+    checkpoints,
+    files,
+    interrupt,
+    metrics,
+    origin,
+    parallel,
+    processes,
+    results,
+    workdir,
+)
 from senet_jax.evaluation import evaluate
 from senet_jax.prepare import Run, prepare
 from senet_jax.processes import on_first
@@ -44,11 +54,14 @@ def train_and_evaluate(
     on_first(lambda: workdir.check_usable(directory))
     with interrupt.at_safe_points() as stop:
         stop.nothing_to_save = True
-        run = prepare(config, devices or parallel.all_devices())
+        config = origin.settled(config, directory)
+        states = directory / workdir.CHECKPOINTS
+        begun = on_first(lambda: bool(checkpoints.complete_steps(states)))
+        run = prepare(config, devices or parallel.all_devices(), begun)
         stop.if_asked_anywhere(run.devices, run.initial_state)
         on_first(lambda: workdir.start(directory, config))
         workdir.check_shared(directory, config)
-        progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
+        progress = Progress.resume(run, states, started)
         on_first(lambda: workdir.cut_metrics(directory, progress.step, progress.evaluation_owed))
         first, settings = processes.is_first(), run.settings
         with (
