@@ -41,10 +41,9 @@ def get_config() -> ConfigDict:
                 # Pixels: streamed and cropped; 0: kept in memory, as stored; -1: as many as the
                 # weights of model.pretrained are for, in memory if the dataset's have this size.
                 "image_size": 0,
-                "eval_crop": 224
-                / 256,  # streamed: share of the shorter side evaluated; 0: the weights'
+                "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least part of a training image to crop
-                "interpolation": "bilinear",  # streamed: or bicubic, of resizing; "": that of the weights
+                "interpolation": "bilinear",  # streamed: or bicubic, of resizing; "": the weights'
                 "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
                 "max_unreadable": 10,  # streamed: images a pass that may fail to decode
                 "mean": (),  # of each channel, of images from 0 to 1; (): the weights' or dataset's

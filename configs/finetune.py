@@ -1,8 +1,8 @@
 """Fine-tuning: any TFDS dataset of images, from published weights or those of a run.
 
     python -m senet_jax.main --config=configs/finetune.py:food101 --workdir=runs/food
-    python -m senet_jax.main --config=configs/finetune.py:oxford_iiit_pet,seresnet50.ra2_in1k,probe \\
-        --workdir=runs/pets
+    python -m senet_jax.main --config=configs/finetune.py:cars196,resnet50.a1_in1k,probe \\
+        --workdir=runs/cars
     python -m senet_jax.main --config=configs/finetune.py:cifar10,seresnet20_cifar \\
         --config.model.pretrained=runs/x --workdir=runs/y
 

@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments.study import (
+    PRETRAINED,
     PlannedRun,
     Study,
     base_config,
@@ -125,7 +126,7 @@ def launch(runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun, str]]:
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
     for run in runs:  # the other seeds of the row, too: they end in one mean
         for neighbour in run.workdir.parent.glob("seed*"):
-            workdir.check_same(run.config, neighbour, apart_from=("seed",))
+            workdir.check_same(run.config, neighbour, apart_from=("seed", PRETRAINED))
     if len(runs) > len(missing):
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:

@@ -166,7 +166,8 @@ def caption(study: Study, results: Results) -> str:
         return ", ".join(made_with(results, key))
 
     published = study.published_as(first["dataset"])
-    instead = "" if published else f", not {' or '.join(study.published.values())}"
+    others = " or ".join(study.published.values())
+    instead = f", not {others}" if others and not published else ""
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
         f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
@@ -206,7 +207,9 @@ def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
     lines = [
         caption(study, results),
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
-        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}.",
+        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
+        if study.paper_columns
+        else f"Parameters and multiply-adds (GMACs) are those of {study.network}, counted here.",
         *marked(study, results),
         "Our top-1: mean ± standard deviation (seeds).",
         *compare.in_words(study, compare.gains(study, results)),

@@ -82,8 +82,7 @@ def settled(config: ConfigDict, directory: Path) -> ConfigDict:
     if "data.image_size" in left:
         shape = data.image_shape(sections["data"]["name"])
         images["image_size"] = image_size(shape, images["image_size"], sections["model"]["name"])
-    filled = ConfigDict(sections)
-    filled.model.update({key: model[key] for key in model if key not in sections["model"]})
+    filled = ConfigDict(sections | {"model": model | sections["model"]})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in left})
     return filled.lock()
 
@@ -151,13 +150,14 @@ def _check_shapes(
     variables: Mapping[str, Any], model: Network, image_shape: tuple[int, int, int]
 ) -> None:
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    shapes = flatten_dict(dict(jax.eval_shape(model.init, jax.random.key(0), images)))
-    for path, value in flatten_dict(variables).items():
-        if value.shape != shapes[path].shape:
+    expected = jax.eval_shape(model.init, jax.random.key(0), images)
+    shapes: dict[tuple[str, ...], Any] = flatten_dict(dict(expected))
+    stored: dict[tuple[str, ...], Any] = flatten_dict(dict(variables))
+    for path, value in stored.items():
+        if value.shape != (shape := shapes[path].shape):
             raise InputError(
                 f"the weights are not for images of {' x '.join(map(str, image_shape))}: "
-                f"{'/'.join(path)} is {list(value.shape)} there and must be "
-                f"{list(shapes[path].shape)}"
+                f"{'/'.join(path)} is {list(value.shape)} there and must be {list(shape)}"
             )
 
 

@@ -252,7 +252,7 @@ def test_every_row_is_a_network_of_its_own(which, dataset, smoke):
         assert fields["name"] == which.network_of(run.row)
         assert ("se" in fields) == bool(model.se.stages) == run.row.label.startswith("SE-")
         assert run.config.data.name == dataset
-        assert run.config.data.train_split == ("train[:64]" if smoke else "train")
+        assert run.config.data.train_split == ("train[:80]" if smoke else "train")
 
 
 def test_a_plain_network_and_the_same_with_se_have_one_recipe():
