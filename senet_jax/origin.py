@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from senet_jax import data, errors, files, pretrained, weight_files, workdir
+from senet_jax import data, errors, files, models, pretrained, weight_files, workdir
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -71,32 +71,23 @@ def settled(config: ConfigDict, directory: Path) -> ConfigDict:
         return workdir.load_config(directory)
     errors.check_present("model", sections["model"], ("name",))
     errors.check_present("data", sections.get("data", {}), ("name",))
+    name = sections["model"]["name"]
     with _named():
-        if origin.source is True and "." not in (name := sections["model"]["name"]):
-            known = ", ".join(pretrained.list_pretrained(f"{name}.*")) or "none"
+        if origin.source is True and "." not in name:
+            known = ", ".join(pretrained.list_pretrained(f"{name}.*")) or "nothing of it"
             raise InputError(
-                f"{TIMM!r} needs the weights' tag in model.name {name!r}; it has {known}"
+                f"{TIMM!r} needs the tag of weights in model.name, which is {name!r}; timm "
+                f"publishes {known}"
             )
-        model, images = _of_weights(sections["model"]["name"], origin)
+        model, images = _of_weights(name, origin)
     left = workdir.left_to_weights(sections)
     if "data.image_size" in left:
-        shape = data.image_shape(sections["data"]["name"])
-        images["image_size"] = image_size(shape, images["image_size"], sections["model"]["name"])
+        own = image_shape_of(name)[0] if name in models.MODELS else images["image_size"]
+        dataset = sections["data"]["name"]
+        images["image_size"] = data.image_size_for(dataset, images["image_size"], own)
     filled = ConfigDict(sections | {"model": model | sections["model"]})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in left})
     return filled.lock()
-
-
-def image_size(shape: tuple[int | None, ...], wanted: int, network: str) -> int:
-    """What `data.image_size` is for images of a dataset, [H, W, C] with None where it varies.
-
-    Args:
-      wanted: pixels of the weights' images; 0 if they were kept in memory as they were stored.
-      network: its name, for the size of its images where they must be resized all the same.
-    """
-    if None not in shape and (not wanted or shape[:2] == (wanted, wanted)):
-        return 0
-    return wanted or image_shape_of(network)[0]
 
 
 def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,8 +102,7 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
             "mean": images.mean,
             "std": images.std,
         }
-    run: dict[str, Any] = workdir.load_config(path).to_dict()
-    of(run["model"])
+    run = pretrained.run_sections(name, path)
     result = files.read_json(path / "result.json") or {}
     seen = {key: run["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
     return run["model"], seen | {key: tuple(result.get(key, ())) for key in ("mean", "std")}

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from senet_jax import files, models, provenance, torch_names, weight_files
+from senet_jax import files, models, provenance, torch_names, weight_files, workdir
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -216,19 +216,28 @@ def from_tensors(
     return Weights(network, model, _variables(model, found, shapes), config, classes)
 
 
+def run_sections(name: str, directory: Path) -> dict[str, Any]:
+    """The configuration of a run of the network `name`, nested, without where it started from.
+
+    Raises: InputError if it is a run of another one.
+    """
+    sections: dict[str, Any] = workdir.load_config(directory).to_dict()
+    for key in ("pretrained", "new_head"):
+        sections["model"].pop(key, None)
+    if (there := sections["model"]["name"]) != name:
+        raise InputError(f"{directory} is a run of {there}, not of {name}")
+    return sections
+
+
 def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
     from senet_jax import finished  # brings the data pipelines
 
-    config, variables = finished.load_weights(directory)
-    section: dict[str, Any] = config.to_dict()["model"]
-    for key in ("pretrained", "new_head"):  # where that run started from
-        section.pop(key, None)
-    if (there := section.pop("name")) != name:
-        raise InputError(f"{directory} is a run of {there}, not of {name}")
+    section = run_sections(name, directory)["model"]
+    _, variables = finished.load_weights(directory)
     given = {key: value for key, value in fields.items() if value is not None}
     if "se" in section and isinstance(given.get("se"), Mapping):
         given["se"] = section["se"] | dict(given["se"])
-    model = models.create_model(name, **(section | given))
+    model = models.create_model(**(section | given))
     found = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
     classes = found[HEAD].shape[-1]
     model = _with_head(model, fields.get("num_classes"), classes, str(directory))

@@ -7,7 +7,9 @@ from senet_jax.data import builders, fake, in_memory, streaming
 from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.errors import InputError, build
 
-__all__ = ["Batch", "Dataset", "Share", "Split", "load", "load_split"]
+__all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load", "load_split"]
+
+IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
 
 def load(
@@ -133,12 +135,23 @@ def load_split(
     return _split(source, split, cut, WHOLE, taken), names
 
 
-def image_shape(name: str) -> tuple[int | None, ...]:
-    """[H, W, C] of the images of a dataset, None where it varies; it need not be here yet.
+def image_size_for(name: str, wanted: int, otherwise: int) -> int:
+    """What `image_size` is best for a dataset, which need not be here yet.
+
+    0, in memory, if all of its images have the size that is wanted and there is room for them.
+
+    Args:
+      wanted: pixels; 0 if the images should be as they are stored.
+      otherwise: pixels of images that should be, but cannot be kept in memory so.
 
     Raises: InputError for an unknown name, or a dataset that is not (image, label).
     """
-    return (None, None, 3) if name == "fake" else builders.find(name).image.shape
+    if name != "fake":
+        source = builders.find(name)
+        right = not wanted or source.image.shape[:2] == (wanted, wanted)
+        if right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
+            return 0
+    return wanted or otherwise
 
 
 def _views(image_size: int, fields: dict[str, Any]) -> streaming.Views | None:
