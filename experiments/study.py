@@ -51,8 +51,7 @@ class Row:
 
     Attributes:
       label: as the paper prints it.
-      overrides: dotted configuration keys and their values; one that differs between datasets is a
-        mapping from TFDS names, where "*" stands for every other dataset.
+      overrides: dotted configuration keys and their values, see on_dataset.
       paper: the figures printed for this row, by column; see Study. One that is printed for several
         datasets is a mapping from TFDS names. "reference1" is the top-1 error of the study's
         reference in the source of the row's own figures, where that is another than the others'.
@@ -73,15 +72,6 @@ class Row:
     def varied(self) -> set[str]:
         """The configuration keys that the row sets, itself or by the weights it starts from."""
         return {*self.overrides, *((PRETRAINED, *workdir.LEFT) if self.starts_from else ())}
-
-    def overrides_on(self, dataset: str) -> dict[str, Any]:
-        """The overrides for a TFDS dataset."""
-        return {
-            key: value.get(_unversioned(dataset), value.get("*"))
-            if isinstance(value, Mapping)
-            else value
-            for key, value in self.overrides.items()
-        }
 
     @property
     def model_fields(self) -> dict[str, Any]:
@@ -113,7 +103,7 @@ class Study:
       base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
         other dataset, whose name replaces {dataset}. {network} is the row's network, without the
         suffix that configurations for CIFAR add.
-      recipe: configuration keys in which all rows differ from that, and their values.
+      recipe: configuration keys in which all rows differ from that, as in Row.overrides.
       network: the paper's network, whose parameters and multiply-adds are counted for each row;
         None if rows have their own.
       network_fields: further fields of it, for the counts to be the paper's.
@@ -207,6 +197,18 @@ def _unversioned(dataset: str) -> str:
     return dataset.partition(":")[0]
 
 
+def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Configuration keys and their values on a TFDS dataset.
+
+    A value that differs between datasets is a mapping from their names, where "*" is any other.
+    """
+    name = _unversioned(dataset)
+    return {
+        key: value.get(name, value.get("*")) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+
+
 def plain_and_se(
     label: str,
     network: str,
@@ -288,7 +290,7 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     config = get_config(argument.format(network=network, dataset=dataset))
     if config.model.name.endswith("_cifar"):
         config.model.update(study.cifar_fields)
-    config.update_from_flattened_dict(study.recipe)
+    config.update_from_flattened_dict(on_dataset(study.recipe, dataset))
     if smoke:
         _shrink(config, {**study.narrow, **row.narrow})
     return config.lock()
@@ -316,7 +318,7 @@ def plan(
     for seed in seeds:
         for row, base in zip(study.rows, bases, strict=True):
             config: Any = base.copy_and_resolve_references()
-            overrides = {"seed": seed, **row.overrides_on(config.data.name)}
+            overrides = {"seed": seed, **on_dataset(row.overrides, config.data.name)}
             if row.starts_from:
                 overrides[PRETRAINED] = str(place(row.starts_from, seed))
             config.update_from_flattened_dict(overrides)
