@@ -283,6 +283,7 @@ def test_weights_of_other_networks_and_images_are_refused(tiny, source, tmp_path
 def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, monkeypatch):
     import photos  # noqa: F401  (registers the builder)
 
+    data.load("digits", "train", "test")  # or nothing would be known of its size
     assert data.image_size_for(name, wanted, otherwise=32) == expected
     monkeypatch.setattr(data, "IN_MEMORY", 1797 * 64 - 1)
     assert data.image_size_for(name, wanted, otherwise=32) == (expected or wanted or 32)

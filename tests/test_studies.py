@@ -325,3 +325,31 @@ def test_runs_need_in_common_what_their_networks_have(tmp_path, label, arguments
     else:
         with pytest.raises(InputError, match=sentence):
             report.collect(CIFAR, tmp_path)
+
+
+def test_rows_that_start_from_anothers_weights_follow_it_seed_by_seed(tmp_path):
+    runs = planned(STUDIES["transfer"], tmp_path, "cifar100", smoke=False, seeds=(0, 1))
+    for place, run in enumerate(runs):
+        earlier = [str(other.workdir) for other in runs[:place] if other.seed == run.seed]
+        if run.row.starts_from:
+            assert run.config.model.pretrained == earlier[0]
+            assert run.config.data.classes == (50, 100)
+        else:
+            assert not run.config.model.pretrained
+    assert runs[0].config.data.classes == (0, 50)
+    compared = {run.row.label for run in runs if STUDIES["transfer"].reference_of(run.row)}
+    assert compared == {"linear-probe", "all-layers", "layer-decay"}
+
+
+def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
+    which = STUDIES["transfer"]
+    for run in planned(which, tmp_path, seeds=(0, 1)):
+        if run.row.starts_from:
+            run.config.data.mean, run.config.data.std = (0.25,), (0.5,)
+        finish(run.workdir, run.config)
+    assert len(report.collect(which, tmp_path)) == 5
+    for run in planned(which, tmp_path, arguments=("--config.train.epochs=9",)):
+        if run.row.label == "all-layers":
+            finish(run.workdir, run.config)
+    with pytest.raises(InputError, match=r"train\.epochs"):
+        report.collect(which, tmp_path)
