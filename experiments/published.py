@@ -22,14 +22,15 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from senet_jax import cli, models, pretrained
+from senet_jax import cli, models, preprocessing, pretrained
 from senet_jax.errors import InputError, did_you_mean
+from senet_jax.images import open_image
 from senet_jax.models.timm import PretrainedConfig
+from senet_jax.preprocessing import Preprocessing
 
 FILE = Path(__file__).with_suffix(".csv")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
@@ -184,10 +185,12 @@ def evaluate(
             f"it knows {known} classes and the images are in {classes} folders; where some are "
             "left out, give the classes with --labels"
         )
-    config = row.images(weights.config)
-    forward = jax.jit(weights.model.apply)
+    shown = preprocessing.of_weights(row.images(weights.config))
+    forward = jax.jit(
+        lambda variables, images: weights.model.apply(variables, shown.normalize(images))
+    )
     top1 = top5 = 0
-    for images, labels in _batches(examples, config, batch, row.weights):
+    for images, labels in _batches(examples, shown, batch, row.weights):
         logits = np.asarray(forward(weights.variables, images))[: len(labels)]
         order = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
         hits = order == labels[:, None]
@@ -204,15 +207,15 @@ def evaluate(
 
 
 def _batches(
-    examples: Sequence[tuple[Path, int]], config: PretrainedConfig, batch: int, name: str
+    examples: Sequence[tuple[Path, int]], shown: Preprocessing, batch: int, name: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images [batch, H, W, 3] and their labels, fewer at the end."""
+    """uint8 images [batch, H, W, 3] and their labels, fewer at the end."""
     starts = range(0, len(examples), batch)
     terminal = Console(stderr=True)
     with ThreadPoolExecutor() as pool:
         for start in track(starts, name, console=terminal, disable=not terminal.is_terminal):
             part = examples[start : start + batch]
-            images = np.stack(list(pool.map(lambda example: read(example[0], config), part)))
+            images = np.stack(list(pool.map(lambda example: read(example[0], shown), part)))
             missing = batch - len(part)
             yield (
                 np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
@@ -220,27 +223,12 @@ def _batches(
             )
 
 
-def read(path: Path, config: PretrainedConfig) -> np.ndarray:
-    """An image file as the network takes it, [H, W, 3]: as timm evaluates.
-
-    Its shorter side is resized to the crop's over `crop_pct`, and the middle is cut out.
+def read(path: Path, shown: Preprocessing) -> np.ndarray:
+    """What a network is shown of an image file, uint8 [H, W, 3], not turned upright: as in timm.
 
     Raises: InputError if it is no image.
     """
-    side = config.input_size[1]
-    try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path} is not an image that can be read: {error}") from error
-    resized = math.floor(side / config.crop_pct)
-    short = min(image.size)
-    width, height = (int(resized * length / short) for length in image.size)
-    image = image.resize((width, height), Image.Resampling[config.interpolation.upper()])
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32) / 255
-    mean, std = (np.asarray(values, np.float32) for values in (config.mean, config.std))
-    return (pixels - mean) / std
+    return shown(open_image(path, upright=False))
 
 
 def _line(found: dict[str, Any]) -> str:

@@ -56,6 +56,14 @@ def refused(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def check_folder(path: Path, what: str) -> None:
+    """Raises: InputError, touching nothing, if a folder, called `what`, cannot be written to."""
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        kind = "not writable" if existing.is_dir() else "not a directory"
+        raise InputError(f"{what} {path} cannot be written: {existing} is {kind}")
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from senet_jax import data, errors, files, models, pretrained, weight_files, workdir
+from senet_jax import data, errors, files, models, preprocessing, pretrained, weight_files, workdir
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -94,14 +94,8 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
     """The fields of a run's network, none for timm's, and `data` keys of the weights' images."""
     name, path = pretrained.locate(name, origin.source)
     if not pretrained.is_run(path):
-        images = pretrained.made_for(name, weight_files.read_config(path))
-        return {}, {
-            "image_size": images.input_size[-1],
-            "eval_crop": images.crop_pct,
-            "interpolation": images.interpolation,
-            "mean": images.mean,
-            "std": images.std,
-        }
+        made_for = pretrained.made_for(name, weight_files.read_config(path))
+        return {}, preprocessing.data_fields(made_for)
     run = pretrained.run_sections(name, path)
     result = files.read_json(path / "result.json") or {}
     seen = {key: run["data"][key] for key in ("image_size", "eval_crop", "interpolation")}

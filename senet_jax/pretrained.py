@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from senet_jax import files, models, provenance, torch_names, weight_files, workdir
+from senet_jax import class_names, files, models, provenance, torch_names, weight_files, workdir
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
 from senet_jax.layers.squeeze_excite import SEConfig
@@ -53,6 +53,7 @@ class Weights:
         its classifier is a new one.
       sha256: of the file; of a run's weights as in params_sha256 of its result, which it is unless
         they are moving averages; "" where there is neither.
+      class_names: of each output of the weights' own classifier; none for a run of ours.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Weights:
     config: PretrainedConfig | None
     classes: int
     sha256: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 @overload
@@ -143,7 +145,7 @@ def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether it is a work directory of ours."""
+    """Whether it is a work directory of ours, not weights in timm's form."""
     config = files.read_json(path / weight_files.CONFIG) if path.is_dir() else None
     return isinstance(config, dict) and {"model", "data"} <= config.keys()
 
@@ -175,7 +177,9 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
             "its config.json says"
         )
     config = dataclasses.replace(made_for(name, file.config), num_classes=found.classes)
-    return dataclasses.replace(found, config=config, sha256=files.sha256(file.path))
+    names = class_names.of_weights(file.config, found.classes)
+    sha256 = files.sha256(file.path)
+    return dataclasses.replace(found, config=config, sha256=sha256, class_names=names)
 
 
 def from_tensors(

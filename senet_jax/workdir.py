@@ -5,7 +5,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,10 +69,7 @@ def check_usable(workdir: Path) -> None:
 
     Call before anything slow: what is refused should be refused at once.
     """
-    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        kind = "not writable" if existing.is_dir() else "not a directory"
-        raise InputError(f"work directory {workdir} cannot be written: {existing} is {kind}")
+    files.check_folder(workdir, "work directory")
     if not (workdir / "config.json").exists():
         for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*", CHECKPOINTS):
             if found := next(workdir.glob(pattern), None):

@@ -1,6 +1,7 @@
 """TFDS builder `photos`: coloured images of many sizes, JPEG and PNG, some of them broken."""
 
 import io
+import math
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,6 +26,19 @@ def encoded(index):
     photo(index).save(file, "PNG" if index % 3 == 0 else "JPEG", quality=95)
     content = file.getvalue()
     return content[: len(content) // 3] if index in BROKEN else content
+
+
+def resized(image, size, crop, interpolation):
+    """As timm evaluates: torchvision.transforms.functional.resize, whose center_crop is to come."""
+    shorter = math.floor(size / crop)
+    sides = [int(shorter * side / min(image.size)) for side in image.size]
+    return image.resize(sides, Image.Resampling[interpolation.upper()])
+
+
+def center_crop(image, size):
+    """torchvision.transforms.functional.center_crop."""
+    left, top = (round((side - size) / 2.0) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
 
 
 class Photos(tfds.core.GeneratorBasedBuilder):

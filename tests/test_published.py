@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 from weights import state_dict
 
 from experiments import published
-from senet_jax import pretrained
+from senet_jax import preprocessing, pretrained
 from senet_jax.errors import InputError
-from senet_jax.models.timm import PretrainedConfig, weights
+from senet_jax.models.timm import weights
 
 TAG = "resnet18.tv_in1k"
 
@@ -50,12 +50,9 @@ def test_published_rows_are_of_weights_that_are_here():
 def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
     found = pretrained.load(TAG, given / "weights" / f"{TAG}.safetensors")
     (row,) = (row for row in published.published() if row.weights == TAG)
-    images = np.stack(
-        [
-            published.read(given / "images" / f"{number}.png", row.images(found.config))
-            for number in range(5)
-        ]
-    )
+    shown = preprocessing.of_weights(row.images(found.config))
+    files = [given / "images" / f"{number}.png" for number in range(5)]
+    images = shown.normalize(np.stack([published.read(file, shown) for file in files]))
     ranks = np.argsort(-np.asarray(jax.jit(found.model.apply)(found.variables, images)), axis=-1)
     # The first three are labelled with their best class, then one with its second, one its last.
     labels = [*ranks[:3, 0], ranks[3, 1], ranks[4, 6]]
@@ -73,17 +70,6 @@ def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
     assert (float(line["top1"]), float(line["top5"])) == (60.0, 80.0)
     assert float(line["timm_top1"]) == 69.752
     assert "top-1 60.000 %, timm's 69.752 %" in capsys.readouterr().out
-
-
-def test_an_image_is_resized_by_its_shorter_side_and_cut_in_the_middle(tmp_path):
-    ramp = np.arange(128, dtype=np.uint8)[None, :, None].repeat(64, 0).repeat(3, 2)
-    Image.fromarray(ramp).save(tmp_path / "x.png")
-    config = PretrainedConfig((3, 16, 16), 0.5, "bilinear", (0.5,) * 3, (0.25,) * 3)
-    image = published.read(tmp_path / "x.png", config)
-    assert image.shape == (16, 16, 3)
-    # 64x128 becomes 32x64, and columns 24 to 39 of it are pairs of columns of the ramp.
-    expected = (np.arange(48.5, 80, 2) / 255 - 0.5) / 0.25
-    np.testing.assert_allclose(image[8, :, 1], expected, atol=0.51 / 255 / 0.25)
 
 
 def test_folders_of_classes_are_numbered_in_order(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
-from photos import BROKEN, COUNT, encoded
+from photos import BROKEN, COUNT, center_crop, encoded, resized
 from PIL import Image
 from runs import photos_config
 
@@ -38,78 +38,50 @@ def labels(batches, count):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_evaluation_is_pillows_resize_of_the_middle(interpolation):
-    method = Image.Resampling[interpolation.upper()]
+@pytest.mark.parametrize("eval_crop", [0.875, 0.95, 1.0])
+def test_evaluation_is_torchvisions_resize_and_crop(interpolation, eval_crop):
     seen = []
-    for batch in load(interpolation=interpolation).eval.eval_batches(16):
+    dataset = load(interpolation=interpolation, eval_crop=eval_crop)
+    for batch in dataset.eval.eval_batches(16):
         for image, label, mask in zip(*(batch[k] for k in ("image", "label", "mask")), strict=True):
             if mask == 0:
                 continue
             seen.append(int(label))
-            original = Image.open(io.BytesIO(encoded(label)))
-            side = round(0.875 * min(original.size))
-            left, top = ((length - side) // 2 for length in original.size)
-            middle = original.convert("RGB").crop((left, top, left + side, top + side))
-            expected = np.asarray(middle.resize((32, 32), method)).astype(int)
-            # A JPEG has one colour for four pixels: at the edge of what is decoded, the neighbour's
-            # is not known, so the outermost pixels may differ by more than rounding.
-            inner = slice(1, -1) if original.format == "JPEG" else slice(None)
-            assert np.abs(image - expected)[inner, inner].max() <= 1, label
+            original = Image.open(io.BytesIO(encoded(label))).convert("RGB")
+            whole = resized(original, 32, eval_crop, interpolation)
+            assert np.abs(image - np.asarray(center_crop(whole, 32), int)).max() <= 1, label
     assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
 
 
-def ten_crop(image, size):
-    """Four corners and the middle of an image, in torchvision's order, without mirror images."""
-    right, bottom = image.width - size, image.height - size
-    places = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
-    return [image.crop((x, y, x + size, y + size)) for x, y in places]
-
-
-def test_corners_are_pillows_resize_of_theirs_and_of_one_pass():
-    (alone,) = load().eval.eval_batches(57)
-    single = dict(zip(alone["label"].tolist(), alone["image"], strict=True))
-    method, seen = Image.Resampling.BILINEAR, []
-    for batch in load("with_broken", corners=True).eval.eval_batches(16):
+def test_corners_are_torchvisions_and_of_one_pass():
+    """Five crops of the resized image, in the order of its TenCrop, without mirror images."""
+    seen = []
+    for batch in load("with_broken", corners=True, eval_crop=0.8).eval.eval_batches(16):
         assert batch["image"].shape == (16, 5, 32, 32, 3)
         for views, label, mask in zip(*(batch[k] for k in ("image", "label", "mask")), strict=True):
             if mask == 0:
                 continue
             seen.append(int(label))
-            original = Image.open(io.BytesIO(encoded(label))).convert("RGB")
-            parts = ten_crop(original, round(0.875 * min(original.size)))
-            expected = np.stack([np.asarray(part.resize((32, 32), method)) for part in parts])
-            # The whole image was decoded, so that no pixel's colour is unknown.
+            whole = resized(
+                Image.open(io.BytesIO(encoded(label))).convert("RGB"), 32, 0.8, "bilinear"
+            )
+            right, bottom = whole.width - 32, whole.height - 32
+            corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+            expected = [whole.crop((x, y, x + 32, y + 32)) for x, y in corners]
+            expected = np.stack([*map(np.asarray, expected), np.asarray(center_crop(whole, 32))])
             assert np.abs(views - expected.astype(int)).max() <= 1, label
-            inner = np.abs(views[4] - single[int(label)].astype(int))[1:-1, 1:-1]
-            assert inner.max() <= 1, label
     assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
 
 
-def test_corners_are_those_of_the_resized_image_but_for_rounding():
-    """Resize the shorter side to image_size / eval_crop, then crop: as torchvision's TenCrop."""
-    (batch,) = load(corners=True, eval_crop=0.8).eval.eval_batches(57)
-    for views, label in zip(batch["image"], batch["label"], strict=True):
-        original = Image.open(io.BytesIO(encoded(label))).convert("RGB")
-        scale = 40 / min(original.size)
-        size = [round(scale * length) for length in original.size]
-        resized = original.resize(size, Image.Resampling.BILINEAR)
-        expected = np.stack([np.asarray(crop, int) for crop in ten_crop(resized, 32)])
-        off = np.abs(views[:, None] - expected).mean(axis=(2, 3, 4))  # of each from each
-        # Windows have whole pixels: they may be off by one, and colours by what that makes.
-        slope = sum(np.abs(np.diff(expected, axis=axis)).mean((1, 2, 3)) for axis in (1, 2))
-        assert (off.diagonal() < slope + 0.5).all(), label
-        assert (off.argmin(axis=1) == np.arange(5)).all(), label
-
-
 @pytest.mark.parametrize(
-    ("resized", "size"), [(256, 224), (352, 299), (320, 299), (320, 320), (384, 320)]
+    ("shorter", "size"), [(256, 224), (352, 299), (320, 299), (320, 320), (384, 320)]
 )
-def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(resized, size):
+def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(shorter, size):
     """On an image of which the resize leaves every pixel, so that nothing is rounded."""
-    stream = load(image_size=size, eval_crop=size / resized).eval
-    image = np.random.default_rng(0).integers(0, 256, (resized, resized + 90, 3), np.uint8)
-    top, left = (resized - size) // 2, (resized + 90 - size) // 2
-    seen = stream._view(tf.io.encode_png(image).numpy(), stream._middle_window, 0)
+    stream = load(image_size=size, eval_crop=size / shorter).eval
+    image = np.random.default_rng(0).integers(0, 256, (shorter, shorter + 90, 3), np.uint8)
+    top, left = round((shorter - size) / 2), round((shorter + 90 - size) / 2)
+    seen = stream._middle(tf.io.encode_png(image).numpy(), 0)
     np.testing.assert_array_equal(seen, image[top : top + size, left : left + size])
 
 

@@ -14,18 +14,24 @@ from typing import Any
 
 import numpy as np
 
+from senet_jax.data import middle
 from senet_jax.data.batches import WHOLE, Batch, Share
 from senet_jax.data.builders import Source, import_tfds
 from senet_jax.errors import InputError
 
-INTERPOLATIONS = ("bilinear", "bicubic")
+# By name: TensorFlow's kernel of resizing with antialiasing, and how many pixels of the smaller of
+# both images it reaches to either side. They are Pillow's; Keys' cubic has the parameter -1/2.
+KERNELS = {"bilinear": ("triangle", 1), "bicubic": ("keyscubic", 2)}
+INTERPOLATIONS = tuple(KERNELS)
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
 # nobody reads a large dataset through to find its own.
 STATISTICS = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
-# Tensors: (height and width of an image, its place in the epoch) to top, left, height, width.
-Window = Callable[[Any, Any], Any]
+# Tensors: height and width of an image to top, left, height and width of a part of it.
+Window = Callable[[Any], Any]
+# Tensors: (an encoded image, its place in the epoch) to what is seen of it.
+View = Callable[[Any, Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +39,11 @@ class Views:
     """How images of any size become square ones of `image_size` pixels.
 
     In training a random part of the image, resized ("Inception crop": Szegedy et al. 2015; Hu et
-    al., section 5.1). In evaluation the middle, which is cropped before it is resized: the same as
-    the other way round but for rounding.
+    al., section 5.1). In evaluation the middle of the resized image, see `middle.py`.
 
     Attributes:
       image_size: of the result, in pixels.
-      eval_crop: side of the middle against the image's shorter side ("crop_pct" in timm).
+      eval_crop: side of the middle against the resized image's shorter side ("crop_pct" in timm).
       crop_area: the least part of the image's area in a random crop; the greatest is all of it.
       interpolation: "bilinear" or "bicubic", of resizing; antialiased, as in Pillow.
       shuffle_buffer: number of encoded images among which the next is drawn.
@@ -107,9 +112,9 @@ class Stream:
             records = self._records(int(of_files)).shuffle(
                 self.views.shuffle_buffer, seed=int(of_records), reshuffle_each_iteration=False
             )
-            window = functools.partial(self._random_window, np.array(of_crops).view(np.int32))
+            view = functools.partial(self._random_part, np.array(of_crops).view(np.int32))
             first, last = offset * size, steps_per_epoch * size
-            batches = self._batches(records.take(last), window, size, first)
+            batches = self._batches(records.take(last), view, self.image_shape, size, first)
             for batch, _ in self._watched(batches):
                 nearest = _nearest_readable(batch.pop("place"), size, self.source.name)
                 yield {key: values[nearest] for key, values in batch.items()}
@@ -118,11 +123,8 @@ class Stream:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
         size, seen = self.share.size(batch_size), 0
-        batches = self._watched(
-            self._batches(
-                self._records(None), self._middle_window, size, corners=self.views.corners
-            )
-        )
+        view = self._corners_and_middle if self.views.corners else self._middle
+        batches = self._watched(self._batches(self._records(None), view, self._seen_shape, size))
         for _ in range(0, len(self), batch_size):
             batch, count = next(batches, (self._no_examples(), 0))
             seen += count
@@ -134,7 +136,7 @@ class Stream:
 
     def _no_examples(self) -> Batch:
         return {
-            "image": np.zeros((0, *self._seen_shape(self.views.corners)), np.uint8),
+            "image": np.zeros((0, *self._seen_shape), np.uint8),
             "label": np.zeros(0, np.int32),
             "place": np.zeros(0, np.int64),
         }
@@ -158,34 +160,31 @@ class Stream:
         )
         return records.map(lambda record: (record[image], tf.cast(record[label], tf.int32)))
 
-    def _seen_shape(self, corners: bool) -> tuple[int, ...]:
-        return (5, *self.image_shape) if corners else self.image_shape
+    @property
+    def _seen_shape(self) -> tuple[int, ...]:
+        """Of what evaluation sees of an image."""
+        return (5, *self.image_shape) if self.views.corners else self.image_shape
 
     def _batches(
-        self,
-        records: Any,
-        window: Window,
-        size: int,
-        first: int = 0,
-        *,
-        corners: bool = False,
+        self, records: Any, view: View, shape: tuple[int, ...], size: int, first: int = 0
     ) -> Any:
         """Records from place `first` on to batches of those that can be decoded, and a blank each.
 
         Dicts of image, label, and place in the batch. The blank comes last, so that no batch is
         empty; its label is the number of the batch's records, readable or not.
+
+        Args:
+          shape: of what `view` gives.
         """
         import tensorflow as tf
 
-        view = self._corners_and_middle if corners else self._view
-
         def image_of(place: Any, in_batch: Any, encoded: Any, label: Any) -> Any:
-            return {"image": view(encoded, window, place), "label": label, "place": in_batch}
+            return {"image": view(encoded, place), "label": label, "place": in_batch}
 
         def batch_of(places: Any, records: Any) -> Any:
             encoded, labels = records
             blank = {
-                "image": tf.zeros(self._seen_shape(corners), tf.uint8),
+                "image": tf.zeros(shape, tf.uint8),
                 "label": tf.size(labels),
                 "place": tf.constant(-1, tf.int64),
             }
@@ -206,49 +205,96 @@ class Stream:
             .interleave(batch_of, cycle_length=2, num_parallel_calls=2, deterministic=True)
         )
 
-    def _view(self, encoded: Any, window: Window, place: Any) -> Any:
-        """The part of an encoded image in its window, resized, as uint8 [H, W, 3]."""
-        return self._resized(self._decoded(encoded, window, place))
-
-    def _corners_and_middle(self, encoded: Any, window: Window, place: Any) -> Any:
-        """The windows of an image that is decoded once, resized, as uint8 [5, H, W, 3].
-
-        The last is `window`, of which the four others have the size.
-        """
+    def _random_part(self, key: np.ndarray, encoded: Any, place: Any) -> Any:
+        """A random part of an encoded image, resized, as uint8 [H, W, 3]."""
         import tensorflow as tf
 
-        image = self._decoded(encoded, lambda size, _: tf.concat([[0, 0], size], 0), place)
-        size = tf.shape(image)[:2]
-        middle = window(size, place)
-        room = size - middle[2:]
-        begins = [room * corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))] + [middle[:2]]
-        parts = [tf.slice(image, [*tf.unstack(b), 0], [*tf.unstack(middle[2:]), 3]) for b in begins]
-        return tf.stack([self._resized(part) for part in parts])
+        part, _ = self._decoded(encoded, lambda size: self._random_window(key, size, place))
+        return self._rounded(
+            tf.image.resize(part, self.image_shape[:2], self.views.interpolation, antialias=True)
+        )
 
-    def _decoded(self, encoded: Any, window: Window, place: Any) -> Any:
-        """The part of an encoded image in its window, as uint8 [height, width, 3]."""
+    def _middle(self, encoded: Any, place: Any) -> Any:
+        """The middle of an encoded image, resized, as uint8 [H, W, 3]."""
+        del place
+        part, size = self._decoded(encoded, self._around_middle)
+        begin = middle.begin(self._resized(size), self.views.image_size)
+        return self._cut(part, self._around_middle(size)[:2], begin, size)
+
+    def _corners_and_middle(self, encoded: Any, place: Any) -> Any:
+        """Four corners and the middle of an image that is decoded once, as uint8 [5, H, W, 3]."""
+        import tensorflow as tf
+
+        del place
+        image, size = self._decoded(encoded, lambda size: tf.concat([[0, 0], size], 0))
+        resized, side = self._resized(size), self.views.image_size
+        begins = [(resized - side) * corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        begins.append(middle.begin(resized, side))
+        return tf.stack([self._cut(image, (0, 0), begin, size) for begin in begins])
+
+    def _decoded(self, encoded: Any, window: Window) -> Any:
+        """The part of an encoded image in its window, uint8 [h, w, 3], and the image's size."""
         import tensorflow as tf
 
         def of_jpeg() -> Any:  # only what lies in the window is decoded
             size = tf.image.extract_jpeg_shape(encoded)[:2]
-            part = window(size, place)
-            return tf.image.decode_and_crop_jpeg(encoded, part, 3, dct_method="INTEGER_ACCURATE")
+            part = window(size)
+            method = "INTEGER_ACCURATE"
+            return tf.image.decode_and_crop_jpeg(encoded, part, 3, dct_method=method), size
 
         def of_others() -> Any:
             image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-            top, left, height, width = tf.unstack(window(tf.shape(image)[:2], place))
-            return image[top : top + height, left : left + width]
+            size = tf.shape(image)[:2]
+            top, left, height, width = tf.unstack(window(size))
+            return image[top : top + height, left : left + width], size
 
         return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_others)
 
-    def _resized(self, part: Any) -> Any:
-        """A part of an image as uint8 [H, W, 3]."""
+    def _resized(self, size: Any) -> Any:
+        """Height and width of an image of some size after resizing for evaluation."""
         import tensorflow as tf
 
-        resized = tf.image.resize(
-            part, self.image_shape[:2], self.views.interpolation, antialias=True
+        shorter = middle.shorter_side(self.views.image_size, self.views.eval_crop)
+        return middle.resized(size, tf.reduce_min(size), shorter)
+
+    def _around_middle(self, size: Any) -> Any:
+        """Top, left, height and width of what the pixels of the middle are made of."""
+        import tensorflow as tf
+
+        resized, side = self._resized(size), self.views.image_size
+        begin = middle.begin(resized, side)
+        step = tf.cast(size, tf.float32) / tf.cast(resized, tf.float32)
+        reach = KERNELS[self.views.interpolation][1] * tf.maximum(step, 1) + 1
+        first = tf.floor(tf.cast(begin, tf.float32) * step - reach)
+        last = tf.math.ceil(tf.cast(begin + side, tf.float32) * step + reach)
+        first = tf.maximum(tf.cast(first, tf.int32), 0)
+        return tf.concat([first, tf.minimum(tf.cast(last, tf.int32), size) - first], 0)
+
+    def _cut(self, part: Any, origin: Any, begin: Any, size: Any) -> Any:
+        """The square that begins at `begin` in a resized image, as uint8 [H, W, 3].
+
+        Args:
+          part: of the image before resizing, which begins at `origin`.
+          size: of the image before resizing.
+        """
+        import tensorflow as tf
+
+        scale = tf.cast(self._resized(size), tf.float32) / tf.cast(size, tf.float32)
+        cut = tf.raw_ops.ScaleAndTranslate(
+            images=part[None],
+            size=self.image_shape[:2],
+            scale=scale,
+            translation=tf.cast(origin, tf.float32) * scale - tf.cast(begin, tf.float32),
+            kernel_type=KERNELS[self.views.interpolation][0],
+            antialias=True,
         )
-        image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+        return self._rounded(cut[0])
+
+    def _rounded(self, image: Any) -> Any:
+        """Of float32 [H, W, 3] the nearest uint8."""
+        import tensorflow as tf
+
+        image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
         return tf.ensure_shape(image, self.image_shape)
 
     def _random_window(self, key: np.ndarray, size: Any, place: Any) -> Any:
@@ -265,14 +311,6 @@ class Stream:
             max_attempts=10,  # then the whole image
         )
         return tf.concat([begin[:2], extent[:2]], 0)
-
-    def _middle_window(self, size: Any, place: Any) -> Any:
-        """The square in the middle."""
-        import tensorflow as tf
-
-        side = tf.cast(tf.reduce_min(size), tf.float32) * self.views.eval_crop
-        side = tf.maximum(1, tf.cast(tf.round(side), tf.int32))
-        return tf.concat([(size - side) // 2, [side, side]], 0)
 
     def _watched(self, batches: Any) -> Iterator[tuple[Batch, int]]:
         """NumPy batches without their blanks, and their numbers of records.
