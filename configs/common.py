@@ -15,6 +15,10 @@ def get_config() -> ConfigDict:
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "dropout": 0.0,  # before the classifier
+                # Weights to start from: "timm", a hub id, a safetensors file or its folder, or a
+                # work directory; "": none.
+                "pretrained": "",
+                "new_head": False,  # a new classifier even where the weights have one that fits
                 "se": {  # one field an ablation; see senet_jax/layers/squeeze_excite.py
                     "kind": "se",  # or a successor: eca, cbam, ...; see layers/attention.py
                     "ratio": 16,
@@ -33,13 +37,16 @@ def get_config() -> ConfigDict:
                 "name": "digits",  # any TFDS image-classification dataset, or "fake"
                 "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
                 "eval_split": "test",
-                "image_size": 0,  # pixels: streamed and cropped; 0: kept in memory, as stored
-                "eval_crop": 224 / 256,  # streamed: share of the shorter side that evaluation sees
+                "classes": (),  # first, and the one after the last; labels are then from 0; (): all
+                # Pixels: streamed and cropped; 0: kept in memory, as stored; -1: as many as the
+                # weights of model.pretrained are for, in memory if the dataset's have this size.
+                "image_size": 0,
+                "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least part of a training image to crop
-                "interpolation": "bilinear",  # streamed: or bicubic, of resizing
+                "interpolation": "bilinear",  # streamed: or bicubic, of resizing; "": the weights'
                 "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
                 "max_unreadable": 10,  # streamed: images a pass that may fail to decode
-                "mean": (),  # of each channel, of images from 0 to 1; (): the dataset's own
+                "mean": (),  # of each channel, of images from 0 to 1; (): the weights' or dataset's
                 "std": (),  # the same of the deviation, which normalised images are divided by
                 "pad": 0,  # pixels around a training image before it is cropped back at random
                 "flip": False,  # mirror training images at random
@@ -65,6 +72,8 @@ def get_config() -> ConfigDict:
                 "clip_norm": 0.0,  # the gradient's largest norm; 0: any
                 "weight_decay": 1e-4,
                 "decay_norm_and_bias": True,  # False spares batch-norm scales and biases
+                "freeze": (),  # regular expressions of paths of parameters that stay as they are
+                "layer_decay": 1.0,  # of the updates of each layer against those of the next
             },
             "train": {
                 "epochs": 1.0,  # may be fractional

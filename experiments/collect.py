@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.study import Row, Study
+from experiments.study import PRETRAINED, Row, Study
 from senet_jax import files, workdir
 from senet_jax.errors import InputError
 
@@ -125,7 +125,9 @@ def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:
     with SE: all but the SE blocks, too, so that the difference is theirs. Other networks have sizes
     and recipes of their own, and only the data in common.
     """
-    if key == "seed" or (row is not other and (key in row.overrides or key in other.overrides)):
+    if key == "seed" or (row is not other and key in row.varied | other.varied):
+        return False
+    if key == PRETRAINED and row.starts_from:  # of the run's own seed
         return False
     network, other_network = study.network_of(row), study.network_of(other)
     if network == other_network:

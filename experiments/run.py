@@ -71,6 +71,13 @@ def main(argv: list[str]) -> None:
     else:
         seeds = tuple(_seed(text) for text in values.seeds or [""])
     directory = directory_of(study, values)
+    if values.launcher != "local" or values.jobs not in (None, 1):
+        dependent = [row.label for row in study.rows if row.starts_from]
+        if dependent:
+            raise InputError(
+                f"{dependent[0]} starts from the weights of another row, so the runs of "
+                f"{study.name} come one after the other: leave out --launcher and --jobs"
+            )
     launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # most of it would be compilation, for steps that take no time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too

@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.narrow import least_size_of
+from senet_jax import workdir
 from senet_jax.errors import InputError, did_you_mean
 
 STUDIES = (
@@ -28,6 +29,7 @@ STUDIES = (
     "successors",
     "backbones",
     "cifar",
+    "transfer",
 )
 
 # A few steps a row on a handful of images: the whole grid as a first look, and for tests.
@@ -38,8 +40,9 @@ SMOKE = {
     "data.cutout": 0,  # 16 pixels would leave nothing of an image of digits
     "optim.warmup_epochs": 0.0,
 }
-SMOKE_EXAMPLES = {"train_split": 64, "eval_split": 50}
+SMOKE_EXAMPLES = {"train_split": 80, "eval_split": 50}
 SMOKE_DATASET = "digits"  # nothing to download
+PRETRAINED = "model.pretrained"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +51,14 @@ class Row:
 
     Attributes:
       label: as the paper prints it.
-      overrides: dotted configuration keys and their values.
+      overrides: dotted configuration keys and their values, see on_dataset.
       paper: the figures printed for this row, by column; see Study. One that is printed for several
         datasets is a mapping from TFDS names. "reference1" is the top-1 error of the study's
         reference in the source of the row's own figures, where that is another than the others'.
       network: the paper's network in this row, by our name; None for Study.network.
       narrow: fields of it that make a narrow member of its family, for --smoke.
+      starts_from: label of the row whose weights, of the same seed, this one starts from; it comes
+        before this one.
     """
 
     label: str
@@ -61,11 +66,21 @@ class Row:
     paper: Mapping[str, float | Mapping[str, float]]
     network: str | None = None
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    starts_from: str | None = None
+
+    @property
+    def varied(self) -> set[str]:
+        """The configuration keys that the row sets, itself or by the weights it starts from."""
+        return {*self.overrides, *((PRETRAINED, *workdir.LEFT) if self.starts_from else ())}
 
     @property
     def model_fields(self) -> dict[str, Any]:
         """The overrides as arguments of `create_model`, those of SE blocks in `se`."""
-        given = {key.removeprefix("model."): value for key, value in self.overrides.items()}
+        given = {
+            key.removeprefix("model."): value
+            for key, value in self.overrides.items()
+            if key.startswith("model.")
+        }
         fields = {key: value for key, value in given.items() if not key.startswith("se.")}
         se = {k.removeprefix("se."): value for k, value in given.items() if k.startswith("se.")}
         return fields | {"se": se}
@@ -88,6 +103,7 @@ class Study:
       base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
         other dataset, whose name replaces {dataset}. {network} is the row's network, without the
         suffix that configurations for CIFAR add.
+      recipe: configuration keys in which all rows differ from that, as in Row.overrides.
       network: the paper's network, whose parameters and multiply-adds are counted for each row;
         None if rows have their own.
       network_fields: further fields of it, for the counts to be the paper's.
@@ -114,6 +130,7 @@ class Study:
     paper_columns: Mapping[str, tuple[str, ...]]
     plotted: Mapping[str, str]
     reference: str | None = None
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     network: str | None = None
     network_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     cifar_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -131,7 +148,7 @@ class Study:
     def varied(self) -> set[str]:
         """The configuration keys that the grid itself sets."""
         names = {"model.name"} if self.network is None else set()
-        return {"seed", *names, *(key for row in self.rows for key in row.overrides)}
+        return {"seed", *names, *(key for row in self.rows for key in row.varied)}
 
     def published_as(self, dataset: str) -> str | None:
         """What the paper calls a TFDS dataset; None for one that is not its own."""
@@ -146,12 +163,13 @@ class Study:
     def reference_of(self, row: Row) -> Row | None:
         """The row that this one is compared with; None if it is compared with none.
 
-        The study's reference, which is compared with none itself; without one, for a row with SE
-        blocks, the row of the same network without.
+        The study's reference, which is compared with none itself, as are rows that others start
+        from; without one, for a row with SE blocks, the row of the same network without.
         """
         if self.reference is not None:
+            alone = {self.reference, *(other.starts_from for other in self.rows)}
             reference = next(other for other in self.rows if other.label == self.reference)
-            return None if row is reference else reference
+            return None if row.label in alone else reference
         network = self.network_of(row)
         return next((other for other in self.rows if f"se{other.network}" == network), None)
 
@@ -180,6 +198,18 @@ class Study:
 
 def _unversioned(dataset: str) -> str:
     return dataset.partition(":")[0]
+
+
+def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Configuration keys and their values on a TFDS dataset.
+
+    A value that differs between datasets is a mapping from their names, where "*" is any other.
+    """
+    name = _unversioned(dataset)
+    return {
+        key: value.get(name, value.get("*")) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
 
 
 def plain_and_se(
@@ -265,6 +295,7 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     config = get_config(argument.format(network=network, dataset=dataset))
     if config.model.name.endswith("_cifar"):
         config.model.update(study.cifar_fields)
+    config.update_from_flattened_dict(on_dataset(study.recipe, dataset))
     if smoke:
         shrink(config, {**study.narrow, **row.narrow})
     return config.lock()
@@ -281,13 +312,20 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
 
 
 def plan(
-    study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], workdir: Path
+    study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], directory: Path
 ) -> list[PlannedRun]:
     """All runs, one seed after the other, so that the table fills evenly; a base for each row."""
+
+    def place(label: str, seed: int) -> Path:
+        return directory / label / f"seed{seed}"
+
     runs = []
     for seed in seeds:
         for row, base in zip(study.rows, bases, strict=True):
-            config = base.copy_and_resolve_references()
-            config.update_from_flattened_dict({"seed": seed, **row.overrides})
-            runs.append(PlannedRun(row, seed, config, workdir / row.label / f"seed{seed}"))
+            config: Any = base.copy_and_resolve_references()
+            overrides = {"seed": seed, **on_dataset(row.overrides, config.data.name)}
+            if row.starts_from:
+                overrides[PRETRAINED] = str(place(row.starts_from, seed))
+            config.update_from_flattened_dict(overrides)
+            runs.append(PlannedRun(row, seed, config, place(row.label, seed)))
     return runs

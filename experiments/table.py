@@ -172,7 +172,8 @@ def caption(study: Study, results: Results) -> str:
         return ", ".join(made_with(results, key))
 
     published = study.published_as(first["dataset"])
-    instead = "" if published or study.swept else f", not {' or '.join(study.published.values())}"
+    others = " or ".join(study.published.values())
+    instead = f", not {others}" if others and not published else ""
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
         f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
@@ -212,6 +213,8 @@ def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
     others = (
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
         f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
+        if study.paper_columns
+        else f"Parameters and multiply-adds (GMACs) are those of {study.network}, counted here."
     )
     lines = [
         caption(study, results),

@@ -12,7 +12,6 @@ was there before stays until then. Between the two `<step>.new` is the one that 
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -236,11 +235,8 @@ def _remove(folder: Path) -> None:
 
 def _sums(folder: Path) -> dict[str, str]:
     """Every file in the folder but the sums, by its path in there, to its SHA-256."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            hash = hashlib.file_digest(file, "sha256").hexdigest()
-        found[path.relative_to(folder).as_posix()] = hash
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
     found.pop(SUMS, None)
     return found
 

@@ -173,6 +173,7 @@ def feeds(members: Sequence[Member], dataset: str, split: str, views: Views) -> 
         fields = {key: value for key, value in own.items() if key in OF_STREAMS}
         fields |= dict(zip(("eval_crop", "interpolation"), cut, strict=False))
         fields["corners"] = views.crops > 1
+        fields["classes"] = own.get("classes", ()) if dataset == own["name"] else ()
         loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
         for index in indices:
             _check_takes(members[index], loaded.image_shape, dataset, class_names)

@@ -1,6 +1,7 @@
 """Files that are whole or not there, also after a power cut."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -28,6 +29,12 @@ def write(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append(file: io.FileIO, content: bytes) -> None:

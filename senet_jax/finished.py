@@ -59,7 +59,7 @@ def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -
     if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:
         raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
     devices = jax.local_devices()
-    run = prepare(config, devices[: result["devices"]] if result else devices[:1])
+    run = prepare(config, devices[: result["devices"]] if result else devices[:1], begun=True)
     found = checkpoints.restore(directory / workdir.CHECKPOINTS, run.initial_state)
     _check_weights(directory, found.state.variables, result)
     if weights == "best":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,10 @@ class OptimConfig:
         added; a longer one is scaled down. 0 for no limit.
       weight_decay: L2 penalty, added to the gradient.
       decay_norm_and_bias: whether the penalty also covers batch-norm scales and all biases.
+      freeze: regular expressions; a parameter stays as it is if one is found anywhere in its path,
+        such as "stage2/block1/conv1/kernel" (fine_tuning.py).
+      layer_decay: factor on the updates of each layer against those of the next one, from the
+        classifier, whose updates are whole, down to the stem (fine_tuning.py).
 
     Raises:
       ValueError: for values outside these.
@@ -49,6 +54,8 @@ class OptimConfig:
     clip_norm: float = 0.0
     weight_decay: float = 0.0
     decay_norm_and_bias: bool = True
+    freeze: tuple[str, ...] = ()
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -73,6 +80,16 @@ class OptimConfig:
         for field in ("weight_decay", "warmup_epochs", "factor", "clip_norm"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+        for pattern in self.freeze:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"freeze has {pattern!r}, no regular expression: {error}"
+                ) from error
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
 
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
@@ -98,8 +115,15 @@ def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -
     return optax.join_schedules([warmup, main], [warmup_steps])
 
 
-def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """SGD whose weight decay passes through the momentum, as in the paper's time."""
+def make_optimizer(
+    config: OptimConfig, schedule: optax.Schedule, trained: Any = None, scales: Any = None
+) -> optax.GradientTransformation:
+    """SGD whose weight decay passes through the momentum, as in the paper's time.
+
+    Args:
+      trained: for each parameter whether it is; None if all are. Others are not updated.
+      scales: of the update of each parameter, its weight decay included; None if they are whole.
+    """
     decay = optax.add_decayed_weights(
         config.weight_decay, None if config.decay_norm_and_bias else decay_mask
     )
@@ -110,7 +134,15 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
         parts.insert(0, decay)
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    return optax.chain(*parts)
+    optimizer = optax.chain(*parts)
+    if trained is not None:
+        kinds = {"trained": optimizer, "frozen": optax.set_to_zero()}
+        labels = jax.tree.map(lambda is_trained: "trained" if is_trained else "frozen", trained)
+        optimizer = optax.multi_transform(kinds, labels)
+    if scales is not None:
+        scaled = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
+        optimizer = optax.chain(optimizer, scaled)
+    return optimizer
 
 
 def decay_mask(params: Any) -> Any:

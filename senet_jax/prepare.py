@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from senet_jax import data, errors, optim, parallel, steps
+from senet_jax import data, errors, fine_tuning, optim, origin, parallel, steps
 from senet_jax.data.augment import Augmentation, Mixing, normalize
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
@@ -95,6 +95,7 @@ class Run:
     frozen_step: Step  # the same with batch norm frozen, for the steps after `freeze_after`
     eval_step: Callable[..., dict[str, jax.Array]]
     initial_state: TrainState
+    pretrained_sha256: str  # of the weights in it; "" for none, see prepare
     steps_per_epoch: int
     total_steps: int
     eval_every_steps: int
@@ -117,8 +118,13 @@ class Run:
             step += count
 
 
-def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
-    """Check the configuration, load the data, and build everything the loop calls."""
+def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) -> Run:
+    """Check the configuration, load the data, and build everything the loop calls.
+
+    Args:
+      begun: the state is that of a checkpoint: the initial one, only a place for it, is without the
+        weights of model.pretrained, which need not be there any more.
+    """
     sections: dict[str, Any] = config.to_dict()
     errors.check_present("", sections, ("seed", "model", "data", "optim", "train"))
     errors.check_present("model", sections["model"], ("name",))
@@ -134,6 +140,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     augment = errors.build(Augmentation, "data", _taken_from(data_fields, Augmentation))
     check_parts(settings, len(devices), mixing)
     model_fields = sections["model"]
+    start_from = origin.of(model_fields)
     model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}
     create_model(**model_fields)  # refuses what it must before any data is read
     share = data.Share(jax.process_index(), jax.process_count())
@@ -150,19 +157,25 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
     total_steps = max(1, round(settings.epochs * steps_per_epoch))
     if total_steps >= 2**31:  # which the state counts
         raise InputError(f"train.epochs {settings.epochs:g} are too many steps: {total_steps:.3g}")
+    shape = dataset.train.image_shape
+    start = None
+    if start_from.source and not begun:
+        start = origin.load(start_from, model_fields["name"], model, shape)
+    tuning = fine_tuning.tuning(model, shape, optim_config.freeze, optim_config.layer_decay)
     schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
-    optimizer = optim.make_optimizer(optim_config, schedule)
+    optimizer = optim.make_optimizer(optim_config, schedule, tuning.trained, tuning.scales)
     scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
     train_step, frozen_step = (
         parallel.pmap_step(
             steps.make_train_step(
-                model.clone(freeze_batch_norm=freeze),
+                model.clone(freeze_batch_norm=frozen),
                 optimizer,
                 augment,
                 scale,
                 settings.label_smoothing,
                 parallel.AXIS,
                 mixing=mixing,
+                trained=tuning.trained,
                 accumulate_steps=settings.accumulate_steps,
                 ema_decay=settings.ema_decay,
                 on_nan=settings.on_nan,
@@ -170,14 +183,15 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
             devices,
             donate_state=True,
         )
-        for freeze in (False, True)
+        for frozen in (tuning.frozen_norms, True)
     )
     eval_step = steps.make_eval_step(model, scale, parallel.AXIS)
     state = create_state(
         model,
         optimizer,
-        dataset.train.image_shape,
+        shape,
         sections["seed"],
+        weights=start and start.variables,
         ema=settings.ema_decay > 0,
         plateau=optim.start_plateau() if optim_config.schedule == "plateau" else None,
     )
@@ -194,6 +208,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices) -> Run:
         frozen_step=frozen_step,
         eval_step=parallel.pmap_step(eval_step, devices, donate_state=False),
         initial_state=parallel.replicate(state, devices),
+        pretrained_sha256=start.sha256 if start else "",
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         eval_every_steps=max(1, round(settings.eval_every_epochs * steps_per_epoch)),

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from senet_jax import files, models, torch_names, weight_files
+from senet_jax import files, models, provenance, torch_names, weight_files, workdir
 from senet_jax.class_names import names_of_classes
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
@@ -43,6 +43,10 @@ class Weights:
       variables: `params` and `batch_stats` in float32, as `model.apply` takes them.
       config: the images that they were made for: what config.json says, or else timm of the tag or
         the network; None for a run of ours, whose configuration has that.
+      classes: of the classifier that they came with, 0 for none. Where the model has another number
+        its classifier is a new one.
+      sha256: of the file; of a run's weights as in params_sha256 of its result, which it is unless
+        they are moving averages; "" where there is neither.
       class_names: of each output of the weights' own classifier; none for a run of ours.
     """
 
@@ -50,6 +54,8 @@ class Weights:
     model: Network
     variables: Variables
     config: PretrainedConfig | None
+    classes: int
+    sha256: str = ""
     class_names: tuple[str, ...] = ()
 
 
@@ -119,18 +125,37 @@ def list_pretrained(pattern: str = "*") -> list[str]:
 
 def load(name: str, source: Literal[True] | Source = True, **fields: Any) -> Weights:
     """The network `name` with weights; arguments and errors as of `create_model`."""
-    if source is True:
-        timm.constructor_of(name)
-        name = name if "." in name else timm.default_weights(name)
-        return _load_file(name, weight_files.locate(f"hf-hub:timm/{name}"), fields)
-    path = weight_files.locate(source)
-    return (_load_run if is_run(path) else _load_file)(name, path, fields)
+    name, path = locate(name, source)
+    return _load_run(name, path, fields) if is_run(path) else _load_file(name, path, fields)
+
+
+def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
+    """The network's name, with a tag where timm's own weights are meant, and where they lie."""
+    if source is not True:
+        return name, weight_files.locate(source)
+    timm.constructor_of(name)
+    name = name if "." in name else timm.default_weights(name)
+    return name, weight_files.locate(f"hf-hub:timm/{name}")
 
 
 def is_run(path: Path) -> bool:
     """Whether it is a work directory of ours, not weights in timm's form."""
     config = files.read_json(path / weight_files.CONFIG) if path.is_dir() else None
     return isinstance(config, dict) and {"model", "data"} <= config.keys()
+
+
+def made_for(name: str, config: Mapping[str, Any]) -> PretrainedConfig:
+    """What images weights of timm's network `name` are made for, as their config.json says."""
+    if isinstance(stated := config.get("pretrained_cfg"), dict):
+        # What is not stated there is not that of another set of weights, but timm's usual.
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in stated.items()
+            if key in PretrainedConfig.__dataclass_fields__ and value is not None
+        }
+        return PretrainedConfig(**known)
+    names = (key for key in timm.weights() if key == name or key.partition(".")[0] == name)
+    return timm.weights().get(next(names, ""), PretrainedConfig())
 
 
 def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
@@ -141,25 +166,16 @@ def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
         timm.constructor_of(there)
         raise InputError(f"{file.path} has weights of {there}, not of {network}")
     found = from_tensors(name, file.tensors, origin=str(file.path), **fields)
-    assert found.config is not None
-    classes = found.config.num_classes
-    declared = file.config.get("num_classes", classes)
-    if classes and declared not in (0, classes):
+    declared = file.config.get("num_classes", found.classes)
+    if found.classes and declared not in (0, found.classes):
         raise InputError(
-            f"the classifier in {file.path} has {classes} classes, not the {declared} that its "
-            "config.json says"
+            f"the classifier in {file.path} has {found.classes} classes, not the {declared} that "
+            "its config.json says"
         )
-    if not isinstance(stated := file.config.get("pretrained_cfg"), dict):
-        return found
-    # What is not stated there is not that of another set of weights, but timm's usual.
-    known: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in stated.items()
-        if key in PretrainedConfig.__dataclass_fields__ and value is not None
-    }
-    known["num_classes"] = classes
-    names = names_of_classes(file.config, classes)
-    return dataclasses.replace(found, config=PretrainedConfig(**known), class_names=names)
+    config = dataclasses.replace(made_for(name, file.config), num_classes=found.classes)
+    names = names_of_classes(file.config, found.classes)
+    sha256 = files.sha256(file.path)
+    return dataclasses.replace(found, config=config, sha256=sha256, class_names=names)
 
 
 def from_tensors(
@@ -196,23 +212,32 @@ def from_tensors(
     found = {
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
-    names = (key for key in timm.weights() if key == name or key.partition(".")[0] == name)
-    base = timm.weights().get(next(names, ""), PretrainedConfig())
-    config = dataclasses.replace(base, num_classes=classes)
-    return Weights(network, model, _variables(model, found, shapes), config)
+    config = dataclasses.replace(made_for(name, {}), num_classes=classes)
+    return Weights(network, model, _variables(model, found, shapes), config, classes)
+
+
+def run_sections(name: str, directory: Path) -> dict[str, Any]:
+    """The configuration of a run of the network `name`, nested, without where it started from.
+
+    Raises: InputError if it is a run of another one.
+    """
+    sections: dict[str, Any] = workdir.load_config(directory).to_dict()
+    for key in ("pretrained", "new_head"):
+        sections["model"].pop(key, None)
+    if (there := sections["model"]["name"]) != name:
+        raise InputError(f"{directory} is a run of {there}, not of {name}")
+    return sections
 
 
 def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
     from senet_jax import finished  # brings the data pipelines
 
-    config, variables = finished.load_weights(directory)
-    section: dict[str, Any] = config.to_dict()["model"]
-    if (there := section.pop("name")) != name:
-        raise InputError(f"{directory} is a run of {there}, not of {name}")
+    section = run_sections(name, directory)["model"]
+    _, variables = finished.load_weights(directory)
     given = {key: value for key, value in fields.items() if value is not None}
     if "se" in section and isinstance(given.get("se"), Mapping):
         given["se"] = section["se"] | dict(given["se"])
-    model = models.create_model(name, **(section | given))
+    model = models.create_model(**(section | given))
     found = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
     classes = found[HEAD].shape[-1]
     model = _with_head(model, fields.get("num_classes"), classes, str(directory))
@@ -228,7 +253,8 @@ def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
         {"/".join(path): shape for path, shape in expected.items()},
         channels=2,
     )
-    return Weights(name, model, _variables(model, found, shapes), None)
+    sha256 = provenance.fingerprint(variables)
+    return Weights(name, model, _variables(model, found, shapes), None, classes, sha256)
 
 
 def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:

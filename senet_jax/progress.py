@@ -41,6 +41,7 @@ class Progress:
       environments: what the run was computed with, see provenance.environment, from its beginning
         on; more than one if it was continued with something else.
       earlier_seconds: what earlier processes took, up to their last checkpoints.
+      pretrained_sha256: of the weights that it started from; "" for none.
     """
 
     run: Run
@@ -56,6 +57,7 @@ class Progress:
     best: tuple[float, int] | None = None
     environments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0
+    pretrained_sha256: str = ""
 
     def __post_init__(self) -> None:
         self.latest: dict[str, float] = {}  # what is not summed, of the latest step
@@ -70,7 +72,9 @@ class Progress:
         """
         now = provenance.environment(run.devices)  # at once: files may change while it trains
         if not on_first(lambda: checkpoints.complete_steps(directory)):
-            return cls(run, directory, started, run.initial_state, environments=[now])
+            sha256 = run.pretrained_sha256
+            state = run.initial_state
+            return cls(run, directory, started, state, environments=[now], pretrained_sha256=sha256)
         found = checkpoints.restore(directory, parallel.as_one(run.initial_state, run.devices))
         say(f"continuing from step {found.step}/{run.total_steps}")
         notes = found.notes
@@ -91,6 +95,7 @@ class Progress:
             best=tuple(notes["best"]) if notes["best"] else None,
             environments=environments,
             earlier_seconds=notes["seconds"],
+            pretrained_sha256=notes.get("pretrained_sha256", ""),
         )
 
     @property
@@ -191,6 +196,7 @@ class Progress:
             "best": self.best,
             "environments": self.environments,
             "seconds": self.seconds,
+            "pretrained_sha256": self.pretrained_sha256,
         }
         state = parallel.as_one(self.state, self.run.devices)
         checkpoints.save(self.directory, self.step, state, notes)

@@ -19,7 +19,8 @@ def collect(config: ConfigDict, run: Run, progress: Progress) -> dict[str, Any]:
     """The content of result.json: what was trained, how it ended, and what it was computed with.
 
     Errors are in per cent, times in seconds, memory in bytes: the most that was in use on a device,
-    where the device says, and by the last process on the host.
+    where the device says, and by the last process on the host; mean and deviation of the images'
+    channels are of images from 0 to 1.
     """
     counts = summary.summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
@@ -43,6 +44,9 @@ def collect(config: ConfigDict, run: Run, progress: Progress) -> dict[str, Any]:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **environment,
         **({"earlier_environments": earlier} if earlier else {}),
+        "mean": [value / 255 for value in run.dataset.mean],
+        "std": [value / 255 for value in run.dataset.std],
+        **({"pretrained_sha256": began} if (began := progress.pretrained_sha256) else {}),
         "params_sha256": provenance.fingerprint(progress.state.variables),
     }
 

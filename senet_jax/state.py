@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -46,22 +47,25 @@ def create_state(
     image_shape: tuple[int, int, int],
     seed: int,
     *,
+    weights: Any = None,
     ema: bool = False,
     plateau: Any = None,
 ) -> TrainState:
     """A fresh state for images [H, W, C]; a pure function of its arguments.
 
     Args:
+      weights: variables to start from, all or some of the model's; the others are drawn.
       ema: whether it has moving averages, which start as the variables.
       plateau: TrainState.plateau at the start.
     """
 
     # `seed` stays an argument of the compiled function: one compilation then serves every seed.
     @jax.jit
-    def init(seed: jax.Array) -> TrainState:
+    def init(seed: jax.Array, weights: Any) -> TrainState:
         key = jax.random.key(seed)
         init_key, run_key = jax.random.split(key)
-        variables = model.init(init_key, jnp.zeros((1, *image_shape)))
+        variables = dict(model.init(init_key, jnp.zeros((1, *image_shape))))
+        variables = unflatten_dict(flatten_dict(variables) | flatten_dict(weights))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             key=run_key,
@@ -69,8 +73,8 @@ def create_state(
             batch_stats=variables.get("batch_stats", {}),
             opt_state=optimizer.init(variables["params"]),
             # Copies: a step gives its whole state away, and no array can be given twice.
-            ema=jax.tree.map(jnp.copy, dict(variables)) if ema else None,
+            ema=jax.tree.map(jnp.copy, variables) if ema else None,
             plateau=plateau,
         )
 
-    return init(jnp.asarray(seed, jnp.uint32))
+    return init(jnp.asarray(seed, jnp.uint32), weights or {})

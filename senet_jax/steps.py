@@ -16,6 +16,7 @@ from senet_jax import parallel
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
+from senet_jax.layers.norm import is_frozen
 from senet_jax.state import TrainState
 
 Arrays = dict[str, jax.Array]
@@ -30,6 +31,7 @@ def make_train_step(
     axis_name: str | None,
     *,
     mixing: Mixing | None = None,
+    trained: Any = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
     on_nan: str = "stop",
@@ -40,10 +42,12 @@ def make_train_step(
     the sums that come back are scalars, or [K]. Beside them there are "gradient_norm", of the
     gradient before it is clipped, "parameter_norm", after the update, and "nonfinite".
 
-    Where the model freezes batch normalisation, its scales and biases stay as they are.
+    Where the model freezes all batch normalisation, its scales and biases stay as they are.
 
     Args:
       mixing: of examples with their neighbours, if any.
+      trained: for each parameter whether it is; None if all are. Others get no gradient, so that
+        nothing is computed for it, and none of its norm. That they stay is up to the optimizer.
       accumulate_steps: parts of the local batch that pass through the network one after another;
         each has batch statistics of its own, as on so many devices.
       ema_decay: of the state's moving averages; 0 for none.
@@ -55,6 +59,12 @@ def make_train_step(
         state: TrainState, images: jax.Array, targets: jax.Array, dropout_key: jax.Array
     ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
         def loss_of(params: Any) -> Any:
+            if trained is not None:
+                params = jax.tree.map(
+                    lambda value, is_trained: value if is_trained else jax.lax.stop_gradient(value),
+                    params,
+                    trained,
+                )
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
@@ -99,6 +109,7 @@ def make_train_step(
         compute = accumulated if accumulate_steps > 1 else gradients_of
         gradients, (losses, logits, batch_stats) = compute(state, images, targets, dropout_key)
         gradients, batch_stats = parallel.mean((gradients, batch_stats), axis_name)
+        batch_stats = without_frozen(batch_stats, state.batch_stats, model.freeze_batch_norm)
         sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
         sums = parallel.total(sums, axis_name)
         nonfinite = first_nonfinite(gradients, sums["loss"])
@@ -106,7 +117,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         if state.plateau is not None:
             updates = jax.tree.map(lambda update: update * state.plateau.scale, updates)
-        if model.freeze_batch_norm:
+        if model.freeze_batch_norm is True:
             updates = without_batch_norm(updates, state.batch_stats)
         state = state.replace(
             step=state.step + 1,
@@ -162,12 +173,14 @@ def moving_average(state: TrainState, decay: float) -> Any:
     """The averages after this step, of parameters and batch statistics alike.
 
     At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
-    not linger.
+    not linger. The average of what never changes is that, to the last bit.
     """
     kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
-    return jax.tree.map(
-        lambda mean, value: kept * mean + (1 - kept) * value, state.ema, state.variables
-    )
+
+    def averaged(mean: jax.Array, value: jax.Array) -> jax.Array:
+        return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)
+
+    return jax.tree.map(averaged, state.ema, state.variables)
 
 
 def make_eval_step(
@@ -209,6 +222,19 @@ def make_logits_step(
         return parallel.gathered(logits.reshape(*views.shape[:2], -1), axis_name)
 
     return logits_step
+
+
+def without_frozen(batch_stats: Any, before: Any, frozen: bool | tuple[str, ...]) -> Any:
+    """The statistics, but those of frozen layers as they were: a mean of equal ones is rounded.
+
+    Args:
+      frozen: as of BatchNorm.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, new, old: old if is_frozen(frozen, [k.key for k in path[:-1]]) else new,
+        batch_stats,
+        before,
+    )
 
 
 def without_batch_norm(updates: Any, batch_stats: Any) -> Any:

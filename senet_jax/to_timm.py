@@ -96,9 +96,9 @@ def architecture_of(model: Network) -> str:
 
     Raises: InputError if timm has none like it.
     """
-    ours = _bare(_biased(model))
+    ours = bare(_biased(model))
     for name, constructor in timm.NETWORKS.items():
-        if type(model) is constructor.func and _bare(constructor()) == ours:
+        if type(model) is constructor.func and bare(constructor()) == ours:
             return name
     raise InputError(
         f"timm has no network like this {type(model).__name__}; those that it has are "
@@ -114,7 +114,7 @@ def _biased(model: Network) -> Network:
     return model.clone(se=dataclasses.replace(se, bias=True))
 
 
-def _bare(model: Network) -> Network:
+def bare(model: Network) -> Network:
     """The module without the fields that change nothing of what its weights compute."""
     names = {field.name for field in dataclasses.fields(Network)} - {"parent", "name"}
     fields = {name: getattr(Network, name) for name in names}

@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from senet_jax import files, interrupt, lock, metrics, parallel, processes, results, workdir
+from senet_jax import (
+    checkpoints,
+    files,
+    interrupt,
+    lock,
+    metrics,
+    origin,
+    parallel,
+    processes,
+    results,
+    workdir,
+)
 from senet_jax.evaluation import evaluate
 from senet_jax.prepare import Run, prepare
 from senet_jax.processes import on_first
@@ -47,7 +58,10 @@ def train_and_evaluate(
     with contextlib.ExitStack() as until_finished:
         with interrupt.at_safe_points() as stop:
             stop.nothing_to_save = True
-            run = prepare(config, devices or parallel.all_devices())
+            config = origin.settled(config, directory)
+            states = directory / workdir.CHECKPOINTS
+            begun = on_first(lambda: bool(checkpoints.complete_steps(states)))
+            run = prepare(config, devices or parallel.all_devices(), begun)
             stop.if_asked_anywhere(run.devices, run.initial_state)
             about = {"total_steps": run.total_steps, "steps_per_epoch": run.steps_per_epoch}
             alone = lock.held(directory, **about)
@@ -56,7 +70,7 @@ def train_and_evaluate(
                 return result  # another process was quicker
             on_first(lambda: workdir.start(directory, config))
             workdir.check_shared(directory, config)
-            progress = Progress.resume(run, directory / workdir.CHECKPOINTS, started)
+            progress = Progress.resume(run, states, started)
             owed = progress.evaluation_owed
             on_first(lambda: workdir.cut_metrics(directory, progress.step, owed))
             first, settings = processes.is_first(), run.settings

@@ -80,10 +80,20 @@ def read(path: Path) -> WeightFile:
         tensors = load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{file} is not a whole safetensors file: {error}") from error
-    config = files.read_json(file.with_name(CONFIG)) or {}
-    if not isinstance(config, dict):
-        raise InputError(f"{file.with_name(CONFIG)} must be a table of settings as timm's are")
+    config = read_config(path)
     return WeightFile(file, {name: _widened(value) for name, value in tensors.items()}, config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What the config.json of a file, or of a folder, says; {} where there is none.
+
+    Raises: InputError if it is not a table.
+    """
+    file = (path if path.is_dir() else path.parent) / CONFIG
+    config = files.read_json(file) or {}
+    if not isinstance(config, dict):
+        raise InputError(f"{file} must be a table of settings as timm's are")
+    return config
 
 
 def write(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:

@@ -15,6 +15,14 @@ from senet_jax import files, processes
 from senet_jax.errors import InputError
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
+# Values that leave a key to the weights of model.pretrained; what it is then, config.json says.
+LEFT = {
+    "data.image_size": -1,
+    "data.eval_crop": 0,
+    "data.interpolation": "",
+    "data.mean": (),
+    "data.std": (),
+}
 
 
 def queue(workdir: Path, config: ConfigDict) -> None:
@@ -155,15 +163,32 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         return
+    given = plain(config)
+    left = left_to_weights(config.to_dict())
     there, now = (
-        {k: v for k, v in flatten(c).items() if k not in apart_from}
-        for c in (stored, plain(config))
+        {k: v for k, v in flatten(c).items() if k not in apart_from and k not in left}
+        for c in (stored, given)
     )
+    if starts_from_weights(given):  # the network is theirs, where the configuration has no more
+        there = {k: v for k, v in there.items() if k in now or not k.startswith("model.")}
     if changes := differences(there, now):
         raise InputError(
             f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
         )
+
+
+def starts_from_weights(sections: Mapping[str, Any]) -> bool:
+    """Whether a configuration, as nested dicts, names any."""
+    return bool(sections.get("model", {}).get("pretrained"))
+
+
+def left_to_weights(sections: Mapping[str, Any]) -> list[str]:
+    """The keys that a configuration, as nested dicts, leaves to the weights it starts from."""
+    if not starts_from_weights(sections):
+        return []
+    flat = flatten(sections)
+    return [key for key, value in LEFT.items() if key in flat and flat[key] == value]
 
 
 def differences(

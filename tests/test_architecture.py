@@ -27,6 +27,7 @@ ALLOWED = {
     "senet_jax/checkpoints.py": {"senet_jax.errors", "senet_jax.files", "senet_jax.processes"},
     "senet_jax/metrics.py": {"senet_jax.errors", "senet_jax.files"},
     "senet_jax/optim.py": {"senet_jax.errors"},
+    "senet_jax/fine_tuning.py": {"senet_jax.errors", "senet_jax.layers"},
     "senet_jax/parallel.py": {"senet_jax.errors", "senet_jax.processes"},
 }
 

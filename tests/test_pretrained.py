@@ -18,6 +18,7 @@ from senet_jax import (
     checkpoints,
     create_model,
     models,
+    origin,
     pretrained,
     provenance,
     to_timm,
@@ -327,7 +328,9 @@ def test_what_is_in_the_hub_s_cache_needs_no_network(folder, tmp_path, monkeypat
 
 def test_a_run_of_ours_gives_its_averages(tmp_path):
     config = tiny_config()
-    model = models.create_model(**config.model.to_dict())
+    fields = config.model.to_dict()
+    origin.of(fields)
+    model = models.create_model(**fields)
     state = create_state(model, optax.sgd(0.1), (8, 8, 1), seed=0, ema=True)
     state = state.replace(ema=jax.tree.map(lambda leaf: leaf + 1, state.ema))
     checkpoints.save(tmp_path / workdir.CHECKPOINTS, 8, state)

@@ -173,3 +173,20 @@ def test_one_process_agrees_with_itself():
     with pytest.raises(Diverged, match="not finite"):
         processes.on_first(lambda: (_ for _ in ()).throw(Diverged("not finite")))
     assert issubclass(Diverged, InputError)
+
+
+@pytest.mark.slow
+def test_each_process_reads_the_weights_that_they_start_from(tiny, command, tmp_path, one_device):
+    tiny.train.epochs = 1.0
+    source = train_and_evaluate(tiny, tmp_path / "source", one_device)
+    weights = (f"--config.model.pretrained={tmp_path}/source", "--config.data.classes=(0,5)")
+    with command(tmp_path / "run", *weights, "--config.optim.freeze=stem") as pair:
+        statuses, errors = ended(pair)
+    assert statuses == [0, 0], errors
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["pretrained_sha256"] == source["params_sha256"]
+    stems = [
+        checkpoints.read(tmp_path / name / "checkpoints", ["params"])["params"]["stem"]
+        for name in ("source", "run")
+    ]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *stems))

@@ -10,6 +10,7 @@ from runs import finish
 
 from experiments import report, study, table
 from experiments.run import override
+from senet_jax import origin
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
 
@@ -200,6 +201,7 @@ def test_every_row_of_an_ablation_is_another_network(which, dataset, smoke):
     programs = set()
     for run in planned(which, dataset=dataset, smoke=smoke):
         fields = run.config.model.to_dict()
+        origin.of(fields)
         size = 64 if fields["name"] == "seresnet50" else 32
         images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
         model = create_model(**fields)
@@ -248,11 +250,12 @@ def test_every_study_says_what_its_rows_are_compared_with(name):
 def test_every_row_is_a_network_of_its_own(which, dataset, smoke):
     for run in planned(which, dataset=dataset, smoke=smoke):
         fields = run.config.model.to_dict()
+        origin.of(fields)
         model = create_model(**fields)
         assert fields["name"] == which.network_of(run.row)
         assert ("se" in fields) == bool(model.se.stages) == run.row.label.startswith("SE-")
         assert run.config.data.name == dataset
-        assert run.config.data.train_split == ("train[:64]" if smoke else "train")
+        assert run.config.data.train_split == ("train[:80]" if smoke else "train")
 
 
 def test_a_plain_network_and_the_same_with_se_have_one_recipe():
@@ -325,3 +328,31 @@ def test_runs_need_in_common_what_their_networks_have(tmp_path, label, arguments
     else:
         with pytest.raises(InputError, match=sentence):
             report.collect(CIFAR, tmp_path)
+
+
+def test_rows_that_start_from_anothers_weights_follow_it_seed_by_seed(tmp_path):
+    runs = planned(STUDIES["transfer"], tmp_path, "cifar100", smoke=False, seeds=(0, 1))
+    for place, run in enumerate(runs):
+        earlier = [str(other.workdir) for other in runs[:place] if other.seed == run.seed]
+        if run.row.starts_from:
+            assert run.config.model.pretrained == earlier[0]
+            assert run.config.data.classes == (50, 100)
+        else:
+            assert not run.config.model.pretrained
+    assert runs[0].config.data.classes == (0, 50)
+    compared = {run.row.label for run in runs if STUDIES["transfer"].reference_of(run.row)}
+    assert compared == {"linear-probe", "all-layers", "layer-decay"}
+
+
+def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
+    which = STUDIES["transfer"]
+    for run in planned(which, tmp_path, seeds=(0, 1)):
+        if run.row.starts_from:
+            run.config.data.mean, run.config.data.std = (0.25,), (0.5,)
+        finish(run.workdir, run.config)
+    assert len(report.collect(which, tmp_path)) == 5
+    for run in planned(which, tmp_path, arguments=("--config.train.epochs=9",)):
+        if run.row.label == "all-layers":
+            finish(run.workdir, run.config)
+    with pytest.raises(InputError, match=r"train\.epochs"):
+        report.collect(which, tmp_path)

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from experiments.study import PlannedRun
+from experiments.study import PRETRAINED, PlannedRun
 from senet_jax import files, workdir
 from senet_jax.errors import InputError
 
@@ -31,7 +31,7 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
     for run in runs:  # the other seeds of the row, too: they end in one mean
         for neighbour in run.workdir.parent.glob("seed*"):
-            workdir.check_same(run.config, neighbour, apart_from=("seed",))
+            workdir.check_same(run.config, neighbour, apart_from=("seed", PRETRAINED))
     if len(runs) > len(missing):
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:

@@ -7,7 +7,9 @@ from senet_jax.data import builders, fake, in_memory, streaming
 from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.errors import InputError, build
 
-__all__ = ["Batch", "Dataset", "Share", "Split", "load", "load_split"]
+__all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load", "load_split"]
+
+IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
 
 def load(
@@ -15,6 +17,7 @@ def load(
     train_split: str,
     eval_split: str,
     *,
+    classes: tuple[int, ...] = (),
     image_size: int = 0,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
@@ -27,6 +30,8 @@ def load(
       name: in TFDS spelling, with config and version if wanted: "digits", "cifar100",
         "imagenet2012"; or "fake", the size of ImageNet and always the same images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
+      classes: the first to take and the one after the last, as of a range; labels then count from
+        0. () are all. Of datasets in memory only.
       image_size: of the images in pixels, which are streamed from disk; 0 reads them into memory as
         they are stored.
       mean, std: of each channel, of images from 0 to 1, to normalise images with; () are the
@@ -44,6 +49,7 @@ def load(
     cut = _views(image_size, views)
     given = build(Statistics, "data", {"mean": mean, "std": std})
     if name == "fake":
+        _refuse_classes(classes, "noise has none")
         return given.instead_of_own(fake.dataset(image_size or 224, share))
     source = _prepared(name, cut)
     for key, split in (("train_split", train_split), ("eval_split", eval_split)):
@@ -52,9 +58,13 @@ def load(
             source.check_labels(split)
         except InputError as error:
             raise InputError(f"data.{key}: {error}") from error
-    train, evaluation = (_split(source, split, cut, share) for split in (train_split, eval_split))
+    taken = _classes(classes, source, cut)
+    train, evaluation = (
+        _split(source, split, cut, share, taken) for split in (train_split, eval_split)
+    )
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return given.instead_of_own(Dataset(train, evaluation, source.class_names, *own))
+    names = source.class_names[taken.start : taken.stop]
+    return given.instead_of_own(Dataset(train, evaluation, names, *own))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +113,12 @@ class Statistics:
 
 
 def load_split(
-    name: str, split: str, *, image_size: int = 0, **views: Any
+    name: str,
+    split: str,
+    *,
+    classes: tuple[int, ...] = (),
+    image_size: int = 0,
+    **views: Any,
 ) -> tuple[Split, tuple[str, ...]]:
     """One split and the names of the classes, for evaluation; arguments and errors as of `load`.
 
@@ -115,7 +130,28 @@ def load_split(
     cut = _views(image_size, views)
     source = _prepared(name, cut)
     source.count(split)
-    return _split(source, split, cut, WHOLE), source.class_names
+    taken = _classes(classes, source, cut)
+    names = source.class_names[taken.start : taken.stop]
+    return _split(source, split, cut, WHOLE, taken), names
+
+
+def image_size_for(name: str, wanted: int, otherwise: int) -> int:
+    """What `image_size` is best for a dataset, which need not be here yet.
+
+    0, in memory, if all of its images have the size that is wanted and there is room for them.
+
+    Args:
+      wanted: pixels; 0 if the images should be as they are stored.
+      otherwise: pixels of images that should be, but cannot be kept in memory so.
+
+    Raises: InputError for an unknown name, or a dataset that is not (image, label).
+    """
+    if name != "fake":
+        source = builders.find(name)
+        right = not wanted or source.image.shape[:2] == (wanted, wanted)
+        if right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
+            return 0
+    return wanted or otherwise
 
 
 def _views(image_size: int, fields: dict[str, Any]) -> streaming.Views | None:
@@ -134,9 +170,38 @@ def _prepared(name: str, cut: streaming.Views | None) -> builders.Source:
     return builders.prepare(source)
 
 
+def _classes(
+    classes: tuple[int, ...], source: builders.Source, cut: streaming.Views | None
+) -> range:
+    """Which classes of a dataset are taken. Raises: InputError if there are no such classes."""
+    count = len(source.class_names)
+    if isinstance(classes, tuple) and not classes:
+        return range(count)
+    whole = isinstance(classes, tuple) and all(type(place) is int for place in classes)
+    if not (whole and len(classes) == 2 and 0 <= classes[0] < classes[1] <= count):
+        raise InputError(
+            f"data.classes must be the first class and the one after the last, such as "
+            f"(0, {count}) for all of {source.name!r}, not {classes!r}"
+        )
+    if cut is not None:
+        _refuse_classes(classes, "streamed ones would have to be read to be counted")
+    return range(*classes)
+
+
+def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
+    if classes:
+        raise InputError(
+            f"data.classes {classes} is for images that are kept in memory: {reason}; leave it out"
+        )
+
+
 def _split(
-    source: builders.Source, split: str, cut: streaming.Views | None, share: Share
+    source: builders.Source,
+    split: str,
+    cut: streaming.Views | None,
+    share: Share,
+    classes: range,
 ) -> in_memory.Images | streaming.Stream:
     if cut is None:
-        return in_memory.read(source, split, share)
+        return in_memory.read(source, split, share, classes)
     return streaming.Stream(source, split, cut, share)

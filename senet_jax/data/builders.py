@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import logging
+import math
 import operator
 import os
 import socket
@@ -38,6 +39,13 @@ class Source:
     def image(self) -> Any:
         """The feature of the images: `shape` [H, W, C], None where it varies, and `np_dtype`."""
         return self.builder.info.features[self.image_key]
+
+    @property
+    def image_bytes(self) -> int | None:
+        """Of the images of all splits as arrays; None where their size varies."""
+        if None in (shape := self.image.shape):
+            return None
+        return math.prod(shape) * sum(s.num_examples for s in self.builder.info.splits.values())
 
     @property
     def class_names(self) -> tuple[str, ...]:

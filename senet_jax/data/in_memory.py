@@ -72,10 +72,25 @@ class Images:
             )
 
 
-def read(source: Source, split: str, share: Share = WHOLE) -> Images:
-    """Read a split into memory."""
+def read(source: Source, split: str, share: Share = WHOLE, classes: range | None = None) -> Images:
+    """Read a split into memory.
+
+    Args:
+      classes: those to take, of which the first becomes label 0; None are all.
+
+    Raises: InputError if the split has no example of them.
+    """
     arrays = import_tfds().as_numpy(source.examples(split, batch_size=-1, shuffle_files=False))
-    return Images(arrays[source.image_key], arrays[source.label_key].astype(np.int32), share)
+    image, label = arrays[source.image_key], arrays[source.label_key].astype(np.int32)
+    if classes is not None and len(classes) < len(source.class_names):
+        taken = (label >= classes.start) & (label < classes.stop)
+        if not taken.any():
+            raise InputError(
+                f"split {split!r} of {source.name!r} has no example of the classes from "
+                f"{classes.start} to {classes.stop - 1}, which data.classes takes"
+            )
+        image, label = image[taken], label[taken] - classes.start
+    return Images(image, label, share)
 
 
 def check_size(source: Source) -> None:

@@ -27,7 +27,8 @@ class Layers:
       sync_batch_norm: take batch statistics over all these devices together.
       implementation: "auto", or "xla" for plain operations on every platform (layers/conv.py).
       epsilon: of batch normalisation.
-      freeze_batch_norm: normalise by the running statistics in training as well.
+      freeze_batch_norm: normalise by the running statistics in training as well: True, or the paths
+        of the layers that do.
     """
 
     dtype: Any = jnp.float32
@@ -35,7 +36,7 @@ class Layers:
     sync_batch_norm: bool = False
     implementation: str = "auto"
     epsilon: float = 1e-5
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool | tuple[str, ...] = False
 
     def conv(
         self,
@@ -73,11 +74,12 @@ class Layers:
     def norm(self, train: bool, *, zero_init: bool = False, name: str) -> BatchNorm:
         """Batch statistics when training, running ones otherwise; `zero_init` is of its scale."""
         return BatchNorm(
-            use_running_average=not train or self.freeze_batch_norm,
+            use_running_average=not train,
             momentum=0.9,
             epsilon=self.epsilon,
             dtype=self.dtype,
             axis_name=self.axis_name if self.sync_batch_norm else None,
+            frozen=self.freeze_batch_norm,
             scale_init=nn.initializers.zeros if zero_init else nn.initializers.ones,
             implementation=self.implementation,
             name=name,
@@ -114,7 +116,7 @@ class Network(nn.Module):
     axis_name: str | None = None
     sync_batch_norm: bool = False
     implementation: str = "auto"
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool | tuple[str, ...] = False
 
     image_size = 224  # pixels, of the images the network is made for
     least_image_size = 1  # pixels, below which a map would shrink to nothing

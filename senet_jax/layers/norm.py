@@ -11,6 +11,7 @@ the same vector.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -36,6 +37,8 @@ class BatchNorm(nn.Module):
       dtype: of the result; that of the input and the parameters together if None.
       scale_init: initialiser of `scale`.
       axis_name: mapped axis over which the statistics of a batch are taken together, if any.
+      frozen: normalise by the running statistics in training as well: True, or the paths of the
+        layers that do, such as "stem/bn".
       implementation: "auto", or "xla" for the plain formulas on every platform.
     """
 
@@ -45,6 +48,7 @@ class BatchNorm(nn.Module):
     dtype: Any = None
     scale_init: Any = nn.initializers.ones
     axis_name: str | None = None
+    frozen: bool | tuple[str, ...] = False
     implementation: str = "auto"
 
     @nn.compact
@@ -56,7 +60,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         dtype = self.dtype or jnp.result_type(x, scale)
         plain = self.implementation == "xla"
-        if self.use_running_average:
+        if self.use_running_average or is_frozen(self.frozen, self.path):
             mean, var = running_mean.value, running_var.value
         else:
             mean, var = (plain_statistics if plain else statistics)(x)
@@ -71,6 +75,11 @@ class BatchNorm(nn.Module):
     def _over_devices(self, mean: jax.Array, var: jax.Array) -> Pair:
         common = lax.pmean(mean, self.axis_name)
         return common, lax.pmean(var + jnp.square(mean - common), self.axis_name)
+
+
+def is_frozen(frozen: bool | tuple[str, ...], path: Sequence[str]) -> bool:
+    """Whether a layer is among the frozen ones; see BatchNorm.frozen."""
+    return frozen if isinstance(frozen, bool) else "/".join(path) in frozen
 
 
 # (epsilon, dtype of the result)
