@@ -136,7 +136,8 @@ def make_optimizer(
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     optimizer = optax.chain(*parts)
     if trained is not None:
-        kinds = {"trained": optimizer, "frozen": optax.set_to_zero()}
+        kinds: dict[Any, optax.GradientTransformation] = {"trained": optimizer}
+        kinds["frozen"] = optax.set_to_zero()
         labels = jax.tree.map(lambda is_trained: "trained" if is_trained else "frozen", trained)
         optimizer = optax.multi_transform(kinds, labels)
     if scales is not None:
