@@ -12,6 +12,7 @@ from senet_jax.gates import HIGH, LOW
 from senet_jax.layers.network import Network
 
 LEGIBLE = 224  # pixels, to which an overlay of a smaller image is enlarged
+BRIGHTEST = 0.85  # of the colours, of which the last are dark
 OPACITY = 0.6  # of the colour where the map is highest
 
 
@@ -64,7 +65,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> Image.Image:
     heat = heat / max(float(heat.max()), np.finfo(np.float32).tiny)
     above = Image.fromarray(heat.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     share = np.asarray(above)[..., None]
-    colour = 255 * matplotlib.colormaps["turbo"](share[..., 0])[..., :3]
+    colour = 255 * matplotlib.colormaps["turbo"](BRIGHTEST * share[..., 0])[..., :3]
     mixed = np.asarray(below) * (1 - OPACITY * share) + colour * OPACITY * share
     return Image.fromarray(np.clip(np.round(mixed), 0, 255).astype(np.uint8))
 

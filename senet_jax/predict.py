@@ -135,8 +135,10 @@ def show(network: "Classifier", said: Sequence["Answer"]) -> None:
     for one in answers:
         if one.gates:
             show_gates(console, one)
-        if one.map:
-            console.print(Text(f"{legible(one.path)} -> {legible(one.map)}"), soft_wrap=True)
+    maps = [one.map for one in answers if one.map]
+    if maps:
+        more = f" and {len(maps) - 1} more" if len(maps) > 1 else ""
+        console.print(Text(f"-> {legible(maps[0])}{more}"), soft_wrap=True)
 
 
 def legible(path: Path) -> str:

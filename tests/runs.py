@@ -2,8 +2,12 @@
 
 import json
 
+import jax
+from weights import fill
+
 from configs import digits, imagenet
-from senet_jax import files, workdir
+from senet_jax import checkpoints, files, provenance, workdir
+from senet_jax.prepare import prepare
 
 
 def tiny_config():
@@ -60,3 +64,11 @@ def finish(directory, config, curve=(), **result):
     if lines:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (directory / "metrics.jsonl").write_text(text)
+
+
+def finish_untrained(directory, config):
+    """What a run leaves that can be loaded, with weights that are drawn: no step is compiled."""
+    state = prepare(config, jax.local_devices()[:1]).initial_state
+    state = state.replace(**fill(state.variables))
+    checkpoints.save(directory / workdir.CHECKPOINTS, 8, state)
+    finish(directory, config, params_sha256=provenance.fingerprint(state.variables))

@@ -13,6 +13,7 @@ from experiments.narrow import NARROW
 from senet_jax import classifier, export, to_timm
 from senet_jax.classifier import Classifier
 from senet_jax.errors import InputError
+from senet_jax.layers.squeeze_excite import KINDS
 from senet_jax.models import create_model
 from senet_jax.models.timm import PretrainedConfig
 from senet_jax.preprocessing import of_weights
@@ -58,6 +59,14 @@ def test_every_family_can_be_exported(name):
     assert program.in_avals[0].dtype == np.uint8
     assert [str(aval.shape[0]) for aval in (*program.in_avals, *program.out_avals)] == ["batch"] * 2
     assert set(program.platforms) == set(export.PLATFORMS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_block_can_be_exported(kind):
+    se = {"kind": kind} | ({"placement": "between_stages"} if kind == "bam" else {})
+    network = made("seresnet20_cifar", 16, stage_sizes=(1, 1, 1), width=16, se=se)
+    (said,) = jax.export.deserialize(bytearray(export.program(network))).out_avals
+    assert [str(size) for size in said.shape] == ["batch", "10"]
 
 
 def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):

@@ -94,7 +94,7 @@ class ECA(Attention):
     @nn.compact
     def __call__(self, u: jax.Array, train: bool) -> jax.Array:
         z = squeeze(u, "avg")
-        row = z.reshape(len(z), -1, 1)
+        row = z[..., None]
         conv = nn.Conv(
             1,
             (eca_kernel_size(u.shape[-1]),),
