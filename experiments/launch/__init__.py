@@ -24,7 +24,7 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
     """Have trained what has no result yet.
 
     Raises: InputError, before anything is trained, if there are no runs, or a work directory holds
-      another configuration or cannot be written.
+      another configuration or cannot be written, or whatever the launcher refuses.
     """
     if not runs:
         raise InputError("no run is selected: give at least one row and one seed")
@@ -38,9 +38,15 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
         return {}
     for run in missing:
         workdir.check_usable(run.workdir)
+    folders = {folder for run in missing for folder in (run.workdir, *run.workdir.parents)}
+    created = [folder for folder in folders if not folder.exists()]
     for run in missing:  # from here on they are queued
         workdir.queue(run.workdir, run.config)
-    return launcher(missing)
+    try:
+        return launcher(missing)
+    except InputError:
+        _give_back(missing, created)
+        raise
 
 
 def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:
@@ -51,14 +57,14 @@ def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:
     }
 
 
-def give_back(runs: Sequence[PlannedRun]) -> None:
-    """Undo the queueing of runs that were not begun: their directories are as before."""
+def _give_back(runs: Sequence[PlannedRun], created: Sequence[Path]) -> None:
+    """Undo the queueing of runs that were not begun, and the folders that were made for them."""
     for run in runs:
         if {path.name for path in run.workdir.iterdir()} <= {"config.json"}:
             (run.workdir / "config.json").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # there is more in one of them
-                for folder in (run.workdir, *run.workdir.parents):
-                    folder.rmdir()
+    for folder in sorted(created, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # there is something in it
+            folder.rmdir()
 
 
 def why_unfinished(directory: Path) -> str | None:

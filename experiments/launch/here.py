@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.launch import give_back, titles
+from experiments.launch import titles
 from experiments.study import PlannedRun
 from senet_jax import workdir
 from senet_jax.errors import Diverged, InputError, Occupied
@@ -29,7 +29,6 @@ def train(runs: Sequence[PlannedRun]) -> dict[Path, str]:
             print(f"skipped: {error}", flush=True)
         except Exception as error:  # one failing run must not stop the others
             if run is runs[0] and isinstance(error, InputError) and not isinstance(error, Diverged):
-                give_back(runs)
                 raise
             if not isinstance(error, InputError):
                 traceback.print_exc()

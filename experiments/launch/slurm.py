@@ -20,7 +20,6 @@ from typing import Any
 
 from experiments.launch import (
     WITHOUT_RESULT,
-    give_back,
     last_lines,
     titles,
     why_unfinished,
@@ -121,11 +120,7 @@ class Slurm:
         if len(missing) < len(runs):
             print(f"{len(runs) - len(missing)} of {len(runs)} runs are in the queue already")
         if missing:
-            try:
-                jobs |= self._submit(missing)
-            except InputError:
-                give_back(runs)
-                raise
+            jobs |= self._submit(missing)
         print("waiting; Ctrl-C does not end the jobs, and the same command waits for them again")
         return _wait(titles(runs), jobs, self.executor.folder)
 
