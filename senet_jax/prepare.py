@@ -218,7 +218,9 @@ def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) 
 
 def _taken_from(values: dict[str, Any], owner: type[Any]) -> dict[str, Any]:
     """The values of `owner`'s fields, which `values` loses."""
-    return {field.name: values.pop(field.name) for field in dataclasses.fields(owner)}
+    names = [field.name for field in dataclasses.fields(owner)]
+    errors.check_present("data", values, names)
+    return {name: values.pop(name) for name in names}
 
 
 def check_parts(settings: TrainConfig, devices: int, mixing: Mixing) -> None:

@@ -16,6 +16,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
+import hypothesis
 import jax
 import pytest
 from runs import tiny_config
@@ -23,6 +24,9 @@ from runs import tiny_config
 from senet_jax import compilation_cache
 
 compilation_cache.enable()
+# A busy machine is no reason to fail.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture

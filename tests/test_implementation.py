@@ -39,7 +39,9 @@ def network_loss(name, implementation, nudge=0.0):
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_gradients_of_whole_networks_equal_those_of_plain_layers(name):
+def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypatch):
+    # Without the kink of ReLU, at which a last bit decides about a whole gradient.
+    monkeypatch.setattr(nn, "relu", jax.nn.softplus)
     model, x, loss = network_loss(name, "auto")
     variables = jax.jit(model.init)(jax.random.key(0), x)
     arguments = variables["params"], variables["batch_stats"]
@@ -55,7 +57,7 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name):
     )
     # A network amplifies the last bit of a layer, some more than others; so the measure is what
     # the last bit of the images does to the plain network.
-    assert distance(got, want) < 3 * distance(nudged, want) < 3e-3
+    assert distance(got, want) < 3 * distance(nudged, want) < 3e-5
 
 
 OPERATIONS = re.compile(

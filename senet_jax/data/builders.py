@@ -150,7 +150,7 @@ def prepare(source: Source) -> Source:
     Raises: InputError if that fails.
     """
     builder, name = source.builder, source.name
-    if builder.is_prepared():
+    if _is_prepared(builder):
         return source
     directory = builder.data_dir_root
     missing = f"dataset {name!r} is not in {directory} and cannot be downloaded"
@@ -164,7 +164,7 @@ def prepare(source: Source) -> Source:
         with _alone(builder), _quiet() if builder.name == "digits" else contextlib.nullcontext():
             # A builder does not notice what another process has prepared meanwhile.
             source = find(name)
-            if not source.builder.is_prepared():
+            if not _is_prepared(source.builder):
                 source.builder.download_and_prepare()
             return source
     except OSError as error:
@@ -215,6 +215,11 @@ def _unreachable_host(urls: Any) -> str | None:
         except OSError:
             return host
     return None
+
+
+def _is_prepared(builder: Any) -> bool:
+    """TFDS gives a dataset its folder a moment before its splits are written down there."""
+    return builder.is_prepared() and bool(builder.info.splits)
 
 
 def _alone(builder: Any) -> Any:
