@@ -40,6 +40,7 @@ BAD = {
     "model.se.placement": UNKNOWN,
     "model.se.stages": ("(5,)", "(2,2)", "('2',)", "(2.0,)", "(True,)", "abc", "None"),
     "model.se.bias": NO_SWITCH,
+    "model.se.rounding": UNKNOWN,
     "model.se.groups": ("0", "-1", "2", *WHOLE),
     "data.name": ("", "a b", "digit", "imdb_reviews", "oxford_flowers102"),
     "data.train_split": ("", "trian", "train[:0]", "train[5:3]", "train[:9999]", "train[", "5"),
@@ -106,7 +107,10 @@ BAD = {
 }
 compiled = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda event, *_, **__: compiled.append(event) if "/core/compile/" in event else None
+    # Shapes may be asked for, which traces.
+    lambda event, *_, **__: (
+        compiled.append(event) if "/core/compile/" in event and "trace" not in event else None
+    )
 )
 
 
