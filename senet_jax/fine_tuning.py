@@ -98,7 +98,7 @@ def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[Layer]
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(note):
-        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+        variables = jax.eval_shape(lambda image: model.init(jax.random.key(0), image), image)
     return variables, list(layers)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -136,8 +137,10 @@ def make_optimizer(
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     optimizer = optax.chain(*parts)
     if trained is not None:
-        kinds: dict[Any, optax.GradientTransformation] = {"trained": optimizer}
-        kinds["frozen"] = optax.set_to_zero()
+        kinds: dict[Hashable, optax.GradientTransformation] = {
+            "trained": optimizer,
+            "frozen": optax.set_to_zero(),
+        }
         labels = jax.tree.map(lambda is_trained: "trained" if is_trained else "frozen", trained)
         optimizer = optax.multi_transform(kinds, labels)
     if scales is not None:
