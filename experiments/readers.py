@@ -62,7 +62,7 @@ def find(name: str) -> tuple[builders.Source, str]:
     import experiments.photographs  # noqa: F401  (registers the builder)
 
     source = builders.find(name)
-    builders.prepare(source)
+    source = builders.prepare(source)
     return source, f"train[:{min(MOST, source.count('train'))}]"
 
 

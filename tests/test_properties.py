@@ -243,7 +243,7 @@ def source():
     from senet_jax.data import builders
 
     found = builders.find("digits")
-    builders.prepare(found)
+    found = builders.prepare(found)
     return found
 
 
