@@ -20,8 +20,8 @@ QUICK = (
     *("resnet18", "seresnet18", "seresnet50", "resnext50_32x4d", "legacy_seresnet18"),
     *("legacy_seresnet50", "legacy_seresnext26_32x4d", "mobilenetv1_100", "vgg16_bn"),
 )
-# To draw and hold so many takes minutes and gigabytes; two networks that differ from others in width
-# only have more, and agreed when make_activations.py wrote the file.
+# To draw and hold so many numbers takes minutes and gigabytes; two networks that differ from others
+# in width only have more, and agreed when make_activations.py wrote the file.
 HUGE = 150_000_000
 
 

@@ -242,9 +242,7 @@ def test_pruning_leaves_the_complete_ones_to_keep(tmp_path_factory, complete, to
 def source():
     from senet_jax.data import builders
 
-    found = builders.find("digits")
-    found = builders.prepare(found)
-    return found
+    return builders.prepare(builders.find("digits"))
 
 
 SIZES = {"train": 1437, "test": 360}
