@@ -98,8 +98,8 @@ def _named(source: str) -> tuple[str, Path]:
             f"which looks like timm/seresnet50.ra2_in1k{near}"
         )
     path = weight_files.locate(source)
-    folder = path if path.is_dir() else path.parent
-    config = files.read_json(folder / weight_files.CONFIG)
+    file = weight_files.find(path)
+    config = files.read_json(file.with_name(weight_files.CONFIG))
     if isinstance(config, dict) and "architecture" in config:
         return str(config["architecture"]), path
     name = path.name if path.is_dir() else path.stem

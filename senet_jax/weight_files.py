@@ -70,9 +70,7 @@ def read(path: Path) -> WeightFile:
 
     Raises: InputError for anything but safetensors, and for a file that is not whole.
     """
-    file = _file_in(path) if path.is_dir() else path
-    if file.suffix != ".safetensors":
-        raise _refusal(file)
+    file = find(path)
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -113,6 +111,14 @@ def write(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, 
 def _widened(value: np.ndarray) -> np.ndarray:
     """Half precision in float32, which loses nothing; others stay."""
     return value.astype(np.float32) if value.dtype.name in ("float16", "bfloat16") else value
+
+
+def find(path: Path) -> Path:
+    """The safetensors file at a path or in a folder. Raises: InputError if there is none."""
+    file = _file_in(path) if path.is_dir() else path
+    if file.suffix != ".safetensors":
+        raise _refusal(file)
+    return file
 
 
 def _file_in(folder: Path) -> Path:

@@ -223,6 +223,7 @@ def test_tables_are_for_people(run, digits, capsys, monkeypatch):
         (("--model=x", "/nope.png"), "there is no image /nope.png"),
         (("--model=x", "--tpo=3", "x"), "Unknown command line flag 'tpo'"),
         (("--model=seresnet5O", "IMAGE"), "'seresnet5O' is no network of timm's that is here"),
+        (("--model=/dev/null", "IMAGE"), "weights are read from .safetensors files, not from null"),
         (("--model=seresnet50.nope", "IMAGE"), "timm publishes no weights 'seresnet50.nope'"),
         (("--model=timm/seresnet50.ra2_in1k", "IMAGE"), "HF_HUB_OFFLINE is set"),
         (("--model=seresnet50.ra2_in1k", "--weights=ema", "IMAGE"), "only runs have other weights"),
