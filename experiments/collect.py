@@ -30,6 +30,8 @@ def collect(study: Study, directory: Path) -> Results:
     results: Results = {}
     for row in study.rows:
         found = [_read(path) for path in (directory / row.label).glob("seed*/result.json")]
+        for result in found if row.starts_from else ():  # wherever these runs lie
+            result["config"][PRETRAINED] = f"{row.starts_from}/seed{result['seed']}"
         if found:
             results[row.label] = sorted(found, key=lambda result: result["seed"])
     _check_comparable(study, results, directory)

@@ -43,6 +43,7 @@ SMOKE = {
 SMOKE_EXAMPLES = {"train_split": 80, "eval_split": 50}
 SMOKE_DATASET = "digits"  # nothing to download
 PRETRAINED = "model.pretrained"
+OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are not of the network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Row:
         given = {
             key.removeprefix("model."): value
             for key, value in self.overrides.items()
-            if key.startswith("model.")
+            if key.startswith("model.") and key not in OF_WEIGHTS
         }
         fields = {key: value for key, value in given.items() if not key.startswith("se.")}
         se = {k.removeprefix("se."): value for k, value in given.items() if k.startswith("se.")}

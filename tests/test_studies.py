@@ -350,9 +350,17 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
         if run.row.starts_from:
             run.config.data.mean, run.config.data.std = (0.25,), (0.5,)
         finish(run.workdir, run.config)
-    assert len(report.collect(which, tmp_path)) == 5
+    results = report.collect(which, tmp_path)
+    assert len(results) == 5
+    sources = [run["config"]["model.pretrained"] for run in results["all-layers"]]
+    assert sources == ["pretraining/seed0", "pretraining/seed1"]
     for run in planned(which, tmp_path, arguments=("--config.train.epochs=9",)):
         if run.row.label == "all-layers":
             finish(run.workdir, run.config)
     with pytest.raises(InputError, match=r"train\.epochs"):
         report.collect(which, tmp_path)
+
+
+def test_counts_are_of_the_network_whatever_it_starts_from():
+    which = STUDIES["transfer"]
+    assert {table.counts(which, row).params for row in which.rows} == {274_490}
