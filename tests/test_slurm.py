@@ -60,7 +60,7 @@ def lines(directory):
 def test_a_grid_of_jobs_ends_in_its_table_and_one_that_is_preempted_continues(
     environment, command, tmp_path
 ):
-    flags = ("--seeds=0,1", "--config.train.epochs=400", "--config.train.log_every_steps=1")
+    flags = ("--seeds=0,1", "--config.train.epochs=150", "--config.train.log_every_steps=1")
     process = command(*GRID, *flags, f"--workdir={tmp_path}/grid", "--slurm.cpus-per-task=1")
     preempted = tmp_path / "grid" / BIAS.rows[0].label / "seed0"
     deadline = time.monotonic() + 120
