@@ -57,7 +57,8 @@ def trained(params: Any, patterns: Sequence[str]) -> Any:
     paths = sorted(flatten_dict(params, sep="/"))
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in paths):
-            near = did_you_mean(pattern, {*paths, *(path.rpartition("/")[0] for path in paths)})
+            begins = {path[: cut.end()] for path in paths for cut in re.finditer(r"[^/]+", path)}
+            near = did_you_mean(pattern, begins)
             raise InputError(
                 f"optim.freeze has {pattern!r}, which is in the path of no parameter"
                 f"{near or f'; paths are like {paths[0]!r} and {paths[-1]!r}'}"

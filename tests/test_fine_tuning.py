@@ -56,6 +56,7 @@ def test_expressions_are_found_anywhere_in_a_path():
     ("patterns", "sentence"),
     [
         (("stage2", "stage4/blok1"), "'stage4/blok1', .* of no parameter; did you mean 'stage4/bl"),
+        (("stag2",), "did you mean 'stage2'"),
         (("xyz",), "paths are like 'head/bias' and 'stem/conv/kernel'"),
         (("head", "stage", "stem"), "in the paths of all parameters: nothing is trained"),
     ],
