@@ -19,6 +19,9 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
 
+# The daemons end with this process, even if it is killed.
+UNTIL_WE_END = ("setpriv", "--pdeathsig=TERM") if shutil.which("setpriv") else ()
+
 # One node that has four processors, whatever the machine has; no cgroups and no accounting.
 CONFIG = """
 ClusterName=test
@@ -77,7 +80,11 @@ def cluster(folder):
         for command in commands:
             log = stack.enter_context((folder / f"{command[0]}.out").open("wb"))
             process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
+                [*UNTIL_WE_END, *command],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             stack.callback(_stop, process)
         _wait_until_idle(folder, environment)
