@@ -181,6 +181,10 @@ def submitit_here(monkeypatch):
     jobs = []
 
     class Executor(submitit.LocalExecutor):
+        def __init__(self, folder):
+            super().__init__(folder, max_num_timeout=9)
+            self.update_parameters(timeout_min=60)
+
         def _submit_command(self, command):
             jobs.append(super()._submit_command(command))
             return jobs[-1]
@@ -188,7 +192,7 @@ def submitit_here(monkeypatch):
     def queue():
         return {job.job_id for job in jobs if not job.done()}
 
-    monkeypatch.setattr(slurm, "executor", lambda folder: Executor(folder, max_num_timeout=9))
+    monkeypatch.setattr(slurm, "executor", Executor)
     monkeypatch.setattr(slurm, "queue", queue)
     monkeypatch.setattr(slurm, "POLL", 0.2)
     return jobs
