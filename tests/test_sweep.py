@@ -55,7 +55,7 @@ def test_in_miniature_it_is_a_narrow_network_on_a_part_of_its_own_data(tmp_path)
     _, runs = planned(tmp_path, smoke=True)
     for run in runs:
         assert run.config.data.name == "cifar100"
-        assert run.config.data.train_split == "train[:64]"
+        assert run.config.data.train_split == "train[:80]"
         assert run.config.model.width == 8
 
 
