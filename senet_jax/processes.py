@@ -125,14 +125,21 @@ def _from_first(content: bytes) -> bytes:
     return spread(room)[:size].tobytes()
 
 
+def _jax_of_several() -> Any:
+    """JAX if it was imported and several processes have met; else None, and nothing is imported."""
+    jax = sys.modules.get("jax")
+    joined = jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+    return jax if joined else None
+
+
 def leave(status: int) -> None:
     """End this process after an error, in which the others perhaps have no part.
 
     JAX would wait for them at exit, while they wait for this process in the middle of a step. So it
     ends at once, and they when its heart stops or a connection closes. Nothing for one process.
     """
-    jax = sys.modules.get("jax")
-    if jax is None or not jax.distributed.is_initialized() or jax.process_count() == 1:
+    jax = _jax_of_several()
+    if jax is None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
@@ -143,8 +150,8 @@ def leave(status: int) -> None:
 
 def fail(error: Exception) -> None:
     """What `leave` does after an error that nobody expected; it is shown first."""
-    jax = sys.modules.get("jax")
-    if jax is None or not jax.distributed.is_initialized():
+    jax = _jax_of_several()
+    if jax is None:
         return
     if isinstance(error, jax.errors.JaxRuntimeError):
         print(
