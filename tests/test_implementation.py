@@ -56,8 +56,11 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypat
         )
     )
     # A network amplifies the last bit of a layer, some more than others; so the measure is what
-    # the last bit of the images does to the plain network.
-    assert distance(got, want) < 3 * distance(nudged, want) < 3e-5
+    # the last bit of the images does to the plain network (1e-6 to 2e-5, by network and processor).
+    # Where that is not small, the comparison would say nothing.
+    amplified = distance(nudged, want)
+    assert amplified < 1e-4
+    assert distance(got, want) < 3 * amplified
 
 
 OPERATIONS = re.compile(

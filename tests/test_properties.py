@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
-from test_bad_input import with_flags
 from test_loop import run_with
 
 from configs import digits
@@ -35,8 +34,8 @@ FLAT = workdir.flatten(digits.get_config().to_dict())
 def test_flags_change_what_they_name_and_survive_the_work_directory(tmp_path_factory, data):
     keys = data.draw(st.lists(st.sampled_from(sorted(FLAT)), max_size=6, unique=True))
     given_values = {key: data.draw(VALUES[type(FLAT[key])], key) for key in keys}
-    config = with_flags(
-        digits.get_config().lock(), *(f"--config.{k}={v}" for k, v in given_values.items())
+    config = cli.with_flags(
+        digits.get_config().lock(), [f"--config.{k}={v}" for k, v in given_values.items()]
     )
     assert workdir.flatten(config.to_dict()) == FLAT | given_values
     directory = tmp_path_factory.mktemp("run")

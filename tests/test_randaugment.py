@@ -182,7 +182,7 @@ def test_a_step_takes_them_from_the_configuration(tiny, one_device):
     [
         ("rotation", -1.0, "rotation must be from 0 to 180 degrees, not -1.0"),
         ("rotation", 181.0, "rotation must be from 0 to 180 degrees, not 181.0"),
-        ("rotation", float("nan"), "rotation must be from 0 to 180 degrees, not nan"),
+        ("rotation", float("nan"), "rotation must be a number, finite .*, not nan"),
         ("color_jitter", 256, "color_jitter must be from 0 to 255 levels, not 256"),
         ("randaugment_layers", -1, "randaugment_layers must be at least 0, not -1"),
         ("randaugment_magnitude", 31.0, "randaugment_magnitude must be from 0 to 30, not 31.0"),
