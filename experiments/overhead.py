@@ -1,12 +1,15 @@
 """What the training loop adds to the bare step: batches, metrics, their files, the terminal.
 
-    python -m experiments.overhead --config=configs/cifar.py:seresnet20,cifar100
+    python -m experiments.overhead --config=configs/cifar.py:seresnet20,cifar100 \\
+        --steps=10 --rounds=60
     python -m experiments.overhead --config=configs/digits.py:seresnet20 \\
         --config.train.steps_per_call=8 --steps=400 --csv=overhead.csv
 
 A round takes so many steps in the loop of senet_jax/train.py and so many bare ones, on a batch that
 is on the device already, in turn; the bare ones come first in every other round. What is read is
-the ratio. First calls, which compile, evaluation and checkpoints are left out of both.
+the median of the ratios, with its 95 % interval (of medians of resampled rounds): many short rounds
+say more than few long ones, because a machine's speed drifts. First calls, which compile,
+evaluation and checkpoints are left out of both.
 """
 
 import dataclasses
@@ -14,11 +17,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
@@ -58,37 +62,43 @@ def main(argv: list[str]) -> None:
     compilation_cache.enable()
     host_memory.release_after_compilation()
     run = prepare(config.value, jax.local_devices())
-    rows = []
+    ratios = []
     for number, (bare, loop) in enumerate(rounds(run, values.steps, values.rounds), start=1):
-        rows.append(
-            {
-                "network": config.value.model.name,
-                "dataset": config.value.data.name,
-                "batch": run.settings.batch_size,
-                "devices": len(run.devices),
-                "steps_per_call": run.settings.steps_per_call,
-                "log_every_steps": run.settings.log_every_steps,
-                "steps": values.steps,
-                "round": number,
-                "bare_s": round(bare, 6),
-                "loop_s": round(loop, 6),
-                "ratio": round(loop / bare, 4),
-                "machine": machine(),
-                "commit": provenance.git_commit(),
-            }
-        )
+        ratios.append(loop / bare)
+        row = {
+            "network": config.value.model.name,
+            "dataset": config.value.data.name,
+            "batch": run.settings.batch_size,
+            "devices": len(run.devices),
+            "steps_per_call": run.settings.steps_per_call,
+            "log_every_steps": run.settings.log_every_steps,
+            "steps": values.steps,
+            "round": number,
+            "bare_s": round(bare, 6),
+            "loop_s": round(loop, 6),
+            "ratio": round(loop / bare, 4),
+            "machine": machine(),
+            "commit": provenance.git_commit(),
+        }
+        if values.csv:
+            append(Path(values.csv), [row])
         print(
             f"round {number}: bare {bare:.4f} s, loop {loop:.4f} s a step, {loop / bare:.3f}",
             file=sys.stderr,
             flush=True,
         )
-    ratios = [row["ratio"] for row in rows]
+    low, high = interval_of_median(ratios)
     print(
-        f"loop / bare step: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to "
-        f"{max(ratios):.3f} in {len(ratios)} rounds of {values.steps} steps; {machine()}"
+        f"loop / bare step: median {statistics.median(ratios):.3f} (95 % interval {low:.3f} to "
+        f"{high:.3f}) of {len(ratios)} rounds of {values.steps} steps; {machine()}"
     )
-    if values.csv:
-        append(Path(values.csv), rows)
+
+
+def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
+    """Bounds of 95 % of the medians of as many values, drawn from these with replacement."""
+    drawn = np.random.default_rng(0).choice(values, (10_000, len(values)))
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def rounds(run: Run, steps: int, count: int) -> Iterator[tuple[float, float]]:

@@ -16,17 +16,28 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
+import gc
+
 import hypothesis
 import jax
 import pytest
 from runs import tiny_config
 
-from senet_jax import compilation_cache
+from senet_jax import compilation_cache, host_memory
 
 compilation_cache.enable()
+host_memory.release_after_compilation()
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Programs of all tests together would take gigabytes, and all mappings a process may have."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

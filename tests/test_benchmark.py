@@ -125,3 +125,10 @@ def test_the_loop_is_timed_in_turn_with_bare_steps(tiny, one_device):
     assert len(pairs) == 2
     assert all(0 < seconds < 60 for pair in pairs for seconds in pair)
     assert not run.initial_state.step.is_deleted()  # each round began with a copy
+
+
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
+    draws = np.random.default_rng(1).lognormal(0.0, 0.1, (200, 40))  # of median 1
+    bounds = [overhead.interval_of_median(draw) for draw in draws]
+    covered = sum(low <= 1 <= high for low, high in bounds)
+    assert 0.9 * len(draws) < covered < 0.995 * len(draws)
