@@ -39,7 +39,7 @@ STUDY = Study(
         "optim.nesterov": True,
         "optim.warmup_epochs": 1.0,
         "optim.weight_decay": 5e-4,
-        "train.epochs": {"digits": 15.0, "*": 5.0},
+        "train.epochs": {"digits": 15.0, "*": 3.0},
     },
     network="seresnet20_cifar",
     narrow={"stage_sizes": (1, 1, 1), "width": 8},
