@@ -12,7 +12,10 @@ NARROW: dict[str, dict[str, Any]] = {
     "senet154": {"stage_sizes": (1, 1), "cardinality": 8, "se": {"stages": (2, 3)}},
     "semobilenetv1": {"width_multiplier": 0.25},
     "seshufflenet_g3": {"stage_sizes": (2,), "width": 48, "se": {"stages": (3,)}},
-    "sebninception": {"width_multiplier": 0.125},
+    "sebninception": {
+        "width_multiplier": 0.125,
+        "modules": tuple(f"inception_{name}" for name in ("3a", "3c", "4a", "4e", "5b")),
+    },
     "seinception_resnet_v2": {"width_multiplier": 0.125, "blocks": (1, 1, 2)},
     "sevgg16_bn": {
         "stage_sizes": (1, 1, 1),

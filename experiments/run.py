@@ -30,7 +30,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import sweep
-from experiments.launch import LOG, Launcher, here, last_lines, launch, local, slurm
+from experiments.launch import LOG, Launcher, here, in_waves, last_lines, launch, local, slurm
 from experiments.study import (
     Study,
     base_config,
@@ -71,13 +71,6 @@ def main(argv: list[str]) -> None:
     else:
         seeds = tuple(_seed(text) for text in values.seeds or [""])
     directory = directory_of(study, values)
-    if values.launcher != "local" or values.jobs not in (None, 1):
-        dependent = [row.label for row in study.rows if row.starts_from]
-        if dependent:
-            raise InputError(
-                f"{dependent[0]} starts from the weights of another row, so the runs of "
-                f"{study.name} come one after the other: leave out --launcher and --jobs"
-            )
     launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # most of it would be compilation, for steps that take no time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
@@ -153,13 +146,13 @@ def launcher_of(
 ) -> Launcher:
     """The launcher that the flags mean. Raises: InputError if it cannot be used here."""
     if values.launcher == "slurm":
-        return slurm.Slurm(parameters, directory / "slurm", values.jobs)
+        return in_waves(slurm.Slurm(parameters, directory / "slurm", values.jobs))
     if parameters:
         raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
     if values.jobs in (None, 1):
         return here.train
     parts = local.shares(values.jobs)
-    return lambda runs: local.train(runs, parts)
+    return in_waves(lambda runs: local.train(runs, parts))
 
 
 def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numeric import distance, normal
+from weights import fill
 
 import senet_jax
 from experiments.narrow import NARROW, size_of
@@ -43,7 +44,7 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypat
     # Without the kink of ReLU, at which a last bit decides about a whole gradient.
     monkeypatch.setattr(nn, "relu", jax.nn.softplus)
     model, x, loss = network_loss(name, "auto")
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), x))
     arguments = variables["params"], variables["batch_stats"]
     got, want, nudged = (
         np.concatenate(

@@ -15,7 +15,7 @@ from disks import mounted
 from test_resume import same
 
 from experiments import study
-from experiments.launch import LOG, here, launch, local, slurm
+from experiments.launch import LOG, here, in_waves, launch, local, slurm
 from experiments.run import slurm_parameters
 from senet_jax import lock, workdir
 from senet_jax.errors import InputError
@@ -106,6 +106,22 @@ def test_one_after_the_other_leaves_out_what_another_process_has(tiny, tmp_path,
     for run in (one, other):
         assert not (run.workdir / "result.json").exists()
         assert not (run.workdir / "failed.json").exists()
+
+
+def test_what_starts_from_another_runs_weights_comes_after_it(tiny, tmp_path):
+    base, tuned, bad_base, hopeless = grid(tiny, tmp_path, (0, 1))
+    tuned.config.model.pretrained = str(base.workdir)
+    hopeless.config.model.pretrained = str(bad_base.workdir)
+    waves = []
+
+    def launcher(runs):
+        waves.append([run.workdir for run in runs])
+        return {bad_base.workdir: "it diverged"} if bad_base in runs else {}
+
+    failures = launch([tuned, base, hopeless, bad_base], in_waves(launcher))
+    assert waves == [[base.workdir, bad_base.workdir], [tuned.workdir]]
+    why = f"it starts from {bad_base.workdir}, which failed"
+    assert failures == {bad_base.workdir: "it diverged", hopeless.workdir: why}
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ returns the reasons of those that end without one.
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.study import PRETRAINED, PlannedRun
 from senet_jax import files, workdir
@@ -47,6 +48,33 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
     except InputError:
         _give_back(missing, created)
         raise
+
+
+def in_waves(launcher: Launcher) -> Launcher:
+    """For one that trains runs at once: those that start from another's weights come after it."""
+
+    def train(runs: Sequence[PlannedRun]) -> Failures:
+        failures, left = {}, list(runs)
+        while left:
+            places = {str(run.workdir) for run in left}
+            wave = [run for run in left if _weights_of(run) not in places]
+            left = [run for run in left if _weights_of(run) in places]
+            for run in wave[:]:
+                if Path(_weights_of(run)) in failures:
+                    why = f"it starts from {_weights_of(run)}, which failed"
+                    failures[run.workdir] = workdir.fail(run.workdir, why)
+                    wave.remove(run)
+            if wave:
+                failures |= launcher(wave)
+        return failures
+
+    return train
+
+
+def _weights_of(run: PlannedRun) -> str:
+    """What it starts from: a work directory, or something else, or nothing."""
+    config: Any = run.config
+    return config.model.pretrained
 
 
 def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:

@@ -94,14 +94,18 @@ class BNInception(ScalableNetwork):
 
     Attributes:
       se: which SE block and in which stages; its placement is the standard one.
+      modules: the names of those that it has, in order; by default all ten.
 
     Raises:
       ValueError: for values outside these.
     """
 
     se: SEConfig = SEConfig(stages=STAGES)
+    modules: tuple[str, ...] = tuple(MODULES)
 
     def __post_init__(self) -> None:
+        if unknown := set(self.modules) - MODULES.keys():
+            raise ValueError(f"modules must be among {', '.join(MODULES)}, not {min(unknown)!r}")
         self.se.check("BN-Inception, which has no residual branches", STAGES, NO_BRANCH)
         super().__post_init__()
 
@@ -113,7 +117,8 @@ class BNInception(ScalableNetwork):
         x = conv(self._width(192), 3, 1, name="stem2")(x, train)
         maps = {"stage2": x}
         x = pool(x, 2, self.implementation)
-        for name, (stage, widths) in MODULES.items():
+        for name in self.modules:
+            stage, widths = MODULES[name]
             se = self.se if stage in self.se.stages else None
             x = InceptionModule(self._narrow(widths), se, self.layers, name=name)(x, train)
             maps[f"stage{stage}"] = x
