@@ -37,9 +37,9 @@ STUDY = Study(
     recipe={
         "optim.schedule": "cosine",
         "optim.nesterov": True,
-        "optim.warmup_epochs": 1.0,
+        "optim.warmup_epochs": {"digits": 1.0, "*": 0.5},
         "optim.weight_decay": 5e-4,
-        "train.epochs": {"digits": 15.0, "*": 3.0},
+        "train.epochs": {"digits": 15.0, "*": 2.0},
     },
     network="seresnet20_cifar",
     narrow={"stage_sizes": (1, 1, 1), "width": 8},
