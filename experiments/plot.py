@@ -149,9 +149,9 @@ def canvas(size: tuple[float, float]) -> Any:
     return figure
 
 
-def png(figure: Any, caption: str) -> bytes:
-    """The figure with a caption below it."""
+def png(figure: Any, caption: str, dpi: int = 150) -> bytes:
+    """The figure with a caption below it, in so many pixels an inch."""
     figure.supxlabel("\n".join(textwrap.wrap(caption, 150)), fontsize=7, color="0.35")
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
+    figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()

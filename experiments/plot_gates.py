@@ -10,12 +10,15 @@ MAX_CHANNELS = 50  # in a panel, as in the paper
 EVERYTHING = "all classes"  # the legend of their mean
 
 
-def gates(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, caption: str) -> bytes:
+def gates(
+    panels: Mapping[str, Mapping[str, np.ndarray]], title: str, caption: str, dpi: int = 150
+) -> bytes:
     """A PNG like Figures 6 and 7 of Hu et al.: gate against channel, a line for each class.
 
     Args:
       panels: name of a block to its lines, by legend: gates [C], of which fifty, evenly spaced, are
         drawn. The line EVERYTHING is black.
+      dpi: pixels an inch; the figure is up to 12.5 inches wide.
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -50,4 +53,4 @@ def gates(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, caption: s
         title=title,
         title_fontsize=11,
     )
-    return plot.png(figure, caption)
+    return plot.png(figure, caption, dpi)

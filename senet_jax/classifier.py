@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from senet_jax import class_names, files, finished, preprocessing, pretrained, weight_files, workdir
+from senet_jax import (
+    class_names,
+    files,
+    finished,
+    predictions,
+    preprocessing,
+    pretrained,
+    weight_files,
+    workdir,
+)
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.network import Network
 from senet_jax.models import timm
@@ -49,6 +58,22 @@ class Classifier:
                 f"{height} x {width} that it was trained on"
             ) from error
         return dataclasses.replace(self, shown=shown)
+
+    def most_probable(self, images: np.ndarray, count: int = 5) -> list[list[tuple[str, float]]]:
+        """Of each image the most probable classes, by name, with their probabilities.
+
+        Args:
+          images: uint8 [B, H, W, C], as `shown` makes them.
+          count: classes of an image, or as many as there are.
+        """
+        normalized = self.shown.normalize(jnp.asarray(images))
+        logits = jax.jit(self.model.apply)(self.variables, normalized)
+        said = predictions.log_probabilities(np.asarray(logits)[:, None])
+        best = np.argsort(-said, axis=-1, kind="stable")[:, :count]
+        return [
+            [(self.class_names[number], float(np.exp(row[number]))) for number in numbers]
+            for row, numbers in zip(said, best, strict=True)
+        ]
 
 
 def load(source: str, weights: str = "final", *, unfinished: bool = False) -> Classifier:

@@ -7,7 +7,7 @@ same name here: the excitation has biases; the hidden width of seresnet18 and 34
 multiples of 8; legacy_* networks pool as in Caffe, legacy ResNets from 50 layers on stride on the
 first 1x1, and legacy basic blocks have a ReLU before the SE block. Padding is even on both sides,
 with stride 2 as well, in all networks here. A tensor that is missing, has no place or another shape
-is an error.
+is an error. ResNets for CIFAR, which timm has not, are here what they are without weights.
 """
 
 import dataclasses

@@ -40,15 +40,19 @@ def save(
     Arrays are moved bit by bit. Biases that timm's excitation has and this one has not are written
     as the zeros that they amount to.
 
+    A ResNet for CIFAR with its own fields, which timm has not, is written in the same form, for
+    `create_model` alone.
+
     Args:
       config: the images that the weights were made for, for config.json; timm's usual if None.
       class_names: of each output, for config.json.
 
-    Raises: InputError if timm has no such network, the variables are not the model's, or the folder
-      cannot be written.
+    Raises: InputError for any other network that timm has not, variables that are not the model's,
+      or a folder that cannot be written.
     """
     network = architecture_of(model)
-    shapes = shapes_of(_biased(model).clone(features=False))
+    whole = model if network in timm.ALIKE else _biased(model)
+    shapes = shapes_of(whole.clone(features=False))
     given = {path: np.asarray(value) for path, value in flatten_dict(dict(variables)).items()}
     for path in shapes.keys() - given.keys():
         if "se" in path and path[-1] == "bias":
@@ -92,13 +96,18 @@ def save(
 
 
 def architecture_of(model: Network) -> str:
-    """The name of a module's network in timm, whatever its classes, dropout and dtype.
+    """The name of a module's network in timm, or in timm.ALIKE.
 
-    Raises: InputError if timm has none like it.
+    Its classes, dropout and dtype do not matter.
+
+    Raises: InputError if neither has one like it.
     """
     ours = bare(_biased(model))
     for name, constructor in timm.NETWORKS.items():
         if type(model) is constructor.func and bare(constructor()) == ours:
+            return name
+    for name, constructor in timm.ALIKE.items():
+        if type(model) is constructor.func and bare(constructor()) == bare(model):
             return name
     raise InputError(
         f"timm has no network like this {type(model).__name__}; those that it has are "

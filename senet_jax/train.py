@@ -29,7 +29,11 @@ from senet_jax.state import TrainState
 
 
 def train_and_evaluate(
-    config: ConfigDict, directory: Path, devices: parallel.Devices | None = None
+    config: ConfigDict,
+    directory: Path,
+    devices: parallel.Devices | None = None,
+    *,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Train as `config` says and return the content of `directory/result.json`.
 
@@ -43,6 +47,7 @@ def train_and_evaluate(
       directory: gets config.json, metrics.jsonl, TensorBoard events, states in checkpoints/<step>,
         the last of them final, and in the end result.json.
       devices: to share the batch over; by default all there are, of all processes.
+      quiet: show no progress, as in a notebook that is to keep its outputs.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
@@ -76,7 +81,9 @@ def train_and_evaluate(
             first, settings = processes.is_first(), run.settings
             with (
                 metrics.MetricWriter(directory if first else None, progress.step) as writer,
-                metrics.reporting(run.total_steps, settings.batch_size, quiet=not first) as report,
+                metrics.reporting(
+                    run.total_steps, settings.batch_size, quiet=quiet or not first
+                ) as report,
                 Profile(directory, *(settings.profile_steps if first else (0, 0))) as profile,
             ):
                 train(run, progress, writer, report, stop, profile)

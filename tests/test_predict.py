@@ -101,6 +101,18 @@ def test_a_run_says_of_files_what_it_says_of_its_dataset(run, digits, call, tmp_
     np.testing.assert_allclose(probabilities(everything).sum(1), 1, rtol=1e-9)
 
 
+def test_from_python_images_get_the_answers_of_the_command(run, digits, call):
+    network = classifier.load(str(run))
+    images = np.stack([network.shown(open_image(path)) for path in sorted(digits.iterdir())])
+    found, _ = call(f"--model={run}", "--top=3", digits)
+    for one, said in zip(found["images"], network.most_probable(images, 3), strict=True):
+        names, probabilities = zip(*said, strict=True)
+        assert list(names) == [c["name"] for c in one["classes"]]
+        expected = [c["probability"] for c in one["classes"]]
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
+    assert len(network.most_probable(images[:1], 99)[0]) == 10
+
+
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory):
     path = tmp_path_factory.mktemp("photograph") / "cat.png"

@@ -16,6 +16,7 @@ from weights import fill, images, state_dict
 import senet_jax
 from senet_jax import (
     checkpoints,
+    classifier,
     create_model,
     models,
     origin,
@@ -26,7 +27,7 @@ from senet_jax import (
     workdir,
 )
 from senet_jax.errors import InputError
-from senet_jax.models.timm import NETWORKS, PretrainedConfig, weights
+from senet_jax.models.timm import ALIKE, NETWORKS, PretrainedConfig, weights
 from senet_jax.state import create_state
 
 SMALL = "mobilenetv1_100"
@@ -99,6 +100,26 @@ def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_path):
+    model = create_model(name, num_classes=3)
+    assert to_timm.architecture_of(model.clone(dtype="bfloat16", dropout=0.5)) == name
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(8)[..., :1]))
+    grey = PretrainedConfig((1, 8, 8), 1.0, "bilinear", (0.3,), (0.4,))
+    to_timm.save(tmp_path, model, variables, grey, ("cat", "dog", "emu"))
+    again, found = create_model(name, pretrained=tmp_path)
+    assert again == model
+    assert equal(found, variables)
+    network = classifier.load(str(tmp_path))
+    assert network.shown.image_shape == (8, 8, 1)
+    assert network.class_names == ("cat", "dog", "emu")
+
+
+def test_a_resnet_for_cifar_with_other_fields_has_no_form():
+    with pytest.raises(InputError, match="timm has no network like this ResNet"):
+        to_timm.architecture_of(create_model("seresnet20_cifar", se={"bias": True}))
 
 
 @pytest.mark.parametrize("name", [SMALL, "seresnet18", "legacy_seresnet34"])
@@ -254,7 +275,7 @@ def test_a_tensor_without_its_place_is_named(broken, change, sentence):
         ("seresnext26ts.ch_in1k", True, "has a tiered stem and SiLU"),
         ("seresnextaa101d_32x8d.sw_in12k_ft_in1k", True, "has anti-aliased strides"),
         ("mobilenetv1", True, "not among timm's networks here; did you mean 'mobilenetv1_100'"),
-        ("seresnet20_cifar", True, "'seresnet20_cifar' is not among timm's networks here"),
+        ("seresnet20_cifar", True, "timm publishes no weights of seresnet20_cifar; give a file or"),
         (
             "seresnet50",
             True,

@@ -32,14 +32,18 @@ def contents(directory):
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_a_run_leaves_its_files_and_is_bit_identical_when_repeated(tiny, tmp_path, one_device):
+def test_a_run_leaves_its_files_and_is_bit_identical_when_repeated(
+    tiny, tmp_path, one_device, capsys
+):
     first = train_and_evaluate(tiny, tmp_path / "a", one_device)
     assert set(FIELDS.split()) <= set(first)
     assert json.loads((tmp_path / "a" / "result.json").read_text()) == first
     assert first["step"] == 8
     assert first["eval/examples"] == 50
     assert list((tmp_path / "a").glob("events.out.tfevents.*"))
-    again = train_and_evaluate(tiny, tmp_path / "b", one_device)
+    assert "epoch 2  eval loss" in capsys.readouterr().err
+    again = train_and_evaluate(tiny, tmp_path / "b", one_device, quiet=True)
+    assert capsys.readouterr() == ("", "")
     assert again["params_sha256"] == first["params_sha256"]
     np.testing.assert_array_equal(losses(tmp_path / "a"), losses(tmp_path / "b"))
     tiny.seed = 1

@@ -1,8 +1,9 @@
 """timm's networks under their names there, and the weights that timm publishes of them.
 
 `NETWORKS` says which network of ours each is, with the fields that give timm's architecture; what
-differs from the network of the same name here is said in `senet_jax/pretrained.py`. `timm.csv` has
-what every set of weights was made for, as timm says it; tests/make_timm.py writes it.
+differs from the network of the same name here is said in `senet_jax/pretrained.py`. `ALIKE` are
+networks that only we have, whose weights are kept in the same form. `timm.csv` has what every set
+of weights was made for, as timm says it; tests/make_timm.py writes it.
 """
 
 import csv
@@ -78,6 +79,12 @@ NETWORKS: dict[str, Constructor] = {
     "inception_resnet_v2": _like("inception_resnet_v2"),
 }
 
+# What timm has not, but with the tensors of a ResNet there: files of weights have the same form,
+# with the fields that these networks have here.
+ALIKE: dict[str, Constructor] = {
+    name: constructor for name, constructor in resnet.MODELS.items() if name.endswith("_cifar")
+}
+
 # What variants of these networks have that none here has, by what stands beside the depth.
 _VARIANT = re.compile(r"(?:legacy_)?(?:se|eca)?resnex?t(aa)?\d+(ts|[dtcs])?(?:_\d+x\d+d)?")
 _LACKING = {
@@ -137,21 +144,22 @@ def weights() -> dict[str, PretrainedConfig]:
 
 
 def constructor_of(name: str) -> Constructor:
-    """Of a network by its name in timm, with or without the tag of weights.
+    """Of a network with weights in timm's form, by its name with or without the tag of weights.
 
     Raises: InputError for a network that is not here, and for a tag that timm has not.
     """
     network, _, tag = name.partition(".")
-    if network not in NETWORKS:
+    known = NETWORKS | ALIKE
+    if network not in known:
         variant = _VARIANT.fullmatch(network)
         if variant and (lacking := _LACKING.get(variant[1] or variant[2])):
             raise InputError(f"timm's {network} has {lacking}, which no network here has")
         raise InputError(
-            f"{network!r} is not among timm's networks here{did_you_mean(network, NETWORKS)}"
+            f"{network!r} is not among timm's networks here{did_you_mean(network, known)}"
         )
     if tag and name not in weights():
         raise InputError(f"timm publishes no weights {name!r}; {_known(network)}")
-    return NETWORKS[network]
+    return known[network]
 
 
 def default_weights(network: str) -> str:
