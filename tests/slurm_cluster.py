@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node on this machine, for a test or a look; all its files in one folder.
+"""A SLURM cluster on this machine, for a test or a look; all its files in one folder.
 
     python tests/slurm_cluster.py sinfo
     python tests/slurm_cluster.py python -m experiments.run reduction --smoke --launcher=slurm \\
@@ -22,7 +22,9 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 # The daemons end with this process, even if it is killed.
 UNTIL_WE_END = ("setpriv", "--pdeathsig=TERM") if shutil.which("setpriv") else ()
 
-# One node that has four processors, whatever the machine has; no cgroups and no accounting.
+# Two nodes, each a daemon here, of two processors, whatever the machine has; no cgroups and no
+# accounting. They are called as they are reached: JAX asks for the address of the first by its name.
+NODES = ("127.0.0.1", "127.0.0.2")
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -32,13 +34,12 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 SlurmctldPort={controller}
-SlurmdPort={daemon}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -48,7 +49,7 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+{nodes}
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -75,10 +76,11 @@ def cluster(folder):
             + [f"--{what}-file={folder}/munge.{what}" for what in ("key", "pid", "log", "seed")]
             + [f"--socket={folder}/munge.socket"],
             ["slurmctld", "-D"],
-            ["slurmd", "-D"],
+            *(["slurmd", "-D", "-N", node] for node in NODES),
         ]
         for command in commands:
-            log = stack.enter_context((folder / f"{command[0]}.out").open("wb"))
+            name = command[-1] if command[0] == "slurmd" else command[0]
+            log = stack.enter_context((folder / f"{name}.out").open("wb"))
             process = subprocess.Popen(
                 [*UNTIL_WE_END, *command],
                 env=environment,
@@ -93,32 +95,37 @@ def cluster(folder):
 
 
 def _prepare(folder):
-    for name in ("state", "spool"):
+    for name in ("state", *NODES):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     host = socket.gethostname().partition(".")[0]
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        controller, daemon = one.getsockname()[1], other.getsockname()[1]
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in ("controller", *NODES)]
+        for one in free:
+            one.bind(("", 0))
+        controller, *daemons = (one.getsockname()[1] for one in free)
+    nodes = "\n".join(
+        f"NodeName={node} NodeHostname={host} NodeAddr={node} Port={port} CPUs=2 State=UNKNOWN"
+        for node, port in zip(NODES, daemons, strict=True)
+    )
     text = CONFIG.format(
-        host=host, user=getpass.getuser(), folder=folder, controller=controller, daemon=daemon
+        host=host, user=getpass.getuser(), folder=folder, controller=controller, nodes=nodes
     )
     (folder / "slurm.conf").write_text(text)
 
 
 def _wait_until_idle(folder, environment):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        sinfo = ["sinfo", "--noheader", "--format=%T"]
+        sinfo = ["sinfo", "--noheader", "--Node", "--format=%T"]
         asked = subprocess.run(sinfo, env=environment, capture_output=True, text=True, check=False)
-        if asked.stdout.strip() == "idle":
+        if asked.stdout.split() == ["idle"] * len(NODES):
             return
         time.sleep(0.2)
-    logs = [folder / name for name in ("munged.out", "slurmctld.log", "slurmd.log")]
+    logs = [folder / f"{name}.log" for name in ("munge", "slurmctld", *NODES)]
     last = [path.read_text().splitlines()[-3:] for path in logs if path.exists()]
     raise Unavailable(f"SLURM does not start: {asked.stdout}{asked.stderr} {last}")
 

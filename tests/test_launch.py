@@ -32,7 +32,7 @@ def grid(config, directory, seeds=(0,)):
     )
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=400):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -182,7 +182,7 @@ def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
         if status:
             wait_for(lambda p=process: all(map(steps, both)) or p.poll() is not None)
             process.terminate()
-        _, said = process.communicate(timeout=200)
+        _, said = process.communicate(timeout=900)
         assert (process.returncode, said) == (status, error)
         for path in both:
             assert lock.last_process(path)["ended"]
@@ -211,7 +211,9 @@ def submitit_here(monkeypatch):
     monkeypatch.setattr(slurm, "executor", Executor)
     monkeypatch.setattr(slurm, "queue", queue)
     monkeypatch.setattr(slurm, "POLL", 0.2)
-    return jobs
+    yield jobs
+    for job in jobs:
+        job._process.wait(60)
 
 
 @pytest.mark.slow
