@@ -23,7 +23,7 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 UNTIL_WE_END = ("setpriv", "--pdeathsig=TERM") if shutil.which("setpriv") else ()
 
 # Two nodes, each a daemon here, of two processors, whatever the machine has; no cgroups and no
-# accounting. They are called as they are reached: JAX asks for the address of the first by its name.
+# accounting. Their names are their addresses: JAX reaches the first process by its node's name.
 NODES = ("127.0.0.1", "127.0.0.2")
 CONFIG = """
 ClusterName=test

@@ -129,8 +129,9 @@ def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
     opened = open_gates(run.after)
     fields = {key: value for key, value in NARROW[name].items() if key != "se"}
     plain = senet_jax.create_model(name.removeprefix("se"), num_classes=CLASSES, **fields)
-    expected = jax.jit(plain.apply)(without_se(run.after), run.images)
-    np.testing.assert_array_equal(jax.jit(run.model.apply)(opened, run.images), expected)
+    # Operation by operation: what is fused is rounded differently in different programs.
+    expected = plain.apply(without_se(run.after), run.images)
+    np.testing.assert_array_equal(run.model.apply(opened, run.images), expected)
 
 
 @pytest.mark.parametrize("name", NARROW)
