@@ -3,11 +3,13 @@
 import json
 
 import jax
+import pytest
 from weights import fill
 
 from configs import digits, imagenet
 from senet_jax import checkpoints, files, provenance, workdir
 from senet_jax.prepare import prepare
+from senet_jax.train import train_and_evaluate
 
 
 def tiny_config():
@@ -33,6 +35,18 @@ def photos_config():
     config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
     config.train.update(epochs=2.0, batch_size=16)
     return config
+
+
+def interrupt_training(config, directory, devices):
+    """Train until Ctrl-C comes at the end of the first evaluation."""
+
+    def press(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("senet_jax.metrics.Reporter.evaluation", press)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, directory, devices)
 
 
 def finish(directory, config, curve=(), **result):

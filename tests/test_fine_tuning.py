@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax.traverse_util import flatten_dict
-from runs import tiny_config
+from runs import interrupt_training, tiny_config
 
 from configs import finetune
 from senet_jax import data, files, fine_tuning, models, origin, parallel, workdir
@@ -215,7 +215,7 @@ def test_a_new_classifier_is_drawn_from_the_seed(source, tmp_path, values):
     assert not np.array_equal(heads[0], old["head/kernel"])
 
 
-def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_device, monkeypatch):
+def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_device):
     directory, result = source
     weights = shutil.copytree(directory, tmp_path / "weights")
     tiny.model.update({"pretrained": str(weights)})
@@ -229,14 +229,7 @@ def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_d
     assert recorded["model"]["se"]["ratio"] == 16
     assert (recorded["data"]["image_size"], recorded["data"]["interpolation"]) == (0, "bilinear")
     assert list(recorded["data"]["mean"]) == result["mean"] == whole["mean"]
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("senet_jax.metrics.Reporter.evaluation", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(tiny, tmp_path / "cut", one_device)
+    interrupt_training(tiny, tmp_path / "cut", one_device)
     shutil.rmtree(weights)
     cut = train_and_evaluate(tiny, tmp_path / "cut", one_device)
     for key in ("params_sha256", "pretrained_sha256", "eval_ema/loss"):

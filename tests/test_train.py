@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from runs import interrupt_training
 
 from configs import digits
 from senet_jax import parallel, train
@@ -65,16 +66,9 @@ def test_a_finished_run_is_not_repeated_and_another_config_is_refused(
     assert contents(tmp_path) == before
 
 
-def test_an_interrupted_run_starts_again_and_ends_the_same(tiny, tmp_path, one_device, monkeypatch):
+def test_an_interrupted_run_starts_again_and_ends_the_same(tiny, tmp_path, one_device):
     whole = train_and_evaluate(tiny, tmp_path / "whole", one_device)
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("senet_jax.metrics.Reporter.evaluation", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(tiny, tmp_path / "cut", one_device)
+    interrupt_training(tiny, tmp_path / "cut", one_device)
     assert not (tmp_path / "cut" / "result.json").exists()
     assert len(losses(tmp_path / "cut")) > 0
     resumed = train_and_evaluate(tiny, tmp_path / "cut", one_device)
