@@ -169,4 +169,4 @@ def _seed(text: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__)
+    cli.run(main, __doc__, continues=True)

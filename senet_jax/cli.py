@@ -23,13 +23,14 @@ NOT_A_VALUE = {
 }
 
 
-def run(main: Callable[[list[str]], None], usage: str | None) -> None:
+def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool = False) -> None:
     """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130.
 
     SIGTERM, where it is answered at a safe point, exits with 143. One of several processes that
     train together ends without waiting for the others, see processes.leave.
 
-    `--help` prints `usage`, the docstring of the command.
+    `--help` prints `usage`, the docstring of the command. After an interruption it is said whether
+    the same command `continues`; otherwise it begins anew.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print((usage or "").strip())
@@ -41,7 +42,7 @@ def run(main: Callable[[list[str]], None], usage: str | None) -> None:
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         kind, status = ("terminated", 143) if terminated else ("interrupted", 130)
-        _exit(f"\n{kind}; the same command continues", status)
+        _exit(f"\n{kind}{'; the same command continues' * continues}", status)
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

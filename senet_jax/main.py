@@ -75,4 +75,4 @@ def _join() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__)
+    cli.run(main, __doc__, continues=True)

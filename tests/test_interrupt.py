@@ -125,3 +125,18 @@ def test_a_command_with_nothing_to_save_does_not_wait_for_a_safe_point(monkeypat
         assert not ended
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_command_says_whether_it_continues_only_if_it_does(continues):
+    code = (
+        "from senet_jax import cli\n"
+        "def main(argv):\n"
+        "    raise KeyboardInterrupt\n"
+        f"cli.run(main, None, continues={continues})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stderr == "\ninterrupted" + "; the same command continues" * continues + "\n"
