@@ -89,6 +89,8 @@ def _head(axes: Any, title: str) -> None:
 
 def curves(study: Study, results: Results, caption: str) -> bytes:
     """A PNG: evaluation top-1 error against epoch, a line a row with a band over its seeds."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = canvas((9, max(5, 1.6 + 0.21 * len(results))))
     axes = figure.subplots()
     for label, look in zip(results, looks(study, list(results)), strict=True):
@@ -106,8 +108,11 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
     # linear below 1 %, since an error can be 0.
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     bottom, top = axes.get_ylim()
-    ticks = [tick for tick in TICKS if bottom <= tick <= top]
+    choices = [TICKS, MaxNLocator(6).tick_values(bottom, top)]  # the latter where errors are alike
+    ticks = max(([t for t in choice if bottom <= t <= top] for choice in choices), key=len)
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    if axes.get_xlim()[1] > 2:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("evaluation top-1 error (%)")
     axes.grid(alpha=0.3)
