@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -203,3 +206,16 @@ def test_statistics_that_are_given_replace_the_datasets_own():
     assert (given.mean, given.std) == ((63.75,), (127.5,)) != (own.mean, own.std)
     with pytest.raises(InputError, match=r"have 3 numbers, but the images have 1 channels"):
         data.load("digits", "train", "test", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_the_first_use_of_digits_says_nothing(tmp_path):
+    code = "from senet_jax import data; data.load('digits', 'train', 'test')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TFDS_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.glob("digits/*/dataset_info.json"))

@@ -219,7 +219,8 @@ def _unreachable_host(urls: Any) -> str | None:
 
 def _is_prepared(builder: Any) -> bool:
     """TFDS gives a dataset its folder a moment before its splits are written down there."""
-    return builder.is_prepared() and bool(builder.info.splits)
+    with _no_notices():  # that a dataset has no folder yet
+        return builder.is_prepared() and bool(builder.info.splits)
 
 
 def _alone(builder: Any) -> Any:
@@ -234,13 +235,20 @@ def _alone(builder: Any) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     tfds = import_tfds()
-    logger = logging.getLogger("absl")
-    level = logger.level
     tfds.disable_progress_bar()
-    logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _no_notices(), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _no_notices() -> Iterator[None]:
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
         logger.setLevel(level)
