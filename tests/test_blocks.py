@@ -70,6 +70,17 @@ def test_a_unit_of_shufflenet(stride):
     check(ShuffleUnit(features=features, stride=stride, se=SE), channels, reference)
 
 
+def test_some_modules_of_bn_inception_are_a_network_others_are_refused():
+    least = ("inception_3a", "inception_3c", "inception_4e")
+    model = bninception.BNInception(width_multiplier=1 / 16, modules=least, features=True)
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    maps, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    assert {stage: 64 // found.shape[1] for stage, found in maps.items()} == model.strides
+    for bad in ((), least[1:], least[::-1], least[:2], (*least, "inception_6a")):
+        with pytest.raises(ValueError, match="modules must be some of inception_3a, "):
+            bninception.BNInception(modules=bad)
+
+
 @pytest.mark.parametrize("name", ["inception_3a", "inception_3c", "inception_5b"])
 def test_a_module_of_bn_inception(name):
     """Three ways to pool: average, maximum with stride 2 on even maps, maximum with stride 1."""

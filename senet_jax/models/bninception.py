@@ -94,7 +94,7 @@ class BNInception(ScalableNetwork):
 
     Attributes:
       se: which SE block and in which stages; its placement is the standard one.
-      modules: the names of those that it has, in order; by default all ten.
+      modules: the names of those that it has, in order; by default all ten. Each stage needs one.
 
     Raises:
       ValueError: for values outside these.
@@ -104,8 +104,12 @@ class BNInception(ScalableNetwork):
     modules: tuple[str, ...] = tuple(MODULES)
 
     def __post_init__(self) -> None:
-        if unknown := set(self.modules) - MODULES.keys():
-            raise ValueError(f"modules must be among {', '.join(MODULES)}, not {min(unknown)!r}")
+        known = tuple(name for name in MODULES if name in self.modules)
+        if self.modules != known or not {"inception_3c", "inception_4e"} <= set(known[1:]):
+            raise ValueError(
+                f"modules must be some of {', '.join(MODULES)}, in this order, with both of stride "
+                f"2, inception_3c and inception_4e, and one before them, not {self.modules}"
+            )
         self.se.check("BN-Inception, which has no residual branches", STAGES, NO_BRANCH)
         super().__post_init__()
 
