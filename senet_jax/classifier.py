@@ -69,7 +69,7 @@ class Classifier:
         normalized = self.shown.normalize(jnp.asarray(images))
         logits = jax.jit(self.model.apply)(self.variables, normalized)
         said = predictions.log_probabilities(np.asarray(logits)[:, None])
-        best = np.argsort(-said, axis=-1, kind="stable")[:, :count]
+        best = predictions.best(said, count)
         return [
             [(self.class_names[number], float(np.exp(row[number]))) for number in numbers]
             for row, numbers in zip(said, best, strict=True)

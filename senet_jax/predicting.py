@@ -18,7 +18,7 @@ from senet_jax.classifier import Classifier
 from senet_jax.errors import InputError
 from senet_jax.gates import gates_of
 from senet_jax.images import open_image
-from senet_jax.predictions import log_probabilities
+from senet_jax.predictions import best, log_probabilities
 
 Read = tuple[Path, np.ndarray | InputError]  # what is shown of a file, or why it cannot be
 AHEAD = 2  # batches that are read while one is computed
@@ -129,7 +129,7 @@ class _Answering:
         batch[: len(seen)] = [image for _, image in seen]
         logits = self._logits(parallel.split_batch({"image": batch}, self._devices))
         said = log_probabilities(np.asarray(logits))
-        order = np.argsort(-said, axis=-1, kind="stable")[:, : self._asked.top]
+        order = best(said, self._asked.top)
         gates = jax.device_get(self._gates(batch)) if self._asked.gates else {}
         heat = np.asarray(self._heat(batch, order[:, 0])) if self._asked.maps else None
         for place, (path, image) in enumerate(seen):

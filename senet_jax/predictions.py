@@ -56,9 +56,9 @@ def log_sum(x: np.ndarray, axis: int) -> np.ndarray:
     return highest + np.log(np.exp(x - highest).sum(axis=axis, keepdims=True))
 
 
-def best(log_probability: np.ndarray) -> np.ndarray:
-    """[B, classes] to the most probable classes [B, BEST], or all if fewer; of equals the first."""
-    return np.argsort(-log_probability, axis=-1, kind="stable")[:, :BEST]
+def best(log_probability: np.ndarray, count: int = BEST) -> np.ndarray:
+    """[B, classes] to the most probable ones [B, count], or all if fewer; of equals the first."""
+    return np.argsort(-log_probability, axis=-1, kind="stable")[:, :count]
 
 
 def sums(log_probability: np.ndarray, label: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -102,13 +102,10 @@ def architecture_of(model: Network) -> str:
 
     Raises: InputError if neither has one like it.
     """
-    ours = bare(_biased(model))
-    for name, constructor in timm.NETWORKS.items():
-        if type(model) is constructor.func and bare(constructor()) == ours:
-            return name
-    for name, constructor in timm.ALIKE.items():
-        if type(model) is constructor.func and bare(constructor()) == bare(model):
-            return name
+    for known, like in ((timm.NETWORKS, bare(_biased(model))), (timm.ALIKE, bare(model))):
+        for name, constructor in known.items():
+            if type(model) is constructor.func and bare(constructor()) == like:
+                return name
     raise InputError(
         f"timm has no network like this {type(model).__name__}; those that it has are "
         f"{', '.join(timm.NETWORKS)}, with their own fields"

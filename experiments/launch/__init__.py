@@ -57,13 +57,17 @@ def in_waves(launcher: Launcher) -> Launcher:
         failures, left = {}, list(runs)
         while left:
             places = {str(run.workdir) for run in left}
-            wave = [run for run in left if _weights_of(run) not in places]
-            left = [run for run in left if _weights_of(run) in places]
-            for run in wave[:]:
-                if Path(_weights_of(run)) in failures:
-                    why = f"it starts from {_weights_of(run)}, which failed"
+            wave, later = [], []
+            for run in left:
+                weights = _weights_of(run)
+                if weights in places:
+                    later.append(run)
+                elif Path(weights) in failures:
+                    why = f"it starts from {weights}, which failed"
                     failures[run.workdir] = workdir.fail(run.workdir, why)
-                    wave.remove(run)
+                else:
+                    wave.append(run)
+            left = later
             if wave:
                 failures |= launcher(wave)
         return failures
