@@ -111,8 +111,17 @@ def test_tasks_of_a_job_train_together(environment, command, tmp_path, flag, sru
     directory = tmp_path / "sweep" / "ratio=4" / "seed0"
     result = json.loads((directory / "result.json").read_text())
     assert (result["processes"], result["devices"]) == (2, 2)
-    srun = ["srun", "--ntasks=2", srun_flag, sys.executable, "-m", "senet_jax.main"]
-    srun += ["--distributed", flags[0], "--config.model.se.ratio=4", f"--workdir={directory}"]
+    srun = [
+        "srun",
+        "--ntasks=2",
+        srun_flag,
+        sys.executable,
+        "-m",
+        "senet_jax.main",
+        "--distributed",
+        flags[0],
+    ]
+    srun += ["--config.model.se.ratio=4", f"--workdir={directory}"]
     done = subprocess.run(
         srun, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
