@@ -15,7 +15,6 @@ and `torch-huge`, with the huge pages that our commands take; pip install -e '.[
 (experiments/readers.py); `photographs` are 400 JPEGs that it makes itself.
 """
 
-import csv
 import itertools
 import sys
 from pathlib import Path
@@ -25,12 +24,14 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import contestants, input_race, plot_times
-from experiments.race import Entry, machine, race
-from senet_jax import cli, provenance
+from experiments.timing import contestants, input_race, plot_times
+from experiments.timing.race import Entry, machine, race
+from experiments.timing.records import append, read
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS, create_model
-from senet_jax.summary import image_shape_of, summarize
+from senet_jax.models.counts import image_shape_of, summarize
+from senet_jax.runs import provenance
+from senet_jax.system import cli
 
 TORCH = (*contestants.WITHOUT_HUGE_PAGES, "torch-huge")
 OTHERS = ", ".join(contestants.CONTESTANTS[1:])
@@ -158,14 +159,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
     print(f"{first['steps']} steps each, in turn; {first['machine']}\n", flush=True)
 
 
-def read(path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises: InputError if it cannot be read."""
-    try:
-        return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-
-
 def markdown_table(rows: list[dict[str, str]]) -> str:
     """Rows of `--csv` as a table: one line a race, PyTorch in the faster of its layouts."""
     lines = [
@@ -190,19 +183,6 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
     note = "Float32; medians of steps taken in turn; in brackets, with compiled programs kept. "
     lines += ["", *(note + f"{name}." for name in machines)]
     return "\n".join(lines) + "\n"
-
-
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, which gets a header if it is new."""
-    new = not path.exists()
-    try:
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise InputError(f"--csv={path} cannot be written: {error.strerror}") from None
 
 
 if __name__ == "__main__":

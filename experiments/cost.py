@@ -20,17 +20,18 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import benchmark, plot_times
-from experiments.race import Entry, Taken, machine, race
-from experiments.study import STUDIES, load_study
-from senet_jax import cli, provenance
+from experiments.grid.study import STUDIES, load_study
+from experiments.timing import plot_times
+from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
+from experiments.timing.race import Entry, Taken, machine, race
+from experiments.timing.records import append, read
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS, create_model
-from senet_jax.summary import image_shape_of, summarize
+from senet_jax.models.counts import image_shape_of, summarize
+from senet_jax.runs import provenance
+from senet_jax.system import cli
 
 PLAIN = "plain"
-# Times the plain network, in the paper.
-PAPER = {"train": 209 / 190, "infer": 167 / 164}
 TOGETHER = 5  # rows in a race: each keeps its memory while the others work
 
 
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> None:
     path = Path(values.csv)
     if not values.draw:
         _measure(values, path)
-    rows = benchmark.read(str(path))
+    rows = read(str(path))
     show(rows)
     path.with_suffix(".md").write_text(markdown(rows), "utf-8")
     path.with_suffix(".png").write_bytes(plot_times.costs(rows, PAPER))
@@ -95,7 +96,7 @@ def _measure(values: Any, path: Path) -> None:
             }
             print(f"{what}: {', '.join(labels[1:])}", flush=True)
             taken, _ = race(entries, values.steps)
-            benchmark.append(path, [_row(label, entries[label], taken) for label in labels[1:]])
+            append(path, [_row(label, entries[label], taken) for label in labels[1:]])
 
 
 def _chosen(values: Any) -> dict[str, dict[str, Any]]:
@@ -146,49 +147,6 @@ def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]
     }
 
 
-def by_row(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Mapping[str, str]]]:
-    """Label to what was measured to the row of the file."""
-    found: dict[str, dict[str, Mapping[str, str]]] = {}
-    for row in rows:
-        found.setdefault(row["row"], {})[row["what"]] = row
-    return found
-
-
-HEADINGS = ("row", "parameters", "GMACs", "train / plain", "infer / plain", "memory / plain")
-
-
-def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
-    """Under HEADINGS; memory is the peak of training."""
-    lines = []
-    for label, found in by_row(rows).items():
-        first = next(iter(found.values()))
-        line = [label, f"{int(first['params']):,}", f"{float(first['gmacs']):.3f}"]
-        line += [
-            f"{float(found[what]['times_plain']):.3f}" if what in found else "-" for what in PAPER
-        ]
-        memory = found.get("train")
-        ratio = float(memory["peak_gb"]) / float(memory["plain_gb"]) if memory else None
-        lines.append([*line, "-" if ratio is None else f"{ratio:.2f}"])
-    return lines
-
-
-def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """What the numbers are of."""
-    first = rows[0]
-    batches = {row["what"]: row["batch"] for row in rows}
-    plains = {what: [float(r["plain_s"]) for r in rows if r["what"] == what] for what in batches}
-    measured = "; ".join(
-        f"{what} {batches[what]} image(s) a step, plain {statistics.median(seconds):.3f} s"
-        for what, seconds in plains.items()
-    )
-    return [
-        f"{first['network']}, {first['size']} pixels, float32; {measured}; medians of ratios of "
-        f"{first['steps']} steps taken in turn with the plain network.",
-        "Paper, SE-ResNet-50: 1.100 (training, 256 images, GPUs), 1.018 (one image, a CPU).",
-        *dict.fromkeys(f"{row['machine']}, commit {row['commit']}." for row in rows),
-    ]
-
-
 def show(rows: Sequence[Mapping[str, str]]) -> None:
     """Print the table."""
     table = Table(title="Cost of SE against the plain network", title_justify="left")
@@ -202,13 +160,6 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
     console.print(table)
     for note in notes(rows):
         console.print(f"- {note}")
-
-
-def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """The same as Markdown."""
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
-    lines += [f"| {' | '.join(line)} |" for line in cells(rows)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(rows))]) + "\n"
 
 
 if __name__ == "__main__":

@@ -26,23 +26,19 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from experiments.benchmark import append
-from experiments.race import machine
-from senet_jax import (
-    cli,
-    compilation_cache,
-    data,
-    host_memory,
-    interrupt,
-    metrics,
-    parallel,
-    provenance,
-    train,
-)
+from experiments.timing.race import machine
+from experiments.timing.records import append
+from senet_jax import data
 from senet_jax.errors import InputError
-from senet_jax.prepare import Run, prepare
-from senet_jax.profiling import Profile
-from senet_jax.progress import Progress
+from senet_jax.runs import provenance
+from senet_jax.system import cli, compilation_cache, host_memory, interrupt
+from senet_jax.system import devices as parallel
+from senet_jax.training import loop as train
+from senet_jax.training.prepare import Run, prepare
+from senet_jax.training.profiling import Profile
+from senet_jax.training.reporter import reporting
+from senet_jax.training.session import Progress
+from senet_jax.training.writer import MetricWriter
 
 
 def main(argv: list[str]) -> None:
@@ -159,8 +155,8 @@ def loop_steps(run: Run) -> float:
         states = directory / "checkpoints"
         progress = Progress(run, states, time.perf_counter(), fresh(run))
         with (
-            metrics.MetricWriter(directory) as writer,
-            metrics.reporting(run.total_steps, run.settings.batch_size) as report,
+            MetricWriter(directory) as writer,
+            reporting(run.total_steps, run.settings.batch_size) as report,
             Profile(directory, 0, 0) as profile,
         ):
             timed = dataclasses.replace(run, train_step=step)

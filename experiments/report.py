@@ -15,11 +15,13 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import page, publish, table
-from experiments.collect import Results, Unfinished, collect, missing, unfinished
-from experiments.study import Study, dataset_of, define_flags, directory_of, the_study
-from senet_jax import cli, files
+from experiments.grid.plan import dataset_of, define_flags, directory_of
+from experiments.grid.study import Study, the_study
+from experiments.reporting import page, publish, table
+from experiments.reporting.collect import Results, Unfinished, collect, missing, unfinished
+from experiments.reporting.report import report
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 
 def main(argv: list[str]) -> None:
@@ -52,20 +54,6 @@ def main(argv: list[str]) -> None:
         table.show(study, results, table.numbers(study, results), stopped)
     if values.publish:
         publish.publish(study, results, stopped)
-
-
-def report(study: Study, results: Results, directory: Path) -> None:
-    """Write table, figures and their data into the directory, and print the table.
-
-    Raises: InputError if the directory cannot be written.
-    """
-    rows, stopped = table.numbers(study, results), unfinished(study, directory)
-    try:
-        for name, content in publish.documents(study, results, rows, stopped).items():
-            files.write(directory / name, content)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
-    table.show(study, results, rows, stopped)
 
 
 def _published(

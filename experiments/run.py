@@ -16,7 +16,7 @@ blocks. `--smoke` runs all rows in miniature.
 """
 
 if __name__ == "__main__":
-    from senet_jax import startup
+    from senet_jax.system import startup
 
     startup.begin()
 
@@ -29,19 +29,14 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import sweep
-from experiments.launch import LOG, Launcher, here, in_waves, last_lines, launch, local, slurm
-from experiments.study import (
-    Study,
-    base_config,
-    dataset_of,
-    define_flags,
-    directory_of,
-    plan,
-    the_study,
-)
-from senet_jax import cli, workdir
+from experiments.grid import sweep
+from experiments.grid.plan import base_config, dataset_of, define_flags, directory_of, plan
+from experiments.grid.study import Study, the_study
+from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, slurm
+from experiments.launch import serial as here
+from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean
+from senet_jax.system import cli
 
 SLURM_FLAG = re.compile(r"--?slurm\.")
 CONFIG_FLAG = re.compile(r"--?config=")
@@ -75,12 +70,14 @@ def main(argv: list[str]) -> None:
     if values.smoke:  # most of it would be compilation, for steps that take no time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
 
-    from experiments import report  # with it come JAX and the models
+    # With these come JAX and the models.
+    from experiments.reporting.collect import collect
+    from experiments.reporting.report import report
 
     failures = launch(plan(study, bases, seeds, directory), launcher)
-    results = report.collect(study, directory)
+    results = collect(study, directory)
     if results:
-        report.report(study, results, directory)
+        report(study, results, directory)
         print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
         lines = []
@@ -129,7 +126,7 @@ def override(
             raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
     configs = []
     for row, base in zip(study.rows, bases, strict=True):
-        known = workdir.flatten(base.to_dict())
+        known = flatten(base.to_dict())
         has_se = "model.se.ratio" in known
         own = [a for a in arguments if has_se or not SE_FLAG.match(a)]
         for key in cli.given_keys(own, "config", everything):

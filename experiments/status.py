@@ -25,11 +25,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from experiments.study import define_flags, directory_of, the_study
-from experiments.terminal import print_whole
-from senet_jax import cli, files, lock, workdir
+from experiments.grid.plan import define_flags, directory_of
+from experiments.grid.study import the_study
+from senet_jax.config import flatten
 from senet_jax.errors import InputError
-from senet_jax.metrics import duration
+from senet_jax.runs import lock, workdir
+from senet_jax.system import cli, files
+from senet_jax.system.terminal import duration, print_whole
 
 # With their colours; where there is no room for all runs, the last are left out first.
 STATES = {"running": "green", "stale": "yellow", "failed": "red", "queued": "", "done": "dim"}
@@ -113,7 +115,7 @@ def _directories(root: Path) -> Iterator[Path]:
 
 def standing(directory: Path) -> Standing:
     """Raises: InputError if a file there cannot be read."""
-    config = workdir.flatten(files.read_json(directory / "config.json") or {})
+    config = flatten(files.read_json(directory / "config.json") or {})
     process = lock.last_process(directory)
     result = files.read_json(directory / "result.json")
     failed = files.read_json(directory / "failed.json")

@@ -31,12 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from senet_jax import cli, host_memory
 from senet_jax.errors import InputError
+from senet_jax.system import cli, host_memory
+from senet_jax.system.terminal import counting
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.ensemble import Feed, Member, Predicted, Views
-    from senet_jax.predictions import Predictions
+    from senet_jax.inference.ensemble import Feed, Member, Predicted, Views
+    from senet_jax.inference.predictions import Predictions
 
 
 def main(argv: list[str]) -> None:
@@ -54,8 +55,9 @@ def main(argv: list[str]) -> None:
     if values.predictions:
         check_writable(Path(values.predictions))
 
-    from senet_jax import compilation_cache, ensemble, interrupt
-    from senet_jax.predictions import Predictions
+    from senet_jax.inference import ensemble
+    from senet_jax.inference.predictions import Predictions
+    from senet_jax.system import compilation_cache, interrupt
 
     try:
         views = ensemble.Views(sizes, values.crops, values.eval_crop, values.flip)
@@ -149,12 +151,12 @@ def evaluate(
 
     Raises: InputError for a split without labels, or of which nothing can be decoded.
     """
-    from senet_jax import metrics
-    from senet_jax.predictions import sums
+    from senet_jax.evaluation import metrics
+    from senet_jax.evaluation.scores import sums
 
     tallies: list[list[dict[str, float]]] = [[] for _ in (None, *members)]
     total = len(feeds[0].split)
-    with metrics.counting(total, "evaluating") as done:
+    with counting(total, "evaluating") as done:
         for one in said:
             if (one.label[one.mask > 0] < 0).any():
                 raise InputError("the split has examples without labels, so there are no errors")

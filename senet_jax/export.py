@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from senet_jax import cli, files, host_memory, network_flags
 from senet_jax.errors import InputError
+from senet_jax.inference import flags as network_flags
+from senet_jax.system import cli, files, host_memory
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.classifier import Classifier
+    from senet_jax.inference.classifier import Classifier
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 PROGRAM, CARD = "model.stablehlo", "model.json"
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
     folder = Path(values.output)
     files.check_folder(folder, "--output")
 
-    from senet_jax import to_timm
+    from senet_jax.weights import saving as to_timm
 
     network = network_flags.load(values)
     with files.refused(folder):

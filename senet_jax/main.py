@@ -9,7 +9,7 @@ where the others are, or else with --coordinator=HOST:PORT --num_processes=N --p
 """
 
 if __name__ == "__main__":
-    from senet_jax import startup
+    from senet_jax.system import startup
 
     startup.begin()
 
@@ -18,8 +18,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from senet_jax import cli, host_memory, processes
 from senet_jax.errors import InputError
+from senet_jax.system import cli, host_memory, processes
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -48,8 +48,9 @@ def main(argv: list[str]) -> None:
 
     _join()
     # These import JAX, which is slow: flags come first.
-    from senet_jax import compilation_cache, results
-    from senet_jax.train import train_and_evaluate
+    from senet_jax.system import compilation_cache
+    from senet_jax.training import result as results
+    from senet_jax.training.loop import train_and_evaluate
 
     compilation_cache.enable()
     host_memory.release_after_compilation()

@@ -35,12 +35,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from senet_jax import cli, files, host_memory, network_flags
 from senet_jax.errors import InputError
+from senet_jax.inference import flags as network_flags
+from senet_jax.system import cli, files, host_memory
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.classifier import Classifier
-    from senet_jax.predicting import Answer
+    from senet_jax.inference.answers import Answer
+    from senet_jax.inference.classifier import Classifier
 
 
 def main(argv: list[str]) -> None:
@@ -56,8 +57,9 @@ def main(argv: list[str]) -> None:
     if maps:
         files.check_folder(maps, "--cam")
 
-    from senet_jax import compilation_cache, interrupt, predicting
-    from senet_jax.images import find_images
+    from senet_jax.inference import answers as predicting
+    from senet_jax.inference.images import find_images
+    from senet_jax.system import compilation_cache, interrupt
 
     paths = find_images(given)
     compilation_cache.enable()
@@ -148,7 +150,7 @@ def legible(path: Path) -> str:
 
 def show_gates(console: Console, said: "Answer") -> None:
     """Print a row for each SE block of what it made of an image."""
-    from senet_jax import explain
+    from senet_jax.inference import explain
 
     table = Table(
         title=Text(f"Gates for {legible(said.path)}"), title_justify="left", box=box.SIMPLE_HEAD

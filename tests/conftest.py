@@ -25,9 +25,9 @@ if importlib.metadata.version("jax").startswith("0.10."):
 import hypothesis
 import jax
 import pytest
-from runs import tiny_config
+from helpers.runs import tiny_config
 
-from senet_jax import compilation_cache, host_memory
+from senet_jax.system import compilation_cache, host_memory
 
 compilation_cache.enable()
 host_memory.release_after_compilation()

@@ -1,6 +1,9 @@
-"""The dependency directions of the design, and TensorFlow kept inside functions."""
+"""The plan of the house: rooms, the directions between them, and what only one file says."""
 
 import ast
+import functools
+import graphlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -8,67 +11,143 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("senet_jax", "configs", "experiments")
 
-# Module (or package) to what of ours it may import.
-ALLOWED = {
-    "configs": {"configs"},
-    "senet_jax/errors.py": set(),
-    "senet_jax/layers": {"senet_jax.layers"},
-    "senet_jax/models": {"senet_jax.layers", "senet_jax.models", "senet_jax.errors"},
-    "senet_jax/data": {"senet_jax.data", "senet_jax.errors"},
-    "senet_jax/files.py": {"senet_jax.errors"},
-    "senet_jax/class_names.py": set(),
-    "senet_jax/images.py": {"senet_jax.errors"},
-    "senet_jax/preprocessing.py": {"senet_jax.data", "senet_jax.errors", "senet_jax.models"},
-    "senet_jax/torch_names.py": {"senet_jax.errors", "senet_jax.layers", "senet_jax.models"},
-    "senet_jax/lock.py": {"senet_jax.errors", "senet_jax.files"},
-    "senet_jax/weight_files.py": {"senet_jax.errors", "senet_jax.files"},
-    "senet_jax/processes.py": {"senet_jax.errors"},
-    "senet_jax/checkpoints.py": {"senet_jax.errors", "senet_jax.files", "senet_jax.processes"},
-    "senet_jax/metrics.py": {"senet_jax.errors", "senet_jax.files"},
-    "senet_jax/optim.py": {"senet_jax.errors"},
-    "senet_jax/fine_tuning.py": {"senet_jax.errors", "senet_jax.layers"},
-    "senet_jax/parallel.py": {"senet_jax.errors", "senet_jax.processes"},
-}
+# From the ground up: a room imports from its own and from lower floors. Rooms that share a floor do
+# not know each other. A package's own name stands for the files at its root: what people type.
+FLOORS = (
+    ("senet_jax.errors", "configs"),
+    ("senet_jax.config",),
+    ("senet_jax.layers",),
+    ("senet_jax.models", "senet_jax.data", "senet_jax.system"),
+    ("senet_jax.runs", "senet_jax.evaluation"),
+    ("senet_jax.weights",),
+    ("senet_jax.training",),
+    ("senet_jax.inference",),
+    ("senet_jax",),
+    ("experiments.figures",),
+    ("experiments.grid",),
+    ("experiments.studies", "experiments.launch", "experiments.timing"),
+    ("experiments.reporting",),
+    ("experiments",),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# senet_jax/__init__.py has the public names, each taken on first use from the room that has it, and
+# so experiments may import the package as anybody does.
+PUBLIC = "senet_jax.__init__"
+
+
+def path_of(module):
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@functools.cache
+def modules():
+    """Every module of ours, by its dotted name; packages end with `.__init__`."""
+    return tuple(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    )
 
 
 def imports(path):
+    """Dotted names that a file imports anywhere, in functions and for type checkers as well."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from names
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("place", ALLOWED)
-def test_imports_point_one_way(place):
-    start = ROOT / place
-    for path in [start] if start.is_file() else start.rglob("*.py"):
+def module_of(name):
+    """The module of ours that a dotted name is or is in; None for those of others."""
+    parts = name.split(".")
+    if parts[0] not in PACKAGES:
+        return None
+    for end in range(len(parts), 0, -1):
+        for module in (".".join(parts[:end]), ".".join([*parts[:end], "__init__"])):
+            if module in modules():
+                return module
+    raise AssertionError(f"{name} is nowhere")
+
+
+@functools.cache
+def arrows():
+    """(module, module that it imports), for all of ours."""
+    return tuple(
+        sorted(
+            {
+                (module, imported)
+                for module in modules()
+                for name in imports(ROOT.joinpath(*module.split(".")).with_suffix(".py"))
+                if (imported := module_of(name)) and imported != module
+            }
+        )
+    )
+
+
+def room_of(module):
+    parts = module.split(".")
+    if parts[0] == "configs":
+        return "configs"
+    room = ".".join(parts[:2])
+    return room if room in FLOOR_OF else parts[0]
+
+
+def allowed(module, imported):
+    if module == PUBLIC:
+        return imported not in ("senet_jax.main",) and imported.startswith("senet_jax.")
+    if imported == PUBLIC:
+        return room_of(module).startswith("experiments")
+    here, there = room_of(module), room_of(imported)
+    if here == there:
+        return here not in ("senet_jax", "experiments") or module.endswith("__init__")
+    return FLOOR_OF[there] < FLOOR_OF[here]
+
+
+def test_every_import_points_down():
+    assert [arrow for arrow in arrows() if not allowed(*arrow)] == []
+
+
+def test_the_directions_are_held_arrow_by_arrow():
+    """No arrow between rooms could be turned without a test that fails."""
+    between = [(a, b) for a, b in arrows() if room_of(a) != room_of(b) and PUBLIC not in (a, b)]
+    assert between
+    assert [(a, b) for a, b in between if allowed(b, a)] == []
+
+
+def test_no_module_reaches_itself():
+    sorter = graphlib.TopologicalSorter()
+    for module, imported in arrows():
+        sorter.add(module, imported)
+    sorter.prepare()  # raises CycleError, which shows the way around
+
+
+@pytest.mark.parametrize(("package", "most"), [("senet_jax", 10), ("experiments", 12)])
+def test_the_root_of_a_package_is_what_people_type(package, most):
+    files = [path for path in (ROOT / package).iterdir() if path.is_file()]
+    assert len(files) <= most
+
+
+def test_configurations_import_neither_us_nor_jax():
+    for path in (ROOT / "configs").rglob("*.py"):
         for name in imports(path):
-            if name.split(".")[0] in ("senet_jax", "configs", "experiments"):
-                assert any(name.startswith(allowed) for allowed in ALLOWED[place]), (path, name)
-            if place == "configs":
-                assert not name.startswith(("jax", "flax")), (path, name)
-
-
-def test_the_package_does_not_import_configs_or_experiments():
-    for path in (ROOT / "senet_jax").rglob("*.py"):
-        for name in imports(path):
-            assert name.split(".")[0] not in ("configs", "experiments"), (path, name)
+            assert not name.startswith(("senet_jax", "experiments", "jax", "flax")), (path, name)
 
 
 @pytest.mark.parametrize(
-    ("word", "file"), [("jax.pmap", "parallel.py"), ("orbax", "checkpoints.py")]
+    ("word", "file"), [("jax.pmap", "devices.py"), ("orbax", "checkpoints.py")]
 )
 def test_pmap_and_orbax_are_said_in_one_file_each(word, file):
-    ours = [*(ROOT / "senet_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
+    ours = itertools.chain(*((ROOT / package).rglob("*.py") for package in PACKAGES))
     assert [path.name for path in ours if word in path.read_text("utf-8")] == [file]
 
 
 def test_importing_the_package_imports_neither_tensorflow_nor_orbax():
     code = (
-        "import sys, senet_jax.train, experiments.run, experiments.report;"
+        "import sys, senet_jax.training.loop, experiments.run, experiments.report;"
         "sys.exit('tensorflow' in sys.modules or 'orbax.checkpoint' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

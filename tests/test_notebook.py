@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from make_notebook import NOTEBOOK, code, execute, read, sources_sha256
+from generate.make_notebook import NOTEBOOK, code, execute, read, sources_sha256
 
 PLACES = re.compile(
     r"(?<![\w.])/(home|root|tmp|opt|usr|var|mnt|private|work|workspace|Users)/|[A-Z]:\\\\|\bfile://"
@@ -32,7 +32,7 @@ def test_it_runs_from_top_to_bottom_and_shows_what_is_in_the_repository(tmp_path
 def test_outputs_are_of_the_sources_they_stand_below():
     notebook = read()
     assert notebook.metadata["sources_sha256"] == sources_sha256(notebook), (
-        "the notebook was changed: python tests/make_notebook.py"
+        "the notebook was changed: python tests/generate/make_notebook.py"
     )
 
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.study import PRETRAINED, PlannedRun
-from senet_jax import files, workdir
+from experiments.grid.plan import PlannedRun
+from experiments.grid.study import PRETRAINED
 from senet_jax.errors import InputError
+from senet_jax.runs import workdir
+from senet_jax.system import files
 
 Failures = Mapping[Path, str]  # of a run's directory: why it has no result
 Launcher = Callable[[Sequence[PlannedRun]], Failures]

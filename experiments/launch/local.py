@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from experiments.grid.plan import PlannedRun
 from experiments.launch import titles, why_unfinished, worker
-from experiments.study import PlannedRun
-from senet_jax import startup, workdir
 from senet_jax.errors import InputError, Terminated
+from senet_jax.runs import workdir
+from senet_jax.system import startup
 
 # Of workers, exit status to what is said of it, where that is no failure.
 SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}

@@ -18,16 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.launch import (
-    WITHOUT_RESULT,
-    last_lines,
-    titles,
-    why_unfinished,
-    worker,
-)
-from experiments.study import PlannedRun
-from senet_jax import files, lock, workdir
+from experiments.grid.plan import PlannedRun
+from experiments.launch import WITHOUT_RESULT, last_lines, titles, why_unfinished, worker
 from senet_jax.errors import InputError
+from senet_jax.runs import lock, workdir
+from senet_jax.system import files
 
 JOB = "job.json"  # the latest job of a run, in its work directory
 REQUEUES = 1000  # time-outs of a job, each of which has brought it further

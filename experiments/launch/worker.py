@@ -8,7 +8,7 @@ Its exit status is that of `senet_jax.main`; OCCUPIED if another process trains 
 import signal
 
 if __name__ == "__main__":
-    from senet_jax import startup
+    from senet_jax.system import startup
 
     # SLURM sends it to all processes of a job; what it means the parent says, by SIGTERM.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -23,8 +23,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments.launch import LOG
-from senet_jax import cli, host_memory, processes, workdir
 from senet_jax.errors import InputError, Occupied
+from senet_jax.runs import workdir
+from senet_jax.system import cli, host_memory, processes
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
 # Asked to end, and saved; or before it could answer, when there was nothing to save.
@@ -63,8 +64,9 @@ def main(argv: list[str]) -> None:
     if values.distributed:
         processes.join(None, None, None, timeout=300)
 
-    from senet_jax import compilation_cache, results
-    from senet_jax.train import train_and_evaluate
+    from senet_jax.system import compilation_cache
+    from senet_jax.training import result as results
+    from senet_jax.training.loop import train_and_evaluate
 
     compilation_cache.enable()
     host_memory.release_after_compilation()

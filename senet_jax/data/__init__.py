@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Any
 
-from senet_jax.data import builders, fake, in_memory, streaming
-from senet_jax.data.batches import WHOLE, Batch, Dataset, Share, Split
-from senet_jax.errors import InputError, build
+from senet_jax.config import build
+from senet_jax.data import fake, in_memory, streaming
+from senet_jax.data import tfds_source as builders
+from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
+from senet_jax.data.views import Views
+from senet_jax.errors import InputError
 
 __all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load", "load_split"]
 
@@ -154,25 +157,23 @@ def image_size_for(name: str, wanted: int, otherwise: int) -> int:
     return wanted or otherwise
 
 
-def _views(image_size: int, fields: dict[str, Any]) -> streaming.Views | None:
+def _views(image_size: int, fields: dict[str, Any]) -> Views | None:
     """None for images that are kept in memory.
 
     What streaming alone looks at is checked all the same: a slip shows before it matters.
     """
-    cut = build(streaming.Views, "data", {"image_size": image_size, **fields}) if fields else None
+    cut = build(Views, "data", {"image_size": image_size, **fields}) if fields else None
     return cut if image_size else None
 
 
-def _prepared(name: str, cut: streaming.Views | None) -> builders.Source:
+def _prepared(name: str, cut: Views | None) -> builders.Source:
     source = builders.find(name)
     if cut is None:
         in_memory.check_size(source)
     return builders.prepare(source)
 
 
-def _classes(
-    classes: tuple[int, ...], source: builders.Source, cut: streaming.Views | None
-) -> range:
+def _classes(classes: tuple[int, ...], source: builders.Source, cut: Views | None) -> range:
     """Which classes of a dataset are taken. Raises: InputError if there are no such classes."""
     count = len(source.class_names)
     if isinstance(classes, tuple) and not classes:
@@ -198,7 +199,7 @@ def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
 def _split(
     source: builders.Source,
     split: str,
-    cut: streaming.Views | None,
+    cut: Views | None,
     share: Share,
     classes: range,
 ) -> in_memory.Images | streaming.Stream:

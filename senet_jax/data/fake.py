@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from senet_jax.data.batches import WHOLE, Batch, Dataset, Share
+from senet_jax.data.split import WHOLE, Batch, Dataset, Share
 
 NUM_CLASSES = 1000
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from senet_jax.data.batches import WHOLE, Batch, Share, padded
-from senet_jax.data.builders import Source, import_tfds
+from senet_jax.data.split import WHOLE, Batch, Share, padded
+from senet_jax.data.tfds_source import Source, import_tfds
 from senet_jax.errors import InputError
 
 

@@ -34,8 +34,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from senet_jax.layers import conv_cpu
-from senet_jax.layers.conv_cpu import DIMENSIONS, Layer
+from senet_jax.layers.cpu import conv as conv_cpu
+from senet_jax.layers.cpu.conv import DIMENSIONS, Layer
 
 IMPLEMENTATIONS = ("auto", "xla")
 

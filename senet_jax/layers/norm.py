@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from senet_jax.layers.fusion import zero_after
+from senet_jax.layers.cpu.fusion import zero_after
 
 Pair = tuple[jax.Array, jax.Array]
 

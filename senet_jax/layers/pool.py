@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from senet_jax.layers.windows import Windows
+from senet_jax.layers.cpu.windows import Windows
 
 
 def max_pool(

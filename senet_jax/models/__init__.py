@@ -8,7 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from senet_jax.errors import InputError, build, did_you_mean
+from senet_jax.config import build
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.network import Network
 from senet_jax.layers.squeeze_excite import SEConfig
 from senet_jax.models import (
@@ -21,7 +22,6 @@ from senet_jax.models import (
     senet,
     shakeshake,
     shufflenet,
-    timm,
     vgg,
     wrn,
 )
@@ -66,8 +66,7 @@ def create_model(
     """The network `name` as a Linen module: images [B, H, W, C] to logits [B, num_classes].
 
     Args:
-      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar"; or one of timm's
-        that means timm's architecture: with a tag, "seresnet50.ra2_in1k", or "legacy_seresnet50".
+      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar".
       num_classes: width of the classifier; by default that of the network's own dataset.
       dtype: of activations, e.g. "bfloat16"; parameters stay float32.
       se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
@@ -77,16 +76,12 @@ def create_model(
     Raises:
       InputError: an unknown name or field, or a value the network refuses.
     """
-    if name in MODELS:
-        constructor = MODELS[name]
-    elif "." in name or name in timm.NETWORKS:
-        constructor = timm.constructor_of(name)
-    else:
+    if name not in MODELS:
         raise InputError(
             f"unknown model {name!r}{did_you_mean(name, MODELS)} "
             f"(see `python -m senet_jax.summary --list`)"
         )
-    return construct(name, constructor, num_classes=num_classes, dtype=dtype, se=se, **overrides)
+    return construct(name, MODELS[name], num_classes=num_classes, dtype=dtype, se=se, **overrides)
 
 
 def construct(

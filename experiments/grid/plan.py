@@ -1,0 +1,108 @@
+"""From a study to planned runs: each with its row, seed, configuration and work directory."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments.grid.narrow import least_size_of
+from experiments.grid.study import PRETRAINED, Row, Study, on_dataset
+
+# A few steps a row on a handful of images: the whole grid as a first look, and for tests.
+SMOKE = {
+    "train.epochs": 3.0,
+    "train.batch_size": 32,
+    "train.eval_every_epochs": 3.0,
+    "data.cutout": 0,  # 16 pixels would leave nothing of an image of digits
+    "optim.warmup_epochs": 0.0,
+}
+
+
+SMOKE_EXAMPLES = {"train_split": 80, "eval_split": 50}
+
+
+SMOKE_DATASET = "digits"  # nothing to download
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """One training run of a study: its row, seed, configuration and work directory."""
+
+    row: Row
+    seed: int
+    config: ConfigDict
+    workdir: Path
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """The flags that say which runs of a study are meant; shared by `run` and `report`."""
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        f"A TFDS dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
+    flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
+
+
+def dataset_of(study: Study, values: flags.FlagValues) -> str:
+    """The dataset that the flags mean; of a sweep, its configuration's."""
+    if study.swept:
+        return study.dataset
+    return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
+
+
+def directory_of(study: Study, values: flags.FlagValues) -> Path:
+    """Where the runs go that the flags mean."""
+    if values.workdir:
+        return Path(values.workdir)
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset_of(study, values))
+
+
+def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:
+    """The configuration that a row of the study starts from."""
+    module, _, argument = study.base.get(dataset, study.base["*"]).partition(":")
+    network = study.network_of(row).removesuffix("_cifar")
+    get_config = importlib.import_module(f"configs.{module}").get_config
+    config = get_config(argument.format(network=network, dataset=dataset))
+    if config.model.name.endswith("_cifar"):
+        config.model.update(study.cifar_fields)
+    config.update_from_flattened_dict(on_dataset(study.recipe, dataset))
+    if smoke:
+        shrink(config, {**study.narrow, **row.narrow})
+    return config.lock()
+
+
+def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
+    """A few steps of the narrow network on the first images of each split."""
+    config.update_from_flattened_dict(SMOKE)
+    for key, examples in SMOKE_EXAMPLES.items():
+        config.data[key] = f"{config.data[key].partition('[')[0]}[:{examples}]"
+    if config.data.get("image_size"):
+        config.data.image_size = least_size_of(config.model.name)
+    config.model.update(narrow)
+
+
+def plan(
+    study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], directory: Path
+) -> list[PlannedRun]:
+    """All runs, one seed after the other, so that the table fills evenly; a base for each row."""
+
+    def place(label: str, seed: int) -> Path:
+        return directory / label / f"seed{seed}"
+
+    runs = []
+    for seed in seeds:
+        for row, base in zip(study.rows, bases, strict=True):
+            config: Any = base.copy_and_resolve_references()
+            overrides = {"seed": seed, **on_dataset(row.overrides, config.data.name)}
+            if row.starts_from:
+                overrides[PRETRAINED] = str(place(row.starts_from, seed))
+            config.update_from_flattened_dict(overrides)
+            runs.append(PlannedRun(row, seed, config, place(row.label, seed)))
+    return runs

@@ -1,0 +1,237 @@
+"""What a study is: rows that override a base configuration, and the figures the paper prints.
+
+A study is one short file that declares a `Study`; `run` and `report` work on any of them.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from senet_jax.errors import InputError, did_you_mean
+from senet_jax.runs import workdir
+
+STUDIES = (
+    "reduction",
+    "squeeze",
+    "excitation",
+    "stages",
+    "integration",
+    "se3x3",
+    "no_squeeze",
+    "bias",
+    "wrong_variants",
+    "successors",
+    "backbones",
+    "cifar",
+    "transfer",
+)
+
+PRETRAINED = "model.pretrained"
+OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are not of the network
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+      label: as the paper prints it.
+      overrides: dotted configuration keys and their values, see on_dataset.
+      paper: the figures printed for this row, by column; see Study. One that is printed for several
+        datasets is a mapping from TFDS names. "reference1" is the top-1 error of the study's
+        reference in the source of the row's own figures, where that is another than the others'.
+      network: the paper's network in this row, by our name; None for Study.network.
+      narrow: fields of it that make a narrow member of its family, for --smoke.
+      starts_from: label of the row whose weights, of the same seed, this one starts from; it comes
+        before this one.
+    """
+
+    label: str
+    overrides: Mapping[str, Any]
+    paper: Mapping[str, float | Mapping[str, float]]
+    network: str | None = None
+    narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    starts_from: str | None = None
+
+    @property
+    def varied(self) -> set[str]:
+        """The configuration keys that the row sets, itself or by the weights it starts from."""
+        return {*self.overrides, *((PRETRAINED, *workdir.LEFT) if self.starts_from else ())}
+
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """The overrides as arguments of `create_model`, those of SE blocks in `se`."""
+        given = {
+            key.removeprefix("model."): value
+            for key, value in self.overrides.items()
+            if key.startswith("model.") and key not in OF_WEIGHTS
+        }
+        fields = {key: value for key, value in given.items() if not key.startswith("se.")}
+        se = {k.removeprefix("se."): value for k, value in given.items() if k.startswith("se.")}
+        return fields | {"se": se}
+
+    def printed(self, key: str, dataset: str) -> float | None:
+        """The paper's figure for a run on that TFDS dataset; None where it prints none."""
+        figure = self.paper.get(key)
+        return figure.get(_unversioned(dataset)) if isinstance(figure, Mapping) else figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A table of the paper as data.
+
+    Attributes:
+      name: of the study's file and work directory.
+      title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
+      column: heading of the row labels.
+      rows: in the order of the table.
+      base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
+        other dataset, whose name replaces {dataset}. {network} is the row's network, without the
+        suffix that configurations for CIFAR add.
+      recipe: configuration keys in which all rows differ from that, as in Row.overrides.
+      network: the paper's network, whose parameters and multiply-adds are counted for each row;
+        None if rows have their own.
+      network_fields: further fields of it, for the counts to be the paper's.
+      cifar_fields: further fields of the network that runs on small images.
+      narrow: fields of either that make it narrow, for --smoke; a row's own come after them.
+      paper_columns: heading to the figures of Row.paper shown under it.
+      plotted: legend to the top-1 error of Row.paper drawn beside ours; gains are of the first.
+      reference: label of the row that the others are compared with; None if rows are compared with
+        their own network without SE. See reference_of.
+      dataset: of the runs, unless the command line gives another.
+      published: TFDS names of the paper's own datasets, and what it calls them.
+      notes: sentences below the table.
+      secondary: headings that a narrow terminal does without.
+      seeds: of each row, unless the command line gives others.
+      swept: of a sweep (see sweep.py), heading to the configuration key of the column below it, in
+        place of the label's.
+    """
+
+    name: str
+    title: str
+    column: str
+    rows: tuple[Row, ...]
+    base: Mapping[str, str]
+    paper_columns: Mapping[str, tuple[str, ...]]
+    plotted: Mapping[str, str]
+    reference: str | None = None
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    network: str | None = None
+    network_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cifar_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dataset: str = "digits"
+    published: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: {"imagenet2012": "ImageNet"}
+    )
+    notes: tuple[str, ...] = ()
+    secondary: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    swept: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def varied(self) -> set[str]:
+        """The configuration keys that the grid itself sets."""
+        names = {"model.name"} if self.network is None else set()
+        return {"seed", *names, *(key for row in self.rows for key in row.varied)}
+
+    def published_as(self, dataset: str) -> str | None:
+        """What the paper calls a TFDS dataset; None for one that is not its own."""
+        return self.published.get(_unversioned(dataset))
+
+    def network_of(self, row: Row) -> str:
+        """The paper's network in a row."""
+        network = row.network or self.network
+        assert network is not None, f"{self.name}, row {row.label}: neither names a network"
+        return network
+
+    def reference_of(self, row: Row) -> Row | None:
+        """The row that this one is compared with; None if it is compared with none.
+
+        The study's reference, which is compared with none itself, as are rows that others start
+        from; without one, for a row with SE blocks, the row of the same network without.
+        """
+        if self.reference is not None:
+            alone = {self.reference, *(other.starts_from for other in self.rows)}
+            reference = next(other for other in self.rows if other.label == self.reference)
+            return None if row.label in alone else reference
+        network = self.network_of(row)
+        return next((other for other in self.rows if f"se{other.network}" == network), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What rows are compared with, in words."""
+        if self.reference is None:
+            return "the same network without SE"
+        return self.reference if self.swept else f"{self.column} = {self.reference}"
+
+    @property
+    def gain_of(self) -> str:
+        """The key of Row.paper that the paper's gains are of."""
+        return next(iter(self.plotted.values()), "top1")
+
+    @property
+    def source(self) -> str:
+        """Where the table is from: what stands before the colon of the title."""
+        return self.title.partition(": ")[0].removesuffix(" of Hu et al.")
+
+    @property
+    def subject(self) -> str:
+        """What the table is about: what stands after the colon of the title."""
+        return self.title.partition(": ")[2]
+
+
+def _unversioned(dataset: str) -> str:
+    return dataset.partition(":")[0]
+
+
+def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Configuration keys and their values on a TFDS dataset.
+
+    A value that differs between datasets is a mapping from their names, where "*" is any other.
+    """
+    name = _unversioned(dataset)
+    return {
+        key: value.get(name, value.get("*")) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+
+
+def plain_and_se(
+    label: str,
+    network: str,
+    plain: Mapping[str, Any],
+    se: Mapping[str, Any],
+    *,
+    narrow: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Row, Row]:
+    """Two rows: a network, and the same with SE blocks.
+
+    Args:
+      label, network: of the plain one; "SE-" and "se" come before those of the other.
+      plain, se: Row.paper of each.
+      narrow: of the SE network; the plain one has the same but for `se`.
+      overrides: of both.
+    """
+    without = {field: value for field, value in narrow.items() if field != "se"}
+    return (
+        Row(label, overrides or {}, plain, network, without),
+        Row(f"SE-{label}", overrides or {}, se, f"se{network}", narrow),
+    )
+
+
+def the_study(names: Sequence[str], command: str) -> Study:
+    """The one study named on the command line. Raises: InputError for none, several, an unknown."""
+    if len(names) != 1:
+        raise InputError(f"give one study, e.g. `python -m experiments.{command} reduction`")
+    return load_study(names[0])
+
+
+def load_study(name: str) -> Study:
+    """Raises: InputError for a name that is not a study."""
+    if name not in STUDIES:
+        near = did_you_mean(name, STUDIES)
+        raise InputError(f"unknown study {name!r}{near} (there is {', '.join(STUDIES)})")
+    return importlib.import_module(f"experiments.studies.{name}").STUDY

@@ -1,0 +1,118 @@
+"""A study made on the command line: a configuration, and values for some of its keys.
+
+    python -m experiments.run --config=configs/cifar.py:seresnet20,cifar100 \\
+        --sweep='model.se.ratio=2,4,8' --sweep='optim.learning_rate=0.05,0.1' --seeds=0,1,2
+
+Its rows are all combinations, the last key changing fastest; they are compared with the first one.
+"""
+
+import itertools
+import re
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments.grid.narrow import NARROW
+from experiments.grid.plan import shrink
+from experiments.grid.study import Row, Study
+from senet_jax.config import flatten
+from senet_jax.errors import InputError
+from senet_jax.system import cli
+
+COMMA = re.compile(r",(?![^()]*\))")  # not one of a tuple
+
+
+def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, Any]:
+    """The study, and the configuration that all its rows start from.
+
+    Args:
+      file: as `--config` of senet_jax.main has it.
+      sweeps: "KEY=VALUE,VALUE,..." each.
+      smoke: in miniature.
+
+    Raises: InputError for a file, key or value that cannot be, or where there is nothing to vary.
+    """
+    config = _load(file)
+    if smoke:
+        narrow = NARROW.get(f"se{config.model.name.removeprefix('se')}", {})
+        with config.unlocked():
+            shrink(config, {k: v for k, v in narrow.items() if k != "se" or k in config.model})
+    values = _values(config, sweeps)
+    headings = _headings(list(values))
+    rows = []
+    for combination in itertools.product(*values.values()):
+        overrides = dict(zip(values, combination, strict=True))
+        label = ",".join(f"{heading}={_plain(overrides[key])}" for heading, key in headings.items())
+        network = overrides.get("model.name")
+        rows.append(Row(label, overrides, {}, network))
+    place, _, argument = file.partition(":")
+    name = "-".join(filter(None, ("sweep", Path(place).stem, argument, ",".join(headings))))
+    study = Study(
+        name=_plain(name),
+        title=f"Sweep of {file}: {' x '.join(headings)}",
+        column="row",
+        rows=tuple(rows),
+        base={"*": file},
+        paper_columns={},
+        plotted={},
+        reference=rows[0].label,
+        network=config.model.name,
+        dataset=config.data.name,
+        published={},
+        swept=headings,
+    )
+    return study, config
+
+
+def _load(file: str) -> Any:
+    cli.check_config_file(file)
+    place, _, argument = file.partition(":")
+    try:
+        get_config = runpy.run_path(place)["get_config"]
+        config = get_config(argument) if argument else get_config()
+    except InputError:
+        raise
+    except Exception as error:  # of somebody's configuration file
+        raise InputError(f"{file}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"get_config() must return a ConfigDict, not {config!r}")
+    return config.lock()
+
+
+def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
+    """Key to its values, of the types that the configuration has."""
+    found: dict[str, list[Any]] = {}
+    for sweep in sweeps:
+        key, _, text = sweep.partition("=")
+        if not text.strip():
+            raise InputError(f"--sweep={sweep} selects no run: give values, like --sweep={key}=2,4")
+        if key == "seed":
+            raise InputError("the seeds of a sweep are given by --seeds, like --seeds=0,1,2")
+        if key in found:
+            raise InputError(f"--sweep={key} is given twice; give it all values at once")
+        found[key] = []
+        for value in COMMA.split(text):
+            argument = f"--config.{key}={value.strip()}"
+            cli.given_keys([argument], "config", config)
+            one = cli.with_flags(config.copy_and_resolve_references(), [argument])
+            typed = flatten(one.to_dict())[key]
+            if typed in found[key]:
+                raise InputError(f"--sweep={sweep} has {value.strip()} twice")
+            found[key].append(typed)
+    return found
+
+
+def _headings(keys: Sequence[str]) -> Mapping[str, str]:
+    """Short names of keys: their last parts, where these differ."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {
+        name if last.count(name) == 1 else key: key for name, key in zip(last, keys, strict=True)
+    }
+
+
+def _plain(value: Any) -> str:
+    """As part of a file's name."""
+    return re.sub(r"[^\w.,=+%()\[\]:-]+", "", str(value).replace("/", "_"))

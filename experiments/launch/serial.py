@@ -1,0 +1,36 @@
+"""Runs one after the other, in this process: they share what is compiled and the data."""
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.grid.plan import PlannedRun
+from experiments.launch import titles
+from senet_jax.errors import Diverged, InputError, Occupied
+from senet_jax.runs import workdir
+
+
+def train(runs: Sequence[PlannedRun]) -> dict[Path, str]:
+    """Train the runs; one that another process has is left to it.
+
+    Raises: InputError if the first run is refused: most likely the others would be, too.
+    """
+    from senet_jax.system import compilation_cache, host_memory
+    from senet_jax.training.loop import train_and_evaluate
+
+    compilation_cache.enable()  # the seeds of a row compile to one program
+    host_memory.release_after_compilation()
+    failures, names = {}, titles(runs)
+    for run in runs:
+        print(names[run.workdir], flush=True)
+        try:
+            train_and_evaluate(run.config, run.workdir)
+        except Occupied as error:
+            print(f"skipped: {error}", flush=True)
+        except Exception as error:  # one failing run must not stop the others
+            if run is runs[0] and isinstance(error, InputError) and not isinstance(error, Diverged):
+                raise
+            if not isinstance(error, InputError):
+                traceback.print_exc()
+            failures[run.workdir] = workdir.fail(run.workdir, error)
+    return failures

@@ -1,0 +1,140 @@
+"""The results of a study's runs, from their work directories."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.grid.study import PRETRAINED, Row, Study
+from senet_jax.config import differences, flatten
+from senet_jax.errors import InputError
+from senet_jax.system import files
+
+# result.json with its "config", flat, and its "curve": one dict an evaluation, see CURVE.
+Result = dict[str, Any]
+Results = dict[str, list[Result]]  # row label to the results of its seeds
+Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to why, "" where nobody knows
+
+CURVE = ("step", "epoch", "eval/top1_error", "eval/loss", "train/loss")
+# What the tables need of a result; the rest is shown where it is there.
+NEEDED = (
+    *("seed", "model", "dataset", "params", "eval/top1_error", "eval/examples"),
+    *("wall_time_seconds", "device_kind", "devices", "host_cpus", "jax_version", "git_commit"),
+)
+
+
+def collect(study: Study, directory: Path) -> Results:
+    """Row label to the results of its seeds, in order of the seeds; rows without results left out.
+
+    Raises: InputError if a file cannot be read, or runs differ in what they should have in common.
+    """
+    results: Results = {}
+    for row in study.rows:
+        found = [_read(path) for path in (directory / row.label).glob("seed*/result.json")]
+        for result in found if row.starts_from else ():  # wherever these runs lie
+            result["config"][PRETRAINED] = f"{row.starts_from}/seed{result['seed']}"
+        if found:
+            results[row.label] = sorted(found, key=lambda result: result["seed"])
+    _check_comparable(study, results, directory)
+    return results
+
+
+def made_with(results: Results, key: str) -> list[str]:
+    """The different values of a key of the runs, and of what they were begun with, in order."""
+    runs = [result for found in results.values() for result in found]
+    made = [one for run in runs for one in (run, *run.get("earlier_environments", ()))]
+    return sorted({str(one[key]) for one in made if one.get(key) is not None})
+
+
+def unfinished(study: Study, directory: Path) -> Unfinished:
+    """The runs that were started and have no result."""
+    found: dict[str, dict[int, str]] = {}
+    for row in study.rows:
+        for path in sorted((directory / row.label).glob("seed*")):
+            seed = path.name.removeprefix("seed")
+            failed = files.read_json(path / "failed.json")
+            started = failed is not None or (path / "config.json").exists()
+            if started and seed.isdecimal() and not (path / "result.json").exists():
+                found.setdefault(row.label, {})[int(seed)] = (failed or {}).get("reason", "")
+    return found
+
+
+def missing(study: Study, results: Results, stopped: Unfinished) -> list[str]:
+    """A sentence for every seed that a row lacks and another row has, or has been started with."""
+    expected = {run["seed"] for found in results.values() for run in found}
+    expected |= {seed for seeds in stopped.values() for seed in seeds}
+    lines = []
+    for row in study.rows:
+        lacking = expected - {run["seed"] for run in results.get(row.label, [])}
+        reasons = {s: why for s, why in stopped.get(row.label, {}).items() if why and s in lacking}
+        for seed, why in sorted(reasons.items()):
+            lines.append(f"Row {row.label}: seed {seed} failed: {why.splitlines()[0].rstrip('.')}.")
+        if silent := sorted(lacking - reasons.keys()):
+            seeds = ", ".join(map(str, silent))
+            have = "seed {} has" if len(silent) == 1 else "seeds {} have"
+            lines.append(f"Row {row.label}: {have.format(seeds)} no result.")
+    return lines
+
+
+def _read(path: Path) -> Result:
+    config = files.read_json(path.with_name("config.json"))
+    if config is None:
+        raise InputError(f"{path.parent} has a result.json but no config.json")
+    result = files.read_json(path)
+    if lacking := [key for key in NEEDED if key not in result]:
+        raise InputError(f"{path} lacks {', '.join(lacking)}; run it again in another --workdir")
+    flat = flatten(config)
+    curve = _curve(path.with_name("metrics.jsonl"), flat["train.epochs"])
+    return result | {"config": flat, "curve": curve}
+
+
+def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
+    """The evaluations of a finished run, each with the training loss of the steps before it."""
+    steps: dict[int, dict[str, float]] = {}
+    try:
+        for line in path.read_text("utf-8").splitlines():
+            values = json.loads(line)
+            steps.setdefault(values["step"], {}).update(values)
+    except FileNotFoundError:  # it may have been cleared away: the result stands without it
+        return []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    evaluations = [values for values in steps.values() if "eval/loss" in values]
+    for values in evaluations:  # the last one is at the end of the run
+        values["epoch"] = epochs * values["step"] / evaluations[-1]["step"]
+    return [{key: values[key] for key in CURVE if key in values} for values in evaluations]
+
+
+def _check_comparable(study: Study, results: Results, directory: Path) -> None:
+    everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
+    for index, (row, result) in enumerate(everything):
+        for other_row, other in everything[:index]:
+            configs = (
+                {k: v for k, v in r["config"].items() if _in_common(study, row, other_row, k)}
+                for r in (other, result)
+            )
+            if changes := differences(*configs, names=("in the first", "in the second")):
+                one, two = (
+                    directory / which.label / f"seed{run['seed']}"
+                    for which, run in ((other_row, other), (row, result))
+                )
+                raise InputError(f"{one} and {two} are runs of different configurations: {changes}")
+
+
+def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:
+    """Whether runs of two rows must have the same value of a configuration key.
+
+    Runs of one network: all but the seed and what the rows override. A plain network and the same
+    with SE: all but the SE blocks, too, so that the difference is theirs. Other networks have sizes
+    and recipes of their own, and only the data in common.
+    """
+    if key == "seed" or (row is not other and key in row.varied | other.varied):
+        return False
+    if key == PRETRAINED and row.starts_from:  # of the run's own seed
+        return False
+    network, other_network = study.network_of(row), study.network_of(other)
+    if network == other_network:
+        return True
+    if network.removeprefix("se") == other_network.removeprefix("se"):
+        return key != "model.name" and not key.startswith("model.se.")
+    return key in ("data.name", "data.train_split", "data.eval_split")

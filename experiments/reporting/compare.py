@@ -1,0 +1,124 @@
+"""What a row gains over the row it is compared with: mean over paired seeds, interval, verdict.
+
+A gain is the reference's top-1 error less the row's, in points: positive where the row is better.
+One seed gives both rows the same order of images and the same crops, so differences are taken seed
+by seed, and only over seeds that both rows have.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+
+from scipy import stats
+
+from experiments.grid.study import Study
+from experiments.reporting.collect import Results
+
+LEVEL = 0.95
+# Per cent; errors are multiples of 100 / examples, so less is rounding.
+ROUNDING = 1e-9
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % confidence interval of the mean by Student's t.
+
+    None for fewer than two values and for equal ones: without a spread there is nothing to estimate
+    it from, and one of no width would claim a certainty that two or three seeds do not give.
+    """
+    if len(values) < 2 or max(values) - min(values) < ROUNDING:
+        return None
+    mean = statistics.fmean(values)
+    error = statistics.stdev(values) / len(values) ** 0.5
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    return mean - half, mean + half
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """A row against its reference.
+
+    Attributes:
+      differences: the reference's error less the row's, in points, one for each paired seed.
+    """
+
+    differences: tuple[float, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """None without paired seeds."""
+        return statistics.fmean(self.differences) if self.differences else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the mean; see t_interval."""
+        return t_interval(self.differences)
+
+    @property
+    def verdict(self) -> str:
+        """What can be said about the row, in words that its label completes."""
+        n = len(self.differences)
+        if self.interval:
+            low, high = self.interval
+            return "better" if low > 0 else "worse" if high < 0 else f"{UNDECIDED} at n = {n}"
+        if n > 1 and abs(self.differences[0]) < ROUNDING:
+            return f"identical in all {n} seeds"
+        if n > 1:
+            return f"the same difference in all {n} seeds, which gives no interval"
+        return "one paired seed, which gives no interval" if n else "no seed in common"
+
+
+UNDECIDED = "not distinguishable"
+
+
+def gains(study: Study, results: Results) -> dict[str, Gain]:
+    """Row label to its gain, for the rows that have results and a reference."""
+    found = {}
+    for row in study.rows:
+        reference = study.reference_of(row)
+        if reference is not None and row.label in results:
+            ours, theirs = (
+                {run["seed"]: run["eval/top1_error"] for run in results.get(label, [])}
+                for label in (row.label, reference.label)
+            )
+            paired = [seed for seed in ours if seed in theirs]
+            found[row.label] = Gain(tuple(theirs[seed] - ours[seed] for seed in paired))
+    return found
+
+
+def in_words(study: Study, found: Mapping[str, Gain]) -> list[str]:
+    """What the gains are and what they say, as remarks below a table."""
+    if not found:
+        return []
+    labels: dict[str, list[str]] = {}
+    for label, gain in sorted(found.items(), key=lambda item: _order(item[1])):
+        labels.setdefault(gain.verdict, []).append(label)
+    key = study.gain_of
+    heading = next((name for name, keys in study.paper_columns.items() if key in keys), None)
+    theirs = f"the paper's in the column {heading}, " if heading else ""
+    verdicts = "; ".join(f"{verdict}: {', '.join(rows)}" for verdict, rows in labels.items())
+    return [
+        f"Gain: the top-1 error of {study.reference_name} less that of the row, in points, "
+        f"positive where the row is better; {theirs}ours over the seeds that both have, with the "
+        "95 % confidence interval of the mean (Student's t on the differences), for each row by "
+        "itself and not corrected for the number of rows.",
+        f"Compared with {study.reference_name}: {verdicts}.",
+    ]
+
+
+def in_short(study: Study, found: Mapping[str, Gain]) -> str:
+    """The verdicts in a few words, for a list of studies."""
+    if not any(len(gain.differences) > 1 for gain in found.values()):
+        return "too few paired seeds to compare"
+    parts = [
+        f"{verdict} than {study.reference_name}: {', '.join(rows)}"
+        for verdict in ("better", "worse")
+        if (rows := [label for label, gain in found.items() if gain.verdict == verdict])
+    ]
+    if not parts:
+        return f"none distinguishable from {study.reference_name}"
+    rest = any(gain.verdict not in ("better", "worse") for gain in found.values())
+    return "; ".join(parts) + ("; others not distinguishable" if rest else "")
+
+
+def _order(gain: Gain) -> int:
+    return ("better", "worse").index(v) if (v := gain.verdict) in ("better", "worse") else 2

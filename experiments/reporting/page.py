@@ -1,0 +1,301 @@
+"""All studies on one page: what was found, on what, and what is missing.
+
+The page needs no other file: figures are part of it. Runs of `--smoke` are left out, as a few steps
+of narrow networks on 50 images say nothing about the paper's.
+"""
+
+import base64
+import dataclasses
+import statistics
+import traceback
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from experiments.grid.study import STUDIES, Study, load_study
+from experiments.reporting import compare, plot, publish, table
+from experiments.reporting.collect import (
+    Results,
+    Unfinished,
+    collect,
+    made_with,
+    missing,
+    unfinished,
+)
+from experiments.timing import plot_times
+from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
+from experiments.timing.records import read
+from senet_jax.errors import InputError
+from senet_jax.system import files
+
+PAGE = Path("report", "index.html")
+STYLE = Path(__file__).with_name("page.css")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What there is of a study on a dataset.
+
+    Attributes:
+      study, dataset: of the runs.
+      place: the directory of the runs, or the file that they are published in.
+      results, stopped: see collect.
+      error: why they cannot be shown; "" if they can.
+    """
+
+    study: Study
+    dataset: str
+    place: Path
+    results: Results = dataclasses.field(default_factory=dict)
+    stopped: Unfinished = dataclasses.field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Of its section."""
+        return f"{self.study.name}-{self.dataset}"
+
+    def values(self, key: str) -> list[str]:
+        """The different values of a key of the results, in order; empty where none has it."""
+        return made_with(self.results, key)
+
+
+def write(root: Path) -> Path:
+    """Write the page; returns where. `root` has the runs, as root/STUDY/DATASET.
+
+    Raises: InputError if there is no such directory, or the page cannot be written.
+    """
+    if not root.is_dir() and root != Path("runs"):  # without any runs there are the published ones
+        raise InputError(f"--root={root} is not a directory")
+    try:
+        PAGE.parent.mkdir(exist_ok=True)
+        files.write(PAGE, render(root).encode())
+    except OSError as error:
+        raise InputError(f"{PAGE} cannot be written: {error.strerror or error}") from error
+    return PAGE
+
+
+def render(root: Path) -> str:
+    """The page as HTML."""
+    studies = [(study, find(study, root)) for study in map(load_study, STUDIES)]
+    sections = []
+    overview = []
+    for study, findings in studies:
+        for finding in findings:
+            finding, section = _section(finding)
+            sections.append(section)
+            overview.append(_overview_row(finding))
+        if not findings:
+            overview.append(
+                [
+                    escape(study.name),
+                    escape(f"{study.source}: {study.subject}"),
+                    "",
+                    f"not run yet: <code>python -m experiments.run {study.name}</code>",
+                    *[""] * 4,
+                ]
+            )
+    head = ("study", "table", "dataset", "result", "runs", "newest", "commit", "device")
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>senet_jax: all studies</title>
+<style>
+{STYLE.read_text("utf-8")}</style>
+<h1>senet_jax: all studies</h1>
+<p>Tables of Hu et al., <i>Squeeze-and-Excitation Networks</i>, and our runs of them; {now}.</p>
+{_table(head, overview, "overview")}
+{"".join(sections)}{_costs()}</html>
+"""
+
+
+def _costs() -> str:
+    """What SE costs, as published; "" if nothing is."""
+    path = publish.RESULTS / "cost.csv"
+    if not path.exists():
+        return ""
+    rows = read(str(path))
+    lines = [map(escape, line) for line in cells(rows)]
+    return "".join(
+        [
+            '<h2 id="cost">What SE costs</h2>\n',
+            _table(HEADINGS, lines, "numbers"),
+            _remarks(notes(rows), "remarks"),
+            '<div class="figures">\n',
+            _figure("Time against the plain network", plot_times.costs(rows, PAPER)),
+            "</div>\n",
+        ]
+    )
+
+
+def find(study: Study, root: Path) -> list[Finding]:
+    """The study's runs below `root`, and what is published of datasets that have none there."""
+    findings = []
+    for directory in sorted([*(root / study.name).glob("*"), *(root / study.name).glob("*/*")]):
+        if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
+            dataset = str(directory.relative_to(root / study.name))
+            try:
+                found = collect(study, directory), unfinished(study, directory)
+                findings.append(Finding(study, dataset, directory, *found))
+            except InputError as error:
+                findings.append(Finding(study, dataset, directory, error=str(error)))
+    done = {finding.dataset for finding in findings if finding.results or finding.error}
+    for path in publish.published(study):
+        try:
+            results, stopped = publish.read(path)
+            dataset = next(iter(results.values()))[0]["dataset"]
+            finding = Finding(study, dataset, path.relative_to(publish.ROOT), results, stopped)
+        except InputError as error:
+            finding = Finding(study, path.stem, path.relative_to(publish.ROOT), error=str(error))
+        if finding.dataset not in done:  # instead of runs that have only been started, too
+            findings = [other for other in findings if other.dataset != finding.dataset] + [finding]
+    return findings
+
+
+def _section(finding: Finding) -> tuple[Finding, str]:
+    """A study on a dataset; one that cannot be shown does not prevent the others."""
+    body = ""
+    if finding.results:
+        try:
+            body = _body(finding)
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}"
+            finding = dataclasses.replace(finding, results={}, error=reason)
+    if finding.error:
+        body = f'<p class="error">{escape(finding.error)}</p>\n'
+    elif not body:
+        body = _remarks(missing(finding.study, {}, finding.stopped), "missing")
+    title = f"{finding.study.title}; ours on {finding.dataset}"
+    return finding, f'<h2 id="{escape(finding.anchor)}">{escape(title)}</h2>\n{body}'
+
+
+def _body(finding: Finding) -> str:
+    study, results = finding.study, finding.results
+    rows = table.numbers(study, results)
+    columns = table.formatted(study, rows)
+    caption = table.caption(study, results)
+    figures = [
+        ("Errors", plot.draw(study, results, rows, table.theirs(study, results), caption)),
+    ]
+    if any(run["curve"] for found in results.values() for run in found):
+        figures.append(("Error against epoch", plot.curves(study, results, caption)))
+    absent = missing(study, results, finding.stopped)
+    said = [line for line in table.remarks(study, results, finding.stopped) if line not in absent]
+    cells = zip(*columns.values(), strict=True)
+    labels = [row.label for row in study.rows]
+    marked = labels.index(study.reference) if study.reference else None
+    return "".join(
+        [
+            _table(list(columns), [map(escape, row) for row in cells], "numbers", marked),
+            _remarks(said, "remarks"),
+            _remarks(absent, "remarks missing"),
+            '<div class="figures">\n',
+            *(_figure(alt, png) for alt, png in figures),
+            "</div>\n<h3>What was run</h3>\n",
+            _facts(finding),
+        ]
+    )
+
+
+def _figure(alt: str, png: bytes) -> str:
+    return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
+
+
+def _facts(finding: Finding) -> str:
+    """Where, when and with what the runs were made."""
+    runs = [run for found in finding.results.values() for run in found]
+    seconds = [run["wall_time_seconds"] for run in runs]
+    versions = [
+        f"{name} {', '.join(known)}"
+        for name in ("python", "jax", "flax", "optax")
+        if (known := finding.values(f"{name}_version"))
+    ]
+    facts = {
+        "runs": f"{_progress(finding)}, from {finding.place}",
+        "device": _devices(finding),
+        "host": "; ".join(
+            (*finding.values("processor"), f"{_joined(finding, 'host_cpus')} processors")
+        ),
+        "versions": "; ".join(versions),
+        "commit": _joined(finding, "git_commit"),
+        "wall time": f"{sum(seconds) / 3600:.2f} h together, "
+        f"{statistics.median(seconds):,.1f} s a run (median)",
+        "finished": " to ".join(dict.fromkeys(_dates(finding))) or "not recorded",
+    }
+    lines = "".join(f"<tr><th>{name}<td>{escape(text)}\n" for name, text in facts.items())
+    return f'<div class="scroll"><table class="facts">\n{lines}</table></div>\n'
+
+
+def _overview_row(finding: Finding) -> list[str]:
+    study = finding.study
+    if finding.error:
+        result = f'<span class="error">{escape(finding.error)}</span>'
+    elif not finding.results:
+        command = f"python -m experiments.run {study.name} --dataset={finding.dataset}"
+        result = f"no result yet: <code>{escape(command)}</code>"
+    else:
+        gains = compare.gains(study, finding.results)
+        result = escape(compare.in_short(study, gains))
+    return [
+        f'<a href="#{escape(finding.anchor)}">{escape(study.name)}</a>',
+        escape(f"{study.source}: {study.subject}"),
+        escape(finding.dataset),
+        result,
+        escape(_progress(finding)),
+        "".join(f'<span class="nowrap">{day}</span>' for day in _dates(finding)[-1:]),
+        escape(_joined(finding, "git_commit")),
+        escape(_devices(finding)),
+    ]
+
+
+def _progress(finding: Finding) -> str:
+    """Rows times seeds, and how many of these runs are done."""
+    found = [(label, run["seed"]) for label, runs in finding.results.items() for run in runs]
+    seeds = {seed for _, seed in found}
+    seeds |= {seed for stopped in finding.stopped.values() for seed in stopped}
+    rows = len(finding.study.rows)
+    total = rows * len(seeds)
+    done = "all done" if len(found) == total else f"{len(found)} of {total} done"
+    return f"{rows} rows x {len(seeds)} seeds, {done}" if total else ""
+
+
+def _devices(finding: Finding) -> str:
+    if not finding.results:
+        return ""
+    return f"{_joined(finding, 'device_kind')} x {_joined(finding, 'devices')}"
+
+
+def _dates(finding: Finding) -> list[str]:
+    """First and last day on which a run finished; empty where it was not recorded."""
+    days = [moment[:10] for moment in finding.values("finished")]
+    return [days[0], days[-1]] if days else []
+
+
+def _joined(finding: Finding, key: str) -> str:
+    return ", ".join(finding.values(key))
+
+
+def _remarks(lines: Iterable[str], kind: str) -> str:
+    items = "".join(f"<li>{escape(line)}\n" for line in lines)
+    return f'<ul class="{kind}">\n{items}</ul>\n' if items else ""
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Iterable[str]], kind: str = "", marked: int | None = None
+) -> str:
+    """Cells of `rows` are HTML; `marked` is the row that the others are compared with."""
+    headings = "".join(f"<th>{escape(heading)}" for heading in head)
+    body = "".join(
+        f"<tr{' class=reference' if index == marked else ''}>"
+        + "".join(f"<td>{cell}" for cell in cells)
+        + "\n"
+        for index, cells in enumerate(rows)
+    )
+    return (
+        f'<div class="scroll"><table class="{kind}">\n<thead><tr>{headings}</thead>\n'
+        f"<tbody>\n{body}</tbody></table></div>\n"
+    )

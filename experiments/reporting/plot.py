@@ -1,0 +1,140 @@
+"""The figures of a study: errors beside the paper's, and curves; and how any figure is written."""
+
+import collections
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.figures import COLOURS, STYLES, canvas, png
+from experiments.grid.study import Study
+from experiments.reporting.collect import Results
+
+OURS = "tab:green"
+TICKS = (0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)
+
+
+def draw(
+    study: Study, results: Results, rows: Sequence[dict[str, Any]], theirs: str, caption: str
+) -> bytes:
+    """A PNG: top-1 error as published on the left; ours with its interval and seeds on the right.
+
+    Rows go from top to bottom as in the table, so that labels of any length have room. Where
+    nothing is published there is no left panel; `theirs` are the networks and data of it. A line
+    marks the error of the row that the others are compared with.
+    """
+    labels = [row[study.column] for row in rows]
+    published = {}
+    for name, key in study.plotted.items():
+        points = [(row[f"paper_{key}"], y) for y, row in enumerate(rows)]
+        if known := [(x, y) for x, y in points if x is not None]:
+            published[name] = known
+    figure = canvas((9, 2.2 + 0.26 * len(rows)))
+    *left, right = figure.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
+    for axes in left:
+        for fill, (name, points) in zip(("full", "none"), published.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), "o", markersize=7, fillstyle=fill, label=name)
+        _head(axes, f"{theirs}, as published")
+    _draw_ours(right, study, results, rows)
+    for axes in (*left, right):
+        axes.set_yticks(range(len(rows)), labels)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("top-1 error (%)")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(study.column)
+    figure.suptitle(study.title)
+    return png(figure, caption)
+
+
+def _draw_ours(axes: Any, study: Study, results: Results, rows: Sequence[dict[str, Any]]) -> None:
+    found = [(row, y) for y, row in enumerate(rows) if row["our_seeds"]]
+    means, heights = [row["our_top1_error_mean"] for row, _ in found], [y for _, y in found]
+    known = any(row["our_top1_error_high"] is not None for row, _ in found)
+    axes.errorbar(
+        means,
+        heights,
+        # Half of each; not a number where there is none, which draws nothing.
+        xerr=[
+            (row["our_top1_error_high"] or math.nan) - row["our_top1_error_mean"]
+            for row, _ in found
+        ],
+        fmt="s",
+        markersize=5,
+        capsize=4,
+        color=OURS,
+        label="mean, 95 % t-interval" if known else "mean",
+    )
+    seeds = [(run["eval/top1_error"], y) for row, y in found for run in results[row[study.column]]]
+    x, y = zip(*seeds, strict=True)
+    below = [height + 0.22 for height in y]
+    axes.plot(x, below, "o", color="0.2", alpha=0.6, markersize=3, mew=0, label="single seeds")
+    for label, mean in zip((row[study.column] for row, _ in found), means, strict=True):
+        if label == study.reference:
+            axes.axvline(mean, color="0.3", lw=0.8, zorder=1, label=study.reference_name)
+    if axes.get_xlim()[0] < 0:  # an interval may reach below the least possible error
+        axes.set_xlim(left=0)
+    counts = sorted({row["our_seeds"] for row, _ in found})
+    _head(axes, f"ours, n = {', '.join(map(str, counts))}")
+
+
+def _head(axes: Any, title: str) -> None:
+    """A title and, between it and the panel, where it hides no point, the legend."""
+    axes.set_title(title, fontsize=10, pad=22)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.99))
+
+
+def curves(study: Study, results: Results, caption: str) -> bytes:
+    """A PNG: evaluation top-1 error against epoch, a line a row with a band over its seeds."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = canvas((9, max(5, 1.6 + 0.21 * len(results))))
+    axes = figure.subplots()
+    for label, look in zip(results, looks(study, list(results)), strict=True):
+        errors = collections.defaultdict(list)
+        for run in results[label]:
+            for point in run["curve"]:
+                errors[point["epoch"]].append(point["eval/top1_error"])
+        epochs = sorted(errors)
+        means = [statistics.fmean(errors[epoch]) for epoch in epochs]
+        low, high = ([which(errors[epoch]) for epoch in epochs] for which in (min, max))
+        marker = "." if len(epochs) < 30 else ""  # or a run with one evaluation would not be seen
+        axes.plot(epochs, means, marker=marker, label=label, **look)
+        axes.fill_between(epochs, low, high, color=look["color"], alpha=0.12, lw=0)
+    # Logarithmic, or the end of a run, where rows are close to each other, would be one line; and
+    # linear below 1 %, since an error can be 0.
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    bottom, top = axes.get_ylim()
+    choices = [TICKS, MaxNLocator(6).tick_values(bottom, top)]  # the latter where errors are alike
+    ticks = max(([t for t in choice if bottom <= t <= top] for choice in choices), key=len)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    if axes.get_xlim()[1] > 2:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("evaluation top-1 error (%)")
+    axes.grid(alpha=0.3)
+    axes.set_title("lines: mean over seeds; bands: least to greatest", fontsize=10)
+    figure.legend(
+        loc="outside right upper",
+        title=study.column,
+        frameon=False,
+        fontsize=9,
+        handlelength=3,
+    )
+    figure.suptitle(study.title)
+    return png(figure, caption)
+
+
+def looks(study: Study, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Colour and style of each row's line; a network with and without SE share their colour."""
+    rows = {row.label: row for row in study.rows}
+    groups: dict[str, int] = collections.Counter()
+    found = []
+    for label in labels:
+        reference = None if study.reference else study.reference_of(rows[label])
+        group = reference.label if reference else label
+        groups[group] += 1
+        place = list(groups).index(group)
+        style = (1 if study.reference else 2) * (place // len(COLOURS)) + groups[group] - 1
+        look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[style % len(STYLES)]}
+        found.append(look | {"linewidth": 2.4 if label == study.reference else 1.4})
+    return found

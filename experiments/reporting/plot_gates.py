@@ -1,0 +1,56 @@
+"""The figure of the role of excitation, like Figures 6 and 7 of Hu et al."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from experiments.figures import canvas, png
+
+MAX_CHANNELS = 50  # in a panel, as in the paper
+EVERYTHING = "all classes"  # the legend of their mean
+
+
+def gates(
+    panels: Mapping[str, Mapping[str, np.ndarray]], title: str, caption: str, dpi: int = 150
+) -> bytes:
+    """A PNG like Figures 6 and 7 of Hu et al.: gate against channel, a line for each class.
+
+    Args:
+      panels: name of a block to its lines, by legend: gates [C], of which fifty, evenly spaced, are
+        drawn. The line EVERYTHING is black.
+      dpi: pixels an inch; the figure is up to 12.5 inches wide.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = canvas((4 * columns + 0.5, 2.6 * rows + 0.9))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
+        for label, values in lines.items():
+            count = min(MAX_CHANNELS, len(values))
+            drawn = np.linspace(0, len(values) - 1, count).round().astype(int)
+            style = {"color": "black", "lw": 1.6, "zorder": 3} if label == EVERYTHING else {"lw": 1}
+            axes.plot(drawn, values[drawn], marker=".", markersize=3, label=label, **style)
+        axes.set_title(name, fontsize=10)
+        axes.margins(x=0.02)
+        axes.grid(alpha=0.3)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    for column in range(columns):
+        last = [axes for axes in grid[:, column] if axes.get_visible()][-1]
+        last.set_xlabel("channel")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("mean gate")
+    values = np.concatenate([line for lines in panels.values() for line in lines.values()])
+    if values.min() >= 0 and values.max() <= 1:
+        grid[0, 0].set_ylim(0, 1)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=len(labels),
+        frameon=False,
+        title=title,
+        title_fontsize=11,
+    )
+    return png(figure, caption, dpi)

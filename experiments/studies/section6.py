@@ -1,0 +1,51 @@
+"""What the studies of section 6 have in common: SE-ResNet-50, its recipe, and two rows' figures.
+
+All of Tables 10 to 16 are trained alike, and their rows for ResNet-50 and for the standard SE block
+are the same two networks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.grid.study import Row, Study
+
+PLAIN: dict[str, float] = {"params": 25.6, "gflops": 3.86, "top1": 23.30, "top5": 6.55}
+SE: dict[str, float] = {"params": 28.1, "gflops": 3.87, "top1": 22.28, "top5": 6.03}
+
+WITHOUT: dict[str, Any] = {"model.se.stages": ()}
+
+ERRORS = {"paper 1/5": ("top1", "top5")}
+COUNTS = {"printed": ("params",), "GFLOPs": ("gflops",)}
+
+
+def study(
+    name: str,
+    title: str,
+    column: str,
+    rows: tuple[Row, ...],
+    *,
+    paper_columns: Mapping[str, tuple[str, ...]] = ERRORS,
+    plotted: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> Study:
+    """A study whose rows are SE-ResNet-50, or a smaller SE-ResNet on small images.
+
+    Args: see Study. By default it prints and draws the paper's errors.
+    """
+    return Study(
+        name=name,
+        title=title,
+        column=column,
+        rows=rows,
+        base={
+            "digits": "digits:seresnet20",
+            "imagenet2012": "imagenet:seresnet50,{dataset},ablation",
+            "*": "cifar:seresnet20,{dataset}",
+        },
+        network="seresnet50",
+        network_fields={"stride_on": "1x1"},
+        narrow={"stage_sizes": (1, 1, 1, 1), "width": 8},
+        paper_columns=paper_columns,
+        plotted={"paper": "top1"} if plotted is None else plotted,
+        **fields,
+    )

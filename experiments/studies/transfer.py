@@ -1,0 +1,55 @@
+"""Fine-tuning on one half of a dataset's classes from a network trained on the other half.
+
+    python -m experiments.run transfer
+    python -m experiments.run transfer --dataset=cifar100
+
+The classes are divided by their numbers: "pretraining" learns the first half; all other rows learn
+the second, with the same images, crops and steps, and differ in what they start from and in what
+they train. The classifier is a new one in each of them, drawn from the run's seed.
+"""
+
+from typing import Any
+
+from experiments.grid.study import Row, Study
+
+FIRST: dict[str, Any] = {"data.classes": {"cifar100": (0, 50), "*": (0, 5)}}
+SECOND: dict[str, Any] = {"data.classes": {"cifar100": (50, 100), "*": (5, 10)}}
+
+
+def _tuned(label: str, overrides: dict[str, Any]) -> Row:
+    given = {**SECOND, "model.new_head": True, **overrides}
+    return Row(label, given, {}, starts_from="pretraining")
+
+
+STUDY = Study(
+    name="transfer",
+    title="Ours: fine-tuning on the other half of the classes",
+    column="start",
+    rows=(
+        Row("pretraining", FIRST, {}),
+        Row("scratch", SECOND, {}),
+        _tuned("linear-probe", {"optim.freeze": ("^(?!head/)",)}),
+        _tuned("all-layers", {}),
+        _tuned("layer-decay", {"optim.layer_decay": 0.8}),
+    ),
+    reference="scratch",
+    base={"digits": "digits:seresnet20", "*": "cifar:seresnet20,{dataset}"},
+    recipe={
+        "optim.schedule": "cosine",
+        "optim.nesterov": True,
+        "optim.warmup_epochs": {"digits": 1.0, "*": 0.5},
+        "optim.weight_decay": 5e-4,
+        "train.epochs": {"digits": 15.0, "*": 2.0},
+    },
+    network="seresnet20_cifar",
+    narrow={"stage_sizes": (1, 1, 1), "width": 8},
+    published={},
+    paper_columns={},
+    plotted={},
+    notes=(
+        "The first half of the classes is that of pretraining, whose error is of these; the other "
+        "rows have the second half, and equally many steps of one recipe.",
+        "linear-probe trains the classifier alone; layer-decay multiplies updates by 0.8 for each "
+        "layer between a parameter's and the classifier.",
+    ),
+)

@@ -1,0 +1,81 @@
+"""Figures of the benchmarks: how the time of a step grows, and what SE costs."""
+
+import collections
+from collections.abc import Mapping, Sequence
+
+from experiments.figures import canvas, png
+
+# What grows in a panel of `growth`, by the column that says it.
+NAMES = {"batch": "images in a batch", "size": "pixels", "network": "depth"}
+
+
+def growth(rows: Sequence[dict[str, str]]) -> bytes:
+    """A PNG: time of a step against its multiply-adds, as batch, image size and depth grow.
+
+    `rows` are those of experiments/benchmark.py. The dashed lines are proportional to the
+    multiply-adds, through the largest point.
+    """
+    from matplotlib import ticker
+
+    ours = [row for row in rows if row["contestant"] == "ours"]
+    figure = canvas((10, 3.8))
+    for axes, key in zip(figure.subplots(1, 3), NAMES, strict=True):
+        groups = collections.defaultdict(dict)
+        for row in ours:
+            fixed = tuple(row[other] for other in ("what", *NAMES) if other != key)
+            groups[fixed][row[key]] = row
+        fixed, found = max(groups.items(), key=lambda item: len(item[1]))
+        points = sorted(found.values(), key=lambda row: float(row["gmacs"]))
+        x, y = ([float(row[field]) for row in points] for field in ("gmacs", "median_s"))
+        axes.loglog(x, y, "o", color="tab:blue")
+        axes.loglog(x, [y[-1] * value / x[-1] for value in x], "--", color="0.6", lw=1)
+        for row, *place in zip(points, x, y, strict=True):
+            label = row[key].removeprefix("seresnet")
+            axes.annotate(label, place, xytext=(6, -10), textcoords="offset points", fontsize=8)
+        axes.margins(0.15)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axis.set_minor_locator(ticker.NullLocator())
+        axes.set_title(f"{NAMES[key]} ({', '.join(fixed)})", fontsize=9)
+        axes.set_xlabel("10$^9$ multiply-adds, forward")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("s / step")
+    machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in ours)
+    return png(figure, f"Dashed: proportional to multiply-adds. {'; '.join(machines)}.")
+
+
+def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> bytes:
+    """A PNG: time against the plain network, a panel for training and one for inference.
+
+    `rows` are those of experiments/cost.py; bars span the middle half of the steps. `paper` has the
+    paper's ratio for the standard SE block, drawn as a line.
+    """
+    labels = list(dict.fromkeys(row["row"] for row in rows))
+    kinds = list(dict.fromkeys(row["what"] for row in rows))
+    figure = canvas((10, 2 + 0.24 * len(labels)))
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for axes, what in zip(panels, kinds, strict=True):
+        found = [row for row in rows if row["what"] == what]
+        values = [[float(row[key]) for key in ("times_plain", "low", "high")] for row in found]
+        axes.errorbar(
+            [middle for middle, _, _ in values],
+            [labels.index(row["row"]) for row in found],
+            xerr=list(zip(*((m - low, high - m) for m, low, high in values), strict=True)),
+            fmt="o",
+            markersize=5,
+            capsize=2,
+        )
+        axes.axvline(1, color="0.6", lw=1)
+        axes.axvline(paper[what], color="tab:orange", lw=1, ls="--", label="SE in the paper")
+        if max(middle for middle, _, _ in values) > 2:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_title(f"{what}, {found[0]['batch']} image(s)")
+        axes.set_xlabel("time / plain network's")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"Cost of SE in {rows[0]['network']}")
+    return png(figure, f"{rows[0]['machine']}, commit {rows[0]['commit']}.")

@@ -1,0 +1,163 @@
+"""Processes that take steps in turn, so that a machine that slows down slows all of them.
+
+Each contestant is a process of its own (contestants.py, readers.py); one waits while another works.
+The first step of a turn is not timed: it pays for caches and memory pages that the others have
+taken meanwhile, which steps in a training run do not.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from senet_jax.errors import InputError
+from senet_jax.runs import provenance
+
+
+class Contestant(Protocol):
+    """Who takes part, and the module that is run with what arguments."""
+
+    @property
+    def who(self) -> str: ...
+    @property
+    def module(self) -> str: ...
+    def arguments(self) -> list[str]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Who reads batches: see experiments/readers.py for the words."""
+
+    who: str
+    dataset: str
+    size: int
+    batch: int
+    module = "experiments.timing.readers"
+
+    def arguments(self) -> list[str]:
+        return [self.who, self.dataset, str(self.size), str(self.batch)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Who takes steps: see experiments/contestants.py for the words.
+
+    Attributes:
+      who: whose layers.
+      fields: of `senet_jax.create_model`, with the network's `name`.
+      what: "train" or "infer".
+      batch: images in a step.
+      size: of an image, in pixels.
+      counts: parameters that a twin in PyTorch may have.
+    """
+
+    who: str
+    fields: Mapping[str, Any]
+    what: str
+    batch: int
+    size: int
+    counts: Sequence[int] = ()
+    module = "experiments.timing.contestants"
+
+    def arguments(self) -> list[str]:
+        words = self.who, json.dumps(self.fields), self.what, self.batch, self.size, *self.counts
+        return [str(word) for word in words]
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What a contestant needed: seconds of each timed step and of compilation, peak memory."""
+
+    seconds: list[float]
+    compile_s: float
+    peak_gb: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def race(
+    entries: Mapping[str, Contestant], steps: int, again: str | None = None
+) -> tuple[dict[str, Taken], Taken | None]:
+    """Build the contestants one after another, let them step in turn, two timed steps each.
+
+    Args:
+      again: which one is built once more at the end, in a process that finds its programs compiled.
+
+    Raises:
+      InputError: with a contestant's last words if it stops.
+    """
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(tempfile.TemporaryDirectory())
+        workers, compiled = {}, {}
+        for name, entry in entries.items():
+            workers[name] = stack.enter_context(_worker(entry, cache))
+            compiled[name] = _answer(workers[name])
+        seconds: dict[str, list[float]] = {name: [] for name in entries}
+        for _ in range(-(-steps // 2) + 1):  # the first turn warms up
+            for name, worker in workers.items():
+                _, *timed = (_ask(worker, "step") for _ in range(3))
+                seconds[name] += timed
+        taken = {
+            name: Taken(seconds[name][2 : 2 + steps], compiled[name], _ask(worker, "peak"))
+            for name, worker in workers.items()
+        }
+        if again is None:
+            return taken, None
+        second = stack.enter_context(_worker(entries[again], cache))
+        compile_s = _answer(second)
+        return taken, Taken([_ask(second, "step")], compile_s, _ask(second, "peak"))
+
+
+@contextlib.contextmanager
+def _worker(entry: Contestant, cache: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", entry.module, *entry.arguments()]
+    environment = dict(os.environ)
+    if entry.who == "ours":
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ask(worker: subprocess.Popen[str], question: str) -> float:
+    assert worker.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # the answer below says why
+        print(question, file=worker.stdin, flush=True)
+    return _answer(worker)
+
+
+def _answer(worker: subprocess.Popen[str]) -> float:
+    assert worker.stdout is not None
+    while line := worker.stdout.readline():
+        if line.startswith("answer "):
+            return float(line.split()[1])
+    assert worker.stderr is not None
+    last = (worker.stderr.read().strip() or "it said nothing").splitlines()[-1]
+    raise InputError(f"a contestant stopped: {last.removeprefix('error: ')}")
+
+
+def machine() -> str:
+    """Processor, processors in use, and versions: what a time depends on."""
+    import importlib.metadata
+
+    versions = []
+    for package in ("jax", "torch", "timm"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+    processors = f"{provenance.processor()}, {len(os.sched_getaffinity(0))} processors"
+    return f"{processors}, {', '.join(versions)}"

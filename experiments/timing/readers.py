@@ -1,0 +1,130 @@
+"""What `python -m experiments.benchmark --input` times: our stream, and a loader made of Pillow.
+
+    python -m experiments.timing.readers WHO DATASET SIZE BATCH
+
+is one contestant of experiments/race.py. It answers with seconds of processor time, of all threads:
+those of the clock would count other programs of a shared machine. A step reads four batches of
+training images as uint8, cropped at random (8 to 100 % of the area, 3:4 to 4:3), resized with
+antialiasing and mirrored.
+
+`pillow` is torchvision's RandomResizedCrop and RandomHorizontalFlip, written with Pillow alone, in
+as many threads as there are processors, which Pillow lets run side by side. Its images are encoded
+files in memory, while ours are read, parsed and shuffled; ours are mirrored later, on the device.
+"""
+
+import collections
+import io
+import itertools
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from configs import common
+from experiments.timing.contestants import serve
+from senet_jax import data
+from senet_jax.data import tfds_source as builders
+from senet_jax.system import cli
+
+CONTESTANTS = ("ours", "pillow")
+BATCHES = 4  # a step: more than any of them has ready when its turn begins
+MOST = 2000  # examples that are used, of a dataset that has more
+EPOCH = 20_000  # images at least that our stream takes for an epoch, so that no turn begins one
+AREA = (0.08, 1.0)
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+
+
+def main(argv: list[str]) -> None:
+    who, name, *numbers = argv[1:]
+    size, batch = map(int, numbers)
+    start = time.perf_counter()
+    reader = {"ours": ours, "pillow": pillow}[who](name, size, batch)
+    assert next(reader).shape == (batch, size, size, 3)
+
+    def step() -> None:
+        for _ in range(BATCHES):
+            next(reader)
+
+    serve(step, time.perf_counter() - start, time.process_time)
+
+
+def processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def find(name: str) -> tuple[builders.Source, str]:
+    """A prepared dataset and the split that is read. Raises: InputError if there is none."""
+    builders.import_tfds()
+    import experiments.timing.photographs  # noqa: F401  (registers the builder)
+
+    source = builders.find(name)
+    source = builders.prepare(source)
+    return source, f"train[:{min(MOST, source.count('train'))}]"
+
+
+def ours(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
+    """Our training batches with the settings of configs/common.py."""
+    source, split = find(name)
+    splits = "+".join([split] * -(-EPOCH // source.count(split)))
+    defaults = common.get_config().to_dict()["data"]
+    keys = "eval_crop", "crop_area", "interpolation", "shuffle_buffer", "max_unreadable"
+    views: dict[str, Any] = {key: defaults[key] for key in keys}
+    dataset = data.load(name, splits, split, image_size=size, **views)
+    return (images["image"] for images in dataset.train.train_batches(batch, seed=0))
+
+
+def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
+    """Batches in a random order without end; one is made while another is taken."""
+    source, split = find(name)
+    images = source.examples(
+        split, decoders={source.image_key: builders.import_tfds().decode.SkipDecoding()}
+    )
+    encoded = [bytes(example[source.image_key]) for example in images.as_numpy_iterator()]
+    pool, rng = ThreadPoolExecutor(processors()), np.random.default_rng(0)
+    pending: collections.deque[list[Future[np.ndarray]]] = collections.deque()
+    for step in itertools.count():
+        chosen = rng.integers(len(encoded), size=batch).tolist()
+        pending.append(
+            [
+                pool.submit(view, encoded[index], size, np.random.default_rng((step, place)))
+                for place, index in enumerate(chosen)
+            ]
+        )
+        if len(pending) > 1:
+            yield np.stack([image.result() for image in pending.popleft()])
+
+
+def view(encoded: bytes, size: int, rng: np.random.Generator) -> np.ndarray:
+    """An encoded image as [size, size, 3] uint8: a random part of it, resized, mirrored or not."""
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    box = random_box(image.width, image.height, rng)
+    image = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(image)
+
+
+def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, as torchvision draws them; the middle after ten attempts."""
+    least, most = np.log(ASPECT_RATIOS)
+    for _ in range(10):
+        area, ratio = width * height * rng.uniform(*AREA), math.exp(rng.uniform(least, most))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            return int(left), int(top), int(left + w), int(top + h)
+    w, h = (
+        min(width, round(height * ASPECT_RATIOS[1])),
+        min(height, round(width / ASPECT_RATIOS[0])),
+    )
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

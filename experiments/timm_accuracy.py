@@ -1,0 +1,275 @@
+"""Published weights against their published accuracy, on a folder of images.
+
+    python -m experiments.timm_accuracy --images=imagenet/val
+    python -m experiments.timm_accuracy 'seresnet50.*' legacy_senet154.in1k --images=imagenet/val
+
+Each set of weights is downloaded to the hub's cache, or read from --weights=FOLDER/NAME or
+FOLDER/NAME.safetensors, and its top-1 and top-5 compared with what timm publishes for the same
+pixels, crop and interpolation: published.csv, rows of timm's results-imagenet.csv. Images are in
+one folder a class, whose names in order are the classes, or in one folder with --labels=FILE, whose
+lines are a file's name and its class from 0. --limit=N takes N images, spread over all, --batch=N
+so many at once, and --csv=FILE gets the rows as well.
+"""
+
+import csv
+import dataclasses
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from senet_jax import models
+from senet_jax.errors import InputError, did_you_mean
+from senet_jax.inference import preprocessing
+from senet_jax.inference.images import open_image
+from senet_jax.inference.preprocessing import Preprocessing
+from senet_jax.system import cli
+from senet_jax.weights import files as weight_files
+from senet_jax.weights import loading as pretrained
+from senet_jax.weights.image_spec import PretrainedConfig
+
+FILE = Path(__file__).with_suffix(".csv")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5", "timm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What timm publishes of a set of weights for one size of images; accuracies in per cent."""
+
+    weights: str
+    pixels: int
+    crop_pct: float
+    interpolation: str
+    top1: float
+    top5: float
+
+    def images(self, config: PretrainedConfig) -> PretrainedConfig:
+        """What the weights were made for, with the size, crop and interpolation of this row."""
+        size = (3, self.pixels, self.pixels)
+        return dataclasses.replace(
+            config, input_size=size, crop_pct=self.crop_pct, interpolation=self.interpolation
+        )
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("images", None, "Folder of images.", flag_values=values)
+    flags.DEFINE_string("labels", None, "File of names and classes.", flag_values=values)
+    flags.DEFINE_string("weights", None, "Folder of weights; else the hub's.", flag_values=values)
+    flags.DEFINE_integer("batch", 32, "Images at once.", flag_values=values)
+    flags.DEFINE_integer("limit", 0, "Images, spread over all; 0: all.", flag_values=values)
+    flags.DEFINE_string("csv", None, "File to write the rows to.", flag_values=values)
+    rows = chosen(cli.parse_flags(argv, values))
+    if not values.images:
+        raise InputError("give a folder of images, e.g. --images=imagenet/val")
+    if values.batch < 1 or values.limit < 0:
+        raise InputError("--batch must be at least 1 and --limit at least 0")
+    labels = Path(values.labels) if values.labels else None
+    examples, classes = find_images(Path(values.images), labels)
+    if values.limit:
+        step = max(1, math.ceil(len(examples) / values.limit))
+        examples = examples[::step]
+    found, failed = [], []
+    for row in rows:
+        try:
+            source = _source(row.weights, values.weights)
+            found.append(evaluate(row, source, examples, classes, values.batch))
+            print(_line(found[-1]), flush=True)
+        except weight_files.Unreachable:
+            raise  # for the others it would be waited for again
+        except InputError as error:  # one that cannot be had does not keep the others waiting
+            failed.append(row)
+            print(f"{row.weights}: {error}", file=sys.stderr, flush=True)
+    if found:
+        _show(found)
+    if found and values.csv:
+        _write(Path(values.csv), found)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(rows)} were not evaluated")
+
+
+def published() -> list[Published]:
+    """The rows of published.csv."""
+    with FILE.open(encoding="utf-8") as file:
+        return [
+            Published(
+                row["weights"],
+                int(row["pixels"]),
+                float(row["crop_pct"]),
+                row["interpolation"],
+                float(row["top1"]),
+                float(row["top5"]),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def chosen(patterns: Sequence[str]) -> list[Published]:
+    """Rows whose weights match any of the shell patterns; all if there are none.
+
+    Raises: InputError for a pattern that matches nothing.
+    """
+    rows = published()
+    names = {row.weights for row in rows}
+    for pattern in patterns:
+        if not models.matching(pattern, names):
+            raise InputError(
+                f"{FILE.name} has no accuracy of {pattern!r}{did_you_mean(pattern, names)}"
+            )
+    wanted = {name for pattern in patterns or ["*"] for name in models.matching(pattern, names)}
+    return [row for row in rows if row.weights in wanted]
+
+
+def find_images(folder: Path, labels: Path | None) -> tuple[list[tuple[Path, int]], int | None]:
+    """Paths with their classes, and how many classes there are, if the folder says so.
+
+    Raises: InputError if there are none, or a file of labels cannot be used.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder of images {folder}")
+    if labels:
+        return _labelled(folder, labels), None
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    found = [
+        (path, number)
+        for number, inside in enumerate(classes)
+        for path in sorted(inside.iterdir())
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        raise InputError(f"{folder} has no folders of images, one a class; or give --labels=FILE")
+    return found, len(classes)
+
+
+def _labelled(folder: Path, labels: Path) -> list[tuple[Path, int]]:
+    try:
+        lines = labels.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{labels} cannot be read: {error}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        name, _, label = line.replace(",", " ").strip().rpartition(" ")
+        if not label.isdecimal() or not (folder / name.strip()).is_file():
+            raise InputError(
+                f"line {number} of {labels} is no file of {folder} and class: {line!r}"
+            )
+        found.append((folder / name.strip(), int(label)))
+    return found
+
+
+def _source(name: str, folder: str | None) -> Any:
+    if not folder:
+        return True
+    inside = Path(folder) / name
+    file = inside.with_name(f"{name}.safetensors")
+    return file if file.is_file() else inside
+
+
+def evaluate(
+    row: Published,
+    source: Any,
+    examples: Sequence[tuple[Path, int]],
+    classes: int | None,
+    batch: int,
+) -> dict[str, Any]:
+    """Our accuracies beside a row's."""
+    if source is not True and not source.exists():
+        raise InputError(f"there is no {source}")
+    weights = pretrained.load(row.weights, source)
+    assert weights.config is not None
+    known = weights.model.num_classes
+    if classes not in (None, known):
+        raise InputError(
+            f"it knows {known} classes and the images are in {classes} folders; where some are "
+            "left out, give the classes with --labels"
+        )
+    shown = preprocessing.of_weights(row.images(weights.config))
+    forward = jax.jit(
+        lambda variables, images: weights.model.apply(variables, shown.normalize(images))
+    )
+    top1 = top5 = 0
+    for images, labels in _batches(examples, shown, batch, row.weights):
+        logits = np.asarray(forward(weights.variables, images))[: len(labels)]
+        order = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
+        hits = order == labels[:, None]
+        top1, top5 = top1 + int(hits[:, 0].sum()), top5 + int(hits.sum())
+    return {
+        "weights": row.weights,
+        "pixels": row.pixels,
+        "images": len(examples),
+        "top1": round(100 * top1 / len(examples), 3),
+        "timm_top1": row.top1,
+        "top5": round(100 * top5 / len(examples), 3),
+        "timm_top5": row.top5,
+    }
+
+
+def _batches(
+    examples: Sequence[tuple[Path, int]], shown: Preprocessing, batch: int, name: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """uint8 images [batch, H, W, 3] and their labels, fewer at the end."""
+    starts = range(0, len(examples), batch)
+    terminal = Console(stderr=True)
+    with ThreadPoolExecutor() as pool:
+        for start in track(starts, name, console=terminal, disable=not terminal.is_terminal):
+            part = examples[start : start + batch]
+            images = np.stack(list(pool.map(lambda example: read(example[0], shown), part)))
+            missing = batch - len(part)
+            yield (
+                np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+                np.array([label for _, label in part]),
+            )
+
+
+def read(path: Path, shown: Preprocessing) -> np.ndarray:
+    """What a network is shown of an image file, uint8 [H, W, 3], not turned upright: as in timm.
+
+    Raises: InputError if it is no image.
+    """
+    return shown(open_image(path, upright=False))
+
+
+def _line(found: dict[str, Any]) -> str:
+    return (
+        f"{found['weights']} at {found['pixels']} pixels: top-1 {found['top1']:.3f} %, timm's "
+        f"{found['timm_top1']:.3f} %"
+    )
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
+    for column in COLUMNS:
+        is_name = column == "weights"
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=True)
+    for row in rows:
+        difference = f"{row['top1'] - row['timm_top1']:+.3f}"
+        cells = (row["images"], row["top1"], row["timm_top1"], difference)
+        table.add_row(
+            row["weights"], *map(str, (row["pixels"], *cells, row["top5"], row["timm_top5"]))
+        )
+    Console(file=sys.stdout).print(table)
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    from senet_jax.system import compilation_cache
+
+    compilation_cache.enable()
+    cli.run(main, __doc__)

@@ -1,0 +1,52 @@
+"""Evaluation: every example exactly once, whatever the batch size and the number of devices."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from senet_jax import data
+from senet_jax.evaluation import metrics
+from senet_jax.system import devices as parallel
+from senet_jax.system import processes
+
+
+def evaluate(
+    eval_step: Callable[..., dict[str, jax.Array]],
+    state: Any,
+    split: data.Split,
+    batch_size: int,
+    devices: parallel.Devices,
+    between: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
+
+    Args:
+      eval_step: mapped over `devices`; returns sums.
+      batch_size: examples a step, rounded up to a multiple of the devices; padding is masked. Of
+        several processes each evaluates its share, and all get the result.
+      between: called before each batch; what it raises ends the evaluation.
+    """
+    sums, examples = [], 0
+    for batch, found in outputs(eval_step, state, split, batch_size, devices, between):
+        examples += int(batch["mask"].sum())
+        sums.append(found)
+    result = metrics.means(sums)
+    examples = processes.total(examples)
+    assert result["examples"] == examples, (result["examples"], examples)
+    return result
+
+
+def outputs(
+    step: Callable[..., Any],
+    state: Any,
+    split: data.Split,
+    batch_size: int,
+    devices: parallel.Devices,
+    between: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[data.Batch, Any]]:
+    """Each masked batch of a split with what `step(state, batch)` returns; see `evaluate`."""
+    batch_size = -(-batch_size // len(devices)) * len(devices)
+    for batch in split.eval_batches(batch_size):
+        between()
+        yield batch, step(state, parallel.split_batch(batch, devices))

@@ -1,0 +1,29 @@
+"""Metrics: sums over steps, and sums to means."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def totals(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Sums of several steps to sums of all of them, in float64; nothing for no steps."""
+    names = sums[0] if sums else ()
+    return {name: float(np.sum([np.float64(s[name]) for s in sums])) for name in names}
+
+
+def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count.
+
+    Where no example counted there is only the count, 0.
+    """
+    total = totals(sums)
+    examples = total["examples"]
+    if not examples:
+        return {"examples": 0}
+    return {
+        "loss": total["loss"] / examples,
+        "top1_error": 100 * (examples - total["top1"]) / examples,
+        "top5_error": 100 * (examples - total["top5"]) / examples,
+        "examples": int(examples),
+    }

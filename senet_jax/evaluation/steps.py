@@ -1,0 +1,78 @@
+"""The evaluation step and the sums that training and evaluation share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from senet_jax.system import devices as parallel
+
+Arrays = dict[str, jax.Array]
+
+
+def make_eval_step(
+    model: nn.Module, normalize: Callable[[jax.Array], jax.Array], axis_name: str | None
+) -> Callable[[Any, Arrays], Arrays]:
+    """Sums over the examples of a masked batch, with running batch-norm statistics."""
+
+    def eval_step(state: Any, batch: Arrays) -> Arrays:
+        logits: Any = model.apply(state.variables, normalize(batch["image"]), train=False)
+        targets = soft_targets(batch["label"], logits.shape[-1], 0.0)
+        losses = optax.softmax_cross_entropy(logits, targets)
+        return parallel.total(
+            classification_sums(losses, logits, batch["label"], batch["mask"]), axis_name
+        )
+
+    return eval_step
+
+
+def make_logits_step(
+    model: nn.Module,
+    normalize: Callable[[jax.Array], jax.Array],
+    axis_name: str | None,
+    *,
+    flip: bool,
+) -> Callable[[Any, Arrays], jax.Array]:
+    """Logits [B, V, classes] of the views of a whole batch of images, on every device.
+
+    Views are the image, or its crops where the batch has [B, crops, H, W, C], and after them, with
+    `flip`, their mirror images. The step takes the model's variables in the place of a state.
+    """
+
+    def logits_step(variables: Any, batch: Arrays) -> jax.Array:
+        images = batch["image"]
+        views = images if images.ndim == 5 else images[:, None]
+        if flip:
+            views = jnp.concatenate([views, views[..., ::-1, :]], axis=1)
+        flat = normalize(views.reshape(-1, *views.shape[2:]))
+        logits: Any = model.apply(variables, flat, train=False)
+        return parallel.gathered(logits.reshape(*views.shape[:2], -1), axis_name)
+
+    return logits_step
+
+
+def soft_targets(labels: jax.Array, classes: int, smoothing: float) -> jax.Array:
+    """labels [B] to [B, classes]; smoothing spreads that mass over all classes."""
+    return optax.smooth_labels(jax.nn.one_hot(labels, classes), smoothing)
+
+
+def classification_sums(
+    losses: jax.Array, logits: jax.Array, labels: jax.Array, mask: jax.Array
+) -> Arrays:
+    """Sums of loss, top-1 hits, top-5 hits and examples where `mask` [B] is 1.
+
+    With fewer than five classes top-5 counts every example. A logit that is not a number is a miss:
+    without that, a diverged network would sort it first and score.
+    """
+    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
+    finite = jnp.isfinite(logits).all(axis=-1, keepdims=True)
+    hits = (best == labels[:, None]) & finite & (mask[:, None] > 0)
+    return {
+        "loss": jnp.sum(jnp.where(mask > 0, losses, 0.0)),
+        "top1": jnp.sum(hits[:, :1], dtype=jnp.float32),
+        "top5": jnp.sum(hits, dtype=jnp.float32),
+        "examples": jnp.sum(mask),
+    }

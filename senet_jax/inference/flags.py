@@ -1,0 +1,39 @@
+"""The flags of commands that take a trained network, whatever its source."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from senet_jax.errors import InputError
+
+if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
+    from senet_jax.inference.classifier import Classifier
+
+
+def define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("model", None, "Of timm, the hub, a file or a run.", flag_values=values)
+    flags.DEFINE_enum("weights", "final", ["final", "ema", "best"], "Of a run.", flag_values=values)
+    flags.DEFINE_enum("checkpoint", "final", ["final", "latest"], "Of a run.", flag_values=values)
+    flags.DEFINE_integer("image_size", None, "In pixels.", flag_values=values)
+    flags.DEFINE_float(
+        "eval_crop", None, "Side of the middle against the shorter side.", flag_values=values
+    )
+
+
+def check(values: flags.FlagValues) -> None:
+    """Raises: InputError for values that cannot be right, before anything slow."""
+    if not values.model:
+        raise InputError("give a network, e.g. --model=seresnet50.ra2_in1k or --model=runs/x")
+    if values.image_size is not None and values.image_size < 1:
+        raise InputError(f"--image_size must be at least 1, not {values.image_size}")
+    if values.eval_crop is not None and not 0 < values.eval_crop <= 1:
+        raise InputError(f"--eval_crop must be above 0 and at most 1, not {values.eval_crop}")
+
+
+def load(values: flags.FlagValues) -> "Classifier":
+    """The network that was asked for. Raises: InputError as classifier.load and seen_at."""
+    from senet_jax.inference import classifier
+
+    unfinished = values.checkpoint == "latest"
+    network = classifier.load(values.model, values.weights, unfinished=unfinished)
+    return network.seen_at(values.image_size, values.eval_crop)

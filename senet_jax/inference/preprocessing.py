@@ -1,0 +1,120 @@
+"""What a network is shown of an image file: its middle, resized, as evaluation sees it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from senet_jax.data import center_crop as middle
+from senet_jax.data.augment import normalize
+from senet_jax.errors import InputError
+from senet_jax.weights.image_spec import PretrainedConfig, data_fields
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of Pillow, by the number of channels
+LONGEST = 64  # times as long as wide; of a longer image the ends are far outside the middle
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How images of any size become what a network takes.
+
+    Attributes:
+      image_shape: [H, W, C] of the result. A square is cut out of the middle; to another shape,
+        which only datasets in memory have, the whole image is resized.
+      eval_crop: side of the square against the resized image's shorter side ("crop_pct" in timm).
+      interpolation: "bilinear" or "bicubic", of resizing, antialiased.
+      mean, std: of each channel, in units of 0 to 255.
+
+    Raises:
+      InputError: for images of as many channels as no file has, or as mean and std have not.
+    """
+
+    image_shape: tuple[int, int, int]
+    eval_crop: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        channels = self.image_shape[2]
+        if channels not in MODES:
+            raise InputError(f"the network takes images of {channels} channels, as no file has")
+        if {len(self.mean), len(self.std)} != {channels}:
+            raise InputError(
+                f"the network takes images of {channels} channels, but mean and std are "
+                f"{self.mean} and {self.std}"
+            )
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """An image in RGB, or in grey for a network of grey images, to uint8 [H, W, C]."""
+        height, width, channels = self.image_shape
+        image = image.convert(MODES[channels])
+        method = Image.Resampling[self.interpolation.upper()]
+        if height != width:
+            return self._pixels(image.resize((width, height), method))
+        image = _without_far_ends(image)
+        size = np.array([image.height, image.width])
+        resized = middle.resized(size, size.min(), middle.shorter_side(height, self.eval_crop))
+        top, left = middle.begin(resized, height).tolist()
+        image = image.resize((int(resized[1]), int(resized[0])), method)
+        return self._pixels(image.crop((left, top, left + width, top + height)))
+
+    def _pixels(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image).reshape(self.image_shape)
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """uint8 [B, H, W, C] to what the network takes."""
+        return normalize(images, self.mean, self.std)
+
+    def as_config(self) -> PretrainedConfig:
+        """The same as timm says it of weights."""
+        height, width, channels = self.image_shape
+        mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))
+        size = (channels, height, width)
+        return PretrainedConfig(size, self.eval_crop, self.interpolation, mean, std)
+
+    def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Preprocessing":
+        """The same with another size in pixels, or another crop; None leaves it as it is."""
+        side = image_size or self.image_shape[0]
+        return dataclasses.replace(
+            self,
+            image_shape=(side, side, self.image_shape[2]) if image_size else self.image_shape,
+            eval_crop=eval_crop or self.eval_crop,
+        )
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """The middle of an image so long that resized it would not fit into memory."""
+    most = LONGEST * min(image.size)
+    left, top = (max(0, (side - most) // 2) for side in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+def of_weights(config: PretrainedConfig) -> Preprocessing:
+    """That of published weights. Raises: InputError as `data_fields` and Preprocessing."""
+    fields = data_fields(config)
+    side, channels = fields["image_size"], config.input_size[0]
+    mean, std = (tuple(255 * value for value in fields[key]) for key in ("mean", "std"))
+    return Preprocessing((side, side, channels), config.crop_pct, config.interpolation, mean, std)
+
+
+def of_run(
+    section: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Preprocessing:
+    """That of the evaluation in a run of ours.
+
+    An image as it is stored is left as it is where the run keeps its images in memory.
+
+    Args:
+      section: `data` of its configuration.
+      image_shape: [H, W, C] of its images.
+      mean, std: of each channel, in units of 0 to 255.
+    """
+    eval_crop = section["eval_crop"] if section["image_size"] else 1.0
+    return Preprocessing(image_shape, eval_crop, section["interpolation"], mean, std)

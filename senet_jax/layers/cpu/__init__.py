@@ -1,0 +1,1 @@
+"""What XLA on a CPU wants; nothing else depends on how these work."""

@@ -1,0 +1,62 @@
+"""The `train` section of a configuration."""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The `train` section of a configuration; its keys are explained in configs/common.py."""
+
+    epochs: float
+    batch_size: int
+    label_smoothing: float
+    freeze_bn_epochs: float
+    accumulate_steps: int
+    ema_decay: float
+    on_nan: str
+    sync_batch_norm: bool
+    eval_every_epochs: float
+    log_every_steps: int
+    steps_per_call: int
+    profile_steps: tuple[int, int]
+    checkpoint_every_minutes: float
+    checkpoint_every_steps: int
+    keep_checkpoints: int
+    keep_best: bool
+
+    def __post_init__(self) -> None:
+        for field in (
+            *("epochs", "batch_size", "eval_every_epochs", "log_every_steps"),
+            *("accumulate_steps", "checkpoint_every_minutes", "keep_checkpoints"),
+            "steps_per_call",
+        ):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if self.checkpoint_every_steps < 0:
+            raise ValueError(
+                f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
+            )
+        if tuple(self.profile_steps) != (0, 0) and not (
+            len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
+        ):
+            raise ValueError(
+                "profile_steps must be the first and the last step to trace, from 1 on, or (0, 0), "
+                f"not {self.profile_steps}"
+            )
+        if self.on_nan not in ("stop", "skip"):
+            raise ValueError(f"on_nan must be stop or skip, not {self.on_nan!r}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        if self.sync_batch_norm and self.accumulate_steps > 1:
+            raise ValueError(
+                "sync_batch_norm=True cannot go with accumulate_steps above 1: parts of a batch "
+                "that pass one after another cannot share their statistics"
+            )
+        if not 0 <= self.freeze_bn_epochs <= self.epochs:
+            raise ValueError(
+                f"freeze_bn_epochs must be from 0 to the {self.epochs:g} epochs there are, "
+                f"not {self.freeze_bn_epochs}"
+            )

@@ -1,0 +1,90 @@
+"""What a finished run is told in: result.json, and a few sentences."""
+
+import datetime
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from senet_jax.models.counts import summarize
+from senet_jax.runs import provenance
+from senet_jax.system import devices as parallel
+from senet_jax.system.terminal import duration
+from senet_jax.training.prepare import Run
+from senet_jax.training.session import Progress
+
+
+def collect(config: ConfigDict, run: Run, progress: Progress) -> dict[str, Any]:
+    """The content of result.json: what was trained, how it ended, and what it was computed with.
+
+    Errors are in per cent, times in seconds, memory in bytes: the most that was in use on a device,
+    where the device says, and by the last process on the host; mean and deviation of the images'
+    channels are of images from 0 to 1.
+    """
+    counts = summarize(run.model, run.dataset.train.image_shape)
+    sections: dict[str, Any] = config.to_dict()
+    *earlier, environment = progress.environments
+    on_device = parallel.peak_memory(run.devices)
+    on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "model": sections["model"]["name"],
+        "dataset": sections["data"]["name"],
+        "seed": sections["seed"],
+        "params": counts.params,
+        "macs": counts.macs,
+        "step": run.total_steps,
+        "batch_size": run.settings.batch_size,
+        **progress.measured,
+        "best_top1_error": progress.best and progress.best[0],
+        "best_step": progress.best and progress.best[1],
+        "wall_time_seconds": progress.seconds,
+        **({"peak_device_memory": on_device} if on_device else {}),
+        "peak_host_memory": on_host * (1 if sys.platform == "darwin" else 1024),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **environment,
+        **({"earlier_environments": earlier} if earlier else {}),
+        "mean": [value / 255 for value in run.dataset.mean],
+        "std": [value / 255 for value in run.dataset.std],
+        **({"pretrained_sha256": began} if (began := progress.pretrained_sha256) else {}),
+        "params_sha256": provenance.fingerprint(progress.state.variables),
+    }
+
+
+def in_words(result: Mapping[str, Any], directory: Path) -> str:
+    """How a run went, for whoever waited for it."""
+    devices = f"{result['devices']} x {result['device_kind']}"
+    took = duration(result["wall_time_seconds"])
+    said = [
+        f"{result['model']} on {result['dataset']}, seed {result['seed']}: "
+        f"{result['step']:,} steps in {took} on {devices}"
+    ]
+    if "images_per_second" in result:
+        said[0] += (
+            f", {result['images_per_second']:,.0f} images/s, "
+            f"{result['data_wait']:.0%} of the time waiting for data"
+        )
+    said.append(errors(result, "eval"))
+    if "eval_ema/top1_error" in result:
+        said.append(f"moving averages: {errors(result, 'eval_ema')}")
+    if result.get("best_step") != result["step"]:
+        said.append(
+            f"lowest top-1 error on the way {result['best_top1_error']:.2f} %, at step "
+            f"{result['best_step']:,}"
+        )
+    if skipped := result.get("train/skipped"):
+        said.append(f"{skipped} updates were not finite and were skipped")
+    memory = result.get("peak_device_memory", result["peak_host_memory"]) / 2**30
+    where = "of a device" if "peak_device_memory" in result else "of the process"
+    said.append(f"peak memory {where} {memory:.1f} GiB")
+    return "\n".join(said) + f"\n-> {directory}/result.json"
+
+
+def errors(result: Mapping[str, Any], kind: str) -> str:
+    """The errors of an evaluation, "eval" or "eval_ema"."""
+    return (
+        f"top-1 error {result[f'{kind}/top1_error']:.2f} %, top-5 error "
+        f"{result[f'{kind}/top5_error']:.2f} % on {result[f'{kind}/examples']:,} examples"
+    )

@@ -1,0 +1,230 @@
+"""Where a run stands: its state, what the loop knows beside it, and when both are saved."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from senet_jax.errors import Diverged
+from senet_jax.evaluation import metrics
+from senet_jax.runs import checkpoints, provenance
+from senet_jax.system import devices as parallel
+from senet_jax.system import processes
+from senet_jax.system.processes import on_first
+from senet_jax.training import optim
+from senet_jax.training.prepare import Run, Step
+from senet_jax.training.state import TrainState
+from senet_jax.training.step import parts_of
+
+ADVICE = "try a smaller optim.learning_rate"
+NORMS = ("gradient_norm", "parameter_norm")
+MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
+
+
+@dataclasses.dataclass
+class Progress:
+    """A run between two steps.
+
+    Attributes:
+      run: what it is a run of.
+      directory: of its checkpoints.
+      started: when this process began with it, by time.perf_counter.
+      state, step: after so many updates.
+      evaluation_owed: whether the evaluation after this step is still to be done.
+      pending: what the latest calls returned beside the state, on the device; see `settle`.
+      window: sums of the steps before them since training metrics were last written.
+      skipped_in_a_row: how many of the latest updates were skipped.
+      measured: metrics so far, the latest of each name.
+      best: lowest evaluation top-1 error in per cent, and its step.
+      environments: what the run was computed with, see provenance.environment, from its beginning
+        on; more than one if it was continued with something else.
+      earlier_seconds: what earlier processes took, up to their last checkpoints.
+      pretrained_sha256: of the weights that it started from; "" for none.
+    """
+
+    run: Run
+    directory: Path
+    started: float
+    state: TrainState
+    step: int = 0
+    evaluation_owed: bool = False
+    pending: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+    window: dict[str, float] = dataclasses.field(default_factory=dict)
+    skipped_in_a_row: int = 0
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best: tuple[float, int] | None = None
+    environments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    earlier_seconds: float = 0.0
+    pretrained_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        self.latest: dict[str, float] = {}  # what is not summed, of the latest step
+        self._saved_at = time.perf_counter()
+        self._save_best = False
+
+    @classmethod
+    def resume(cls, run: Run, directory: Path, started: float) -> "Progress":
+        """From the latest checkpoint, or from the beginning where there is none.
+
+        Raises: InputError if there are checkpoints and none can be read, or they do not fit.
+        """
+        now = provenance.environment(run.devices)  # at once: files may change while it trains
+        if not on_first(lambda: checkpoints.complete_steps(directory)):
+            sha256 = run.pretrained_sha256
+            state = run.initial_state
+            return cls(run, directory, started, state, environments=[now], pretrained_sha256=sha256)
+        found = checkpoints.restore(directory, parallel.as_one(run.initial_state, run.devices))
+        say(f"continuing from step {found.step}/{run.total_steps}")
+        notes = found.notes
+        environments = notes["environments"]
+        if changed := provenance.changes(environments[-1], now):
+            say(f"warning: this run was begun with another {changed}; result.json will have both")
+            environments.append(now)
+        return cls(
+            run,
+            directory,
+            started,
+            parallel.own_copy(found.state, run.devices),
+            found.step,
+            notes["evaluation_owed"],
+            window=notes["window"],
+            skipped_in_a_row=notes["skipped_in_a_row"],
+            measured=notes["measured"],
+            best=tuple(notes["best"]) if notes["best"] else None,
+            environments=environments,
+            earlier_seconds=notes["seconds"],
+            pretrained_sha256=notes.get("pretrained_sha256", ""),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all processes that worked on it; not what a killed one did in vain."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def advance(self, step: Step, batch: Any, count: int) -> None:
+        """One call of a step function, which does `count` steps. It is queued, not waited for."""
+        self.state, sums = step(self.state, batch)
+        self.step += count
+        self.pending.append(sums)
+        # Two calls in the queue keep the device busy; more would only hold their batches in memory.
+        jax.block_until_ready(self.pending[-3:-2])
+
+    def training_means(self) -> dict[str, float]:
+        """Metrics of the steps since the last call. Raises: Diverged, see settle."""
+        self.settle()
+        means = metrics.means([self.window]) | self.latest
+        means = {f"train/{name}": value for name, value in means.items() if math.isfinite(value)}
+        if self.run.settings.on_nan == "skip":
+            skipped = self.measured.get("train/skipped", 0) + int(self.window["skipped"])
+            means["train/skipped"] = self.measured["train/skipped"] = skipped
+        self.window = {}
+        self.measured |= {name: means[name] for name in ("train/loss",) if name in means}
+        return means
+
+    def settle(self) -> None:
+        """Wait for the steps so far, look whether they are finite, and add up their sums.
+
+        Raises: Diverged, naming the step and what was not finite; where such updates are skipped,
+          if there were too many one after another.
+        """
+        steps = [sums for call in jax.device_get(self.pending) for sums in each_step(call)]
+        for step, sums in enumerate(steps, start=self.step + 1 - len(steps)):
+            nonfinite = int(sums.pop("nonfinite"))
+            self.latest = {name: float(sums.pop(name)) for name in NORMS}
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if nonfinite else 0
+            if not nonfinite:
+                continue
+            part = parts_of(self.state.params)[nonfinite - 1]
+            if self.run.settings.on_nan == "stop":
+                raise Diverged(f"{part} is not finite at step {step}; {ADVICE}")
+            if self.skipped_in_a_row > MAX_SKIPPED:
+                raise Diverged(
+                    f"the last {self.skipped_in_a_row} updates were skipped: {part} is not finite "
+                    f"at step {step}; {ADVICE}"
+                )
+        self.window = metrics.totals([self.window, *steps] if self.window else steps)
+        self.pending.clear()
+
+    def evaluated(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Take note of an evaluation and return it by name, as it is logged.
+
+        Raises: Diverged if the loss is not finite.
+        """
+        loss = found["eval"]["loss"]
+        if not math.isfinite(loss):
+            raise Diverged(f"the evaluation loss is {loss} at step {self.step}; {ADVICE}")
+        self.evaluation_owed = False
+        named = {f"{kind}/{name}": v for kind, means in found.items() for name, v in means.items()}
+        self.measured |= named
+        if self.state.plateau is not None:
+            plateau = optim.after_evaluation(self.run.optim, self.state.plateau, loss)
+            self.state = self.state.replace(plateau=parallel.replicate(plateau, self.run.devices))
+        error = found["eval"]["top1_error"]
+        if self.best is None or error < self.best[0]:
+            self.best = error, self.step
+            self._save_best = self.run.settings.keep_best
+        return named
+
+    @property
+    def late(self) -> bool:
+        """Whether the last checkpoint was made long ago, by the clock of this process."""
+        minutes = (time.perf_counter() - self._saved_at) / 60
+        return minutes >= self.run.settings.checkpoint_every_minutes
+
+    def save_if_due(self, asked: bool) -> bool:
+        """Save if asked to, every so many steps, at the end, or the best; older checkpoints go.
+
+        Returns whether it has saved.
+
+        Raises:
+          Diverged: if the loss is not finite: what was saved before stays.
+          InputError: if it cannot be written.
+        """
+        settings = self.run.settings
+        every = settings.checkpoint_every_steps
+        at_end = self.step == self.run.total_steps and not self.evaluation_owed
+        if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
+            return False
+        self.settle()
+        notes = {
+            "evaluation_owed": self.evaluation_owed,
+            "window": self.window,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "measured": self.measured,
+            "best": self.best,
+            "environments": self.environments,
+            "seconds": self.seconds,
+            "pretrained_sha256": self.pretrained_sha256,
+        }
+        state = parallel.as_one(self.state, self.run.devices)
+        checkpoints.save(self.directory, self.step, state, notes)
+        on_first(self._prune)
+        self._saved_at, self._save_best = time.perf_counter(), False
+        return True
+
+    def _prune(self) -> None:
+        # Later ones are damaged, or they would have been continued from.
+        steps = [step for step in checkpoints.complete_steps(self.directory) if step <= self.step]
+        kept = steps[-self.run.settings.keep_checkpoints :]
+        if self.run.settings.keep_best and self.best:
+            kept.append(self.best[1])
+        checkpoints.prune(self.directory, kept)
+
+
+def each_step(call: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """What a call returned, step by step: a call of one step has scalars, of K steps [K]."""
+    if call["loss"].ndim == 0:
+        return [dict(call)]
+    return [{name: v[place] for name, v in call.items()} for place in range(len(call["loss"]))]
+
+
+def say(text: str) -> None:
+    """A line for whoever watches the run."""
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,161 @@
+"""What a run starts from: the weights of `model.pretrained`, and the images they are made for."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from senet_jax import data, models
+from senet_jax.config import build, check_present, differences, flatten
+from senet_jax.errors import InputError
+from senet_jax.layers.network import Network
+from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.models.counts import image_shape_of
+from senet_jax.runs import workdir
+from senet_jax.system import files
+from senet_jax.weights import files as weight_files
+from senet_jax.weights import loading as pretrained
+from senet_jax.weights import saving as to_timm
+from senet_jax.weights.image_spec import data_fields
+
+TIMM = "timm"  # the weights that timm publishes under model.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The keys of the `model` section that say where weights come from; see configs/common.py."""
+
+    pretrained: str = ""
+    new_head: bool = False
+
+    @property
+    def source(self) -> Literal[True] | str:
+        """As `pretrained.load` takes it; "" for no weights."""
+        return True if self.pretrained == TIMM else self.pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Attributes:
+      variables: `params` and `batch_stats`, without a classifier where it is to be a new one.
+      sha256: see pretrained.Weights.
+    """
+
+    variables: Mapping[str, Any]
+    sha256: str
+
+
+def of(section: dict[str, Any]) -> Origin:
+    """The origin that a `model` section says, which loses its keys; the rest is the network."""
+    names = [field.name for field in dataclasses.fields(Origin) if field.name in section]
+    return build(Origin, "model", {name: section.pop(name) for name in names})
+
+
+def settled(config: ConfigDict, directory: Path) -> ConfigDict:
+    """The configuration with what it leaves to the weights filled in, as config.json records it.
+
+    That are the keys in `workdir.LEFT`, and the fields of the network that it does not mention. So
+    a run does not depend on the weights any more, once it has begun.
+
+    Args:
+      directory: of the run; where it has begun, what was filled in then stays.
+
+    Raises: InputError for weights or a dataset that are not there.
+    """
+    sections: dict[str, Any] = config.to_dict()
+    origin = of(dict(sections.get("model", {})))
+    if not origin.source:
+        return config
+    if (directory / "config.json").exists():
+        return workdir.load_config(directory)
+    check_present("model", sections["model"], ("name",))
+    check_present("data", sections.get("data", {}), ("name",))
+    name = sections["model"]["name"]
+    with _named():
+        if origin.source is True and "." not in name:
+            known = ", ".join(pretrained.list_pretrained(f"{name}.*")) or "nothing of it"
+            raise InputError(
+                f"{TIMM!r} needs the tag of weights in model.name, which is {name!r}; timm "
+                f"publishes {known}"
+            )
+        model, images = _of_weights(name, origin)
+    left = workdir.left_to_weights(sections)
+    if "data.image_size" in left:
+        own = image_shape_of(name)[0] if name in models.MODELS else images["image_size"]
+        dataset = sections["data"]["name"]
+        images["image_size"] = data.image_size_for(dataset, images["image_size"], own)
+    filled = ConfigDict(sections | {"model": model | sections["model"]})
+    filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in left})
+    return filled.lock()
+
+
+def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a run's network, none for timm's, and `data` keys of the weights' images."""
+    name, path = pretrained.locate(name, origin.source)
+    if not pretrained.is_run(path):
+        made_for = pretrained.made_for(name, weight_files.read_config(path))
+        return {}, data_fields(made_for)
+    run = pretrained.run_sections(name, path)
+    result = files.read_json(path / "result.json") or {}
+    seen = {key: run["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
+    return run["model"], seen | {key: tuple(result.get(key, ())) for key in ("mean", "std")}
+
+
+def load(origin: Origin, name: str, model: Network, image_shape: tuple[int, int, int]) -> Start:
+    """The weights for a network of this name and images [H, W, C].
+
+    Raises: InputError if they cannot be read, or are of another network or other images.
+    """
+    with _named():
+        found = pretrained.load(name, origin.source, num_classes=model.num_classes)
+        there, here = _fields(found.model), _fields(model)
+        if changes := differences(there, here, names=("there", "here")):
+            raise InputError(
+                f"{origin.pretrained} has weights of another {name}, differing in {changes}; "
+                "timm's networks are those of names with a tag"
+            )
+        variables = {kind: dict(tree) for kind, tree in found.variables.items()}
+        if origin.new_head or found.classes != model.num_classes:
+            del variables["params"]["head"]
+        _check_shapes(variables, model, image_shape)
+    return Start(variables, found.sha256)
+
+
+def _fields(model: Network) -> dict[str, Any]:
+    """What a network's weights are tied to, by dotted names."""
+    bare = to_timm.bare(model)
+    fields = {field.name: getattr(bare, field.name) for field in dataclasses.fields(bare)}
+    nested = {k: dataclasses.asdict(v) if isinstance(v, SEConfig) else v for k, v in fields.items()}
+    return flatten(nested)
+
+
+def _check_shapes(
+    variables: Mapping[str, Any], model: Network, image_shape: tuple[int, int, int]
+) -> None:
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    expected = jax.eval_shape(model.init, jax.random.key(0), images)
+    shapes: dict[tuple[str, ...], Any] = flatten_dict(dict(expected))
+    stored: dict[tuple[str, ...], Any] = flatten_dict(dict(variables))
+    for path, value in stored.items():
+        if value.shape != (shape := shapes[path].shape):
+            raise InputError(
+                f"the weights are not for images of {' x '.join(map(str, image_shape))}: "
+                f"{'/'.join(path)} is {list(value.shape)} there and must be {list(shape)}"
+            )
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Whatever is refused inside is so for this key."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"model.pretrained: {error}") from error

@@ -1,0 +1,1 @@
+"""Weights in timm's names, files and catalogue, both ways."""

@@ -1,0 +1,181 @@
+"""Files of weights as timm's hub has them: `model.safetensors` and, beside it, `config.json`.
+
+Only safetensors is read, which can hold nothing but arrays. A pickle, PyTorch's own format, can run
+any code when it is read, and is refused.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from senet_jax.errors import InputError
+from senet_jax.system import files
+
+TENSORS, CONFIG = "model.safetensors", "config.json"
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th")
+HUB_ID = re.compile(r"(?P<prefix>hf[-_]hub:)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+Source = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """A file of tensors and what its config.json says.
+
+    Attributes:
+      path: of the file on this disk.
+      tensors: by their names in PyTorch, in float32 where they are numbers with a fraction.
+      config: empty where there is no config.json.
+    """
+
+    path: Path
+    tensors: dict[str, np.ndarray]
+    config: dict[str, Any]
+
+
+class Unreachable(InputError):
+    """The hub does not answer."""
+
+
+def locate(source: Source) -> Path:
+    """The file or folder of a source on this disk, which is its copy in the cache for a hub id.
+
+    Args:
+      source: a path, or a hub id: "timm/seresnet50.ra2_in1k", "hf-hub:organisation/name", either
+        with "@revision" if need be. What exists on this disk is a path, but for a "hf-hub:".
+
+    Raises: InputError if there is no such file, or it is neither here nor to be had from the hub.
+    """
+    text = os.fspath(source)
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    found = HUB_ID.fullmatch(text) if isinstance(source, str) else None
+    if not found or (path.suffix in (*PICKLES, ".safetensors") and not found["prefix"]):
+        raise InputError(
+            f"there are no weights at {text}: it is no file or folder here, and no hub id, which "
+            "looks like timm/seresnet50.ra2_in1k"
+        )
+    return _download(found["id"], found["revision"])
+
+
+def read(path: Path) -> WeightFile:
+    """The weights of a file, or of a folder with a `model.safetensors`.
+
+    Raises: InputError for anything but safetensors, and for a file that is not whole.
+    """
+    file = find(path)
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{file} is not a whole safetensors file: {error}") from error
+    config = read_config(path)
+    return WeightFile(file, {name: _widened(value) for name, value in tensors.items()}, config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What the config.json of a file, or of a folder, says; {} where there is none.
+
+    Raises: InputError if it is not a table.
+    """
+    file = (path if path.is_dir() else path.parent) / CONFIG
+    config = files.read_json(file) or {}
+    if not isinstance(config, dict):
+        raise InputError(f"{file} must be a table of settings as timm's are")
+    return config
+
+
+def write(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    """Write both files. Raises: InputError if they cannot be written."""
+    from safetensors.numpy import save
+
+    # What is not contiguous would be written in the order of its memory, without complaint.
+    contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write(folder / TENSORS, save(contiguous, {"format": "pt"}))
+        files.write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _widened(value: np.ndarray) -> np.ndarray:
+    """Half precision in float32, which loses nothing; others stay."""
+    return value.astype(np.float32) if value.dtype.name in ("float16", "bfloat16") else value
+
+
+def find(path: Path) -> Path:
+    """The safetensors file at a path or in a folder. Raises: InputError if there is none."""
+    file = _file_in(path) if path.is_dir() else path
+    if file.suffix != ".safetensors":
+        raise _refusal(file)
+    return file
+
+
+def _file_in(folder: Path) -> Path:
+    found = sorted(folder.glob("*.safetensors"))
+    if folder / TENSORS in found or len(found) == 1:
+        return folder / TENSORS if len(found) != 1 else found[0]
+    if found:
+        raise InputError(f"{folder} has {len(found)} files of tensors; give the one to read")
+    for path in sorted(folder.iterdir()):
+        if path.suffix in PICKLES:
+            raise _refusal(path)
+    raise InputError(f"{folder} has no {TENSORS}, and is no work directory of ours")
+
+
+def _refusal(file: Path) -> InputError:
+    if file.suffix not in PICKLES:
+        return InputError(f"weights are read from .safetensors files, not from {file.name}")
+    code = (
+        f"import torch, safetensors.torch as s; s.save_file(torch.load('{file}', "
+        f"weights_only=True), '{file.with_suffix('.safetensors')}')"
+    )
+    return InputError(
+        f"{file} is a pickle, which can run any code when it is read; convert it where PyTorch is, "
+        f'with python -c "{code}"'
+    )
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    """The folder in the hub's cache with both files of a repository."""
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    try:
+        hf_hub_download(repository, CONFIG, revision=revision)
+        return Path(hf_hub_download(repository, TENSORS, revision=revision)).parent
+    except errors.LocalEntryNotFoundError as error:
+        problem = f"{repository} is no folder here and not in the hub's cache"
+        if constants.HF_HUB_OFFLINE:
+            raise InputError(f"{problem}, and HF_HUB_OFFLINE is set") from error
+        raise Unreachable(f"{problem}, and the hub cannot be reached") from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        at = f" at revision {revision}" if revision else ""
+        # timm lists some weights, the legacy ones, without a place on the hub.
+        name = repository.removeprefix("timm/")
+        way_out = (
+            f"; timm can write what it has: timm.models.save_for_hf(timm.create_model('{name}', "
+            f"pretrained=True), 'FOLDER', safe_serialization=True), and FOLDER is read here"
+            if name != repository
+            else ""
+        )
+        raise InputError(
+            f"the hub has no {repository}{at}, or it needs an account (`hf auth login`){way_out}"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise InputError(
+            f"{repository} on the hub has no {TENSORS} or no {CONFIG}; only safetensors are read"
+        ) from error
+    except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"{repository} cannot be read from the hub: {error}".splitlines()[0]
+        ) from error

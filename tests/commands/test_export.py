@@ -1,0 +1,100 @@
+"""What is exported runs with JAX alone, for any number of images, and says the same."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from helpers.weights import fill
+
+from experiments.grid.narrow import NARROW
+from senet_jax import export
+from senet_jax.errors import InputError
+from senet_jax.inference import classifier
+from senet_jax.inference.classifier import Classifier
+from senet_jax.inference.preprocessing import of_weights
+from senet_jax.layers.squeeze_excite import KINDS
+from senet_jax.models import create_model
+from senet_jax.weights import saving as to_timm
+from senet_jax.weights.image_spec import PretrainedConfig
+
+ALONE = """
+import sys
+import jax, jax.export
+import numpy as np
+path, images, out = sys.argv[1:]
+program = jax.export.deserialize(bytearray(open(path, "rb").read()))
+images = np.load(images)
+np.save(out, np.stack([program.call(images), [program.call(x[None])[0] for x in images]]))
+sys.exit("flax" in sys.modules or any(name.startswith("senet_jax") for name in sys.modules))
+"""
+
+
+def made(name, side, **fields):
+    model = create_model(name, **fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, side, side, 3)))
+    shown = of_weights(PretrainedConfig((3, side, side), 0.9, "bilinear"))
+    names = tuple(map(str, range(model.num_classes)))
+    return Classifier(name, model, fill(shapes), shown, names)
+
+
+def test_the_program_needs_only_jax(tmp_path):
+    network = made("seresnet20_cifar", 16, stage_sizes=(1, 1, 1), width=4)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    (tmp_path / "program").write_bytes(export.program(network))
+    np.save(tmp_path / "images.npy", images)
+    names = ("program", "images.npy", "said.npy")
+    command = [sys.executable, "-c", ALONE, *(str(tmp_path / name) for name in names)]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    expected = network.model.apply(network.variables, network.shown.normalize(images))
+    for said in np.load(tmp_path / "said.npy"):
+        np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted({name for name in NARROW if "cifar" not in name}))
+def test_every_family_can_be_exported(name):
+    model = create_model(name, **NARROW[name])
+    side = max(32, model.least_image_size)
+    program = jax.export.deserialize(bytearray(export.program(made(name, side, **NARROW[name]))))
+    assert program.in_avals[0].dtype == np.uint8
+    assert [str(aval.shape[0]) for aval in (*program.in_avals, *program.out_avals)] == ["batch"] * 2
+    assert set(program.platforms) == set(export.PLATFORMS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_block_can_be_exported(kind):
+    se = {"kind": kind} | ({"placement": "between_stages"} if kind == "bam" else {})
+    network = made("seresnet20_cifar", 16, stage_sizes=(1, 1, 1), width=16, se=se)
+    (said,) = jax.export.deserialize(bytearray(export.program(network))).out_avals
+    assert [str(size) for size in said.shape] == ["batch", "10"]
+
+
+def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
+    network = made("resnet18", 40, num_classes=3)
+    config, names = network.shown.as_config(), ("cat", "dog", "emu")
+    to_timm.save(tmp_path / "one", network.model, network.variables, config, names)
+    found = classifier.load(str(tmp_path / "one"))
+    assert found.shown.image_shape == (40, 40, 3)
+    np.testing.assert_allclose(found.shown.mean, network.shown.mean, rtol=1e-12)
+    export.main(["export", f"--model={tmp_path / 'one'}", f"--output={tmp_path / 'two'}"])
+    again = classifier.load(str(tmp_path / "two"))
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, network.variables))
+    card = json.loads((tmp_path / "two" / "model.json").read_text())
+    assert (card["height"], card["crop_pct"], card["class_names"]) == (40, 0.9, [*names])
+    assert again.class_names == names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--output=x",), "give a network"),
+        (("--model=x",), "give a folder to write to"),
+        (("--model=x", "--output=/dev/null/x"), "--output /dev/null/x cannot be written"),
+        (("--model=x", "--output=x", "y"), "unexpected argument 'y'"),
+    ],
+)
+def test_bad_input_is_a_sentence(arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        export.main(["export", *arguments])

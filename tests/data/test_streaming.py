@@ -1,0 +1,256 @@
+"""Streamed images: a function of (seed, epoch), every example once, and crops as they should be."""
+
+import collections
+import io
+import itertools
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers.photos import BROKEN, COUNT, center_crop, encoded, resized
+from helpers.runs import photos_config
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from senet_jax import data
+from senet_jax.data import streaming
+from senet_jax.data.views import Views
+from senet_jax.errors import InputError
+from senet_jax.training.loop import train_and_evaluate
+
+VIEWS = {
+    "image_size": 32,
+    "eval_crop": 0.875,
+    "crop_area": 0.08,
+    "interpolation": "bilinear",
+    "shuffle_buffer": 20,
+    "max_unreadable": 5,
+}
+
+
+def load(split="whole", **views):
+    return data.load("photos", split, split, **{**VIEWS, **views})
+
+
+def labels(batches, count):
+    return np.concatenate([next(batches)["label"] for _ in range(count)])
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("eval_crop", [0.875, 0.95, 1.0])
+def test_evaluation_is_torchvisions_resize_and_crop(interpolation, eval_crop):
+    seen = []
+    dataset = load(interpolation=interpolation, eval_crop=eval_crop)
+    for batch in dataset.eval.eval_batches(16):
+        for image, label, mask in zip(*(batch[k] for k in ("image", "label", "mask")), strict=True):
+            if mask == 0:
+                continue
+            seen.append(int(label))
+            original = Image.open(io.BytesIO(encoded(label))).convert("RGB")
+            whole = resized(original, 32, eval_crop, interpolation)
+            assert np.abs(image - np.asarray(center_crop(whole, 32), int)).max() <= 1, label
+    assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
+
+
+def test_corners_are_torchvisions_and_of_one_pass():
+    """Five crops of the resized image, in the order of its TenCrop, without mirror images."""
+    seen = []
+    for batch in load("with_broken", corners=True, eval_crop=0.8).eval.eval_batches(16):
+        assert batch["image"].shape == (16, 5, 32, 32, 3)
+        for views, label, mask in zip(*(batch[k] for k in ("image", "label", "mask")), strict=True):
+            if mask == 0:
+                continue
+            seen.append(int(label))
+            whole = resized(
+                Image.open(io.BytesIO(encoded(label))).convert("RGB"), 32, 0.8, "bilinear"
+            )
+            right, bottom = whole.width - 32, whole.height - 32
+            corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+            expected = [whole.crop((x, y, x + 32, y + 32)) for x, y in corners]
+            expected = np.stack([*map(np.asarray, expected), np.asarray(center_crop(whole, 32))])
+            assert np.abs(views - expected.astype(int)).max() <= 1, label
+    assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
+
+
+@pytest.mark.parametrize(
+    ("shorter", "size"), [(256, 224), (352, 299), (320, 299), (320, 320), (384, 320)]
+)
+def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(shorter, size):
+    """On an image of which the resize leaves every pixel, so that nothing is rounded."""
+    stream = load(image_size=size, eval_crop=size / shorter).eval
+    image = np.random.default_rng(0).integers(0, 256, (shorter, shorter + 90, 3), np.uint8)
+    top, left = round((shorter - size) / 2), round((shorter + 90 - size) / 2)
+    seen = stream._middle(tf.io.encode_png(image).numpy(), 0)
+    np.testing.assert_array_equal(seen, image[top : top + size, left : left + size])
+
+
+def test_a_run_can_continue_at_any_step():
+    train = load().train  # 57 images: 7 steps of 8 an epoch
+    whole = [batch for batch, _ in zip(train.train_batches(8, seed=3), range(16), strict=False)]
+    for start in (1, 6, 7, 12):
+        resumed = train.train_batches(8, seed=3, start=start)
+        for batch in whole[start : start + 3]:
+            again = next(resumed)
+            np.testing.assert_array_equal(batch["label"], again["label"])
+            np.testing.assert_array_equal(batch["image"], again["image"])
+
+
+def test_an_epoch_has_no_example_twice_and_epochs_and_seeds_differ():
+    train = load().train
+    batches = train.train_batches(19, seed=3)
+    first, second = labels(batches, 3), labels(batches, 3)
+    assert sorted(first) == sorted(second) == sorted(set(first))
+    assert len(first) == 57
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, labels(train.train_batches(19, seed=4), 3))
+
+
+def test_crops_of_an_image_differ_between_epochs():
+    batches = load().train.train_batches(57, seed=0)
+    one, two = (
+        {int(y): image for image, y in zip(batch["image"], batch["label"], strict=True)}
+        for batch in (next(batches), next(batches))
+    )
+    assert all((one[y] != two[y]).any() for y in one)
+
+
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    place=st.integers(0, 2**31 - 1),
+    area=st.sampled_from([0.08, 0.5, 1.0]),
+)
+def test_random_windows_lie_in_the_image_and_have_the_area_asked_for(height, width, place, area):
+    window = WINDOWS[area]._random_window
+    key = np.array([1, 2], np.int32)
+    top, left, rows, columns = window(key, tf.constant([height, width]), place).numpy()
+    assert 0 <= top <= top + rows <= height
+    assert 0 <= left <= left + columns <= width
+    if (rows, columns) == (height, width):
+        return  # no window of that shape was found
+    around = (rows + 1) * (columns + 1)  # sizes are rounded
+    assert around >= area * height * width
+    assert (columns + 1) / rows >= 3 / 4
+    assert (rows + 1) / columns >= 3 / 4
+
+
+class Nothing:
+    """A source that is never read."""
+
+
+WINDOWS = {
+    area: streaming.Stream(Nothing(), "whole", Views(**{**VIEWS, "crop_area": area}))
+    for area in (0.08, 0.5, 1.0)
+}
+
+
+def shares(count, split="whole", **options):
+    return [load(split, share=data.Share(index, count), **options) for index in range(count)]
+
+
+@pytest.mark.parametrize("split", ["whole", "whole[:40%]+whole[20:49]"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_share_the_records_without_loss_or_double(split, count):
+    together = load(split)
+    size, examples = 2 * count, len(together.train)
+    steps = examples // size
+    processes = shares(count, split)
+    epochs = [labels(part.train.train_batches(size, seed=0), steps).tolist() for part in processes]
+    assert all(len(epoch) == steps * 2 for epoch in epochs)
+    parts = [list(part.eval.eval_batches(size)) for part in processes]
+    assert {len(batches) for batches in parts} == {-(-examples // size)}
+    seen = [[int(y) for b in part for y in b["label"][b["mask"] == 1]] for part in parts]
+    whole = [int(y) for b in together.eval.eval_batches(7) for y in b["label"][b["mask"] == 1]]
+    assert sorted(itertools.chain(*seen)) == sorted(whole)
+    for trained, own in zip(epochs, seen, strict=True):
+        assert not collections.Counter(trained) - collections.Counter(own)
+        assert trained != sorted(trained)
+
+
+def test_shares_are_shuffled_and_cropped_each_in_its_own_way():
+    # Both processes have the same records.
+    one, two = (
+        next(part.train.train_batches(48, seed=0)) for part in shares(2, "whole[:24]+whole[:24]")
+    )
+    assert sorted(one["label"]) == sorted(two["label"])
+    assert not np.array_equal(one["label"], two["label"])
+    for image, label in zip(*one.values(), strict=True):
+        (place,) = np.flatnonzero(two["label"] == label)
+        assert (image != two["image"][place]).any()
+
+
+def test_a_process_can_continue_at_any_step():
+    train = shares(3)[1].train  # 57 images: 4 steps of 12 an epoch
+    whole = list(itertools.islice(train.train_batches(12, seed=3), 9))
+    for start in (1, 4, 6):
+        again = next(train.train_batches(12, seed=3, start=start))
+        for key, expected in whole[start].items():
+            np.testing.assert_array_equal(again[key], expected)
+
+
+def test_a_share_of_nothing_is_padding():
+    batches = [list(part.eval.eval_batches(8)) for part in shares(4, "whole[:3]")]
+    assert [len(part) for part in batches] == [1] * 4
+    assert sorted(int(part[0]["mask"].sum()) for part in batches) == [0, 1, 1, 1]
+    assert all(part[0]["image"].shape == (2, 32, 32, 3) for part in batches)
+
+
+def test_images_that_cannot_be_decoded_are_replaced_in_training_and_masked_in_evaluation(caplog):
+    dataset = load("with_broken")
+    with caplog.at_level(logging.WARNING):
+        epoch = labels(dataset.train.train_batches(60, seed=0), 1)
+    assert "3 images of 'photos' so far in this pass cannot be decoded" in caplog.text
+    assert not set(BROKEN) & set(epoch.tolist())
+    assert len(set(epoch.tolist())) == COUNT - len(BROKEN)
+    masked = sum(batch["mask"].sum() for batch in dataset.eval.eval_batches(7))
+    assert masked == COUNT - len(BROKEN)
+
+
+def test_too_many_images_that_cannot_be_decoded_are_an_error():
+    dataset = load("with_broken", max_unreadable=2)
+    with pytest.raises(InputError, match=r"3 images of 'photos'.*data.max_unreadable is 2"):
+        next(dataset.train.train_batches(60, seed=0))
+    with pytest.raises(InputError, match="3 images"):
+        list(dataset.eval.eval_batches(60))
+
+
+def test_grey_images_of_one_size_can_be_streamed_too():
+    batch = next(data.load("digits", "train", "test", **VIEWS).train.train_batches(8, seed=0))
+    assert batch["image"].shape == (8, 32, 32, 3)
+    assert (batch["image"] == batch["image"][..., :1]).all()
+
+
+def test_fake_data_has_the_size_of_imagenet():
+    fake = data.load("fake", "train", "test", **VIEWS)
+    assert len(fake.train) == 1_281_167
+    assert next(fake.train.train_batches(4, seed=0))["image"].shape == (4, 32, 32, 3)
+    assert sum(batch["mask"].sum() for batch in fake.eval.eval_batches(100)) == len(fake.eval)
+
+
+@pytest.mark.parametrize(
+    ("views", "sentence"),
+    [
+        ({"image_size": -1}, "image_size must be at least 0, not -1"),
+        ({"eval_crop": 1.5}, "eval_crop must be above 0 and at most 1, not 1.5"),
+        ({"crop_area": 0.0}, "crop_area must be above 0 and at most 1, not 0.0"),
+        ({"interpolation": "cubic"}, "interpolation must be bilinear or bicubic, not 'cubic'"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, not 0"),
+        ({"split": "trian"}, "no examples in split 'trian'"),
+    ],
+)
+def test_bad_values_are_refused_with_a_sentence(views, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(**views)
+
+
+def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():
+    with pytest.raises(InputError, match=r"set data.image_size to stream it"):
+        data.load("photos", "whole", "whole")
+
+
+def test_a_network_trains_on_streamed_images(tmp_path):
+    results = [train_and_evaluate(photos_config(), tmp_path / str(index)) for index in range(2)]
+    assert results[0]["eval/examples"] == COUNT - len(BROKEN)
+    assert results[0]["params_sha256"] == results[1]["params_sha256"]

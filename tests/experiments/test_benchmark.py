@@ -1,0 +1,135 @@
+"""The benchmark's rows and table, on a network of seconds; nothing here looks at the times."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import benchmark, overhead
+from experiments.timing import input_race, readers
+from senet_jax.training.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments, module="benchmark"):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
+    path = tmp_path / "rows.csv"
+    arguments = "--what=train,infer", "--batch=2", "--steps=1", "--against=plain"
+    done = command("seresnet20_cifar", *arguments, f"--csv={path}")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [(row["what"], row["contestant"]) for row in rows] == [
+        ("train", "ours"),
+        ("train", "plain"),
+        ("infer", "ours"),
+        ("infer", "plain"),
+    ]
+    for row in rows:
+        assert float(row["min_s"]) <= float(row["median_s"]) <= float(row["max_s"])
+        assert float(row["peak_gb"]) > 0
+        assert float(row["compile_s"]) > 0
+        assert float(row["gmacs"]) == 0.082  # derived_flops.csv: 0.041 an image
+    assert float(rows[0]["again_s"]) < float(rows[0]["compile_s"])
+    table = benchmark.markdown_table(rows)
+    assert "| `seresnet20_cifar` train, 2, 32 |" in table
+    assert rows[0]["machine"] in table
+    assert command(f"--growth={path}").returncode == 0
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_readers_read_in_turn_and_leave_a_row_each(tmp_path):
+    """On digits, which are no JPEGs; both have to decode them."""
+    path = tmp_path / "rows.csv"
+    done = command("--input=digits", "--size=32", "--batch=8", "--steps=2", f"--csv={path}")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["contestant"] for row in rows] == ["ours", "pillow"]
+    assert rows[0]["times_ours"] == "1.0"
+    for row in rows:
+        assert row["images"] == "64"  # two steps of four batches of eight
+        assert float(row["least"]) <= float(row["times_ours"]) <= float(row["most"])
+        assert float(row["images_per_s_core"]) > 0
+    assert input_race.markdown_table(rows) in done.stdout
+    assert command(f"--markdown={path}").stdout == input_race.markdown_table(rows)
+
+
+def test_the_other_reader_crops_as_torchvision_does():
+    rng = np.random.default_rng(0)
+    boxes = np.array([readers.random_box(500, 375, rng) for _ in range(2000)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= (500, 375)).all()
+    areas, ratios = sides.prod(1) / (500 * 375), sides[:, 0] / sides[:, 1]
+    assert 0.075 < areas.min() < 0.1 < 0.9 < areas.max()
+    assert 0.73 < ratios.min() < 0.78 < 1.28 < ratios.max() < 1.36
+    assert readers.random_box(1000, 100, rng)[1::2] == (0, 100)  # no attempt fits
+
+
+@pytest.mark.parametrize(
+    ("mark", "table"),
+    [("performance", benchmark.markdown_table), ("input", input_race.markdown_table)],
+)
+def test_the_readme_holds_the_published_tables(mark, table):
+    published = (ROOT / f"experiments/results/{mark}.csv").read_text("utf-8")
+    text = table(list(csv.DictReader(published.splitlines())))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"<!-- {mark} -->\n{text}<!-- end {mark} -->" in readme
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "sentence"),
+    [
+        ("benchmark", "", "name a network"),
+        ("benchmark", "seresnet5", "did you mean 'seresnet50'"),
+        (
+            "benchmark",
+            "seresnet50 --against=keras",
+            "takes plain, torch, torch-nchw, torch-huge, not 'keras'",
+        ),
+        ("benchmark", "seresnet50 --what=traine", "--what takes train, infer, not 'traine'"),
+        ("benchmark", "seresnet50 --batch=0", "--batch must be at least 1, not 0"),
+        ("benchmark", "seresnet50 --size=big", "--size must be at least 1, not big"),
+        ("benchmark", "--markdown=nothing.csv", "nothing.csv cannot be read: No such file"),
+        ("overhead", "", "give a configuration"),
+        ("overhead", "--config=configs/digits.py --steps=0", "--steps must be at least 1, not 0"),
+        ("benchmark", "seresnet50 --input=photographs", "takes no network, not 'seresnet50'"),
+        ("benchmark", "--input=photograph", "did you mean 'photographs'"),
+        ("benchmark", "--input=digits --steps=0", "--steps must be at least 1, not 0"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(module, arguments, sentence):
+    done = command(*arguments.split(), module=module)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_loop_is_timed_in_turn_with_bare_steps(tiny, one_device):
+    tiny.train.update({"steps_per_call": 2, "eval_every_epochs": 0.5, "log_every_steps": 3})
+    run = prepare(tiny, one_device)
+    pairs = list(overhead.rounds(run, steps=4, count=2))
+    assert len(pairs) == 2
+    assert all(0 < seconds < 60 for pair in pairs for seconds in pair)
+    assert not run.initial_state.step.is_deleted()  # each round began with a copy
+
+
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
+    draws = np.random.default_rng(1).lognormal(0.0, 0.1, (200, 40))  # of median 1
+    bounds = [overhead.interval_of_median(draw) for draw in draws]
+    covered = sum(low <= 1 <= high for low, high in bounds)
+    assert 0.9 * len(draws) < covered < 0.995 * len(draws)

@@ -1,0 +1,320 @@
+"""Grids by every launcher: nothing twice, failures one by one, and the same bits in the end."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import submitit
+from helpers.disks import mounted
+from helpers.runs import same
+
+from experiments.grid import study
+from experiments.grid.plan import plan
+from experiments.launch import LOG, in_waves, launch, local, slurm
+from experiments.launch import serial as here
+from experiments.run import slurm_parameters
+from senet_jax.errors import InputError
+from senet_jax.runs import lock, workdir
+from senet_jax.training.loop import train_and_evaluate
+
+ROOT = Path(__file__).parents[2]
+BIAS = study.load_study("bias")
+
+
+def grid(config, directory, seeds=(0,)):
+    """Two rows, the study's."""
+    return plan(BIAS, [config.copy_and_resolve_references() for _ in BIAS.rows], seeds, directory)
+
+
+def wait_for(condition, seconds=400):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def steps(directory):
+    path = directory / "metrics.jsonl"
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def test_the_machine_is_shared_without_a_remainder(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8}, raising=False)
+    monkeypatch.setattr(local, "visible_gpus", list)
+    assert [part.processors for part in local.shares(2)] == [[2, 3], [5, 7]]
+    assert [part.flags for part in local.shares(1)] == [["--processors=2,3,5,7,8"]]
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    assert [part.environment for part in local.shares(2)] == [
+        {"CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_VISIBLE_DEVICES": "2,3"},
+    ]
+    with pytest.raises(InputError, match="--jobs must be from 1 to 4, the GPUs of this machine"):
+        local.shares(5)
+
+
+def test_the_gpus_are_those_that_jax_would_use(monkeypatch):
+    plugin = dataclasses.make_dataclass("Plugin", ["name"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    for plugins, platforms, found in (
+        (["xla_cuda12"], None, ["3", "5"]),
+        (["xla_cuda12"], "cuda,cpu", ["3", "5"]),
+        (["xla_cuda12"], "cpu", []),
+        ([], None, []),
+    ):
+        known = [plugin(name) for name in plugins]
+        monkeypatch.setattr(local.importlib.metadata, "entry_points", lambda group, k=known: k)
+        monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+        if platforms:
+            monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        assert local.visible_gpus() == found
+
+
+def test_nothing_to_run_is_refused_and_so_is_a_directory_of_another_configuration(tiny, tmp_path):
+    with pytest.raises(InputError, match="no run is selected"):
+        launch([], here.train)
+    first, _ = grid(tiny, tmp_path)
+    workdir.start(first.workdir, first.config)
+    tiny.train.epochs = 9.0
+    with pytest.raises(InputError, match=r"train\.epochs"):
+        launch(grid(tiny, tmp_path), lambda runs: pytest.fail("launched"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "config.json",
+        "seed0",
+        first.row.label,
+    ]
+
+
+def test_a_refused_first_run_leaves_nothing(tiny, tmp_path):
+    tiny.train.batch_size = 6
+    with pytest.raises(InputError, match="cannot be divided by 4 devices"):
+        launch(grid(tiny, tmp_path / "a" / "b"), here.train)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_after_the_other_leaves_out_what_another_process_has(tiny, tmp_path, capfd):
+    one, other = grid(tiny, tmp_path)
+    with lock.held(one.workdir), lock.held(other.workdir):
+        assert launch([one, other], here.train) == {}
+    assert capfd.readouterr().out.count("skipped: another process") == 2
+    for run in (one, other):
+        assert not (run.workdir / "result.json").exists()
+        assert not (run.workdir / "failed.json").exists()
+
+
+def test_what_starts_from_another_runs_weights_comes_after_it(tiny, tmp_path):
+    base, tuned, bad_base, hopeless = grid(tiny, tmp_path, (0, 1))
+    tuned.config.model.pretrained = str(base.workdir)
+    hopeless.config.model.pretrained = str(bad_base.workdir)
+    waves = []
+
+    def launcher(runs):
+        waves.append([run.workdir for run in runs])
+        return {bad_base.workdir: "it diverged"} if bad_base in runs else {}
+
+    failures = launch([tuned, base, hopeless, bad_base], in_waves(launcher))
+    assert waves == [[base.workdir, bad_base.workdir], [tuned.workdir]]
+    why = f"it starts from {bad_base.workdir}, which failed"
+    assert failures == {bad_base.workdir: "it diverged", hopeless.workdir: why}
+
+
+@pytest.mark.slow
+def test_at_once_one_failure_stops_no_other_and_only_what_is_missing_is_done_again(
+    tiny, tmp_path, capfd
+):
+    taken, bad, killed, good = grid(tiny, tmp_path, (0, 1))
+    broken = bad.config.copy_and_resolve_references()
+    broken.data.train_split = "trian"
+    killed.config.train.epochs = 5000.0
+    parts = [local.Share(sorted(os.sched_getaffinity(0)), [])] * 2
+
+    def train(missing):
+        return local.train(missing, parts)
+
+    def kill():
+        wait_for(lambda: steps(killed.workdir))
+        os.kill(lock.last_process(killed.workdir)["pid"], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with lock.held(taken.workdir):
+        failures = launch([taken, dataclasses.replace(bad, config=broken), killed, good], train)
+    thread.join()
+    assert set(failures) == {bad.workdir, killed.workdir}
+    assert "train_split" in failures[bad.workdir]
+    assert "train_split" in (bad.workdir / LOG).read_text()
+    assert failures[killed.workdir] == "its process was killed by SIGKILL"
+    assert f"{taken.row.label}, seed 0: skipped: another process" in capfd.readouterr().out
+    assert not (taken.workdir / "result.json").exists()
+    assert not (taken.workdir / "failed.json").exists()
+    assert (good.workdir / "result.json").exists()
+
+    # The same again, when the cause is gone.
+    before = (good.workdir / "result.json").read_bytes()
+    (bad.workdir / "config.json").unlink()
+    assert launch([bad, good], train) == {}
+    assert "1 of 2 runs are done already" in capfd.readouterr().out
+    assert (good.workdir / "result.json").read_bytes() == before
+    assert not (bad.workdir / "failed.json").exists()
+
+
+@pytest.mark.slow
+def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
+    command = (sys.executable, "-m", "experiments.run", "bias", "--smoke", "--jobs=2")
+    command += (f"--workdir={tmp_path}", "--config.train.epochs=150")
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    both = [tmp_path / row.label / "seed0" for row in BIAS.rows]
+    for status, error in ((143, "\nterminated; the same command continues\n"), (0, "")):
+        process = subprocess.Popen(
+            [*command, "--config.train.log_every_steps=1"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if status:
+            wait_for(lambda p=process: all(map(steps, both)) or p.poll() is not None)
+            process.terminate()
+        _, said = process.communicate(timeout=900)
+        assert (process.returncode, said) == (status, error)
+        for path in both:
+            assert lock.last_process(path)["ended"]
+            assert not (path / "failed.json").exists()
+    assert all("continuing from step" in (path / LOG).read_text() for path in both)
+    assert all((path / "result.json").exists() for path in both)
+
+
+@pytest.fixture
+def submitit_here(monkeypatch):
+    """submitit's executor for this machine in place of that for SLURM; gives its jobs."""
+    jobs = []
+
+    class Executor(submitit.LocalExecutor):
+        def __init__(self, folder):
+            super().__init__(folder, max_num_timeout=9)
+            self.update_parameters(timeout_min=60)
+
+        def _submit_command(self, command):
+            jobs.append(super()._submit_command(command))
+            return jobs[-1]
+
+    def queue():
+        return {job.job_id for job in jobs if not job.done()}
+
+    monkeypatch.setattr(slurm, "executor", Executor)
+    monkeypatch.setattr(slurm, "queue", queue)
+    monkeypatch.setattr(slurm, "POLL", 0.2)
+    yield jobs
+    for job in jobs:
+        job._process.wait(60)
+
+
+@pytest.mark.slow
+def test_jobs_that_are_preempted_continue_and_those_that_fail_say_why(
+    tiny, tmp_path, submitit_here, capfd
+):
+    tiny.train.epochs = 60.0
+    run, bad = grid(tiny, tmp_path / "cut")
+    bad.config.data.train_split = "trian"
+    launcher = slurm.Slurm({"time": "10"}, tmp_path / "slurm", None)
+    workdir.queue(run.workdir, run.config)
+    launcher._submit([run.workdir])  # by a launcher that was left
+
+    def preempt():
+        wait_for(lambda: steps(run.workdir) > 3)
+        controller = submitit_here[0].job_id
+        (task,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+        os.kill(int(task), signal.SIGUSR2)
+
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    failures = launch([run, bad], launcher)
+    thread.join()
+    assert "1 of 2 runs are in the queue already" in capfd.readouterr().out
+    assert len(submitit_here) == 2
+    assert list(failures) == [bad.workdir]
+    assert "train_split" in failures[bad.workdir]
+    assert "continuing from step" in (run.workdir / LOG).read_text()
+    train_and_evaluate(run.config, tmp_path / "whole")
+    same(tmp_path / "whole", run.workdir)
+
+
+def test_a_machine_without_slurm_or_submitit_is_told_so(tmp_path, monkeypatch):
+    (tmp_path / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"needs submitit.*pip install -e '\.\[slurm\]'"):
+        slurm.Slurm({"time": "9"}, tmp_path, None)
+    (tmp_path / "sbatch").unlink()
+    with pytest.raises(InputError, match="needs sbatch, which this machine has not"):
+        slurm.Slurm({"time": "9"}, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "give --slurm.time"),
+        ({"time": "soon"}, "--slurm.time must be like 30, 4:00:00 or 1-12:00:00, not 'soon'"),
+        ({"time": True}, "--slurm.time must be like"),
+        ({"time": "9", "nodes": "two"}, "--slurm.nodes must be a whole number from 1, not 'two'"),
+        ({"time": "9", "ntasks-per-node": "0"}, "--slurm.ntasks-per-node must be a whole number"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused(tmp_path, parameters, sentence):
+    with pytest.raises(InputError) as caught:
+        slurm.Slurm(parameters, tmp_path, None)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.fixture
+def read_only_disk(tmp_path):
+    with mounted(tmp_path / "disk", "ro") as path:
+        yield path
+
+
+def test_a_read_only_disk_is_named_before_anything_is_launched(tiny, read_only_disk):
+    with pytest.raises(InputError, match=r"cannot be written: \S+disk is not writable"):
+        launch(grid(tiny, read_only_disk / "grid"), lambda runs: pytest.fail("launched"))
+    with pytest.raises(InputError, match=r"cannot be written: \S+disk is not writable"):
+        train_and_evaluate(tiny, read_only_disk / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("30", 30),
+        ("30:30", 31),
+        ("4:00:00", 240),
+        ("1-0", 1440),
+        ("1-2:3", 1563),
+        ("1-2:3:4", 1564),
+    ],
+)
+def test_times_are_those_of_sbatch(text, minutes):
+    assert slurm._minutes(text) == minutes
+
+
+def test_parameters_of_sbatch_are_taken_as_they_are(tmp_path, monkeypatch):
+    made = []
+
+    class Executor(submitit.SlurmExecutor):
+        def __init__(self, folder, **kwargs):
+            monkeypatch.setattr(type(self), "affinity", classmethod(lambda cls: 2))
+            super().__init__(folder, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(slurm, "executor", Executor)
+    arguments = ("--slurm.time=1-0", "--slurm.gres=gpu:1", "--slurm.exclusive", "--slurm.nodes=2")
+    parameters = slurm_parameters([*arguments, "--slurm.mem=4G", "--slurm.qos=long"])
+    slurm.Slurm(parameters, tmp_path, 3)
+    text = made[0]._make_submission_file_text("command", "id")
+    for line in ("time=1-0", "gres=gpu:1", "exclusive", "nodes=2", "mem=4G", "qos=long", "requeue"):
+        assert f"#SBATCH --{line}\n" in text
+    assert "wckey" not in text

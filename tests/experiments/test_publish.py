@@ -1,0 +1,186 @@
+"""What is published reads back as it was, and README.md says what is published."""
+
+import json
+
+import pytest
+from helpers.runs import finish
+
+from experiments import report
+from experiments.grid import study
+from experiments.grid.plan import base_config, plan
+from experiments.reporting import publish, table
+from experiments.reporting.collect import collect, unfinished
+from senet_jax.errors import InputError
+from senet_jax.runs import workdir
+
+REDUCTION = study.load_study("reduction")
+CIFAR = study.load_study("cifar")
+README = publish.ROOT / "README.md"
+
+
+def grid(which, directory, dataset="digits", **result):
+    """Finished runs of two seeds, with curves; one of them failed."""
+    bases = [base_config(which, row, dataset, smoke=False) for row in which.rows]
+    for number, run in enumerate(plan(which, bases, (0, 1), directory)):
+        error = 1 + number / 7
+        more = {"eval/top1_error": error, "images_per_second": None, "jax_version": "0.10"}
+        finish(run.workdir, run.config, (90.0, 0.0, error), **more | result)
+    last = run.workdir / "result.json"
+    last.unlink()
+    workdir.fail(last.parent, 'RuntimeError: "no", it said,\nand more')
+    return directory
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with an empty list of studies in README.md and nothing published."""
+    root = tmp_path / "checkout"
+    (root / "experiments").mkdir(parents=True)
+    (root / "README.md").write_text("# Us\n<!-- studies -->\n<!-- end studies -->\nEnd.\n")
+    monkeypatch.setattr(publish, "ROOT", root)
+    monkeypatch.setattr(publish, "RESULTS", root / "experiments" / "results")
+    return root
+
+
+@pytest.mark.parametrize("which", [REDUCTION, CIFAR], ids=lambda which: which.name)
+@pytest.mark.parametrize("commit", ["31bb4c72c15c", "123456789012", "1234e5678901"])
+def test_published_results_read_back_as_they_were(which, commit, tmp_path, checkout):
+    directory = grid(which, tmp_path / "runs", git_commit=commit)
+    results, stopped = collect(which, directory), unfinished(which, directory)
+    publish.publish(which, results, stopped)
+    path = publish.path_of(which, "digits")
+    again = publish.read(path)
+    assert again == (results, stopped)
+    files = {path.name: path.read_bytes() for path in publish.RESULTS.iterdir()}
+    assert sorted(files) == sorted(
+        f"{which.name}_digits{ending}"
+        for ending in (".csv", "_curves.csv", ".md", ".png", "_curves.png")
+    )
+    publish.publish(which, *again)
+    assert {path.name: path.read_bytes() for path in publish.RESULTS.iterdir()} == files
+
+
+def test_curves_have_an_epoch_and_the_training_loss_of_the_same_step(tmp_path):
+    run = collect(REDUCTION, grid(REDUCTION, tmp_path))["16"][0]
+    assert run["config"]["train.epochs"] == 15
+    assert run["curve"][0] == {
+        "step": 10,
+        "epoch": 5.0,
+        "eval/top1_error": 90.0,
+        "eval/loss": 2.0,
+        "train/loss": 1.0,
+    }
+    assert [point["epoch"] for point in run["curve"]] == [5, 10, 15]
+
+
+def test_curves_of_other_runs_do_not_stay(tmp_path, checkout):
+    directory = grid(REDUCTION, tmp_path / "runs")
+    publish.publish(REDUCTION, collect(REDUCTION, directory), {})
+    for path in directory.rglob("metrics.jsonl"):
+        path.unlink()
+    publish.publish(REDUCTION, collect(REDUCTION, directory), {})
+    assert not list(publish.RESULTS.glob("*curves*"))
+    assert "curves" not in (publish.RESULTS / "reduction_digits.md").read_text()
+
+
+def test_readme_gets_the_list_always_and_a_table_where_it_has_a_place(tmp_path, checkout):
+    results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs"))
+    publish.publish(REDUCTION, results, {})
+    text = (checkout / "README.md").read_text("utf-8")
+    assert "[digits, n = 1 to 2](experiments/results/reduction_digits.md): " in text
+    assert "**Table 10" not in text
+    assert text.count("not run yet") == len(study.STUDIES) - 1
+    (checkout / "README.md").write_text(
+        f"{text}<!-- reduction_digits -->\nold\n<!-- end reduction_digits -->\n"
+    )
+    publish.publish(REDUCTION, results, {})
+    text = (checkout / "README.md").read_text("utf-8")
+    assert "**Table 10" in text
+    assert "old" not in text
+
+
+def test_readme_lists_every_study_with_what_is_published():
+    """If not: `python -m experiments.report --index`."""
+    text = README.read_text("utf-8")
+    assert publish.insert(text, "studies", publish.index()) == text
+    for name in study.STUDIES:
+        assert f"`python -m experiments.run {name}`" in text
+
+
+def test_a_study_whose_name_begins_with_another_ones_keeps_its_results(checkout, monkeypatch):
+    monkeypatch.setattr(publish, "STUDIES", ("cifar", "cifar_role"))
+    publish.RESULTS.mkdir()
+    for name in ("cifar_digits", "cifar_role_digits", "cifar_digits_curves", "performance"):
+        (publish.RESULTS / f"{name}.csv").touch()
+    assert [path.stem for path in publish.published(CIFAR)] == ["cifar_digits"]
+
+
+def test_every_committed_file_of_runs_can_be_read():
+    """Its table is the one of today. If not: `python -m experiments.report STUDY --publish`."""
+    for name in study.STUDIES:
+        which = study.load_study(name)
+        for path in publish.published(which):
+            results, stopped = publish.read(path)
+            assert publish.runs_csv(results, stopped) == path.read_bytes()
+            dataset = next(iter(results.values()))[0]["dataset"]
+            assert publish.path_of(which, dataset) == path
+            said = path.with_suffix(".md").read_text("utf-8")
+            rows = table.numbers(which, results)
+            assert said.startswith(table.markdown(which, results, rows, stopped))
+
+
+def test_insert_replaces_only_what_is_marked():
+    text = "a\n<!-- t -->\nold\n<!-- end t -->\nb\n"
+    assert publish.insert(text, "t", "new\n") == "a\n<!-- t -->\nnew\n<!-- end t -->\nb\n"
+    with pytest.raises(InputError, match="no place marked"):
+        publish.insert("nothing", "t", "new\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        ("result.json", {"git_commit": "abc-dirty"}, "uncommitted changes"),
+        ("result.json", {"git_commit": "unknown"}, "uncommitted changes"),
+        (
+            "result.json",
+            {"earlier_environments": [{"git_commit": "abc-dirty"}]},
+            "uncommitted changes",
+        ),
+        ("config.json", {"data": {"train_split": "train[:64]"}}, "part of the data"),
+    ],
+)
+def test_what_cannot_be_repeated_is_not_published(file, change, sentence, tmp_path, checkout):
+    directory = grid(REDUCTION, tmp_path / "runs")
+    for path in directory.glob(f"*/seed*/{file}"):
+        values = json.loads(path.read_text())
+        for key, value in change.items():
+            values[key] = values[key] | value if isinstance(value, dict) else value
+        path.write_text(json.dumps(values))
+    before = (checkout / "README.md").read_bytes()
+    with pytest.raises(InputError, match=sentence):
+        publish.publish(REDUCTION, collect(REDUCTION, directory), {})
+    assert (checkout / "README.md").read_bytes() == before
+    assert not publish.RESULTS.exists()
+
+
+def test_a_file_of_something_else_is_a_sentence(tmp_path):
+    path = tmp_path / "reduction_digits.csv"
+    for text, sentence in (
+        ("", "no columns"),
+        ("a,b\n1,2\n", "no columns"),
+        ("row,seed\n2,0\n", "lacks"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=sentence):
+            publish.read(path)
+
+
+def test_without_runs_the_report_is_of_the_published_ones(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    report.main(["report", "reduction"])
+    printed = capsys.readouterr().out
+    assert "those of reduction_digits.csv" in printed
+    assert "28,071,976" in printed
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="there are no results"):
+        report.main(["report", "reduction", "--dataset=svhn_cropped"])

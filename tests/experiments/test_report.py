@@ -1,0 +1,199 @@
+"""The table says what the result files say, and names what a reader must know."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from helpers.runs import finish
+
+from configs import digits
+from experiments.grid import study
+from experiments.grid.plan import base_config, plan
+from experiments.launch import launch
+from experiments.launch import serial as here
+from experiments.report import main
+from experiments.reporting import plot, table
+from experiments.reporting.collect import collect, unfinished
+from experiments.reporting.report import report
+from senet_jax.errors import Diverged, InputError
+from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.runs import workdir
+
+ROOT = Path(__file__).parents[2]
+REDUCTION = study.load_study("reduction")
+
+
+def fake(directory, label, overrides, seed, error):
+    """A finished run with a chosen error."""
+    config = digits.get_config()
+    config.update_from_flattened_dict({"seed": seed, **overrides})
+    result = {"params": 274202, "eval/top1_error": error}
+    finish(directory / label / f"seed{seed}", config, **result)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    for row in REDUCTION.rows:
+        for seed, error in ((0, 1.0), (1, 2.0), (2, 6.0)):
+            fake(tmp_path, row.label, row.overrides, seed, error)
+    return tmp_path
+
+
+def test_rows_and_figures_are_those_of_table_10(directory):
+    columns = table.formatted(REDUCTION, table.numbers(REDUCTION, collect(REDUCTION, directory)))
+    assert columns["r"] == ["original", "2", "4", "8", "16", "32"]
+    # derived_reduction.csv, without biases
+    assert columns["parameters"][1:] == [
+        "45,676,584",
+        "35,616,808",
+        "30,586,920",
+        "28,071,976",
+        "26,814,504",
+    ]
+    assert columns["parameters"][0] == "25,557,032"
+    assert (columns["GMACs"][0], columns["GMACs"][4]) == ("3.858", "3.860")
+    # table10_reduction.csv
+    assert columns["printed"] == ["25.6M", "45.7M", "35.7M*", "30.7M*", "28.1M", "26.9M*"]
+    assert columns["paper 1/5"][4] == "22.28 / 6.03"
+    assert columns["CVPR 1/5"][:2] == ["24.80 / 7.48", "-"]
+    assert columns["our top-1"][0] == f"3.00 ± {statistics.stdev([1, 2, 6]):.2f} (3)"
+
+
+def test_the_report_names_network_dataset_and_narrow_blocks(directory):
+    text = "\n".join(table.remarks(REDUCTION, collect(REDUCTION, directory), {}))
+    assert "seresnet20_cifar on digits, not ImageNet" in text
+    assert "With r = 32 our network" in text
+    assert "no result" not in text
+    assert "failed" not in text
+
+
+def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
+    (directory / "2" / "seed1" / "result.json").unlink()
+    for seed in range(3):
+        (directory / "4" / f"seed{seed}" / "result.json").unlink()
+    results = collect(REDUCTION, directory)
+    columns = table.formatted(REDUCTION, table.numbers(REDUCTION, results))
+    assert columns["our top-1"][1].endswith("(2)")
+    assert columns["our top-1"][2] == "-"
+    report(REDUCTION, results, directory)
+    text = (directory / "table.md").read_text("utf-8")
+    assert "- Row 2: seed 1 has no result.\n- Row 4: seeds 0, 1, 2 have no result.\n" in text
+
+
+def test_failed_seeds_are_named_with_their_reason_and_started_ones_are_expected(directory):
+    (directory / "4" / "seed2" / "result.json").unlink()
+    workdir.fail(directory / "4" / "seed2", "the training loss became nan by step 40")
+    workdir.fail(directory / "8" / "seed7", "XlaRuntimeError: out of memory\nand a page more")
+    stopped = unfinished(REDUCTION, directory)
+    text = "\n".join(table.remarks(REDUCTION, collect(REDUCTION, directory), stopped))
+    assert "Row 4: seed 2 failed: the training loss became nan by step 40.\n" in text
+    assert "Row 4: seed 7 has no result.\n" in text
+    assert "Row 8: seed 7 failed: XlaRuntimeError: out of memory.\n" in text
+    # Started again, and finished: no trace of the failure.
+    fake(directory, "4", {"model.se.ratio": 4}, 2, 6.0)
+    assert not (directory / "4" / "seed2" / "failed.json").exists()
+    assert unfinished(REDUCTION, directory) == {
+        "8": {7: "XlaRuntimeError: out of memory\nand a page more"}
+    }
+
+
+def test_runs_of_different_configurations_are_never_mixed(directory):
+    path = directory / "2" / "seed1" / "config.json"
+    config = json.loads(path.read_text())
+    config["train"]["epochs"] = 99.0
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="different configurations"):
+        collect(REDUCTION, directory)
+
+
+def test_files_are_rebuilt_from_the_results_alone(directory):
+    results = collect(REDUCTION, directory)
+    report(REDUCTION, results, directory)
+    with (directory / "table.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert float(written[0]["our_top1_error_mean"]) == 3.0
+    with (directory / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 18
+    assert runs[0]["config.model.name"] == "seresnet20_cifar"
+    assert (directory / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert not (directory / "curves.png").exists()  # these runs have no metrics.jsonl
+
+
+def test_every_row_of_a_study_is_a_valid_se_block():
+    for row in REDUCTION.rows:
+        SEConfig(**{key.removeprefix("model.se."): v for key, v in row.overrides.items()})
+
+
+def test_the_readme_table_is_the_one_the_committed_results_give():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    path = ROOT / "experiments" / "results" / "reduction_digits.csv"
+    runs = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert len(runs) == 18
+    for row in REDUCTION.rows:
+        errors = [float(run["eval/top1_error"]) for run in runs if run["row"] == row.label]
+        cell = f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} ({len(errors)})"
+        line = next(line for line in readme.splitlines() if line.startswith(f"| {row.label} |"))
+        assert cell in line
+    assert {run["git_commit"] for run in runs} == {runs[0]["git_commit"]}
+    assert runs[0]["git_commit"] in readme
+
+
+def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
+    path = directory / "2" / "seed1" / "config.json"
+    config = json.loads(path.read_text())
+    config["model"]["se"]["stages"] = [4]
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model\.se\.stages"):
+        collect(REDUCTION, directory)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    report(REDUCTION, collect(REDUCTION, directory), directory)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "28,071,976" in printed
+    assert "3.00 ± 2.65 (3)" in printed
+    assert "…" not in printed
+    assert ("23.29 / 6.62" in printed) == (width == 200)
+    assert ("in table.md" in printed) == (width < 200)
+
+
+def test_a_study_without_any_result_says_why(tmp_path):
+    workdir.fail(tmp_path / "8" / "seed0", "the training loss became nan by step 40")
+    with pytest.raises(InputError, match="has a result; row 8: seed 0 failed: the training loss"):
+        main(["report", "reduction", f"--workdir={tmp_path}"])
+
+
+def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, monkeypatch):
+    def train(config, directory):
+        workdir.start(directory, config)
+        if config.seed in broken:
+            raise broken[config.seed]
+        finish(directory, config)
+
+    monkeypatch.setattr("senet_jax.training.loop.train_and_evaluate", train)
+    monkeypatch.setattr("senet_jax.system.compilation_cache.enable", lambda: None)
+    bases = [base_config(REDUCTION, row, "digits", smoke=True) for row in REDUCTION.rows]
+    runs = plan(REDUCTION, bases, (0, 1), tmp_path)
+    broken = {1: Diverged("the training loss became nan by step 40")}
+    assert set(launch(runs, here.train).values()) == {str(broken[1])}
+    assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 6
+    assert not list(tmp_path.glob("*/seed0/failed.json"))
+    broken = {1: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        launch(runs, here.train)
+    assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 5
+    broken = {}
+    assert launch(runs, here.train) == {}
+    assert not list(tmp_path.glob("*/seed*/failed.json"))
+
+
+@pytest.mark.parametrize("name", study.STUDIES)
+def test_no_two_curves_of_a_figure_look_alike(name):
+    which = study.load_study(name)
+    looks = plot.looks(which, [row.label for row in which.rows])
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == len(which.rows)

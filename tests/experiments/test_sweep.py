@@ -1,0 +1,98 @@
+"""A sweep is the product of its values, and is reported like any study."""
+
+import csv
+
+import pytest
+from helpers.runs import finish
+
+from experiments.grid import sweep
+from experiments.grid.plan import plan
+from experiments.reporting.collect import collect
+from experiments.reporting.report import report
+from experiments.run import override
+from senet_jax.errors import InputError
+
+FILE = "configs/cifar.py:seresnet20,cifar100"
+SWEEPS = ("model.se.ratio=2,4", "optim.learning_rate=0.05,0.1", "model.se.stages=(2,3), (4,)")
+
+
+def planned(directory, sweeps=SWEEPS, seeds=(0,), arguments=(), smoke=False):
+    which, config = sweep.study_of(FILE, sweeps, smoke=smoke)
+    bases = [config.copy_and_resolve_references() for _ in which.rows]
+    return which, plan(which, override(bases, arguments, which, []), seeds, directory)
+
+
+def test_rows_are_all_combinations_with_values_of_the_configurations_types(tmp_path):
+    which, runs = planned(tmp_path, arguments=("--config.train.epochs=7",))
+    assert [run.row.label for run in runs] == [
+        f"ratio={ratio},learning_rate={rate},stages={stages}"
+        for ratio in (2, 4)
+        for rate in (0.05, 0.1)
+        for stages in ("(2,3)", "(4,)")
+    ]
+    config = runs[3].config
+    assert (config.model.se.ratio, config.optim.learning_rate) == (2, 0.1)
+    assert config.model.se.stages == (4,)
+    assert config.train.epochs == 7
+    assert runs[3].workdir == tmp_path / "ratio=2,learning_rate=0.1,stages=(4,)" / "seed0"
+    assert which.dataset == "cifar100"
+    assert which.name == "sweep-cifar-seresnet20,cifar100-ratio,learning_rate,stages"
+
+
+def test_keys_that_end_alike_keep_their_whole_names():
+    which, _ = sweep.study_of(
+        FILE, ["optim.schedule=step,cosine", "optim.warmup=linear"], smoke=False
+    )
+    assert list(which.swept) == ["schedule", "warmup"]
+    which, _ = sweep.study_of(FILE, ["data.name=cifar10,cifar100", "model.name=a,b"], smoke=False)
+    assert list(which.swept) == ["data.name", "model.name"]
+    assert [row.network for row in which.rows] == ["a", "b"] * 2
+
+
+def test_what_is_swept_cannot_hold_for_every_row(tmp_path):
+    with pytest.raises(InputError, match=r"model\.se\.ratio is what the study varies"):
+        planned(tmp_path, arguments=("--config.model.se.ratio=8",))
+
+
+def test_in_miniature_it_is_a_narrow_network_on_a_part_of_its_own_data(tmp_path):
+    _, runs = planned(tmp_path, smoke=True)
+    for run in runs:
+        assert run.config.data.name == "cifar100"
+        assert run.config.data.train_split == "train[:80]"
+        assert run.config.model.width == 8
+
+
+def test_the_table_has_a_column_for_each_key_and_compares_with_the_first_row(tmp_path):
+    which, runs = planned(tmp_path, SWEEPS[:2], seeds=(0, 1))
+    errors = {"ratio=2,learning_rate=0.05": (30.0, 32.0), "ratio=4,learning_rate=0.1": (27.0, 28.0)}
+    for run in runs:
+        if run.row.label in errors:
+            error = errors[run.row.label][run.seed]
+            ratio = run.config.model.se.ratio
+            counts = {"params": 1000 // ratio, "macs": 2e9}
+            finish(run.workdir, run.config, (50.0, error), **counts, **{"eval/top1_error": error})
+    report(which, collect(which, tmp_path), tmp_path)
+    text = (tmp_path / "table.md").read_text("utf-8")
+    head, *rows = (line.strip("| ").split(" | ") for line in text.splitlines() if "| " in line)
+    assert head == [
+        "ratio",
+        "learning_rate",
+        "parameters",
+        "GMACs",
+        "our top-1",
+        "our gain",
+        "s/run",
+    ]
+    assert rows[0][:5] == ["2", "0.05", "500", "2.000", "31.00 ± 1.41 (2)"]
+    assert rows[1][:5] == ["2", "0.1", "-", "-", "-"]
+    assert rows[3][5].startswith("+3.50 [")
+    assert "Compared with ratio=2,learning_rate=0.05: not distinguishable" in text
+    assert "paper" not in text
+    assert "Ours: seresnet20_cifar on cifar100; 164 epochs" in text
+    with (tmp_path / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["ratio"], line["learning_rate"]) for line in lines] == [
+        *(("2", "0.05"), ("2", "0.1"), ("4", "0.05"), ("4", "0.1")),
+    ]
+    for name in ("runs.csv", "curves.csv", "table.png", "curves.png"):
+        assert (tmp_path / name).stat().st_size

@@ -1,0 +1,110 @@
+"""Accuracies on a folder of images, of weights in a folder: no hub, no ImageNet."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+from helpers.weights import state_dict
+from PIL import Image
+from safetensors.numpy import save_file
+
+from experiments import timm_accuracy as published
+from senet_jax.errors import InputError
+from senet_jax.inference import preprocessing
+from senet_jax.weights import loading as pretrained
+from senet_jax.weights.timm import weights
+
+TAG = "resnet18.tv_in1k"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A folder of weights and one of five images."""
+    root = tmp_path_factory.mktemp("published")
+    (root / "weights").mkdir()
+    state = state_dict("resnet18", num_classes=7)
+    save_file(state, root / "weights" / f"{TAG}.safetensors")
+    random = np.random.default_rng(0)
+    (root / "images").mkdir()
+    for number in range(5):
+        pixels = random.integers(0, 256, (60 + number, 70, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
+    return root
+
+
+def run(given, *flags):
+    published.main(["", TAG, f"--weights={given / 'weights'}", "--batch=5", *flags])
+
+
+def test_published_rows_are_of_weights_that_are_here():
+    rows = published.published()
+    assert {row.weights for row in rows} <= weights().keys()
+    found = {row.pixels: row for row in rows if row.weights == "seresnet50.a1_in1k"}
+    # timm's results/results-imagenet.csv
+    assert found[224] == published.Published(
+        "seresnet50.a1_in1k", 224, 0.95, "bicubic", 80.012, 94.704
+    )
+    assert found[288].crop_pct == 1
+
+
+def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
+    found = pretrained.load(TAG, given / "weights" / f"{TAG}.safetensors")
+    (row,) = (row for row in published.published() if row.weights == TAG)
+    shown = preprocessing.of_weights(row.images(found.config))
+    files = [given / "images" / f"{number}.png" for number in range(5)]
+    images = shown.normalize(np.stack([published.read(file, shown) for file in files]))
+    ranks = np.argsort(-np.asarray(jax.jit(found.model.apply)(found.variables, images)), axis=-1)
+    # The first three are labelled with their best class, then one with its second, one its last.
+    labels = [*ranks[:3, 0], ranks[3, 1], ranks[4, 6]]
+    lines = [f"{number}.png {label}\n" for number, label in enumerate(labels)]
+    (tmp_path / "labels").write_text("".join(lines))
+    run(
+        given,
+        f"--images={given / 'images'}",
+        f"--labels={tmp_path / 'labels'}",
+        f"--csv={tmp_path / 'found.csv'}",
+    )
+    with (tmp_path / "found.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert (line["pixels"], line["images"]) == ("224", "5")
+    assert (float(line["top1"]), float(line["top5"])) == (60.0, 80.0)
+    assert float(line["timm_top1"]) == 69.752
+    assert "top-1 60.000 %, timm's 69.752 %" in capsys.readouterr().out
+
+
+def test_folders_of_classes_are_numbered_in_order(tmp_path):
+    for name in ("n02", "n01", "n03"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "x.JPEG")
+    (tmp_path / "n03" / "notes.txt").write_text("")
+    found, classes = published.find_images(tmp_path, None)
+    assert classes == 3
+    assert [(path.parent.name, label) for path, label in found] == [
+        ("n01", 0),
+        ("n02", 1),
+        ("n03", 2),
+    ]
+
+
+def test_what_cannot_be_evaluated_is_said_in_a_sentence(given, tmp_path, capsys):
+    images = f"--images={given / 'images'}"
+    with pytest.raises(InputError, match="give a folder of images"):
+        run(given)
+    with pytest.raises(InputError, match="there is no folder of images /nope"):
+        run(given, "--images=/nope")
+    with pytest.raises(InputError, match="has no folders of images, one a class"):
+        run(given, images)
+    with pytest.raises(InputError, match=r"has no accuracy of 'seresnet5x'; did you mean"):
+        published.main(["", "seresnet5x", images])
+    (tmp_path / "labels").write_text("0.png 1\n9.png 1\n")
+    with pytest.raises(InputError, match=r"line 2 of .*labels is no file of .*: '9.png 1'"):
+        run(given, images, f"--labels={tmp_path / 'labels'}")
+    (tmp_path / "only").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "only" / "x.png")
+    with pytest.raises(InputError, match="1 of 1 were not evaluated"):
+        run(given, f"--images={tmp_path}")
+    assert "it knows 7 classes and the images are in 1 folders" in capsys.readouterr().err
+    with pytest.raises(InputError, match="1 of 1 were not evaluated"):
+        published.main(["", TAG, f"--images={tmp_path}"])
+    assert "not in the hub's cache, and HF_HUB_OFFLINE is set" in capsys.readouterr().err

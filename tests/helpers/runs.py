@@ -1,0 +1,157 @@
+"""A run of seconds, and what a finished run leaves, without the run."""
+
+import json
+import os
+
+import jax
+import pytest
+from helpers.weights import fill
+
+from configs import digits, imagenet
+from senet_jax.runs import checkpoints, provenance, workdir
+from senet_jax.system import files
+from senet_jax.training import loop as train
+from senet_jax.training.config import TrainConfig
+from senet_jax.training.loop import train_and_evaluate
+from senet_jax.training.prepare import Run, prepare
+
+
+def tiny_config():
+    """SE-ResNet-20 with one block a stage, on a few digits."""
+    config = digits.get_config("seresnet20")
+    with config.unlocked():
+        config.model.stage_sizes = (1, 1, 1)
+        config.model.width = 4
+    config.data.train_split = "train[:128]"
+    config.data.eval_split = "test[:50]"
+    config.train.batch_size = 32
+    config.train.epochs = 2.0
+    config.train.log_every_steps = 1
+    return config
+
+
+def photos_config():
+    """A narrow, shallow SE-ResNet-18 on the streamed images of photos.py, some of them broken."""
+    config = imagenet.get_config("seresnet18,photos")
+    with config.unlocked():
+        config.model.width = 4
+        config.model.stage_sizes = (1, 1, 1, 1)
+    config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
+    config.train.update(epochs=2.0, batch_size=16)
+    return config
+
+
+def interrupt_training(config, directory, devices):
+    """Train until Ctrl-C comes at the end of the first evaluation."""
+
+    def press(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("senet_jax.training.reporter.Reporter.evaluation", press)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, directory, devices)
+
+
+def finish(directory, config, curve=(), **result):
+    """Write config.json and result.json; `result` is what differs from a run of our own.
+
+    `curve` are the top-1 errors of evaluations, at steps 10, 20, ..., for a metrics.jsonl.
+    """
+    workdir.start(directory, config)
+    result = {
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "params": 1000,
+        "eval/top1_error": 50.0,
+        "eval/examples": 360,
+        "wall_time_seconds": 10.0,
+        "device_kind": "cpu",
+        "devices": 1,
+        "host_cpus": 2,
+        "jax_version": "0",
+        "git_commit": "abc",
+    } | result
+    files.write_json(directory / "result.json", result)
+    lines = []
+    for step, error in enumerate(curve, start=1):
+        lines.append({"step": 10 * step - 5, "train/loss": 9.0})
+        lines.append({"step": 10 * step, "train/loss": 1 / step, "learning_rate": 0.1})
+        lines.append({"step": 10 * step, "eval/loss": 2 / step, "eval/top1_error": error})
+    if lines:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (directory / "metrics.jsonl").write_text(text)
+
+
+def finish_untrained(directory, config):
+    """What a run leaves that can be loaded, with weights that are drawn: no step is compiled."""
+    state = prepare(config, jax.local_devices()[:1]).initial_state
+    state = state.replace(**fill(state.variables))
+    checkpoints.save(directory / workdir.CHECKPOINTS, 8, state)
+    finish(directory, config, params_sha256=provenance.fingerprint(state.variables))
+
+
+def run_with(total, every, freeze_after, steps_per_call):
+    """As much of a run as its calls depend on."""
+    settings = object.__new__(TrainConfig)
+    names = ("log_every_steps", "checkpoint_every_steps")
+    for name, value in (*zip(names, every[1:], strict=True), ("steps_per_call", steps_per_call)):
+        object.__setattr__(settings, name, value)
+    run = object.__new__(Run)
+    for name, value in {
+        "settings": settings,
+        "total_steps": total,
+        "eval_every_steps": every[0],
+        "freeze_after": min(freeze_after, total),
+    }.items():
+        object.__setattr__(run, name, value)
+    return run
+
+
+SPEED = ("images_per_second", "step_seconds", "data_wait")
+
+
+def logged(workdir):
+    """Every number of metrics.jsonl by step and name, but those of speed."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    found = {}
+    for line in lines:
+        for name, value in line.items():
+            assert (line["step"], name) not in found or name == "step", "written twice"
+            if name not in SPEED:
+                found[line["step"], name] = value
+    return found
+
+
+def same(one, other):
+    """Two runs: the same weights, and the same numbers on the way there."""
+    times = (*SPEED, "wall_time_seconds", "peak_host_memory", "finished")
+    results = []
+    for path in (one, other):
+        result = json.loads((path / "result.json").read_text())
+        results.append({key: value for key, value in result.items() if key not in times})
+    assert results[0] == results[1]
+    assert logged(one) == logged(other)
+
+
+def interrupted(config, workdir, devices, monkeypatch, number, at):
+    """A run that is sent a signal when it comes to a place for the n-th time."""
+    place, count = at
+    calls = 0
+    original = getattr(train, place)
+
+    def spy(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, place, spy)
+        return train_and_evaluate(config, workdir, devices)
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -1,0 +1,158 @@
+"""Image files of every kind: what is read of them, and the sentence for what is not."""
+
+import io
+
+import numpy as np
+import pytest
+from helpers.photos import photo
+from PIL import Image
+
+from senet_jax.errors import InputError
+from senet_jax.inference.images import find_images, open_image
+
+COLOURS = photo(1).convert("RGB")
+PIXELS = np.asarray(COLOURS).astype(int)
+
+
+def seen(path, image=None, **options):
+    """What is read of an image that is saved there."""
+    if image is not None:
+        image.save(path, **options)
+    found = open_image(path)
+    assert found.mode == "RGB"
+    return np.asarray(found).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("name", "off"), [("x.png", 0), ("x.bmp", 0), ("x.tiff", 0), ("x.webp", 0), ("x.jpg", 12)]
+)
+def test_formats(tmp_path, name, off):
+    options = {"lossless": True} if name == "x.webp" else {"quality": 95}
+    found = seen(tmp_path / name, COLOURS, **options)
+    assert np.abs(found - PIXELS).max() <= off
+
+
+def test_grey_has_three_equal_channels(tmp_path):
+    grey = COLOURS.convert("L")
+    expected = np.asarray(grey)[..., None].repeat(3, 2)
+    np.testing.assert_array_equal(seen(tmp_path / "l.png", grey), expected)
+    np.testing.assert_array_equal(seen(tmp_path / "la.png", grey.convert("LA")), expected)
+    bits = COLOURS.convert("1")
+    assert set(np.unique(seen(tmp_path / "1.png", bits))) == {0, 255}
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tiff"])
+def test_sixteen_bits_become_eight_without_clipping(tmp_path, name):
+    values = np.linspace(0, 65535, 48 * 32).astype(np.uint16).reshape(32, 48)
+    found = seen(tmp_path / name, Image.fromarray(values))
+    assert (found[0, 0, 0], found[-1, -1, 0]) == (0, 255)
+    assert np.abs(found - values[..., None] / 257).max() <= 0.5
+
+
+def test_alpha_is_dropped_and_colours_stay(tmp_path):
+    see_through = COLOURS.convert("RGBA")
+    alpha = np.linspace(0, 255, PIXELS[..., 0].size).astype(np.uint8).reshape(PIXELS.shape[:2])
+    see_through.putalpha(Image.fromarray(alpha))
+    np.testing.assert_array_equal(seen(tmp_path / "x.png", see_through), PIXELS)
+    few = see_through.quantize(16)
+    expected = np.asarray(few.convert("RGBA"))[..., :3]
+    np.testing.assert_array_equal(seen(tmp_path / "p.png", few), expected)
+
+
+def test_cmyk_is_converted_without_a_profile(tmp_path):
+    found = seen(tmp_path / "x.tiff", COLOURS.convert("CMYK"))
+    assert np.abs(found - PIXELS).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright(tmp_path, orientation):
+    """As a camera writes them: the picture turned, and EXIF saying how."""
+    turned = {
+        1: lambda x: x,
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: lambda x: np.swapaxes(x, 0, 1),
+        6: lambda x: np.rot90(x, 1),
+        7: lambda x: np.rot90(np.swapaxes(x, 0, 1), 2),
+        8: lambda x: np.rot90(x, -1),
+    }[orientation](np.asarray(COLOURS))
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(seen(tmp_path / "x.png"), PIXELS)
+    stored = np.asarray(open_image(tmp_path / "x.png", upright=False))
+    np.testing.assert_array_equal(stored, turned)
+
+
+def test_damaged_exif_leaves_the_picture(tmp_path):
+    found = seen(tmp_path / "x.png", COLOURS, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    np.testing.assert_array_equal(found, PIXELS)
+
+
+@pytest.mark.parametrize(("name", "off"), [("x.gif", 60), ("x.png", 0), ("x.tiff", 0)])
+def test_of_an_animation_the_first_frame_counts(tmp_path, name, off):
+    later = [COLOURS.rotate(90), COLOURS.rotate(180)]
+    found = seen(tmp_path / name, COLOURS, save_all=True, append_images=later)
+    assert np.abs(found - PIXELS).mean() <= off / 10
+    assert np.abs(found - PIXELS).max() <= off
+
+
+def test_more_pixels_than_a_decompression_bomb_has_are_refused(tmp_path, monkeypatch):
+    COLOURS.save(tmp_path / "x.png")
+    count = COLOURS.width * COLOURS.height
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", count // 2 + 1)
+    np.testing.assert_array_equal(seen(tmp_path / "x.png"), PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", count // 2 - 1)
+    with pytest.raises(InputError, match=r"x.png has more than [\d,]+ pixels; make it smaller"):
+        open_image(tmp_path / "x.png")
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
+    whole = io.BytesIO()
+    COLOURS.save(whole, "JPEG")
+    deep = io.BytesIO()
+    Image.fromarray(np.ones((4, 4), np.float32)).save(deep, "TIFF")
+    for content, sentence in (
+        (whole.getvalue()[:-20], "cannot be read: image file is truncated"),
+        (b"", "no image of a format that can be read"),
+        (b"<html>", "no image of a format that can be read"),
+        (deep.getvalue(), "cannot be read: its pixels have 32 bits"),
+    ):
+        (tmp_path / "x.jpg").write_bytes(content)
+        with pytest.raises(InputError, match=sentence) as caught:
+            open_image(tmp_path / "x.jpg")
+        assert str(caught.value).startswith(str(tmp_path / "x.jpg"))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="No such file"):
+        open_image(tmp_path / "nope.jpg")
+
+
+def test_every_cut_of_a_file_is_read_or_refused(tmp_path):
+    """Whatever a decoder raises of a damaged file, it is a sentence."""
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP"):
+        whole = io.BytesIO()
+        COLOURS.save(whole, kind)
+        content = whole.getvalue()
+        for length in range(1, len(content), max(1, len(content) // 25)):
+            (tmp_path / "x").write_bytes(content[:length])
+            said = ""
+            try:
+                assert open_image(tmp_path / "x").size == COLOURS.size
+            except InputError as error:
+                said = str(error)
+            assert "\n" not in said
+
+
+def test_folders_are_searched_in_order_and_files_taken_as_they_are(tmp_path):
+    for name in ("b.JPG", "a/c.png", "a/b/d.webp", "notes.txt", ".hidden.png", ".git/e.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = find_images([str(tmp_path / "notes.txt"), str(tmp_path)])
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["notes.txt", "a/b/d.webp", "a/c.png", "b.JPG"]
+    with pytest.raises(InputError, match="there is no image"):
+        find_images([str(tmp_path / "nope.png")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty has no images in it"):
+        find_images([str(tmp_path / "empty")])

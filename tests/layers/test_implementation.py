@@ -1,0 +1,162 @@
+"""Whole networks: right and lean on a CPU, untouched on GPU and TPU."""
+
+import collections
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.numeric import distance, normal
+
+import senet_jax
+from experiments.grid.narrow import NARROW, size_of
+from senet_jax.layers.conv import Conv
+from senet_jax.layers.norm import BatchNorm
+from senet_jax.layers.residual import ResidualUnit
+
+
+def network_loss(name, implementation):
+    model = senet_jax.create_model(
+        name, implementation=implementation, num_classes=5, **NARROW[name]
+    )
+    size = max(64, size_of(name))  # for batch statistics that are well conditioned
+    x = normal((8, size, size, 3))
+
+    def loss(params, batch_stats, x=x):
+        logits, _ = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            x,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+    return model, x, loss
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypatch):
+    # Without the kink of ReLU, at which a last bit decides about a whole gradient.
+    monkeypatch.setattr(nn, "relu", jax.nn.softplus)
+    model, x, loss = network_loss(name, "auto")
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    ours, plain = (jax.jit(jax.grad(f)) for f in (loss, network_loss(name, "xla")[2]))
+    last_bit = 1 + np.float32(2**-23) * np.sign(normal(x.shape, seed=5))
+    got, want, nudged = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+        for gradient in (
+            gradients(variables["params"], variables["batch_stats"], images)
+            for gradients, images in ((ours, x), (plain, x), (plain, x * last_bit))
+        )
+    )
+    # A network amplifies the last bit of a layer, some more than others; so the measure is what
+    # the last bit of the images does to the plain network (1e-6 to 2e-5, by network and processor).
+    # Where that is not small, the comparison would say nothing.
+    amplified = distance(nudged, want)
+    assert amplified < 1e-4
+    assert distance(got, want) < 3 * amplified
+
+
+OPERATIONS = re.compile(
+    r"stablehlo\.(convolution|dot_general|reduce_window|select_and_scatter|while|"
+    r"optimization_barrier)\b(.*)"
+)
+
+
+def operations(function, arguments, platform):
+    """How often a program for a platform has each costly operation, operands' names left out."""
+    text = jax.export.export(jax.jit(function), platforms=[platform])(*arguments).mlir_module()
+    return collections.Counter(
+        (kind, re.sub(r"%\w+(#\d+)?|loc\(.*?\)", "", rest))
+        for kind, rest in OPERATIONS.findall(text)
+    )
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", NARROW)
+def test_programs_for_other_platforms_are_those_of_plain_layers(name, platform):
+    model, x, loss = network_loss(name, "auto")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    arguments = shapes["params"], shapes["batch_stats"]
+    plain = network_loss(name, "xla")[2]
+    expected = operations(jax.grad(plain), arguments, platform)
+    assert any(kind == "convolution" for kind, _ in expected)
+    assert operations(jax.grad(loss), arguments, platform) == expected
+    # On a CPU they differ, so this test can fail.
+    assert operations(jax.grad(loss), arguments, "cpu") != expected
+
+
+class Chain(nn.Module):
+    """Convolutions, batch norm and ReLU, on maps of one size."""
+
+    length: int
+    groups: int
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(self.length):
+            x = Conv(32, (3, 3), feature_group_count=self.groups)(x)
+            x = nn.relu(BatchNorm(use_running_average=False)(x))
+        return x
+
+
+@pytest.mark.parametrize("groups", [1, 4, 32])
+def test_a_backward_pass_keeps_three_maps_a_layer_at_most(groups):
+    """The outputs of the convolution and of the ReLU; on JAX 0.12, or depthwise, one more.
+
+    Left to itself XLA keeps five: also shifted copies of the one and a centred copy of the other.
+    """
+    x = jax.ShapeDtypeStruct((8, 32, 32, 32), jnp.float32)
+
+    def memory(length):
+        model = Chain(length, groups)
+        variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+        def loss(params, stats, x):
+            variables = {"params": params, "batch_stats": stats}
+            return jnp.sum(jnp.square(model.apply(variables, x, mutable=["batch_stats"])[0]))
+
+        step = jax.jit(jax.grad(loss)).lower(variables["params"], variables["batch_stats"], x)
+        return step.compile().memory_analysis().temp_size_in_bytes
+
+    a_map = 4 * 8 * 32**3
+    assert memory(12) - memory(4) < 3.2 * 8 * a_map
+
+
+class Unit(ResidualUnit):
+    def branch(self, x, train):
+        return self.layers.norm(train, name="bn")(self.layers.conv(8, 1, name="conv")(x))
+
+
+class Units(nn.Module):
+    length: int
+
+    @nn.compact
+    def __call__(self, x):
+        for index in range(self.length):
+            x = Unit(name=f"unit{index}")(x, True)
+        return x
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_the_work_of_a_residual_unit_does_not_grow_with_the_units_before_it(backward):
+    """Left to itself XLA computes every unit's sum again in all units behind it."""
+    x = jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32)
+
+    def work(length):
+        model = Units(length)
+        variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+        def loss(params, stats, x):
+            variables = {"params": params, "batch_stats": stats}
+            return jnp.sum(jnp.square(model.apply(variables, x, mutable=["batch_stats"])[0]))
+
+        step = jax.jit(jax.grad(loss) if backward else loss)
+        compiled = step.lower(variables["params"], variables["batch_stats"], x).compile()
+        return compiled.cost_analysis()["flops"]
+
+    four, eight, twelve = (work(length) for length in (4, 8, 12))
+    assert twelve - eight == pytest.approx(eight - four, rel=0.01)

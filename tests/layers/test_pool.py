@@ -1,0 +1,37 @@
+"""Max-pooling and its gradient against XLA's."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from helpers.numeric import normal, with_gradients
+
+from senet_jax.layers.pool import max_pool
+
+POOLS = [
+    ((8, 8), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    ((7, 9), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    ((8, 8), (3, 3), (2, 2), ((0, 1), (0, 1))),  # ceil mode of the authors' networks
+    ((6, 6), (2, 2), (2, 2), "VALID"),
+    ((7, 7), (3, 3), (2, 2), "VALID"),
+    ((5, 5), (3, 3), (1, 1), "SAME"),
+]
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "padding"), POOLS, ids=str)
+@pytest.mark.parametrize("ties", [False, True])
+def test_pooling_and_its_gradient_equal_xla(size, window, stride, padding, ties):
+    x = normal((2, *size, 3))
+    x = np.maximum(np.round(x), 0) if ties else x  # after a ReLU most windows hold ties
+    got = with_gradients(lambda x: max_pool(x, window, stride, padding), x)
+    want = with_gradients(lambda x: nn.max_pool(x, window, stride, padding), x)
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-6, atol=1e-6)
+
+
+def test_pooling_hands_on_what_is_not_a_number():
+    x = normal((1, 4, 4, 1))
+    x[0, 1, 1, 0] = np.nan
+    y = jax.jit(lambda x: jax.vjp(lambda x: max_pool(x, (2, 2), (2, 2)), x)[0])(x)
+    np.testing.assert_array_equal(y, nn.max_pool(x, (2, 2), (2, 2)))
+    assert np.isnan(y[0, 0, 0, 0])

@@ -1,0 +1,226 @@
+"""What must hold of every family, held by a narrow member of each while it trains."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers.gates import open_gates, without_se
+
+import senet_jax
+from experiments.grid.narrow import NARROW, size_of
+from senet_jax.errors import InputError
+from senet_jax.models.counts import summarize
+
+BATCH = 8
+CLASSES = 4
+RANDOM = {"senet154", "sevgg16_bn", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"}
+
+
+def narrow(name, **fields):
+    se = {"ratio": 2, "bias": True} | NARROW[name].get("se", {}) | fields.pop("se", {})
+    return senet_jax.create_model(name, num_classes=CLASSES, **NARROW[name] | fields | {"se": se})
+
+
+class Trained:
+    """A few steps of Adam on eight images, and what the first of them gave."""
+
+    def __init__(self, name):
+        self.model = narrow(name)
+        size = size_of(name)
+        self.images = jax.random.normal(jax.random.key(1), (BATCH, size, size, 3))
+        labels = jnp.arange(BATCH) % CLASSES
+        variables = jax.jit(self.model.init)(jax.random.key(0), self.images)
+        self.before = variables
+        optimizer = optax.adam(3e-3)
+
+        @jax.jit
+        def step(params, stats, moments, key):
+            def loss_of(params):
+                logits, updates = self.model.apply(
+                    {"params": params, "batch_stats": stats},
+                    self.images,
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": key},
+                )
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                return losses.mean(), (updates["batch_stats"], logits)
+
+            (loss, (stats, logits)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+            updates, moments = optimizer.update(gradients, moments)
+            return optax.apply_updates(params, updates), stats, moments, loss, gradients, logits
+
+        params, stats = variables["params"], variables["batch_stats"]
+        moments, self.losses, self.logits = optimizer.init(params), [], []
+        for number in range(2):  # the same step with two keys
+            *_, self.gradients, logits = step(params, stats, moments, jax.random.key(number))
+            self.logits.append(logits)
+        *_, logits = step(params, stats, moments, jax.random.key(0))
+        self.logits.append(logits)
+        for number in range(80):
+            params, stats, moments, loss, _, _ = step(
+                params, stats, moments, jax.random.key(number)
+            )
+            self.losses.append(float(loss))
+        self.after = {"params": params, "batch_stats": stats}
+
+
+def leaves(tree):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+# What the next batch norm takes away again, so that only rounding is left of its gradient.
+TAKEN_AWAY = {
+    "sevgg16_bn": r"conv\d'\]\['bias",
+    "seshufflenet_g3": r"depthwise.*bias|reduce.*scale",
+}
+
+
+def check_that_every_parameter_receives_a_gradient(name, run):
+    found = leaves(run.gradients)
+    largest = max(float(np.abs(leaf).max()) for leaf in found.values())
+    for path, leaf in found.items():
+        taken_away = re.search(TAKEN_AWAY.get(name, "^$"), path)
+        assert (np.abs(leaf).max() > 1e-6 * largest) == (not taken_away), path
+
+
+def check_that_a_handful_of_images_can_be_learnt_by_heart(name, run):
+    losses = run.losses
+    assert np.mean(losses[-10:]) < 0.1 < losses[0]
+
+
+def check_that_training_and_evaluation_differ_where_they_should(name, run):
+    """Statistics move in training only; the step's key matters to dropout and shaking only."""
+    one, other, again = run.logits
+    np.testing.assert_array_equal(one, again)
+    assert np.array_equal(one, other) == (name not in RANDOM)
+    stats = [leaves(variables["batch_stats"]) for variables in (run.before, run.after)]
+    for path, leaf in stats[0].items():
+        assert not np.array_equal(leaf, stats[1][path]), path
+    evaluate = jax.jit(functools.partial(run.model.apply, mutable=["batch_stats"]))
+    logits, updates = evaluate(run.after, run.images)
+    jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], run.after["batch_stats"])
+    np.testing.assert_array_equal(logits, evaluate(run.after, run.images)[0])
+    assert not np.allclose(logits, one)
+
+
+def check_that_bfloat16_is_of_activations_only(name, run):
+    model = narrow(name, dtype="bfloat16")
+    images = run.images
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    maps = narrow(name, dtype="bfloat16", features=True)
+    for shape in jax.eval_shape(maps.apply, shapes, images).values():
+        assert shape.dtype == jnp.bfloat16
+    logits = jax.jit(model.apply)(run.after, images)
+    assert logits.dtype == jnp.float32
+    labels = np.arange(BATCH) % CLASSES
+    assert (
+        np.mean(np.argmax(logits, -1) == labels)
+        >= np.mean(np.argmax(jax.jit(run.model.apply)(run.after, images), -1) == labels) - 1 / BATCH
+    )
+
+
+def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
+    opened = open_gates(run.after)
+    fields = {key: value for key, value in NARROW[name].items() if key != "se"}
+    plain = senet_jax.create_model(name.removeprefix("se"), num_classes=CLASSES, **fields)
+    # Operation by operation: what is fused is rounded differently in different programs.
+    expected = plain.apply(without_se(run.after), run.images)
+    np.testing.assert_array_equal(run.model.apply(opened, run.images), expected)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_every_family_trains(name):
+    """One test, so that one process compiles a training step for all of it."""
+    run = Trained(name)
+    check_that_every_parameter_receives_a_gradient(name, run)
+    check_that_a_handful_of_images_can_be_learnt_by_heart(name, run)
+    check_that_training_and_evaluation_differ_where_they_should(name, run)
+    check_that_bfloat16_is_of_activations_only(name, run)
+    check_that_a_gate_of_one_leaves_the_plain_network(name, run)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_features_are_the_ends_of_the_stages(name):
+    model = narrow(name, features=True)
+    size = 2 * size_of(name)
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert "head" not in shapes["params"]
+    maps = jax.eval_shape(model.apply, shapes, images)
+    assert list(maps) == list(model.strides)
+    for stage, stride in model.strides.items():
+        batch, height, width, _ = maps[stage].shape
+        assert batch == 2
+        # Inception-ResNet has no padding where it strides, and in parts of its stem.
+        lost = 4 if "inception_resnet" in name else 0
+        assert size // stride - lost <= height == width <= size // stride
+
+
+PLACES = ("pre", "post", "identity", "after_3x3", "parallel", "before_convs", "between_stages")
+MEANINGLESS = {
+    **dict.fromkeys(("semobilenetv1", "sebninception", "sevgg16_bn"), PLACES),
+    **dict.fromkeys(
+        ("seinception_resnet_v2", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"),
+        ("after_3x3", "before_convs", "between_stages"),
+    ),
+    "seshufflenet_g3": ("before_convs", "between_stages"),
+}
+
+
+def program(name, **se):
+    images = jax.ShapeDtypeStruct((1, size_of(name), size_of(name), 3), jnp.float32)
+    fields = NARROW[name] | {"se": NARROW[name].get("se", {}) | se}
+    model = senet_jax.create_model(name, **fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    return str(jax.make_jaxpr(model.apply)(shapes, images))
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ratio": 4},
+        {"squeeze": "max"},
+        {"squeeze": "none"},
+        {"gate": "tanh"},
+        {"excitation": "none"},
+        {"bias": True},
+        *({"placement": place} for place in PLACES),
+        {"kind": "conv"},
+        {"kind": "eca"},
+        {"kind": "ge_theta"},
+    ],
+    ids=str,
+)
+def test_every_ablation_acts_or_is_refused_with_a_sentence(name, fields):
+    if fields.get("placement") in MEANINGLESS.get(name, ()):
+        with pytest.raises(InputError, match="has no meaning in"):
+            program(name, **fields)
+    else:
+        assert program(name, **fields) != program(name)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_the_added_weights_are_those_of_the_paper_formula(name):
+    """Equation 5 of Hu et al.: 2 C^2 / r for each block, by the shapes of its two layers."""
+    size = size_of(name)
+    fields = NARROW[name]
+    plain = {key: value for key, value in fields.items() if key != "se"}
+    se = senet_jax.create_model(name, **fields)
+    base = senet_jax.create_model(name.removeprefix("se"), **plain)
+    shapes = jax.eval_shape(
+        se.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    )
+    scaled = [
+        leaf.shape
+        for path, leaf in jax.tree.leaves_with_path(shapes["params"])
+        if "expand" in jax.tree_util.keystr(path) and "'se" in jax.tree_util.keystr(path)
+    ]
+    added = summarize(se, (size, size, 3)).params - summarize(base, (size, size, 3)).params
+    assert added == sum(2 * channels * max(1, channels // 16) for _, channels in scaled) > 0

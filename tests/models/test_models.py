@@ -1,0 +1,207 @@
+"""Exact counts against their sources, and relations between networks."""
+
+import csv
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.gates import open_gates, without_se
+
+import senet_jax
+from senet_jax.errors import InputError
+from senet_jax.layers.squeeze_excite import PLACEMENTS
+from senet_jax.models.counts import image_shape_of, summarize
+from senet_jax.summary import markdown_table
+
+GOLDEN = list(
+    csv.DictReader((Path(__file__).parents[1] / "golden" / "counts.csv").read_text().splitlines())
+)
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['model']} {row['fields']}")
+def test_counts_equal_their_source(row):
+    fields = json.loads(row["fields"])
+    summary = summarize(
+        senet_jax.create_model(row["model"], **fields), image_shape_of(row["model"])
+    )
+    if row["params"]:
+        assert summary.params == int(row["params"]), row["source"]
+    if row["gmacs"]:
+        digits = len(row["gmacs"].partition(".")[2])
+        assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
+
+
+@pytest.mark.slow
+def test_the_readme_lists_every_model_with_its_counts():
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert f"<!-- models -->\n{markdown_table()}<!-- end models -->" in readme
+
+
+def test_stages_add_what_the_paper_formula_says():
+    # Hu et al., equation 5, by stage: 2/r N_s C_s^2.
+    plain = summarize(senet_jax.create_model("resnet50"), (224, 224, 3))
+    se = summarize(senet_jax.create_model("seresnet50", se={"ratio": 8}), (224, 224, 3))
+    added = {a.name: a.params - b.params for a, b in zip(se.parts, plain.parts, strict=True)}
+    assert list(added) == ["stem", "stage2", "stage3", "stage4", "stage5", "head"]
+    for stage, blocks, channels in ((2, 3, 256), (3, 4, 512), (4, 6, 1024), (5, 3, 2048)):
+        assert added[f"stage{stage}"] == 2 * blocks * channels**2 // 8
+    assert added["stem"] == added["head"] == 0
+
+
+def tiny(name="seresnet20_cifar", **fields):
+    return senet_jax.create_model(name, stage_sizes=(1, 2, 1), width=4, **fields)
+
+
+IMAGES = jax.random.normal(jax.random.key(7), (2, 8, 8, 3))
+
+
+def variables_of(model, seed=0):
+    return jax.jit(model.init)(jax.random.key(seed), IMAGES)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_with_gates_at_one_an_se_network_is_the_plain_network(placement, block):
+    if block == "basic":
+        build = tiny
+    else:
+
+        def build(name="seresnet50", **fields):
+            fields = {"stem": "cifar", "width": 4, "stage_sizes": (1, 1, 1, 1)} | fields
+            return senet_jax.create_model(name, **fields)
+
+    se = build(se={"placement": placement, "bias": True})
+    plain = build("resnet20_cifar" if block == "basic" else "resnet50")
+    variables = open_gates(variables_of(se))
+    expected = plain.apply(without_se(variables), IMAGES)
+    # num_classes differ between the two defaults only by family, so shapes must agree
+    np.testing.assert_array_equal(se.apply(variables, IMAGES), expected)
+
+
+def test_placements_differ_from_each_other():
+    outputs = []
+    for placement in PLACEMENTS:
+        model = tiny(se={"placement": placement, "ratio": 2})
+        outputs.append(model.apply(variables_of(model), IMAGES))
+    for i, a in enumerate(outputs):
+        for b in outputs[i + 1 :]:
+            assert not np.allclose(a, b)
+
+
+def test_se_only_in_the_named_stages_of_every_block():
+    params = variables_of(tiny(se={"stages": (3,)}))["params"]
+    assert "se" in params["stage3"]["block1"]
+    assert "se" in params["stage3"]["block2"]
+    assert "se" not in params["stage2"]["block1"]
+    assert "se" not in params["stage4"]["block1"]
+
+
+def test_parameter_paths_read_like_the_paper():
+    model = senet_jax.create_model("seresnet50")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    assert list(shapes) == sorted(["stem", "stage2", "stage3", "stage4", "stage5", "head"])
+    block = shapes["stage2"]["block1"]
+    assert set(block) == {"conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "se", "shortcut"}
+    assert block["se"]["reduce"]["kernel"].shape == (256, 16)
+    assert block["se"]["expand"]["kernel"].shape == (16, 256)
+
+
+def test_senet154_differs_from_a_resnext_where_the_appendix_says():
+    model = senet_jax.create_model("senet154")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    stem, first, second = shapes["stem"], shapes["stage2"]["block1"], shapes["stage3"]["block1"]
+    assert [stem[f"conv{i}"]["kernel"].shape[-1] for i in (1, 2, 3)] == [64, 64, 128]
+    assert first["conv1"]["kernel"].shape == (1, 1, 128, 128)
+    assert first["conv2"]["kernel"].shape == (3, 3, 2, 256)
+    assert first["shortcut"]["conv"]["kernel"].shape == (1, 1, 128, 256)
+    assert second["shortcut"]["conv"]["kernel"].shape == (3, 3, 256, 512)
+    assert model.dropout == 0.2
+
+
+def test_dropout_acts_in_training_only():
+    model = tiny(dropout=0.5)
+    variables = variables_of(model)
+    np.testing.assert_array_equal(model.apply(variables, IMAGES), tiny().apply(variables, IMAGES))
+    trained = [
+        model.apply(variables, IMAGES, train=True, mutable=["batch_stats"], rngs={"dropout": key})[
+            0
+        ]
+        for key in jax.random.split(jax.random.key(0))
+    ]
+    assert not np.allclose(*trained)
+
+
+def test_last_scale_of_a_branch_is_zero_only_if_asked():
+    for asked in (False, True):
+        params = variables_of(tiny(zero_init_last_bn=asked))["params"]
+        scales = (
+            params["stage3"]["block2"]["bn2"]["scale"],
+            params["stage3"]["block2"]["bn1"]["scale"],
+        )
+        assert float(scales[0].max()) == (0.0 if asked else 1.0)
+        assert float(scales[1].min()) == 1.0
+
+
+def test_convolutions_are_initialised_as_he_et_al_say():
+    model = senet_jax.create_model("seresnet20_cifar", width=64)
+    kernel = variables_of(model)["params"]["stage4"]["block2"]["conv2"]["kernel"]
+    assert kernel.shape == (3, 3, 256, 256)
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.01)
+    np.testing.assert_allclose(kernel.mean(), 0, atol=1e-3)
+
+
+def test_bfloat16_activations_keep_float32_parameters_and_logits():
+    model = tiny(dtype="bfloat16")
+    variables = variables_of(model)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    logits = model.apply(variables, IMAGES)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, tiny().apply(variables, IMAGES), atol=0.15)
+
+
+def test_list_models_matches_shell_patterns():
+    assert senet_jax.list_models("seresnet*_cifar") == [
+        "seresnet110_cifar",
+        "seresnet20_cifar",
+        "seresnet56_cifar",
+    ]
+    assert len(senet_jax.list_models()) == 44
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "sentence"),
+    [
+        ("seresnet5", {}, "did you mean 'seresnet50'"),
+        ("seresnet50", {"se": {"ratio": 0}}, "ratio must be a whole number of at least 1, not 0"),
+        ("seresnet50", {"se": {"ratoi": 8}}, "did you mean 'ratio'"),
+        ("seresnet50", {"strid_on": "1x1"}, "did you mean 'stride_on'"),
+        ("seresnet50", {"stride_on": "2x2"}, "stride_on must be 3x3 or 1x1, not '2x2'"),
+        ("seresnet50", {"num_classes": 0}, "num_classes must be at least 1, not 0"),
+        ("seresnet50", {"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
+        ("seresnet50", {"implementation": "fast"}, "must be one of auto, xla, not 'fast'"),
+        ("resnet50", {"se": {"ratio": 8}}, "use 'seresnet50'"),
+        (
+            "seresnet20_cifar",
+            {"se": {"stages": (5,)}},
+            "stage 5, but this network has stages 2, 3, 4",
+        ),
+        ("seresnet50", {"dtype": "float33"}, "float33"),
+        ("seresnet50", {"stem_pool": "none"}, "stem_pool must be padded or caffe, not 'none'"),
+        ("sevgg16_bn", {"se": {"placement": "pre"}}, "'pre' has no meaning in VGG"),
+        ("sepreresnet110_cifar", {"zero_init_last_bn": True}, "no meaning in PreBasicBlocks"),
+        ("seshufflenet_g3", {"width": 100}, "width must be a multiple of 4 x 3 groups"),
+        (
+            "inception_resnet_v2",
+            {"blocks": (1, 2)},
+            r"blocks must be three numbers .* not \(1, 2\)",
+        ),
+        ("bninception", {"width_multiplier": 0}, "width_multiplier must be positive, not 0"),
+    ],
+)
+def test_bad_models_are_refused_with_a_sentence(name, fields, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        senet_jax.create_model(name, **fields)
+    assert "\n" not in str(caught.value)

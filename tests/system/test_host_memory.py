@@ -1,0 +1,64 @@
+"""Huge pages are asked for once, where they are on offer, and an earlier choice stands."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from senet_jax.system import host_memory
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    def offer(choices, libc="glibc 2.39"):
+        (tmp_path / "enabled").write_text(choices)
+        monkeypatch.setattr(host_memory, "CHOICES", tmp_path / "enabled")
+        monkeypatch.setattr(os, "confstr", lambda name: libc)
+
+    return offer
+
+
+def test_they_join_the_other_tunables(offered):
+    offered("always [madvise] never\n")
+    assert host_memory.tunables_for_huge_pages("") == "glibc.malloc.hugetlb=1"
+    both = "glibc.malloc.check=0:glibc.malloc.hugetlb=1"
+    assert host_memory.tunables_for_huge_pages("glibc.malloc.check=0") == both
+    assert host_memory.tunables_for_huge_pages(both) is None  # or it would start again for ever
+    assert host_memory.tunables_for_huge_pages("glibc.malloc.hugetlb=0") is None
+
+
+@pytest.mark.parametrize(
+    ("choices", "libc"),
+    [
+        ("[always] madvise never", "glibc 2.39"),
+        ("always madvise [never]", "glibc 2.39"),
+        ("always [madvise] never", "glibc 2.31"),
+        ("always [madvise] never", None),
+    ],
+)
+def test_not_where_they_are_there_anyway_or_cannot_be_had(offered, choices, libc):
+    offered(choices, libc)
+    assert host_memory.tunables_for_huge_pages("") is None
+
+
+def test_the_command_starts_again_as_it_was(tmp_path):
+    """Same process, same arguments, with the tunable; with the user's own choice, not at all."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from senet_jax import host_memory\n"
+        "print(os.getpid(), *sys.argv[1:], os.environ.get('GLIBC_TUNABLES'))\n"
+        "host_memory.use_huge_pages()\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+
+    def lines(**own):
+        command = [sys.executable, str(script), "a b", "--c=1"]
+        return subprocess.check_output(command, env=environment | own, text=True).splitlines()
+
+    assert len(lines(GLIBC_TUNABLES="glibc.malloc.hugetlb=0")) == 1
+    expected = host_memory.tunables_for_huge_pages("")
+    first, *again = lines()
+    assert first.endswith("a b --c=1 None")
+    assert again == ([first.replace("None", expected)] if expected else [])

@@ -1,0 +1,142 @@
+"""Ctrl-C is answered at safe points, and Python's own handling is back afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import jax.numpy as jnp
+import pytest
+
+from senet_jax.errors import Terminated
+from senet_jax.system import startup
+from senet_jax.system.interrupt import at_safe_points
+
+
+def test_ctrl_c_waits_for_a_safe_point():
+    with pytest.raises(KeyboardInterrupt), at_safe_points() as stop:  # noqa: PT012
+        stop.if_asked(jnp.zeros(2))  # nothing was asked
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = sum(range(1000))  # goes on
+        stop.if_asked(jnp.zeros(2))
+        reached = None
+    assert reached == sum(range(1000))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once():
+    code = (
+        "import os, signal\n"
+        "from senet_jax.system.interrupt import at_safe_points\n"
+        "with at_safe_points():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('still here', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('not reached', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stdout == "still here\n"
+    assert "stopping after this step" in done.stderr
+
+
+def test_sigterm_may_come_again_and_a_signal_to_the_last_line_counts(capfd):
+    with pytest.raises(Terminated), at_safe_points() as stop:  # noqa: PT012
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+    assert capfd.readouterr().err.count("stopping after this step") == 1
+
+
+def test_another_handler_and_another_thread_are_left_alone():
+    seen = []
+    previous = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        with at_safe_points() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.if_asked(jnp.zeros(2))
+        assert seen == [1]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+    def enter():
+        with at_safe_points() as stop:
+            stop.if_asked(jnp.zeros(2))
+            seen.append(2)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_before_there_is_anything_to_save_a_signal_ends_the_process_at_once(number, status):
+    """In the middle of an import, where Python's own answer is a traceback, or none at all."""
+    code = (
+        "import os\n"
+        "from senet_jax import startup\n"
+        "startup.begin()\n"
+        "try:\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "finally:\n"
+        "    print('not reached', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    kind = "interrupted" if number == signal.SIGINT else "terminated"
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr == f"\n{kind}; the same command continues\n"
+
+
+def test_safe_points_take_over_from_the_start_of_a_command_and_give_back(capfd):
+    previous = signal.signal(signal.SIGTERM, startup.end_at_once)
+    try:
+        with pytest.raises(Terminated), at_safe_points():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is startup.end_at_once
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert "stopping after this step" in capfd.readouterr().err
+
+
+def test_a_command_with_nothing_to_save_does_not_wait_for_a_safe_point(monkeypatch):
+    """Not until it has something: compiling the first step may take minutes."""
+    ended = []
+
+    def end(number, frame=None):
+        ended.append(number)
+
+    monkeypatch.setattr(startup, "end_at_once", end)
+    previous = signal.signal(signal.SIGINT, end)
+    try:
+        with pytest.raises(KeyboardInterrupt), at_safe_points() as stop:  # noqa: PT012
+            stop.nothing_to_save = True
+            os.kill(os.getpid(), signal.SIGINT)
+            assert ended == [signal.SIGINT]
+            stop.nothing_to_save = False
+            ended.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not ended
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_command_says_whether_it_continues_only_if_it_does(continues):
+    code = (
+        "from senet_jax import cli\n"
+        "def main(argv):\n"
+        "    raise KeyboardInterrupt\n"
+        f"cli.run(main, None, continues={continues})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stderr == "\ninterrupted" + "; the same command continues" * continues + "\n"

@@ -1,0 +1,279 @@
+"""Arithmetic that everything rests on, for arbitrary numbers, against plain models of it."""
+
+import functools
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers.runs import run_with
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from configs import digits
+from senet_jax.config import differences, flatten, plain
+from senet_jax.data import in_memory
+from senet_jax.errors import InputError
+from senet_jax.runs import checkpoints, workdir
+from senet_jax.system import cli, files
+from senet_jax.training import optim
+from senet_jax.training.optim import OptimConfig, make_schedule
+
+# What flags can say, by the type of a key's default.
+VALUES = {
+    bool: st.booleans(),
+    int: st.integers(-(10**20), 10**20),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    str: st.text("abcxyz_0189[]:%+", min_size=1).filter(lambda text: text[0].isalpha()),
+    tuple: st.lists(st.integers(-99, 99), max_size=4).map(tuple),
+}
+FLAT = flatten(digits.get_config().to_dict())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_flags_change_what_they_name_and_survive_the_work_directory(tmp_path_factory, data):
+    keys = data.draw(st.lists(st.sampled_from(sorted(FLAT)), max_size=6, unique=True))
+    given_values = {key: data.draw(VALUES[type(FLAT[key])], key) for key in keys}
+    config = cli.with_flags(
+        digits.get_config().lock(), [f"--config.{k}={v}" for k, v in given_values.items()]
+    )
+    assert flatten(config.to_dict()) == FLAT | given_values
+    directory = tmp_path_factory.mktemp("run")
+    files.write_json(directory / "config.json", plain(config))
+    loaded = workdir.load_config(directory)
+    assert loaded.to_dict() == config.to_dict()
+    assert plain(loaded) == plain(config)
+    workdir.check_same(config, directory)
+    other = data.draw(st.sampled_from(sorted(FLAT)))
+    value = data.draw(VALUES[type(FLAT[other])])
+    changed = ConfigDict(config.to_dict())
+    changed.update_from_flattened_dict({other: value})
+    if flatten(changed.to_dict())[other] == flatten(config.to_dict())[other]:
+        workdir.check_same(changed, directory)
+    else:
+        with pytest.raises(InputError, match=f"differing in {other}"):
+            workdir.check_same(changed, directory)
+
+
+TREES = st.recursive(
+    st.integers(),
+    lambda inner: st.dictionaries(st.text("abc", min_size=1), inner, min_size=1, max_size=3),
+)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), TREES, max_size=4))
+def test_flat_keys_lead_to_their_values_and_there_are_no_others(tree):
+    flat = flatten(tree)
+    for key, value in flat.items():
+        assert functools.reduce(dict.get, key.split("."), tree) == value
+    count = lambda node: sum(map(count, node.values())) if isinstance(node, dict) else 1
+    assert len(flat) == count(tree)
+    assert differences(flat, flat) == ""
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(FLAT)), st.integers(0, 30))
+def test_a_key_misspelt_by_exchanging_two_letters_is_refused_with_the_right_one(key, place):
+    section, _, name = key.rpartition(".")
+    place %= max(1, len(name) - 1)
+    wrong = name[:place] + name[place : place + 2][::-1] + name[place + 2 :]
+    misspelt = f"{section}.{wrong}" if section else wrong
+    if misspelt in FLAT:
+        return
+    with pytest.raises(InputError, match=f"unknown key --config.{misspelt}; did you mean '{key}'"):
+        cli.given_keys([f"--config.{misspelt}=1"], "config", digits.get_config())
+
+
+RUNS = st.tuples(st.integers(1, 60), st.integers(1, 60))  # epochs in eighths, steps an epoch
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    run=RUNS,
+    warmup=st.integers(0, 70),
+    kind=st.sampled_from(["linear", "constant"]),
+    schedule=st.sampled_from(["step", "cosine", "constant", "plateau"]),
+    boundaries=st.lists(st.integers(1, 19), max_size=4, unique=True),
+    factor=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
+def test_the_rate_is_the_written_out_one_at_every_step(
+    run, warmup, kind, schedule, boundaries, factor
+):
+    epochs, per_epoch = run
+    total = max(1, round(epochs / 8 * per_epoch))
+    fractions = tuple(b / 20 for b in sorted(boundaries))
+    config = OptimConfig(0.4, schedule, fractions, factor, warmup_epochs=warmup / 8, warmup=kind)
+    rate = make_schedule(config, total, per_epoch)
+    warm = min(round(warmup / 8 * per_epoch), total)
+    found = np.array([rate(np.int32(step)) for step in range(total + 1)], np.float64)
+    for step in range(total):
+        if step < warm:
+            expected = 0.4 * step / warm if kind == "linear" else 0.04
+        elif schedule == "cosine":
+            expected = 0.2 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
+        elif schedule == "step":
+            # What falls into the warm-up counts when it is over.
+            passed = sum(step >= max(round(f * total), 0) for f in fractions)
+            expected = 0.4 * factor**passed
+        else:
+            expected = 0.4
+        assert found[step] == pytest.approx(expected, abs=1e-6), step
+    assert found.min() >= 0
+    assert found.max() <= 0.4 + 1e-6
+    assert (np.diff(found[: warm + 1 if warm < total else warm]) >= 0).all() or factor < 1
+
+
+class Reference:
+    """torch.optim.lr_scheduler.ReduceLROnPlateau, relative threshold, with our limit."""
+
+    def __init__(self, config):
+        self.config, self.best, self.stale, self.count, self.scale = config, math.inf, 0, 0, 1.0
+
+    def step(self, loss):
+        if np.float32(loss) < np.float32(self.best) * np.float32(1 - optim.NOT_LOWER):
+            self.best, self.stale = loss, 0
+        else:
+            self.stale += 1
+        if self.stale >= self.config.patience and self.count < self.config.reductions:
+            self.scale, self.stale, self.count = self.scale * self.config.factor, 0, self.count + 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    losses=st.lists(st.integers(1, 12).map(lambda n: n / 4), max_size=25),
+    patience=st.integers(1, 4),
+    reductions=st.integers(1, 3),
+)
+def test_plateaus_are_those_of_a_plain_loop(losses, patience, reductions):
+    config = OptimConfig(0.1, "plateau", (), 0.5, patience, reductions)
+    plateau, reference = optim.start_plateau(), Reference(config)
+    for loss in losses:
+        plateau = optim.after_evaluation(config, plateau, loss)
+        reference.step(loss)
+        found = tuple(float(value) for value in plateau)
+        assert found == (reference.scale, reference.best, reference.stale, reference.count)
+
+
+@given(
+    total=st.integers(1, 150),
+    every=st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(0, 60)),
+    freeze_after=st.integers(0, 150),
+    steps_per_call=st.integers(1, 20),
+)
+def test_no_call_goes_past_what_is_due_within_it(total, every, freeze_after, steps_per_call):
+    run = run_with(total, every, freeze_after, steps_per_call)
+    step = 0
+    for count in run.calls(0):
+        inside = range(step + 1, step + count)
+        assert not [s for s in inside if any(period and s % period == 0 for period in every)]
+        assert run.freeze_after not in inside
+        step += count
+    assert step == total
+
+
+@given(
+    examples=st.integers(1, 60),
+    size=st.integers(1, 20),
+    start=st.integers(0, 40),
+    seed=st.integers(0, 5),
+)
+def test_batches_from_a_step_on_are_those_after_skipping_the_ones_before(
+    examples, size, start, seed
+):
+    size = min(size, examples)
+    labels = np.arange(examples, dtype=np.int32)
+    split = in_memory.Images(labels.astype(np.uint8)[:, None, None, None], labels)
+    skipped = itertools.islice(split.train_batches(size, seed), start, start + 4)
+    for one, two in zip(skipped, split.train_batches(size, seed, start), strict=False):
+        assert one.keys() == two.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], two[key])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_what_is_written_again_after_a_cut_is_what_was_cut(tmp_path_factory, data):
+    """A run's lines, killed anywhere, cut at its checkpoint and continued, are those of a whole."""
+    total, every = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
+    line = lambda step, kind: json.dumps({"step": step, f"{kind}/loss": 1}) + "\n"
+
+    def lines(first, evaluation_first):
+        found = [line(first, "eval")] if evaluation_first else []
+        for step in range(first + 1, total + 1):
+            found.append(line(step, "train"))
+            if step % every == 0 or step == total:
+                found.append(line(step, "eval"))
+        return found
+
+    whole = lines(0, False)
+    saved = data.draw(st.integers(0, total))
+    owed = saved > 0 and (saved % every == 0 or saved == total) and data.draw(st.booleans())
+    before = "".join(line for line in whole if int(line[9:].split(",")[0]) <= saved)
+    text = "".join(whole)
+    least = len(before) - (len(line(saved, "eval")) if owed else 0)
+    killed = data.draw(st.integers(least, len(text)))
+    directory = tmp_path_factory.mktemp("run")
+    (directory / "metrics.jsonl").write_text(text[:killed])
+    workdir.cut_metrics(directory, saved, owed)
+    kept = (directory / "metrics.jsonl").read_text()
+    assert kept + "".join(lines(saved, owed)) == text
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    complete=st.sets(st.integers(0, 40), max_size=8),
+    torn=st.sets(st.integers(0, 40), max_size=4),
+    keep=st.sets(st.integers(0, 40), max_size=5),
+)
+def test_pruning_leaves_the_complete_ones_to_keep(tmp_path_factory, complete, torn, keep):
+    directory = tmp_path_factory.mktemp("states")
+    for step in complete | torn:
+        (directory / str(step)).mkdir()
+        if step in complete:
+            (directory / str(step) / checkpoints.SUMS).touch()
+    (directory / "notes").mkdir()
+    checkpoints.prune(directory, keep)
+    assert checkpoints.complete_steps(directory) == sorted(complete & keep)
+    assert {path.name for path in directory.iterdir()} == {"notes", *map(str, complete & keep)}
+
+
+@pytest.fixture(scope="module")
+def source():
+    from senet_jax.data import tfds_source as builders
+
+    return builders.prepare(builders.find("digits"))
+
+
+SIZES = {"train": 1437, "test": 360}
+PLACES = st.one_of(st.none(), st.integers(-300, 300))
+TERMS = st.tuples(st.sampled_from(sorted(SIZES)), PLACES, PLACES)
+
+
+@settings(deadline=None, max_examples=80)
+@given(terms=st.lists(TERMS, min_size=1, max_size=3), count=st.integers(1, 5))
+def test_parts_of_a_split_are_those_of_a_list(source, terms, count):
+    slices = [
+        "" if (a, b) == (None, None) else f"[{'' if a is None else a}:{'' if b is None else b}]"
+        for _, a, b in terms
+    ]
+    split = "+".join(name + cut for (name, *_), cut in zip(terms, slices, strict=True))
+    lists = [[(name, i) for i in range(SIZES[name])][a:b] for name, a, b in terms]
+    if not all(lists):
+        with pytest.raises(InputError, match="has no examples in split"):
+            source.count(split)
+        return
+    whole = list(itertools.chain(*lists))
+    assert source.count(split) == len(whole)
+    for index in range(count):
+        places = range(index * len(whole) // count, (index + 1) * len(whole) // count)
+        part = source._part(split, places)
+        read = [] if part is None else part.to_absolute(source.builder.info.splits)
+        found = [
+            (p.splitname, i)
+            for p in read
+            for i in range(p.from_ or 0, SIZES[p.splitname] if p.to is None else p.to)
+        ]
+        assert found == whole[places.start : places.stop]
