@@ -25,14 +25,13 @@ from experiments.reporting.publish import to_csv
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.steps import make_eval_step
-from senet_jax.inference import gate_statistics as gates
-from senet_jax.inference import trained as finished
+from senet_jax.inference import gate_statistics, trained
 from senet_jax.inference.gate_statistics import Block, GateSums
-from senet_jax.inference.trained import Finished
+from senet_jax.inference.trained import TrainedRun
 from senet_jax.models.counts import summarize
 from senet_jax.runs import workdir
 from senet_jax.system import cli, compilation_cache, files
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import AXIS, pmap_step
 from senet_jax.system.terminal import print_whole
 
 DEFAULT_CLASSES = 4
@@ -81,7 +80,7 @@ def main(argv: list[str]) -> None:
     directory = Path(values.workdir)
     workdir.check_usable(directory)
     compilation_cache.enable()
-    done = finished.load(directory)
+    done = trained.load_run(directory)
     blocks = find_blocks(done)
     names = done.run.dataset.class_names
     if values.classes is not None:
@@ -94,9 +93,9 @@ def main(argv: list[str]) -> None:
     print(f"-> {directory}/excitation.png, excitation.csv, excitation_removed.csv")
 
 
-def find_blocks(done: Finished) -> tuple[Block, ...]:
+def find_blocks(done: TrainedRun) -> tuple[Block, ...]:
     """The gated blocks of the run's network. Raises: InputError if it has none."""
-    blocks = gates.find_blocks(done.run.model, done.image_shape)
+    blocks = gate_statistics.find_blocks(done.run.model, done.image_shape)
     if not blocks:
         raise InputError(
             f"the {done.result['model']} of this run has no SE blocks, so no gates to look at"
@@ -139,15 +138,15 @@ def chosen_classes(
     return numbers
 
 
-def record(done: Finished) -> GateSums:
+def record(done: TrainedRun) -> GateSums:
     """Sums of all blocks' gates over the run's evaluation set."""
     run = done.run
-    gate_step = parallel.pmap_step(
-        gates.make_gate_step(run.model, run.normalize, parallel.AXIS),
+    gate_step = pmap_step(
+        gate_statistics.make_gate_step(run.model, run.normalize, AXIS),
         run.devices,
         donate_state=False,
     )
-    return gates.record(
+    return gate_statistics.record(
         gate_step,
         done.state,
         run.dataset.eval,
@@ -157,7 +156,7 @@ def record(done: Finished) -> GateSums:
     )
 
 
-def removal(done: Finished, blocks: Sequence[Block], sums: GateSums) -> list[dict[str, Any]]:
+def removal(done: TrainedRun, blocks: Sequence[Block], sums: GateSums) -> list[dict[str, Any]]:
     """Evaluations of the run: as it is, and with the last stage's gates replaced by constants.
 
     The last stage is the last that has SE blocks. Parameters are those that each case needs: with
@@ -165,7 +164,9 @@ def removal(done: Finished, blocks: Sequence[Block], sums: GateSums) -> list[dic
     """
     stage = blocks[-1].stage
     means = {b.name: own.mean for b, own in sums.split(blocks) if b.stage == stage}
-    without = summarize(gates.without_stage(done.run.model, stage), done.image_shape).params
+    without = summarize(
+        gate_statistics.without_stage(done.run.model, stage), done.image_shape
+    ).params
     cases = (
         ("as trained", {}, done.result["params"]),
         ("1 (blocks removed)", dict.fromkeys(means, 1.0), without),
@@ -177,12 +178,12 @@ def removal(done: Finished, blocks: Sequence[Block], sums: GateSums) -> list[dic
     ]
 
 
-def evaluate_with(done: Finished, constants: dict[str, Any]) -> dict[str, float]:
+def evaluate_with(done: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
     """Loss, errors and number of examples of the evaluation set, see gates.with_constants."""
     run = done.run
-    step = make_eval_step(run.model, run.normalize, parallel.AXIS)
-    mapped = parallel.pmap_step(
-        gates.with_constants(step, constants), run.devices, donate_state=False
+    step = make_eval_step(run.model, run.normalize, AXIS)
+    mapped = pmap_step(
+        gate_statistics.with_constants(step, constants), run.devices, donate_state=False
     )
     return evaluate(mapped, done.state, run.dataset.eval, run.settings.batch_size, run.devices)
 
@@ -216,7 +217,7 @@ def panels(
 
 def write(
     directory: Path,
-    done: Finished,
+    done: TrainedRun,
     sums: GateSums,
     figure: dict[str, dict[str, np.ndarray]],
     rows: Sequence[dict[str, Any]],
@@ -243,7 +244,9 @@ def write(
         raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
 
 
-def show(done: Finished, rows: Sequence[dict[str, Any]], removed: Sequence[dict[str, Any]]) -> None:
+def show(
+    done: TrainedRun, rows: Sequence[dict[str, Any]], removed: Sequence[dict[str, Any]]
+) -> None:
     """Print both tables and what their columns mean."""
     console = Console(file=sys.stdout, highlight=False)
     _print(SUMMARY, rows, "Gates of every SE block")

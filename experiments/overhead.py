@@ -32,12 +32,12 @@ from senet_jax import data
 from senet_jax.errors import InputError
 from senet_jax.runs import provenance
 from senet_jax.system import cli, compilation_cache, host_memory, interrupt
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import place_batches
 from senet_jax.training import loop as train
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile
 from senet_jax.training.reporter import reporting
-from senet_jax.training.session import Progress
+from senet_jax.training.session import Session
 from senet_jax.training.writer import MetricWriter
 
 
@@ -142,7 +142,7 @@ def bare_steps(run: Run) -> float:
     placed: dict[int, Any] = {}
     for count in run.calls(0):
         if count not in placed:
-            placed[count] = parallel.place_batches([batch] * count, run.devices)
+            placed[count] = place_batches([batch] * count, run.devices)
         state, _ = step(state, placed[count])
     return step.seconds
 
@@ -153,7 +153,7 @@ def loop_steps(run: Run) -> float:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         states = directory / "checkpoints"
-        progress = Progress(run, states, time.perf_counter(), fresh(run))
+        progress = Session(run, states, time.perf_counter(), fresh(run))
         with (
             MetricWriter(directory) as writer,
             reporting(run.total_steps, run.settings.batch_size) as report,

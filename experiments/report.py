@@ -18,7 +18,7 @@ from absl import flags
 from experiments.grid.plan import dataset_of, define_flags, directory_of
 from experiments.grid.study import Study, the_study
 from experiments.reporting import page, publish, table
-from experiments.reporting.collect import Results, Unfinished, collect, missing, unfinished
+from experiments.reporting.collect import Results, Stopped, collect, missing, unfinished
 from experiments.reporting.report import report
 from senet_jax.errors import InputError
 from senet_jax.system import cli
@@ -56,9 +56,7 @@ def main(argv: list[str]) -> None:
         publish.publish(study, results, stopped)
 
 
-def _published(
-    study: Study, values: flags.FlagValues, directory: Path
-) -> tuple[Results, Unfinished]:
+def _published(study: Study, values: flags.FlagValues, directory: Path) -> tuple[Results, Stopped]:
     """The published results that the flags mean. Raises: InputError if there are none."""
     path = publish.path_of(study, dataset_of(study, values))
     if values.workdir or values.smoke or not path.exists():

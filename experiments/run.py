@@ -32,8 +32,7 @@ from ml_collections import ConfigDict
 from experiments.grid import sweep
 from experiments.grid.plan import base_config, dataset_of, define_flags, directory_of, plan
 from experiments.grid.study import Study, the_study
-from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, slurm
-from experiments.launch import serial as here
+from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.system import cli
@@ -147,7 +146,7 @@ def launcher_of(
     if parameters:
         raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
     if values.jobs in (None, 1):
-        return here.train
+        return serial.train
     parts = local.shares(values.jobs)
     return in_waves(lambda runs: local.train(runs, parts))
 

@@ -35,7 +35,7 @@ from senet_jax.inference.images import open_image
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.system import cli
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading as pretrained
+from senet_jax.weights import loading
 from senet_jax.weights.image_spec import PretrainedConfig
 
 FILE = Path(__file__).with_suffix(".csv")
@@ -186,7 +186,7 @@ def evaluate(
     """Our accuracies beside a row's."""
     if source is not True and not source.exists():
         raise InputError(f"there is no {source}")
-    weights = pretrained.load(row.weights, source)
+    weights = loading.load_pretrained(row.weights, source)
     assert weights.config is not None
     known = weights.model.num_classes
     if classes not in (None, known):

@@ -13,7 +13,7 @@ def __getattr__(name: str) -> Any:
     # On first use: a command that only has to refuse a flag should not wait for JAX.
     if name in __all__:
         from senet_jax import models
-        from senet_jax.weights import loading as pretrained
+        from senet_jax.weights import loading
 
-        return getattr(models if name == "list_models" else pretrained, name)
+        return getattr(models if name == "list_models" else loading, name)
     raise AttributeError(f"module 'senet_jax' has no attribute {name!r}")

@@ -36,7 +36,7 @@ from senet_jax.system import cli, host_memory
 from senet_jax.system.terminal import counting
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.inference.ensemble import Feed, Member, Predicted, Views
+    from senet_jax.inference.ensemble import Feed, Member, Predicted
     from senet_jax.inference.predictions import Predictions
 
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     from senet_jax.system import compilation_cache, interrupt
 
     try:
-        views = ensemble.Views(sizes, values.crops, values.eval_crop, values.flip)
+        views = ensemble.TestViews(sizes, values.crops, values.eval_crop, values.flip)
     except ValueError as error:
         raise InputError(str(error)) from error
     compilation_cache.enable()
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     with interrupt.at_safe_points() as stop:
         directories = [Path(directory) for directory in values.workdir]
         unfinished = values.checkpoint == "latest"
-        members = ensemble.load(directories, values.weights, unfinished=unfinished)
+        members = ensemble.load_members(directories, values.weights, unfinished=unfinished)
         own = members[0].config["data"]
         dataset, split = values.dataset or own["name"], values.split or own["eval_split"]
         feeds = ensemble.feeds(members, dataset, split, views)
@@ -129,7 +129,7 @@ def check_writable(path: Path) -> None:
         raise InputError(f"--predictions={path} cannot be written: {reason}")
 
 
-def default_batch_size(members: Sequence["Member"], views: "Views") -> int:
+def default_batch_size(members: Sequence["Member"], views: "TestViews") -> int:
     """Examples a step: as many as keep a network as busy as a step of its training."""
     smallest = min(member.config["train"]["batch_size"] for member in members)
     return max(1, smallest // views.count)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from senet_jax.errors import InputError
-from senet_jax.inference import flags as network_flags
+from senet_jax.inference.flags import check_network_flags, define_network_flags, load_network
 from senet_jax.system import cli, files, host_memory
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
@@ -41,26 +41,26 @@ def main(argv: list[str]) -> None:
     values = define_flags()
     if left_over := cli.parse_flags(argv, values):
         raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --output=folder")
-    network_flags.check(values)
+    check_network_flags(values)
     if not values.output:
         raise InputError("give a folder to write to, e.g. --output=exported")
     folder = Path(values.output)
     files.check_folder(folder, "--output")
 
-    from senet_jax.weights import saving as to_timm
+    from senet_jax.weights import saving
 
-    network = network_flags.load(values)
+    network = load_network(values)
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / PROGRAM, program(network))
     files.write_json(folder / CARD, card(network))
     try:
-        to_timm.architecture_of(network.model)
+        saving.architecture_of(network.model)
     except InputError as error:
         print(f"{error}, so there is no model.safetensors")
         print(f"-> {folder}/{PROGRAM}, {CARD}")
         return
-    to_timm.save(
+    saving.save(
         folder,
         network.model,
         network.variables,
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    network_flags.define(values)
+    define_network_flags(values)
     flags.DEFINE_string("output", None, "Folder to write to.", flag_values=values)
     return values
 

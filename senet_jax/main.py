@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory, processes
+from senet_jax.training.result import in_words
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -49,14 +50,13 @@ def main(argv: list[str]) -> None:
     _join()
     # These import JAX, which is slow: flags come first.
     from senet_jax.system import compilation_cache
-    from senet_jax.training import result as results
     from senet_jax.training.loop import train_and_evaluate
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
     result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
     if processes.is_first():
-        print(results.in_words(result, Path(WORKDIR.value)))
+        print(in_words(result, Path(WORKDIR.value)))
 
 
 def _join() -> None:

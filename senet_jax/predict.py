@@ -36,7 +36,7 @@ from rich.table import Table
 from rich.text import Text
 
 from senet_jax.errors import InputError
-from senet_jax.inference import flags as network_flags
+from senet_jax.inference.flags import check_network_flags, define_network_flags, load_network
 from senet_jax.system import cli, files, host_memory
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
 def main(argv: list[str]) -> None:
     values = define_flags()
     given = cli.parse_flags(argv, values)
-    network_flags.check(values)
+    check_network_flags(values)
     if not given:
         raise InputError("give images or folders of images")
     for name in ("top", "batch_size"):
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     compilation_cache.enable()
     host_memory.release_after_compilation()
     asked = predicting.Asked(values.top, values.flip, values.gates, maps)
-    network = network_flags.load(values)
+    network = load_network(values)
     with interrupt.at_safe_points() as stop:
         said = predicting.predict(
             network, paths, values.batch_size, asked, lambda: stop.if_asked(network.variables)
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    network_flags.define(values)
+    define_network_flags(values)
     flags.DEFINE_integer("top", 5, "Classes of each image.", flag_values=values)
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
     flags.DEFINE_integer("batch_size", 32, "Images at once.", flag_values=values)

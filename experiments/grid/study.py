@@ -100,7 +100,7 @@ class Study:
       reference: label of the row that the others are compared with; None if rows are compared with
         their own network without SE. See reference_of.
       dataset: of the runs, unless the command line gives another.
-      published: TFDS names of the paper's own datasets, and what it calls them.
+      paper_datasets: TFDS names of the paper's own datasets, and what it calls them.
       notes: sentences below the table.
       secondary: headings that a narrow terminal does without.
       seeds: of each row, unless the command line gives others.
@@ -122,7 +122,7 @@ class Study:
     cifar_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dataset: str = "digits"
-    published: Mapping[str, str] = dataclasses.field(
+    paper_datasets: Mapping[str, str] = dataclasses.field(
         default_factory=lambda: {"imagenet2012": "ImageNet"}
     )
     notes: tuple[str, ...] = ()
@@ -136,9 +136,9 @@ class Study:
         names = {"model.name"} if self.network is None else set()
         return {"seed", *names, *(key for row in self.rows for key in row.varied)}
 
-    def published_as(self, dataset: str) -> str | None:
+    def paper_name_of(self, dataset: str) -> str | None:
         """What the paper calls a TFDS dataset; None for one that is not its own."""
-        return self.published.get(_unversioned(dataset))
+        return self.paper_datasets.get(_unversioned(dataset))
 
     def network_of(self, row: Row) -> str:
         """The paper's network in a row."""

@@ -61,7 +61,7 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
         reference=rows[0].label,
         network=config.model.name,
         dataset=config.data.name,
-        published={},
+        paper_datasets={},
         swept=headings,
     )
     return study, config

@@ -25,7 +25,7 @@ SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Slice:
     """What a process may use: processors, by number, and GPUs, as CUDA names them."""
 
     processors: Sequence[int]
@@ -42,7 +42,7 @@ class Share:
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
 
 
-def shares(jobs: int) -> list[Share]:
+def shares(jobs: int) -> list[Slice]:
     """The machine in equal parts. Raises: InputError if there are fewer devices than jobs."""
     gpus, pinned = visible_gpus(), hasattr(os, "sched_getaffinity")
     processors = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
@@ -57,7 +57,7 @@ def shares(jobs: int) -> list[Share]:
         each = len(things) // jobs
         return things[index * each : (index + 1) * each]
 
-    return [Share(part(processors, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
+    return [Slice(part(processors, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
 
 
 def visible_gpus() -> list[str]:
@@ -78,12 +78,12 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(len(listed.stdout.splitlines()))]
 
 
-def train(runs: Sequence[PlannedRun], parts: Sequence[Share]) -> dict[Path, str]:
+def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]:
     """Train the runs, as many at once as there are parts; another process's are left to it.
 
     Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, when all that were running have saved.
     """
-    free: queue.Queue[Share] = queue.Queue()
+    free: queue.Queue[Slice] = queue.Queue()
     for part in parts:
         free.put(part)
     names, failures = titles(runs), {}

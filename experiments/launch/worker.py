@@ -26,6 +26,7 @@ from experiments.launch import LOG
 from senet_jax.errors import InputError, Occupied
 from senet_jax.runs import workdir
 from senet_jax.system import cli, host_memory, processes
+from senet_jax.training.result import in_words
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
 # Asked to end, and saved; or before it could answer, when there was nothing to save.
@@ -65,7 +66,6 @@ def main(argv: list[str]) -> None:
         processes.join(None, None, None, timeout=300)
 
     from senet_jax.system import compilation_cache
-    from senet_jax.training import result as results
     from senet_jax.training.loop import train_and_evaluate
 
     compilation_cache.enable()
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
             workdir.fail(directory, error)
         raise
     if processes.is_first():
-        print(results.in_words(result, directory))
+        print(in_words(result, directory))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from senet_jax.system import files
 # result.json with its "config", flat, and its "curve": one dict an evaluation, see CURVE.
 Result = dict[str, Any]
 Results = dict[str, list[Result]]  # row label to the results of its seeds
-Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to why, "" where nobody knows
+Stopped = Mapping[str, Mapping[int, str]]  # row label to seed to why, "" where nobody knows
 
 CURVE = ("step", "epoch", "eval/top1_error", "eval/loss", "train/loss")
 # What the tables need of a result; the rest is shown where it is there.
@@ -46,7 +46,7 @@ def made_with(results: Results, key: str) -> list[str]:
     return sorted({str(one[key]) for one in made if one.get(key) is not None})
 
 
-def unfinished(study: Study, directory: Path) -> Unfinished:
+def unfinished(study: Study, directory: Path) -> Stopped:
     """The runs that were started and have no result."""
     found: dict[str, dict[int, str]] = {}
     for row in study.rows:
@@ -59,7 +59,7 @@ def unfinished(study: Study, directory: Path) -> Unfinished:
     return found
 
 
-def missing(study: Study, results: Results, stopped: Unfinished) -> list[str]:
+def missing(study: Study, results: Results, stopped: Stopped) -> list[str]:
     """A sentence for every seed that a row lacks and another row has, or has been started with."""
     expected = {run["seed"] for found in results.values() for run in found}
     expected |= {seed for seeds in stopped.values() for seed in seeds}

@@ -17,7 +17,7 @@ from experiments.grid.study import STUDIES, Study, load_study
 from experiments.reporting import compare, plot, publish, table
 from experiments.reporting.collect import (
     Results,
-    Unfinished,
+    Stopped,
     collect,
     made_with,
     missing,
@@ -48,7 +48,7 @@ class Finding:
     dataset: str
     place: Path
     results: Results = dataclasses.field(default_factory=dict)
-    stopped: Unfinished = dataclasses.field(default_factory=dict)
+    stopped: Stopped = dataclasses.field(default_factory=dict)
     error: str = ""
 
     @property

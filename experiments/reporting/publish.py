@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.grid.study import STUDIES, Study, load_study
 from experiments.reporting import compare, plot, table
-from experiments.reporting.collect import CURVE, NEEDED, Results, Unfinished, made_with
+from experiments.reporting.collect import CURVE, NEEDED, Results, Stopped, made_with
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
@@ -27,7 +27,7 @@ PICTURES = {"table.png": "Errors of the rows", "curves.png": "Error against epoc
 
 
 def documents(
-    study: Study, results: Results, rows: table.Rows, stopped: Unfinished
+    study: Study, results: Results, rows: table.Rows, stopped: Stopped
 ) -> dict[str, bytes]:
     """Everything written about a study's results, by file name; curves only if there are any."""
     caption = table.caption(study, results)
@@ -43,7 +43,7 @@ def documents(
     return written
 
 
-def publish(study: Study, results: Results, stopped: Unfinished) -> None:
+def publish(study: Study, results: Results, stopped: Stopped) -> None:
     """Write the runs, their curves, table and figures to experiments/results/, and README.md.
 
     README.md has the table if it has a place for it, and always the list of studies.
@@ -102,7 +102,7 @@ def published(study: Study) -> list[Path]:
     return found
 
 
-def read(path: Path) -> tuple[Results, Unfinished]:
+def read(path: Path) -> tuple[Results, Stopped]:
     """What `collect` and `unfinished` gave when the file was published, with curves.
 
     Raises: InputError for a file that is not one of ours.
@@ -164,7 +164,7 @@ def insert(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda _: f"{start}\n{content}{end}", text)
 
 
-def runs_csv(results: Results, stopped: Unfinished) -> bytes:
+def runs_csv(results: Results, stopped: Stopped) -> bytes:
     """One line a run: row, result and configuration; of an unfinished one row, seed and reason."""
     done = [
         {

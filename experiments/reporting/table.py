@@ -14,7 +14,7 @@ from rich.table import Table
 
 from experiments.grid.study import Row, Study
 from experiments.reporting import compare
-from experiments.reporting.collect import Result, Results, Unfinished, made_with, missing
+from experiments.reporting.collect import Result, Results, Stopped, made_with, missing
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize
 from senet_jax.models.paper import as_printed
@@ -171,8 +171,8 @@ def caption(study: Study, results: Results) -> str:
     def all_of(key: str) -> str:
         return ", ".join(made_with(results, key))
 
-    published = study.published_as(first["dataset"])
-    others = " or ".join(study.published.values())
+    published = study.paper_name_of(first["dataset"])
+    others = " or ".join(study.paper_datasets.values())
     instead = f", not {others}" if others and not published else ""
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
@@ -202,12 +202,12 @@ def _ours(study: Study, results: Results) -> str:
 
 def theirs(study: Study, results: Results) -> str:
     """The networks and data of the paper's figures."""
-    dataset = study.published_as(next(iter(results.values()))[0]["dataset"])
+    dataset = study.paper_name_of(next(iter(results.values()))[0]["dataset"])
     networks = study.network or "the networks"
-    return f"{networks} on {dataset or ' or '.join(study.published.values())}"
+    return f"{networks} on {dataset or ' or '.join(study.paper_datasets.values())}"
 
 
-def remarks(study: Study, results: Results, stopped: Unfinished) -> list[str]:
+def remarks(study: Study, results: Results, stopped: Stopped) -> list[str]:
     """What the table says, what it is of, and what a reader must know about these runs."""
     pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
     others = (
@@ -253,7 +253,7 @@ def _is_narrow(found: Sequence[Result]) -> bool:
     )
 
 
-def markdown(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> str:
+def markdown(study: Study, results: Results, rows: Rows, stopped: Stopped) -> str:
     """The table and its remarks as Markdown."""
     columns = formatted(study, rows)
     lines = [
@@ -268,7 +268,7 @@ def markdown(study: Study, results: Results, rows: Rows, stopped: Unfinished) ->
     return "\n".join(lines) + "\n"
 
 
-def show(study: Study, results: Results, rows: Rows, stopped: Unfinished) -> None:
+def show(study: Study, results: Results, rows: Rows, stopped: Stopped) -> None:
     """Print the table; where it does not fit, without its secondary columns, never cut digits."""
     columns = formatted(study, rows)
     console = Console(file=sys.stdout, highlight=False)

@@ -5,18 +5,18 @@ figures for it.
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6 as ablation
+from experiments.studies import section6
 
-STUDY = ablation.study(
+STUDY = section6.study(
     "bias",
     "Section 6 of Hu et al.: biases in the two layers of the excitation",
     "biases",
     (
-        Row("without", {"model.se.bias": False}, ablation.SE),
+        Row("without", {"model.se.bias": False}, section6.SE),
         Row("with", {"model.se.bias": True}, {"params": 28.1}),
     ),
     reference="without",
-    paper_columns={"printed": ("params",)} | ablation.ERRORS,
+    paper_columns={"printed": ("params",)} | section6.ERRORS,
     notes=(
         "The printed parameters are those with biases, rounded up, in every table of the paper.",
     ),

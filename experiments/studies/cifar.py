@@ -30,7 +30,7 @@ STUDY = Study(
     ),
     base={"digits": "digits:{network}", "*": "cifar:{network},{dataset}"},
     dataset="cifar10",
-    published={"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"},
+    paper_datasets={"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"},
     paper_columns={"paper": ("top1",)},
     plotted={"paper": "top1"},
     notes=(

@@ -4,22 +4,22 @@ NoSqueeze has no pooling: the two layers become 1x1 convolutions on the map, of 
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6 as ablation
+from experiments.studies import section6
 
-STUDY = ablation.study(
+STUDY = section6.study(
     "no_squeeze",
     "Table 16 of Hu et al.: the role of the squeeze",
     "design",
     (
-        Row("plain", ablation.WITHOUT, ablation.PLAIN),
+        Row("plain", section6.WITHOUT, section6.PLAIN),
         Row(
             "NoSqueeze",
             {"model.se.squeeze": "none"},
             {"params": 28.1, "gflops": 4.27, "top1": 22.93, "top5": 6.39},
         ),
-        Row("SE", {"model.se.squeeze": "avg"}, ablation.SE),
+        Row("SE", {"model.se.squeeze": "avg"}, section6.SE),
     ),
     reference="SE",
-    paper_columns=ablation.COUNTS | ablation.ERRORS,
+    paper_columns=section6.COUNTS | section6.ERRORS,
     secondary=("printed", "GFLOPs"),
 )

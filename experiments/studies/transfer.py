@@ -43,7 +43,7 @@ STUDY = Study(
     },
     network="seresnet20_cifar",
     narrow={"stage_sizes": (1, 1, 1), "width": 8},
-    published={},
+    paper_datasets={},
     paper_columns={},
     plotted={},
     notes=(

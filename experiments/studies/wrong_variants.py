@@ -12,14 +12,14 @@ it level with SE on ResNet-50 and behind it on CIFAR and deeper networks.
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6 as ablation
+from experiments.studies import section6
 
-STUDY = ablation.study(
+STUDY = section6.study(
     "wrong_variants",
     'The article: three "wrong variants" of the SE block',
     "variant",
     (
-        Row("plain", ablation.WITHOUT, {"top1": 23.30, "top5": 6.55}),
+        Row("plain", section6.WITHOUT, {"top1": 23.30, "top5": 6.55}),
         Row("SE", {}, {"top1": 22.12, "top5": 5.99}),
         Row("wrong-1", {"model.se.excitation": "none"}, {"top1": 22.14, "top5": 6.24}),
         Row("wrong-2", {"model.se.kind": "conv"}, {}),

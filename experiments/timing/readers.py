@@ -28,7 +28,7 @@ from PIL import Image
 from configs import common
 from experiments.timing.contestants import serve
 from senet_jax import data
-from senet_jax.data import tfds_source as builders
+from senet_jax.data import tfds_source
 from senet_jax.system import cli
 
 CONTESTANTS = ("ours", "pillow")
@@ -57,13 +57,13 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def find(name: str) -> tuple[builders.Source, str]:
+def find(name: str) -> tuple[tfds_source.TfdsSource, str]:
     """A prepared dataset and the split that is read. Raises: InputError if there is none."""
-    builders.import_tfds()
+    tfds_source.import_tfds()
     import experiments.timing.photographs  # noqa: F401  (registers the builder)
 
-    source = builders.find(name)
-    source = builders.prepare(source)
+    source = tfds_source.find(name)
+    source = tfds_source.prepare(source)
     return source, f"train[:{min(MOST, source.count('train'))}]"
 
 
@@ -74,7 +74,7 @@ def ours(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
     defaults = common.get_config().to_dict()["data"]
     keys = "eval_crop", "crop_area", "interpolation", "shuffle_buffer", "max_unreadable"
     views: dict[str, Any] = {key: defaults[key] for key in keys}
-    dataset = data.load(name, splits, split, image_size=size, **views)
+    dataset = data.load_dataset(name, splits, split, image_size=size, **views)
     return (images["image"] for images in dataset.train.train_batches(batch, seed=0))
 
 
@@ -82,7 +82,7 @@ def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
     """Batches in a random order without end; one is made while another is taken."""
     source, split = find(name)
     images = source.examples(
-        split, decoders={source.image_key: builders.import_tfds().decode.SkipDecoding()}
+        split, decoders={source.image_key: tfds_source.import_tfds().decode.SkipDecoding()}
     )
     encoded = [bytes(example[source.image_key]) for example in images.as_numpy_iterator()]
     pool, rng = ThreadPoolExecutor(processors()), np.random.default_rng(0)

@@ -4,18 +4,17 @@ import dataclasses
 from typing import Any
 
 from senet_jax.config import build
-from senet_jax.data import fake, in_memory, streaming
-from senet_jax.data import tfds_source as builders
+from senet_jax.data import fake, in_memory, streaming, tfds_source
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
-from senet_jax.data.views import Views
+from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
 
-__all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load", "load_split"]
+__all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load_dataset", "load_split"]
 
 IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
 
-def load(
+def load_dataset(
     name: str,
     train_split: str,
     eval_split: str,
@@ -150,30 +149,32 @@ def image_size_for(name: str, wanted: int, otherwise: int) -> int:
     Raises: InputError for an unknown name, or a dataset that is not (image, label).
     """
     if name != "fake":
-        source = builders.find(name)
+        source = tfds_source.find(name)
         right = not wanted or source.image.shape[:2] == (wanted, wanted)
         if right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
             return 0
     return wanted or otherwise
 
 
-def _views(image_size: int, fields: dict[str, Any]) -> Views | None:
+def _views(image_size: int, fields: dict[str, Any]) -> CropSpec | None:
     """None for images that are kept in memory.
 
     What streaming alone looks at is checked all the same: a slip shows before it matters.
     """
-    cut = build(Views, "data", {"image_size": image_size, **fields}) if fields else None
+    cut = build(CropSpec, "data", {"image_size": image_size, **fields}) if fields else None
     return cut if image_size else None
 
 
-def _prepared(name: str, cut: Views | None) -> builders.Source:
-    source = builders.find(name)
+def _prepared(name: str, cut: CropSpec | None) -> tfds_source.TfdsSource:
+    source = tfds_source.find(name)
     if cut is None:
         in_memory.check_size(source)
-    return builders.prepare(source)
+    return tfds_source.prepare(source)
 
 
-def _classes(classes: tuple[int, ...], source: builders.Source, cut: Views | None) -> range:
+def _classes(
+    classes: tuple[int, ...], source: tfds_source.TfdsSource, cut: CropSpec | None
+) -> range:
     """Which classes of a dataset are taken. Raises: InputError if there are no such classes."""
     count = len(source.class_names)
     if isinstance(classes, tuple) and not classes:
@@ -197,9 +198,9 @@ def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
 
 
 def _split(
-    source: builders.Source,
+    source: tfds_source.TfdsSource,
     split: str,
-    cut: Views | None,
+    cut: CropSpec | None,
     share: Share,
     classes: range,
 ) -> in_memory.Images | streaming.Stream:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from senet_jax.data.split import WHOLE, Batch, Share, padded
-from senet_jax.data.tfds_source import Source, import_tfds
+from senet_jax.data.tfds_source import TfdsSource, import_tfds
 from senet_jax.errors import InputError
 
 
@@ -72,7 +72,9 @@ class Images:
             )
 
 
-def read(source: Source, split: str, share: Share = WHOLE, classes: range | None = None) -> Images:
+def read(
+    source: TfdsSource, split: str, share: Share = WHOLE, classes: range | None = None
+) -> Images:
     """Read a split into memory.
 
     Args:
@@ -93,7 +95,7 @@ def read(source: Source, split: str, share: Share = WHOLE, classes: range | None
     return Images(image, label, share)
 
 
-def check_size(source: Source) -> None:
+def check_size(source: TfdsSource) -> None:
     """Raises: InputError for images that are not of one size."""
     if len(shape := source.image.shape) != 3 or None in shape:
         raise InputError(

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data import center_crop as middle
+from senet_jax.data import center_crop
 from senet_jax.data.split import WHOLE, Batch, Share
-from senet_jax.data.tfds_source import Source, import_tfds
-from senet_jax.data.views import ASPECT_RATIOS, KERNELS, View, Views, Window
+from senet_jax.data.tfds_source import TfdsSource, import_tfds
+from senet_jax.data.views import ASPECT_RATIOS, KERNELS, CropSpec, View, Window
 from senet_jax.errors import InputError
 
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
@@ -29,9 +29,9 @@ STATISTICS = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class Stream:
     """A split on disk. Its images are RGB; grey ones have three equal channels."""
 
-    source: Source
+    source: TfdsSource
     split: str
-    views: Views
+    views: CropSpec
     share: Share = WHOLE
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ class Stream:
         """The middle of an encoded image, resized, as uint8 [H, W, 3]."""
         del place
         part, size = self._decoded(encoded, self._around_middle)
-        begin = middle.begin(self._resized(size), self.views.image_size)
+        begin = center_crop.begin(self._resized(size), self.views.image_size)
         return self._cut(part, self._around_middle(size)[:2], begin, size)
 
     def _corners_and_middle(self, encoded: Any, place: Any) -> Any:
@@ -176,7 +176,7 @@ class Stream:
         image, size = self._decoded(encoded, lambda size: tf.concat([[0, 0], size], 0))
         resized, side = self._resized(size), self.views.image_size
         begins = [(resized - side) * corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))]
-        begins.append(middle.begin(resized, side))
+        begins.append(center_crop.begin(resized, side))
         return tf.stack([self._cut(image, (0, 0), begin, size) for begin in begins])
 
     def _decoded(self, encoded: Any, window: Window) -> Any:
@@ -201,15 +201,15 @@ class Stream:
         """Height and width of an image of some size after resizing for evaluation."""
         import tensorflow as tf
 
-        shorter = middle.shorter_side(self.views.image_size, self.views.eval_crop)
-        return middle.resized(size, tf.reduce_min(size), shorter)
+        shorter = center_crop.shorter_side(self.views.image_size, self.views.eval_crop)
+        return center_crop.resized(size, tf.reduce_min(size), shorter)
 
     def _around_middle(self, size: Any) -> Any:
         """Top, left, height and width of what the pixels of the middle are made of."""
         import tensorflow as tf
 
         resized, side = self._resized(size), self.views.image_size
-        begin = middle.begin(resized, side)
+        begin = center_crop.begin(resized, side)
         step = tf.cast(size, tf.float32) / tf.cast(resized, tf.float32)
         reach = KERNELS[self.views.interpolation][1] * tf.maximum(step, 1) + 1
         first = tf.floor(tf.cast(begin, tf.float32) * step - reach)

@@ -21,7 +21,7 @@ from senet_jax.errors import InputError, did_you_mean, first_line
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class TfdsSource:
     """A TFDS builder of (image, label) examples.
 
     Attributes:
@@ -123,7 +123,7 @@ class Source:
         )
 
 
-def find(name: str) -> Source:
+def find(name: str) -> TfdsSource:
     """The dataset of a name in TFDS spelling, with config and version if wanted; not yet prepared.
 
     Raises:
@@ -139,10 +139,10 @@ def find(name: str) -> Source:
         raise InputError(
             f"dataset {name!r} has images of {features[image_key].np_dtype}, not uint8"
         )
-    return Source(name, builder, image_key, label_key)
+    return TfdsSource(name, builder, image_key, label_key)
 
 
-def prepare(source: Source) -> Source:
+def prepare(source: TfdsSource) -> TfdsSource:
     """Download and prepare, unless that was done before; returns the source as it is then.
 
     Of several processes that come at once, one does it, and the others wait.

@@ -24,7 +24,7 @@ View = Callable[[Any, Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class CropSpec:
     """How images of any size become square ones of `image_size` pixels.
 
     In training a random part of the image, resized ("Inception crop": Szegedy et al. 2015; Hu et

@@ -7,8 +7,8 @@ import jax
 
 from senet_jax import data
 from senet_jax.evaluation import metrics
-from senet_jax.system import devices as parallel
 from senet_jax.system import processes
+from senet_jax.system.devices import Devices, split_batch
 
 
 def evaluate(
@@ -16,7 +16,7 @@ def evaluate(
     state: Any,
     split: data.Split,
     batch_size: int,
-    devices: parallel.Devices,
+    devices: Devices,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
@@ -42,11 +42,11 @@ def outputs(
     state: Any,
     split: data.Split,
     batch_size: int,
-    devices: parallel.Devices,
+    devices: Devices,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[data.Batch, Any]]:
     """Each masked batch of a split with what `step(state, batch)` returns; see `evaluate`."""
     batch_size = -(-batch_size // len(devices)) * len(devices)
     for batch in split.eval_batches(batch_size):
         between()
-        yield batch, step(state, parallel.split_batch(batch, devices))
+        yield batch, step(state, split_batch(batch, devices))

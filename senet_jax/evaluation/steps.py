@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import gather_over_devices, sum_over_devices
 
 Arrays = dict[str, jax.Array]
 
@@ -22,7 +22,7 @@ def make_eval_step(
         logits: Any = model.apply(state.variables, normalize(batch["image"]), train=False)
         targets = soft_targets(batch["label"], logits.shape[-1], 0.0)
         losses = optax.softmax_cross_entropy(logits, targets)
-        return parallel.total(
+        return sum_over_devices(
             classification_sums(losses, logits, batch["label"], batch["mask"]), axis_name
         )
 
@@ -49,7 +49,7 @@ def make_logits_step(
             views = jnp.concatenate([views, views[..., ::-1, :]], axis=1)
         flat = normalize(views.reshape(-1, *views.shape[2:]))
         logits: Any = model.apply(variables, flat, train=False)
-        return parallel.gathered(logits.reshape(*views.shape[:2], -1), axis_name)
+        return gather_over_devices(logits.reshape(*views.shape[:2], -1), axis_name)
 
     return logits_step
 

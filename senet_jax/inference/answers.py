@@ -20,8 +20,8 @@ from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.gate_statistics import gates_of
 from senet_jax.inference.images import open_image
-from senet_jax.system import devices as parallel
 from senet_jax.system import files
+from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate, split_batch
 from senet_jax.system.terminal import counting
 
 Read = tuple[Path, np.ndarray | InputError]  # what is shown of a file, or why it cannot be
@@ -103,15 +103,15 @@ class _Answering:
         network: Classifier,
         asked: Asked,
         batch_size: int,
-        devices: parallel.Devices,
+        devices: Devices,
         maps: Mapping[Path, Path],
     ) -> None:
         self._asked, self._devices, self._maps = asked, devices, maps
         model, shown, variables = network.model, network.shown, network.variables
         self._shape = (batch_size, *shown.image_shape)
-        step = make_logits_step(model, shown.normalize, parallel.AXIS, flip=asked.flip)
-        step = parallel.pmap_step(step, devices, donate_state=False)
-        self._logits = functools.partial(step, parallel.replicate(variables, devices))
+        step = make_logits_step(model, shown.normalize, AXIS, flip=asked.flip)
+        step = pmap_step(step, devices, donate_state=False)
+        self._logits = functools.partial(step, replicate(variables, devices))
 
         def gates(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
             return gates_of(model, variables, shown.normalize(images))
@@ -131,7 +131,7 @@ class _Answering:
             return
         batch = np.zeros(self._shape, np.uint8)
         batch[: len(seen)] = [image for _, image in seen]
-        logits = self._logits(parallel.split_batch({"image": batch}, self._devices))
+        logits = self._logits(split_batch({"image": batch}, self._devices))
         said = log_probabilities(np.asarray(logits))
         order = best(said, self._asked.top)
         gates = jax.device_get(self._gates(batch)) if self._asked.gates else {}

@@ -11,15 +11,13 @@ import numpy as np
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.evaluation.scores import best, log_probabilities
-from senet_jax.inference import preprocessing
-from senet_jax.inference import trained as finished
+from senet_jax.inference import preprocessing, trained
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
 from senet_jax.runs import workdir
 from senet_jax.system import files
-from senet_jax.weights import class_names, timm
+from senet_jax.weights import class_names, loading, timm
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading as pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Classifier:
         ]
 
 
-def load(source: str, weights: str = "final", *, unfinished: bool = False) -> Classifier:
+def load_classifier(source: str, weights: str = "final", *, unfinished: bool = False) -> Classifier:
     """The network that a source stands for.
 
     Args:
@@ -84,7 +82,7 @@ def load(source: str, weights: str = "final", *, unfinished: bool = False) -> Cl
     Raises: InputError for what is none of these or cannot be read.
     """
     path = Path(source).expanduser()
-    if pretrained.is_run(path):
+    if loading.is_run(path):
         return _of_run(path, weights, unfinished=unfinished)
     if weights != "final" or unfinished:
         raise InputError(
@@ -92,17 +90,17 @@ def load(source: str, weights: str = "final", *, unfinished: bool = False) -> Cl
         )
     network = source.partition(".")[0]
     if network in timm.NETWORKS and not path.exists():
-        found = pretrained.load(source)
+        found = loading.load_pretrained(source)
     else:
-        found = pretrained.load(*_named(source))
+        found = loading.load_pretrained(*_named(source))
     assert found.config is not None
     shown = preprocessing.of_weights(found.config)
     return Classifier(source, found.model, found.variables, shown, found.class_names)
 
 
 def _of_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
-    with finished.offering_latest():
-        done = finished.load(directory, weights, unfinished=unfinished)
+    with trained.offering_latest():
+        done = trained.load_run(directory, weights, unfinished=unfinished)
     dataset, section = done.run.dataset, workdir.load_config(directory).to_dict()["data"]
     shown = preprocessing.of_run(section, done.image_shape, dataset.mean, dataset.std)
     names = class_names.readable(dataset.class_names)

@@ -18,15 +18,15 @@ import numpy as np
 
 from senet_jax import data
 from senet_jax.data.augment import normalize
-from senet_jax.data.views import Views as CropSpec
+from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
 from senet_jax.evaluation.loop import outputs
 from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
-from senet_jax.inference import trained as finished
+from senet_jax.inference import trained
 from senet_jax.layers.network import Network
 from senet_jax.runs import workdir
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import AXIS, pmap_step, replicate
 
 # Keys of the "data" section that say how streamed images are seen.
 OF_STREAMS = {field.name for field in dataclasses.fields(CropSpec)} - {"image_size"}
@@ -62,7 +62,7 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class TestViews:
     """What a network is shown of each image.
 
     Attributes:
@@ -129,12 +129,12 @@ class Feed:
     members: tuple[int, ...]
 
 
-def load(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list[Member]:
+def load_members(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list[Member]:
     """The networks of runs, see finished.load. Raises: InputError if their classes differ."""
     members = []
     for directory in directories:
-        with finished.offering_latest():
-            done = finished.load(directory, weights, unfinished=unfinished)
+        with trained.offering_latest():
+            done = trained.load_run(directory, weights, unfinished=unfinished)
         dataset = done.run.dataset
         member = Member(
             name=str(directory),
@@ -142,7 +142,7 @@ def load(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list
             model=done.run.model,
             statistics=(dataset.mean, dataset.std),
             class_names=dataset.class_names,
-            variables=parallel.replicate(done.state.variables, jax.local_devices()),
+            variables=replicate(done.state.variables, jax.local_devices()),
             step=int(done.state.step),
             image_shape=done.image_shape,
         )
@@ -156,7 +156,7 @@ def load(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list
     return members
 
 
-def feeds(members: Sequence[Member], dataset: str, split: str, views: Views) -> list[Feed]:
+def feeds(members: Sequence[Member], dataset: str, split: str, views: TestViews) -> list[Feed]:
     """The split, once for each way of seeing it; members with the same views share one.
 
     Raises: InputError for a dataset or split that is not there or has another number of classes,
@@ -214,7 +214,7 @@ def _check_takes(
 def predictions(
     members: Sequence[Member],
     seen: Sequence[Feed],
-    views: Views,
+    views: TestViews,
     batch_size: int,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[Predicted]:
@@ -230,8 +230,8 @@ def predictions(
     def compiled(model: Network, statistics: Statistics) -> Callable[..., Any]:
         mean, std = statistics
         scale = functools.partial(normalize, mean=mean, std=std)
-        step = make_logits_step(model, scale, parallel.AXIS, flip=views.mirrored)
-        return parallel.pmap_step(step, devices, donate_state=False)
+        step = make_logits_step(model, scale, AXIS, flip=views.mirrored)
+        return pmap_step(step, devices, donate_state=False)
 
     def all_of(feed: Feed) -> Callable[..., Any]:
         ours: list[Any] = [members[index] for index in feed.members]

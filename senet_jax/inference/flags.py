@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
     from senet_jax.inference.classifier import Classifier
 
 
-def define(values: flags.FlagValues) -> None:
+def define_network_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model", None, "Of timm, the hub, a file or a run.", flag_values=values)
     flags.DEFINE_enum("weights", "final", ["final", "ema", "best"], "Of a run.", flag_values=values)
     flags.DEFINE_enum("checkpoint", "final", ["final", "latest"], "Of a run.", flag_values=values)
@@ -20,7 +20,7 @@ def define(values: flags.FlagValues) -> None:
     )
 
 
-def check(values: flags.FlagValues) -> None:
+def check_network_flags(values: flags.FlagValues) -> None:
     """Raises: InputError for values that cannot be right, before anything slow."""
     if not values.model:
         raise InputError("give a network, e.g. --model=seresnet50.ra2_in1k or --model=runs/x")
@@ -30,10 +30,10 @@ def check(values: flags.FlagValues) -> None:
         raise InputError(f"--eval_crop must be above 0 and at most 1, not {values.eval_crop}")
 
 
-def load(values: flags.FlagValues) -> "Classifier":
+def load_network(values: flags.FlagValues) -> "Classifier":
     """The network that was asked for. Raises: InputError as classifier.load and seen_at."""
     from senet_jax.inference import classifier
 
     unfinished = values.checkpoint == "latest"
-    network = classifier.load(values.model, values.weights, unfinished=unfinished)
+    network = classifier.load_classifier(values.model, values.weights, unfinished=unfinished)
     return network.seen_at(values.image_size, values.eval_crop)

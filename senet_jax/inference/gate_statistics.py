@@ -18,7 +18,7 @@ from flax import traverse_util
 from senet_jax import data
 from senet_jax.evaluation.loop import outputs
 from senet_jax.layers.network import Network
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import Devices, gather_over_devices
 from senet_jax.training.state import TrainState
 
 HIGH, LOW = 0.95, 0.05  # a gate above or below hardly depends on its input
@@ -94,7 +94,7 @@ def make_gate_step(
 
     def gate_step(state: TrainState, batch: Mapping[str, jax.Array]) -> jax.Array:
         gates = gates_of(model, state.variables, normalize(batch["image"]))
-        return parallel.gathered(jnp.concatenate([*gates.values()], axis=-1), axis_name)
+        return gather_over_devices(jnp.concatenate([*gates.values()], axis=-1), axis_name)
 
     return gate_step
 
@@ -229,7 +229,7 @@ def record(
     split: data.Split,
     batch_size: int,
     classes: int,
-    devices: parallel.Devices,
+    devices: Devices,
 ) -> GateSums:
     """The sums over every example of a split; padding is left out.
 

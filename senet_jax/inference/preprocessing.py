@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from senet_jax.data import center_crop as middle
+from senet_jax.data import center_crop
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.weights.image_spec import PretrainedConfig, data_fields
@@ -57,8 +57,10 @@ class Preprocessing:
             return self._pixels(image.resize((width, height), method))
         image = _without_far_ends(image)
         size = np.array([image.height, image.width])
-        resized = middle.resized(size, size.min(), middle.shorter_side(height, self.eval_crop))
-        top, left = middle.begin(resized, height).tolist()
+        resized = center_crop.resized(
+            size, size.min(), center_crop.shorter_side(height, self.eval_crop)
+        )
+        top, left = center_crop.begin(resized, height).tolist()
         image = image.resize((int(resized[1]), int(resized[0])), method)
         return self._pixels(image.crop((left, top, left + width, top + height)))
 

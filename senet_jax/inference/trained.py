@@ -27,7 +27,7 @@ def offering_latest() -> Iterator[None]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Finished:
+class TrainedRun:
     """What a run was built from, a state of it, and its result.json, {} if there is none yet."""
 
     run: Run
@@ -40,7 +40,7 @@ class Finished:
         return self.run.dataset.train.image_shape
 
 
-def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -> Finished:
+def load_run(directory: Path, weights: str = "final", *, unfinished: bool = False) -> TrainedRun:
     """The run in a work directory, on as many devices as it was trained on if there are so many.
 
     Args:
@@ -61,7 +61,7 @@ def load(directory: Path, weights: str = "final", *, unfinished: bool = False) -
     if weights == "best":
         found = _best(directory, found, run.initial_state)
     state = found.state.averaged if weights == "ema" else found.state
-    return Finished(run, state, result)
+    return TrainedRun(run, state, result)
 
 
 def _best(directory: Path, end: checkpoints.Restored, initial: TrainState) -> checkpoints.Restored:

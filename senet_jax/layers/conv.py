@@ -34,8 +34,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from senet_jax.layers.cpu import conv as conv_cpu
-from senet_jax.layers.cpu.conv import DIMENSIONS, Layer
+from senet_jax.layers.cpu import conv as cpu_conv
+from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
 
 IMPLEMENTATIONS = ("auto", "xla")
 
@@ -124,7 +124,7 @@ def convolve(
     if isinstance(padding, str):
         reach = [(side - 1) * step + 1 for side, step in zip(kernel, dilation, strict=True)]
         padding = lax.padtype_to_pads(size, reach, stride, padding)
-    layer = Layer(size, kernel, stride, groups, (inputs, outputs))
+    layer = ConvSpec(size, kernel, stride, groups, (inputs, outputs))
     covered = (
         tuple(map(tuple, padding)) == layer.padding
         and dilation == (1, 1)
@@ -161,24 +161,24 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
+def output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """x [N, H, W, C'] * w [kh, kw, C'/groups, C] -> [N, H', W', C]."""
-    return _choose(conv_cpu.output, conv_cpu.native_output, layer, x, w)
+    return _choose(cpu_conv.output, cpu_conv.native_output, layer, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
+def input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """The gradient of the input [N, H, W, C'] from that of the output [N, H', W', C]."""
-    return _choose(conv_cpu.input_gradient, conv_cpu.native_input_gradient, layer, dy, w)
+    return _choose(cpu_conv.input_gradient, cpu_conv.native_input_gradient, layer, dy, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
+def kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     """The gradient of the kernel [kh, kw, C'/groups, C] from that of the output."""
-    return _choose(conv_cpu.kernel_gradient, conv_cpu.native_kernel_gradient, layer, x, dy)
+    return _choose(cpu_conv.kernel_gradient, cpu_conv.native_kernel_gradient, layer, x, dy)
 
 
-def _choose(fast: Any, native: Any, layer: Layer, a: jax.Array, b: jax.Array) -> jax.Array:
+def _choose(fast: Any, native: Any, layer: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
     return lax.platform_dependent(
         a, b, cpu=functools.partial(fast, layer), default=functools.partial(native, layer)
     )

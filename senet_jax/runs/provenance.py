@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import Devices
 
 
-def environment(devices: parallel.Devices) -> dict[str, Any]:
+def environment(devices: Devices) -> dict[str, Any]:
     """What a number depends on besides the configuration: hardware, versions, commit."""
     packages = ("jax", "flax", "optax")
     return {

@@ -32,7 +32,7 @@ def all_devices() -> Devices:
     return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
 
 
-def local(devices: Devices) -> Devices:
+def local_devices(devices: Devices) -> Devices:
     """Those of this process."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
@@ -57,12 +57,12 @@ def pmap_step(
 
 def replicate(tree: Tree, devices: Devices) -> Tree:
     """The tree as steps return it, on every device; without this the first step compiles twice."""
-    return jax.device_put(tree, NamedSharding(_mesh(local(devices)), PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(_mesh(local_devices(devices)), PartitionSpec()))
 
 
 def split_batch(batch: Tree, devices: Devices) -> Tree:
     """This process's part of a batch, [B, ...], to [local devices, B/devices, ...]."""
-    count = len(local(devices))
+    count = len(local_devices(devices))
     return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
 
@@ -73,14 +73,14 @@ def place_batches(batches: Sequence[Tree], devices: Devices) -> Tree:
     """
     parts = [split_batch(batch, devices) for batch in batches]
     whole = jax.tree.map(lambda *x: np.stack(x, axis=1), *parts) if len(parts) > 1 else parts[0]
-    return jax.device_put(whole, NamedSharding(_mesh(local(devices)), PartitionSpec(AXIS)))
+    return jax.device_put(whole, NamedSharding(_mesh(local_devices(devices)), PartitionSpec(AXIS)))
 
 
 def _mesh(devices: Devices) -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
 
 
-def as_one(tree: Tree, devices: Devices) -> Tree:
+def to_global(tree: Tree, devices: Devices) -> Tree:
     """A replicated tree as a single one on the devices of all processes, as checkpoints have it."""
     if jax.process_count() == 1:
         return tree
@@ -88,7 +88,7 @@ def as_one(tree: Tree, devices: Devices) -> Tree:
     return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())
 
 
-def own_copy(tree: Tree, devices: Devices) -> Tree:
+def to_local(tree: Tree, devices: Devices) -> Tree:
     """`as_one` back to this process's copy."""
     if jax.process_count() == 1:
         return tree
@@ -104,9 +104,11 @@ class Agreement:
     """
 
     def __init__(self, devices: Devices, delay: int = 0) -> None:
-        self._devices, self._delay = local(devices), delay
+        self._devices, self._delay = local_devices(devices), delay
         self._answers: collections.deque[jax.Array] = collections.deque()
-        self._any = pmap_step(lambda _, says: total(says, AXIS), devices, donate_state=False)
+        self._any = pmap_step(
+            lambda _, says: sum_over_devices(says, AXIS), devices, donate_state=False
+        )
 
     def __call__(self, *says: bool) -> tuple[bool, ...]:
         if jax.process_count() == 1:
@@ -161,23 +163,23 @@ def peak_memory(devices: Devices) -> int | None:
     """The most bytes in use on one of this process so far; None where they do not say, as CPUs."""
     found = [
         statistics.get("peak_bytes_in_use")
-        for device in local(devices)
+        for device in local_devices(devices)
         if (statistics := device.memory_stats())
     ]
     return max((peak for peak in found if peak is not None), default=None)
 
 
-def mean(tree: Tree, axis_name: str | None) -> Tree:
+def average_over_devices(tree: Tree, axis_name: str | None) -> Tree:
     """Average over devices; the tree itself if there is no axis."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
-def total(tree: Tree, axis_name: str | None) -> Tree:
+def sum_over_devices(tree: Tree, axis_name: str | None) -> Tree:
     """Sum over devices; the tree itself if there is no axis."""
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
-def gathered(tree: Tree, axis_name: str | None) -> Tree:
+def gather_over_devices(tree: Tree, axis_name: str | None) -> Tree:
     """[B/devices, ...] of each device to [B, ...] on all; the tree itself if there is no axis."""
     return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, tiled=True)
 

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 
 from senet_jax.errors import Terminated
-from senet_jax.system import devices as parallel
 from senet_jax.system import startup
+from senet_jax.system.devices import Agreement, Devices
 
 
 class Stop:
@@ -68,9 +68,9 @@ class Stop:
             jax.block_until_ready(pending)
             raise KeyboardInterrupt if self._signals[:1] == [signal.SIGINT] else Terminated
 
-    def if_asked_anywhere(self, devices: parallel.Devices, pending: Any) -> None:
+    def if_asked_anywhere(self, devices: Devices, pending: Any) -> None:
         """The same for all processes of these devices, if any has been asked; they wait for it."""
-        (self.agreed,) = parallel.Agreement(devices)(self.signalled)
+        (self.agreed,) = Agreement(devices)(self.signalled)
         self.if_asked(pending)
 
 

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.network import Network
 
-Layer = tuple[str, ...]
+ParamGroup = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def frozen_norms(batch_stats: Any, trained: Any) -> tuple[str, ...]:
     return tuple(sorted("/".join(p) for p in {p[:-1] for p in flatten_dict(batch_stats)} - free))
 
 
-def layer_scales(params: Any, layers: Sequence[Layer], decay: float) -> Any:
+def layer_scales(params: Any, layers: Sequence[ParamGroup], decay: float) -> Any:
     """For each parameter `decay` to the power of the layers that come after its own.
 
     As in BEiT (Bao et al. 2021) and timm; what a layer is, `layer_of` says.
@@ -86,9 +86,9 @@ def layer_scales(params: Any, layers: Sequence[Layer], decay: float) -> Any:
     return unflatten_dict({path: decay ** after[layer_of(path)] for path in flatten_dict(params)})
 
 
-def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[Layer]]:
+def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[ParamGroup]]:
     """Shapes of the variables, and the layers in the order of the computation."""
-    layers: dict[Layer, None] = {}
+    layers: dict[ParamGroup, None] = {}
 
     def note(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         output = next_fun(*args, **kwargs)
@@ -103,7 +103,7 @@ def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[Layer]
     return variables, list(layers)
 
 
-def layer_of(path: tuple[str, ...]) -> Layer:
+def layer_of(path: tuple[str, ...]) -> ParamGroup:
     """The layer of a parameter: a block of a stage, or else what is outermost: stem, classifier.
 
     Where a stage has no blocks, what has the same number in it is one, such as conv2 and bn2.

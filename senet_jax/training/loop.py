@@ -10,15 +10,15 @@ from ml_collections import ConfigDict
 
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.runs import checkpoints, lock, workdir
-from senet_jax.system import devices as parallel
 from senet_jax.system import files, interrupt, processes
+from senet_jax.system.devices import Agreement, Devices, all_devices, assert_replicated, prefetch
 from senet_jax.system.processes import on_first
-from senet_jax.training import result as results
-from senet_jax.training import start as origin
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile
 from senet_jax.training.reporter import Reporter, reporting
-from senet_jax.training.session import Progress
+from senet_jax.training.result import collect
+from senet_jax.training.session import Session
+from senet_jax.training.start import resolve
 from senet_jax.training.state import TrainState
 from senet_jax.training.writer import MetricWriter
 
@@ -26,7 +26,7 @@ from senet_jax.training.writer import MetricWriter
 def train_and_evaluate(
     config: ConfigDict,
     directory: Path,
-    devices: parallel.Devices | None = None,
+    devices: Devices | None = None,
     *,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -58,10 +58,10 @@ def train_and_evaluate(
     with contextlib.ExitStack() as until_finished:
         with interrupt.at_safe_points() as stop:
             stop.nothing_to_save = True
-            config = origin.settled(config, directory)
+            config = resolve(config, directory)
             states = directory / workdir.CHECKPOINTS
             begun = on_first(lambda: bool(checkpoints.complete_steps(states)))
-            run = prepare(config, devices or parallel.all_devices(), begun)
+            run = prepare(config, devices or all_devices(), begun)
             stop.if_asked_anywhere(run.devices, run.initial_state)
             about = {"total_steps": run.total_steps, "steps_per_epoch": run.steps_per_epoch}
             alone = lock.held(directory, **about)
@@ -70,7 +70,7 @@ def train_and_evaluate(
                 return result  # another process was quicker
             on_first(lambda: workdir.start(directory, config))
             workdir.check_shared(directory, config)
-            progress = Progress.resume(run, states, started)
+            progress = Session.resume(run, states, started)
             owed = progress.evaluation_owed
             on_first(lambda: workdir.cut_metrics(directory, progress.step, owed))
             first, settings = processes.is_first(), run.settings
@@ -80,16 +80,16 @@ def train_and_evaluate(
                 Profile(directory, *(settings.profile_steps if first else (0, 0))) as profile,
             ):
                 train(run, progress, writer, report, stop, profile)
-            parallel.assert_replicated(progress.state)
+            assert_replicated(progress.state)
             stop.if_asked_anywhere(run.devices, progress.state)
-        result = results.collect(config, run, progress)
+        result = collect(config, run, progress)
         on_first(lambda: files.write_json(directory / "result.json", result))
     return result
 
 
 def train(
     run: Run,
-    progress: Progress,
+    progress: Session,
     writer: MetricWriter,
     report: Reporter,
     stop: interrupt.Stop,
@@ -98,10 +98,10 @@ def train(
     """The loop, from where `progress` stands to the end of the run."""
     settings, start = run.settings, progress.step
     batches = run.dataset.train.train_batches(settings.batch_size, run.seed, start)
-    batches = parallel.prefetch(batches, run.devices, counts=run.calls(start))
+    batches = prefetch(batches, run.devices, counts=run.calls(start))
     counts = run.calls(start)
     compiled = set()
-    agree = parallel.Agreement(run.devices, delay=2)  # with the steps that queue up
+    agree = Agreement(run.devices, delay=2)  # with the steps that queue up
     while progress.step < run.total_steps or progress.evaluation_owed:
         if not progress.evaluation_owed:
             count = next(counts)
@@ -115,7 +115,7 @@ def train(
             else:
                 with report.paused():
                     progress.advance(function, batch, count)
-                    parallel.assert_replicated(progress.state)  # waits for it: it compiles
+                    assert_replicated(progress.state)  # waits for it: it compiles
                 stop.nothing_to_save = False
                 compiled.add((function, count))
             step = progress.step
@@ -142,7 +142,7 @@ def train(
 
 
 def evaluations(
-    run: Run, state: TrainState, stop: interrupt.Stop, agree: parallel.Agreement
+    run: Run, state: TrainState, stop: interrupt.Stop, agree: Agreement
 ) -> dict[str, dict[str, float]] | None:
     """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
 

@@ -15,12 +15,11 @@ from senet_jax.data.augment import Augmentation, Mixing, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
-from senet_jax.system import devices as parallel
-from senet_jax.training import freezing as fine_tuning
-from senet_jax.training import optim
-from senet_jax.training import start as origin
+from senet_jax.system.devices import AXIS, Devices, check_divisible, pmap_step, replicate
+from senet_jax.training import freezing, optim
 from senet_jax.training import step as steps
 from senet_jax.training.config import TrainConfig
+from senet_jax.training.start import load_start, split_origin
 from senet_jax.training.state import TrainState, create_state
 from senet_jax.weights.loading import create_model
 
@@ -33,7 +32,7 @@ class Run:
 
     seed: int
     settings: TrainConfig
-    devices: parallel.Devices
+    devices: Devices
     dataset: data.Dataset
     model: Network
     normalize: Callable[[jax.Array], jax.Array]  # images, as the model takes them
@@ -66,7 +65,7 @@ class Run:
             step += count
 
 
-def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) -> Run:
+def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     """Check the configuration, load the data, and build everything the loop calls.
 
     Args:
@@ -82,17 +81,17 @@ def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) 
     seed = sections["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"seed must be from 0 to 2^32 - 1 and whole, not {seed!r}")
-    parallel.check_divisible(settings.batch_size, devices)
+    check_divisible(settings.batch_size, devices)
     data_fields = sections["data"]
     mixing = build(Mixing, "data", _taken_from(data_fields, Mixing))
     augment = build(Augmentation, "data", _taken_from(data_fields, Augmentation))
     check_parts(settings, len(devices), mixing)
     model_fields = sections["model"]
-    start_from = origin.of(model_fields)
-    model_fields |= {"axis_name": parallel.AXIS, "sync_batch_norm": settings.sync_batch_norm}
+    start_from = split_origin(model_fields)
+    model_fields |= {"axis_name": AXIS, "sync_batch_norm": settings.sync_batch_norm}
     create_model(**model_fields)  # refuses what it must before any data is read
     share = data.Share(jax.process_index(), jax.process_count())
-    dataset = data.load(**data_fields, share=share)
+    dataset = data.load_dataset(**data_fields, share=share)
     augment.check(dataset.train.image_shape[-1])
     model = create_model(**model_fields, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, sections, model, augment)
@@ -108,20 +107,20 @@ def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) 
     shape = dataset.train.image_shape
     start = None
     if start_from.source and not begun:
-        start = origin.load(start_from, model_fields["name"], model, shape)
-    tuning = fine_tuning.tuning(model, shape, optim_config.freeze, optim_config.layer_decay)
+        start = load_start(start_from, model_fields["name"], model, shape)
+    tuning = freezing.tuning(model, shape, optim_config.freeze, optim_config.layer_decay)
     schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
     optimizer = optim.make_optimizer(optim_config, schedule, tuning.trained, tuning.scales)
     scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
     train_step, frozen_step = (
-        parallel.pmap_step(
+        pmap_step(
             steps.make_train_step(
                 model.clone(freeze_batch_norm=frozen),
                 optimizer,
                 augment,
                 scale,
                 settings.label_smoothing,
-                parallel.AXIS,
+                AXIS,
                 mixing=mixing,
                 trained=tuning.trained,
                 accumulate_steps=settings.accumulate_steps,
@@ -133,7 +132,7 @@ def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) 
         )
         for frozen in (tuning.frozen_norms, True)
     )
-    eval_step = make_eval_step(model, scale, parallel.AXIS)
+    eval_step = make_eval_step(model, scale, AXIS)
     state = create_state(
         model,
         optimizer,
@@ -154,8 +153,8 @@ def prepare(config: ConfigDict, devices: parallel.Devices, begun: bool = False) 
         schedule=schedule,
         train_step=train_step,
         frozen_step=frozen_step,
-        eval_step=parallel.pmap_step(eval_step, devices, donate_state=False),
-        initial_state=parallel.replicate(state, devices),
+        eval_step=pmap_step(eval_step, devices, donate_state=False),
+        initial_state=replicate(state, devices),
         pretrained_sha256=start.sha256 if start else "",
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,

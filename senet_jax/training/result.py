@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from senet_jax.models.counts import summarize
 from senet_jax.runs import provenance
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import peak_memory
 from senet_jax.system.terminal import duration
 from senet_jax.training.prepare import Run
-from senet_jax.training.session import Progress
+from senet_jax.training.session import Session
 
 
-def collect(config: ConfigDict, run: Run, progress: Progress) -> dict[str, Any]:
+def collect(config: ConfigDict, run: Run, progress: Session) -> dict[str, Any]:
     """The content of result.json: what was trained, how it ended, and what it was computed with.
 
     Errors are in per cent, times in seconds, memory in bytes: the most that was in use on a device,
@@ -27,7 +27,7 @@ def collect(config: ConfigDict, run: Run, progress: Progress) -> dict[str, Any]:
     counts = summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
     *earlier, environment = progress.environments
-    on_device = parallel.peak_memory(run.devices)
+    on_device = peak_memory(run.devices)
     on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "model": sections["model"]["name"],

@@ -14,8 +14,8 @@ import numpy as np
 from senet_jax.errors import Diverged
 from senet_jax.evaluation import metrics
 from senet_jax.runs import checkpoints, provenance
-from senet_jax.system import devices as parallel
 from senet_jax.system import processes
+from senet_jax.system.devices import replicate, to_global, to_local
 from senet_jax.system.processes import on_first
 from senet_jax.training import optim
 from senet_jax.training.prepare import Run, Step
@@ -28,7 +28,7 @@ MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then 
 
 
 @dataclasses.dataclass
-class Progress:
+class Session:
     """A run between two steps.
 
     Attributes:
@@ -69,7 +69,7 @@ class Progress:
         self._save_best = False
 
     @classmethod
-    def resume(cls, run: Run, directory: Path, started: float) -> "Progress":
+    def resume(cls, run: Run, directory: Path, started: float) -> "Session":
         """From the latest checkpoint, or from the beginning where there is none.
 
         Raises: InputError if there are checkpoints and none can be read, or they do not fit.
@@ -79,7 +79,7 @@ class Progress:
             sha256 = run.pretrained_sha256
             state = run.initial_state
             return cls(run, directory, started, state, environments=[now], pretrained_sha256=sha256)
-        found = checkpoints.restore(directory, parallel.as_one(run.initial_state, run.devices))
+        found = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
         say(f"continuing from step {found.step}/{run.total_steps}")
         notes = found.notes
         environments = notes["environments"]
@@ -90,7 +90,7 @@ class Progress:
             run,
             directory,
             started,
-            parallel.own_copy(found.state, run.devices),
+            to_local(found.state, run.devices),
             found.step,
             notes["evaluation_owed"],
             window=notes["window"],
@@ -164,7 +164,7 @@ class Progress:
         self.measured |= named
         if self.state.plateau is not None:
             plateau = optim.after_evaluation(self.run.optim, self.state.plateau, loss)
-            self.state = self.state.replace(plateau=parallel.replicate(plateau, self.run.devices))
+            self.state = self.state.replace(plateau=replicate(plateau, self.run.devices))
         error = found["eval"]["top1_error"]
         if self.best is None or error < self.best[0]:
             self.best = error, self.step
@@ -202,7 +202,7 @@ class Progress:
             "seconds": self.seconds,
             "pretrained_sha256": self.pretrained_sha256,
         }
-        state = parallel.as_one(self.state, self.run.devices)
+        state = to_global(self.state, self.run.devices)
         checkpoints.save(self.directory, self.step, state, notes)
         on_first(self._prune)
         self._saved_at, self._save_best = time.perf_counter(), False

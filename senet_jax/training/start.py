@@ -20,8 +20,7 @@ from senet_jax.models.counts import image_shape_of
 from senet_jax.runs import workdir
 from senet_jax.system import files
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading as pretrained
-from senet_jax.weights import saving as to_timm
+from senet_jax.weights import loading, saving
 from senet_jax.weights.image_spec import data_fields
 
 TIMM = "timm"  # the weights that timm publishes under model.name
@@ -53,13 +52,13 @@ class Start:
     sha256: str
 
 
-def of(section: dict[str, Any]) -> Origin:
+def split_origin(section: dict[str, Any]) -> Origin:
     """The origin that a `model` section says, which loses its keys; the rest is the network."""
     names = [field.name for field in dataclasses.fields(Origin) if field.name in section]
     return build(Origin, "model", {name: section.pop(name) for name in names})
 
 
-def settled(config: ConfigDict, directory: Path) -> ConfigDict:
+def resolve(config: ConfigDict, directory: Path) -> ConfigDict:
     """The configuration with what it leaves to the weights filled in, as config.json records it.
 
     That are the keys in `workdir.LEFT`, and the fields of the network that it does not mention. So
@@ -71,7 +70,7 @@ def settled(config: ConfigDict, directory: Path) -> ConfigDict:
     Raises: InputError for weights or a dataset that are not there.
     """
     sections: dict[str, Any] = config.to_dict()
-    origin = of(dict(sections.get("model", {})))
+    origin = split_origin(dict(sections.get("model", {})))
     if not origin.source:
         return config
     if (directory / "config.json").exists():
@@ -81,7 +80,7 @@ def settled(config: ConfigDict, directory: Path) -> ConfigDict:
     name = sections["model"]["name"]
     with _named():
         if origin.source is True and "." not in name:
-            known = ", ".join(pretrained.list_pretrained(f"{name}.*")) or "nothing of it"
+            known = ", ".join(loading.list_pretrained(f"{name}.*")) or "nothing of it"
             raise InputError(
                 f"{TIMM!r} needs the tag of weights in model.name, which is {name!r}; timm "
                 f"publishes {known}"
@@ -99,23 +98,25 @@ def settled(config: ConfigDict, directory: Path) -> ConfigDict:
 
 def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a run's network, none for timm's, and `data` keys of the weights' images."""
-    name, path = pretrained.locate(name, origin.source)
-    if not pretrained.is_run(path):
-        made_for = pretrained.made_for(name, weight_files.read_config(path))
+    name, path = loading.locate(name, origin.source)
+    if not loading.is_run(path):
+        made_for = loading.made_for(name, weight_files.read_config(path))
         return {}, data_fields(made_for)
-    run = pretrained.run_sections(name, path)
+    run = loading.run_sections(name, path)
     result = files.read_json(path / "result.json") or {}
     seen = {key: run["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
     return run["model"], seen | {key: tuple(result.get(key, ())) for key in ("mean", "std")}
 
 
-def load(origin: Origin, name: str, model: Network, image_shape: tuple[int, int, int]) -> Start:
+def load_start(
+    origin: Origin, name: str, model: Network, image_shape: tuple[int, int, int]
+) -> Start:
     """The weights for a network of this name and images [H, W, C].
 
     Raises: InputError if they cannot be read, or are of another network or other images.
     """
     with _named():
-        found = pretrained.load(name, origin.source, num_classes=model.num_classes)
+        found = loading.load_pretrained(name, origin.source, num_classes=model.num_classes)
         there, here = _fields(found.model), _fields(model)
         if changes := differences(there, here, names=("there", "here")):
             raise InputError(
@@ -131,7 +132,7 @@ def load(origin: Origin, name: str, model: Network, image_shape: tuple[int, int,
 
 def _fields(model: Network) -> dict[str, Any]:
     """What a network's weights are tied to, by dotted names."""
-    bare = to_timm.bare(model)
+    bare = saving.bare(model)
     fields = {field.name: getattr(bare, field.name) for field in dataclasses.fields(bare)}
     nested = {k: dataclasses.asdict(v) if isinstance(v, SEConfig) else v for k, v in fields.items()}
     return flatten(nested)

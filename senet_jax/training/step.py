@@ -16,7 +16,7 @@ from senet_jax.evaluation.steps import Arrays, classification_sums, soft_targets
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
 from senet_jax.layers.norm import is_frozen
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import average_over_devices, sum_over_devices
 from senet_jax.training.state import TrainState
 
 
@@ -106,10 +106,10 @@ def make_train_step(
         dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
         compute = accumulated if accumulate_steps > 1 else gradients_of
         gradients, (losses, logits, batch_stats) = compute(state, images, targets, dropout_key)
-        gradients, batch_stats = parallel.mean((gradients, batch_stats), axis_name)
+        gradients, batch_stats = average_over_devices((gradients, batch_stats), axis_name)
         batch_stats = without_frozen(batch_stats, state.batch_stats, model.freeze_batch_norm)
         sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
-        sums = parallel.total(sums, axis_name)
+        sums = sum_over_devices(sums, axis_name)
         nonfinite = first_nonfinite(gradients, sums["loss"])
         before = state
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

@@ -118,7 +118,7 @@ def create_model(
     fields = {"num_classes": num_classes, "dtype": dtype, "se": se, **overrides}
     if not pretrained:
         return _network(name, **fields)
-    found = load(name, pretrained, **fields)
+    found = load_pretrained(name, pretrained, **fields)
     return found.model, found.variables
 
 
@@ -134,7 +134,7 @@ def list_pretrained(pattern: str = "*") -> list[str]:
     return models.matching(pattern, timm.weights())
 
 
-def load(name: str, source: Literal[True] | Source = True, **fields: Any) -> Weights:
+def load_pretrained(name: str, source: Literal[True] | Source = True, **fields: Any) -> Weights:
     """The network `name` with weights; arguments and errors as of `create_model`."""
     name, path = locate(name, source)
     return _load_run(name, path, fields) if is_run(path) else _load_file(name, path, fields)

@@ -211,9 +211,9 @@ class Unlabelled(tfds.core.GeneratorBasedBuilder):
 @pytest.mark.parametrize("image_size", [0, 16])
 def test_labels_of_no_class_are_refused(tiny, image_size):
     views = {key: tiny.data[key] for key in tiny.data if key in VIEWS}
-    data.load("unlabelled", "train", "train", image_size=image_size, **views)
+    data.load_dataset("unlabelled", "train", "train", image_size=image_size, **views)
     sentence = refused(
-        lambda: data.load("unlabelled", "train", "test", image_size=image_size, **views)
+        lambda: data.load_dataset("unlabelled", "train", "test", image_size=image_size, **views)
     )
     assert sentence.startswith("data.eval_split: dataset 'unlabelled' has label -1 in split 'test'")
 

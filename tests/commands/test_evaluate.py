@@ -18,8 +18,7 @@ from senet_jax import evaluate
 from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import Predicted, log_probabilities, sums
 from senet_jax.evaluation.steps import classification_sums, make_logits_step
-from senet_jax.inference import ensemble
-from senet_jax.inference import trained as finished
+from senet_jax.inference import ensemble, trained
 from senet_jax.inference.predictions import Predictions
 from senet_jax.models import create_model
 from senet_jax.training.loop import train_and_evaluate
@@ -116,7 +115,7 @@ def test_a_network_with_itself_is_itself(run, call):
 
 def alone(directory):
     """Images to probabilities by the plain model of a run; and its evaluation set."""
-    done = finished.load(directory)
+    done = trained.load_run(directory)
     variables = jax.device_get(done.state.variables)
     apply = jax.jit(lambda images: done.run.model.apply(variables, done.run.normalize(images)))
     softmax = scipy.special.softmax
@@ -163,8 +162,8 @@ def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
         *(f"--workdir={directory}", "--image_size=32,48", "--crops=10", "--eval_crop=0.75"),
         *("--split=with_broken", f"--predictions={file}"),
     )
-    views = ensemble.Views((32, 48), crops=10, eval_crop=0.75)
-    (member,) = ensemble.load([directory], "final", unfinished=False)
+    views = ensemble.TestViews((32, 48), crops=10, eval_crop=0.75)
+    (member,) = ensemble.load_members([directory], "final", unfinished=False)
     probabilities, _ = alone(directory)
     of_views, label, readable = [], None, None
     for feed in ensemble.feeds([member], "photos", "with_broken", views):
@@ -187,19 +186,19 @@ def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
 
 
 def test_members_with_the_same_views_share_a_pass_and_others_have_their_own(streamed):
-    member = ensemble.load([streamed[0]], "final", unfinished=False)[0]
+    member = ensemble.load_members([streamed[0]], "final", unfinished=False)[0]
     larger = dataclasses.replace(
         member, config={**member.config, "data": {**member.config["data"], "image_size": 48}}
     )
-    feeds = ensemble.feeds([member, larger, member], "photos", "whole", ensemble.Views())
+    feeds = ensemble.feeds([member, larger, member], "photos", "whole", ensemble.TestViews())
     assert [(f.split.image_shape[0], f.members) for f in feeds] == [(32, (0, 2)), (48, (1,))]
-    given = ensemble.Views(image_sizes=(40,))
+    given = ensemble.TestViews(image_sizes=(40,))
     (feed,) = ensemble.feeds([member, larger, member], "photos", "whole", given)
     assert (feed.split.image_shape[0], feed.members) == (40, (0, 1, 2))
 
 
 def test_ten_crops_of_a_constant_image_are_its_single_crop(streamed):
-    done = finished.load(streamed[0])
+    done = trained.load_run(streamed[0])
     model, scale = done.run.model, done.run.normalize
     colours = np.random.default_rng(0).integers(0, 256, (6, 1, 1, 3), np.uint8)
     images = np.broadcast_to(colours, (6, 32, 32, 3))
@@ -221,7 +220,7 @@ def test_ten_crops_of_a_constant_image_are_its_single_crop(streamed):
 
 def test_each_network_normalises_in_its_own_way(run):
     """The same network, told that images are darker, needs darker images."""
-    member = ensemble.load([run[0]], "final", unfinished=False)[0]
+    member = ensemble.load_members([run[0]], "final", unfinished=False)[0]
     mean, std = member.statistics
     twin = dataclasses.replace(member, statistics=(tuple(m - 5 for m in mean), std))
     batch = {"image": np.full((4, 8, 8, 1), 100, np.uint8), "label": np.zeros(4, np.int32)}
@@ -244,7 +243,7 @@ def test_each_network_normalises_in_its_own_way(run):
         ensemble.Feed(Usual(), member.class_names, (0,)),
         ensemble.Feed(Darker(), member.class_names, (1,)),
     ]
-    (said,) = ensemble.predictions([member, twin], feeds, ensemble.Views(), 4)
+    (said,) = ensemble.predictions([member, twin], feeds, ensemble.TestViews(), 4)
     np.testing.assert_allclose(said.members[0], said.members[1], rtol=1e-5)
 
 
@@ -334,10 +333,10 @@ def test_the_answer_in_words(run, other, capsys):
 
 
 def test_a_split_without_labels_has_no_errors(run):
-    member = ensemble.load([run[0]], "final", unfinished=False)[0]
+    member = ensemble.load_members([run[0]], "final", unfinished=False)[0]
     nothing = np.log(np.full((1, 2, 10), 0.1))
     one = Predicted(np.array([3, -1]), np.ones(2), nothing[0], nothing)
-    (feed,) = ensemble.feeds([member], "digits", "test", ensemble.Views())
+    (feed,) = ensemble.feeds([member], "digits", "test", ensemble.TestViews())
     with pytest.raises(InputError, match="examples without labels"):
         evaluate.evaluate([one], [member], [feed], None)
 
@@ -346,11 +345,11 @@ def test_a_network_tied_to_the_size_of_its_images_is_refused(streamed):
     fields = {"width": 4, "stage_sizes": (1, 1, 1, 1), "num_classes": COUNT}
     model = create_model("seresnet18", **fields, se={"kind": "ge_theta"})
     variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-    member = ensemble.load([streamed[0]], "final", unfinished=False)[0]
+    member = ensemble.load_members([streamed[0]], "final", unfinished=False)[0]
     tied = dataclasses.replace(member, model=model, variables=variables)
-    assert ensemble.feeds([tied], "photos", "whole", ensemble.Views())
+    assert ensemble.feeds([tied], "photos", "whole", ensemble.TestViews())
     with pytest.raises(InputError, match="cannot take images of 64 x 64 pixels: it is tied to"):
-        ensemble.feeds([tied], "photos", "whole", ensemble.Views(image_sizes=(64,)))
+        ensemble.feeds([tied], "photos", "whole", ensemble.TestViews(image_sizes=(64,)))
 
 
 @pytest.mark.parametrize(

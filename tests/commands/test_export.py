@@ -17,7 +17,7 @@ from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.preprocessing import of_weights
 from senet_jax.layers.squeeze_excite import KINDS
 from senet_jax.models import create_model
-from senet_jax.weights import saving as to_timm
+from senet_jax.weights import saving
 from senet_jax.weights.image_spec import PretrainedConfig
 
 ALONE = """
@@ -74,12 +74,12 @@ def test_every_kind_of_block_can_be_exported(kind):
 def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
     network = made("resnet18", 40, num_classes=3)
     config, names = network.shown.as_config(), ("cat", "dog", "emu")
-    to_timm.save(tmp_path / "one", network.model, network.variables, config, names)
-    found = classifier.load(str(tmp_path / "one"))
+    saving.save(tmp_path / "one", network.model, network.variables, config, names)
+    found = classifier.load_classifier(str(tmp_path / "one"))
     assert found.shown.image_shape == (40, 40, 3)
     np.testing.assert_allclose(found.shown.mean, network.shown.mean, rtol=1e-12)
     export.main(["export", f"--model={tmp_path / 'one'}", f"--output={tmp_path / 'two'}"])
-    again = classifier.load(str(tmp_path / "two"))
+    again = classifier.load_classifier(str(tmp_path / "two"))
     assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, network.variables))
     card = json.loads((tmp_path / "two" / "model.json").read_text())
     assert (card["height"], card["crop_pct"], card["class_names"]) == (40, 0.9, [*names])

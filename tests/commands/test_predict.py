@@ -19,7 +19,7 @@ from senet_jax.inference import classifier
 from senet_jax.inference.explain import grad_cam
 from senet_jax.inference.gate_statistics import gates_of
 from senet_jax.inference.images import open_image
-from senet_jax.weights import loading as pretrained
+from senet_jax.weights import loading
 
 SMALL = "mobilenetv1_100"
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 def digits(tmp_path_factory):
     """The first images of the test split, as files."""
     folder = tmp_path_factory.mktemp("digits")
-    for index, image in enumerate(data.load("digits", "train", "test").eval.image[:11]):
+    for index, image in enumerate(data.load_dataset("digits", "train", "test").eval.image[:11]):
         Image.fromarray(image[..., 0]).save(folder / f"{index:02}.png")
     return folder
 
@@ -104,7 +104,7 @@ def test_a_run_says_of_files_what_it_says_of_its_dataset(run, digits, call, tmp_
 
 
 def test_from_python_images_get_the_answers_of_the_command(run, digits, call):
-    network = classifier.load(str(run))
+    network = classifier.load_classifier(str(run))
     images = np.stack([network.shown(open_image(path)) for path in sorted(digits.iterdir())])
     found, _ = call(f"--model={run}", "--top=3", digits)
     for one, said in zip(found["images"], network.most_probable(images, 3), strict=True):
@@ -132,7 +132,7 @@ def test_weights_are_shown_an_image_as_they_say_and_name_the_classes(weights, ph
     image = Image.open(photograph).resize((64, 50), Image.Resampling.BICUBIC)
     image = np.asarray(image.crop((12, 5, 52, 45))) / 255
     image = (image - (0.5, 0.4, 0.3)) / (0.229, 0.224, 0.225)
-    known = pretrained.load(SMALL, weights)
+    known = loading.load_pretrained(SMALL, weights)
     logits = jax.jit(known.model.apply)(known.variables, image[None].astype(np.float32))
     np.testing.assert_allclose(probabilities(found), softmax(np.asarray(logits)), rtol=1e-4)
 
@@ -148,7 +148,7 @@ def test_with_mirror_images_their_mean_counts(run, digits, call, tmp_path):
 
 
 def test_another_size_and_crop_can_be_asked_for(weights, photograph):
-    network = classifier.load(str(weights)).seen_at(50, 1.0)
+    network = classifier.load_classifier(str(weights)).seen_at(50, 1.0)
     image = Image.open(photograph).resize((64, 50), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(network.shown(open_image(photograph)), image.crop((7, 0, 57, 50)))
 
@@ -157,11 +157,11 @@ def test_a_file_is_known_by_its_name(weights, tmp_path):
     tensors = weights / "model.safetensors"
     shutil.copy(tensors, tmp_path / "mobilenetv1_100.ra4_e3600_r224_in1k.safetensors")
     (found,) = tmp_path.iterdir()
-    shown = classifier.load(str(found)).shown
+    shown = classifier.load_classifier(str(found)).shown
     assert (shown.image_shape, shown.mean) == ((224, 224, 3), (127.5,) * 3)  # those of the tag
     shutil.copy(tensors, tmp_path / "mine.safetensors")
     with pytest.raises(InputError, match=r"nothing says which network .*mine.safetensors has"):
-        classifier.load(str(tmp_path / "mine.safetensors"))
+        classifier.load_classifier(str(tmp_path / "mine.safetensors"))
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run, digits, call, capsys, tmp_path):
@@ -192,7 +192,7 @@ def test_gates_and_maps_are_those_of_the_network(run, digits, call, tmp_path):
     files = [digits / "02.png", tmp_path / "more" / "02.png"]
     found, status = call(f"--model={run}", *files, "--gates", f"--cam={tmp_path / 'maps'}")
     assert status == 0
-    network = classifier.load(str(run))
+    network = classifier.load_classifier(str(run))
     images = network.shown.normalize(np.stack([network.shown(open_image(file)) for file in files]))
     once = functools.partial(jax.jit, static_argnums=0)
     expected = once(gates_of)(network.model, network.variables, images)

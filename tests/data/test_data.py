@@ -29,7 +29,7 @@ def numbered(count):
 def test_digits_are_the_images_of_scikit_learn():
     from sklearn.datasets import load_digits
 
-    digits = data.load("digits", "train", "test")
+    digits = data.load_dataset("digits", "train", "test")
     assert (len(digits.train), len(digits.eval), digits.num_classes) == (1437, 360, 10)
     assert digits.train.image.shape[1:] == (8, 8, 1)
     assert digits.train.image.dtype == np.uint8
@@ -124,7 +124,7 @@ def test_without_pad_and_flip_nothing_changes():
 )
 def test_bad_datasets_are_refused_with_a_sentence(name, train, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        data.load(name, train, "test")
+        data.load_dataset(name, train, "test")
     assert "\n" not in str(caught.value)
 
 
@@ -136,7 +136,7 @@ def test_a_dataset_that_cannot_be_downloaded_says_what_to_do(monkeypatch, tmp_pa
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     monkeypatch.setattr("urllib.request.getproxies", dict)
     with pytest.raises(InputError, match=r"tfds build cifar10.*TFDS_DATA_DIR"):
-        data.load("cifar10", "train", "test")
+        data.load_dataset("cifar10", "train", "test")
     assert not list(tmp_path.iterdir())
 
 
@@ -201,11 +201,11 @@ def test_a_share_is_of_a_process_that_there_is(index):
 
 
 def test_statistics_that_are_given_replace_the_datasets_own():
-    own = data.load("digits", "train", "test")
-    given = data.load("digits", "train", "test", mean=(0.25,), std=(0.5,))
+    own = data.load_dataset("digits", "train", "test")
+    given = data.load_dataset("digits", "train", "test", mean=(0.25,), std=(0.5,))
     assert (given.mean, given.std) == ((63.75,), (127.5,)) != (own.mean, own.std)
     with pytest.raises(InputError, match=r"have 3 numbers, but the images have 1 channels"):
-        data.load("digits", "train", "test", mean=(0.5,) * 3, std=(0.5,) * 3)
+        data.load_dataset("digits", "train", "test", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def test_the_first_use_of_digits_says_nothing(tmp_path):

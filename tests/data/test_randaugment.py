@@ -10,7 +10,7 @@ from senet_jax.data.augment import Augmentation
 from senet_jax.data.randaugment import OPERATIONS, RandAugment, at_once, one_by_one
 from senet_jax.errors import InputError
 from senet_jax.layers.example_keys import example_keys
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import AXIS, split_batch
 from senet_jax.training.prepare import prepare
 
 HEIGHT, WIDTH = 37, 50
@@ -151,13 +151,13 @@ def test_augmentation_does_not_depend_on_the_number_of_devices():
     images = jnp.asarray(photos(8))
 
     def augmented(images):
-        keys = example_keys(jax.random.key(3), len(images), parallel.AXIS)
+        keys = example_keys(jax.random.key(3), len(images), AXIS)
         return Augmentation(**ALL)(keys, images)
 
     one, again, four = (
         np.concatenate(
-            jax.pmap(augmented, parallel.AXIS, devices=jax.local_devices()[:count])(
-                parallel.split_batch(images, jax.local_devices()[:count])
+            jax.pmap(augmented, AXIS, devices=jax.local_devices()[:count])(
+                split_batch(images, jax.local_devices()[:count])
             )
         )
         for count in (1, 1, 4)
@@ -173,7 +173,7 @@ def test_a_step_takes_them_from_the_configuration(tiny, one_device):
     run = prepare(tiny, one_device)
     batch = next(run.dataset.train.train_batches(run.settings.batch_size, run.seed))
     assert batch["image"].shape[-1] == 1
-    _, sums = run.train_step(run.initial_state, parallel.split_batch(batch, run.devices))
+    _, sums = run.train_step(run.initial_state, split_batch(batch, run.devices))
     assert np.isfinite(sums["loss"])
 
 

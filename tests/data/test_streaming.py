@@ -16,7 +16,7 @@ from PIL import Image
 
 from senet_jax import data
 from senet_jax.data import streaming
-from senet_jax.data.views import Views
+from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
 from senet_jax.training.loop import train_and_evaluate
 
@@ -31,7 +31,7 @@ VIEWS = {
 
 
 def load(split="whole", **views):
-    return data.load("photos", split, split, **{**VIEWS, **views})
+    return data.load_dataset("photos", split, split, **{**VIEWS, **views})
 
 
 def labels(batches, count):
@@ -141,7 +141,7 @@ class Nothing:
 
 
 WINDOWS = {
-    area: streaming.Stream(Nothing(), "whole", Views(**{**VIEWS, "crop_area": area}))
+    area: streaming.Stream(Nothing(), "whole", CropSpec(**{**VIEWS, "crop_area": area}))
     for area in (0.08, 0.5, 1.0)
 }
 
@@ -217,13 +217,15 @@ def test_too_many_images_that_cannot_be_decoded_are_an_error():
 
 
 def test_grey_images_of_one_size_can_be_streamed_too():
-    batch = next(data.load("digits", "train", "test", **VIEWS).train.train_batches(8, seed=0))
+    batch = next(
+        data.load_dataset("digits", "train", "test", **VIEWS).train.train_batches(8, seed=0)
+    )
     assert batch["image"].shape == (8, 32, 32, 3)
     assert (batch["image"] == batch["image"][..., :1]).all()
 
 
 def test_fake_data_has_the_size_of_imagenet():
-    fake = data.load("fake", "train", "test", **VIEWS)
+    fake = data.load_dataset("fake", "train", "test", **VIEWS)
     assert len(fake.train) == 1_281_167
     assert next(fake.train.train_batches(4, seed=0))["image"].shape == (4, 32, 32, 3)
     assert sum(batch["mask"].sum() for batch in fake.eval.eval_batches(100)) == len(fake.eval)
@@ -247,7 +249,7 @@ def test_bad_values_are_refused_with_a_sentence(views, sentence):
 
 def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():
     with pytest.raises(InputError, match=r"set data.image_size to stream it"):
-        data.load("photos", "whole", "whole")
+        data.load_dataset("photos", "whole", "whole")
 
 
 def test_a_network_trains_on_streamed_images(tmp_path):

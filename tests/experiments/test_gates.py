@@ -15,10 +15,10 @@ from experiments import gates as role_of_excitation
 from experiments.grid.narrow import NARROW, size_of
 from experiments.reporting import plot_gates
 from senet_jax.errors import InputError
-from senet_jax.inference import gate_statistics as gates
+from senet_jax.inference import gate_statistics
 from senet_jax.inference.gate_statistics import Block, GateSums
 from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import AXIS, pmap_step
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 
@@ -50,7 +50,7 @@ def test_recorded_gates_are_what_scales_the_maps(squeeze):
     layer, u = SqueezeExcite(SEConfig(ratio=2, squeeze=squeeze)), jnp.ones((2, 3, 3, 4))
     u = u * jnp.arange(1, 5)
     variables = layer.init(jax.random.key(0), u)
-    found = gates.gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)
+    found = gate_statistics.gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)
     expected = (layer.apply(variables, u) / u).mean(axis=(1, 2))
     np.testing.assert_allclose(found["layer"], expected, rtol=1e-6)
 
@@ -70,12 +70,12 @@ def test_every_family_names_its_blocks_in_order_with_their_stages(name):
     fields = {key: value for key, value in NARROW[name].items() if key != "se"}
     model = senet_jax.create_model(name, **fields, se=NARROW[name].get("se"))
     shape = (size_of(name), size_of(name), 3)
-    blocks = gates.find_blocks(model, shape)
+    blocks = gate_statistics.find_blocks(model, shape)
     assert {block.stage for block in blocks} == set(model.se.stages)
     stages = [block.stage for block in blocks]
     assert stages == sorted(stages)
     assert len({block.name for block in blocks}) == len(blocks)
-    kept = gates.find_blocks(gates.without_stage(model, stages[-1]), shape)
+    kept = gate_statistics.find_blocks(gate_statistics.without_stage(model, stages[-1]), shape)
     assert kept == tuple(block for block in blocks if block.stage != stages[-1])
 
 
@@ -135,13 +135,13 @@ def test_every_example_is_recorded_once_and_padding_is_not(tiny, count):
     """50 examples in batches of 32, against one pass over all of them."""
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
-    step = gates.make_gate_step(run.model, run.normalize, parallel.AXIS)
-    mapped = parallel.pmap_step(step, devices, donate_state=False)
-    sums = gates.record(mapped, run.initial_state, run.dataset.eval, 32, 10, devices)
+    step = gate_statistics.make_gate_step(run.model, run.normalize, AXIS)
+    mapped = pmap_step(step, devices, donate_state=False)
+    sums = gate_statistics.record(mapped, run.initial_state, run.dataset.eval, 32, 10, devices)
     variables = jax.tree.map(np.asarray, run.initial_state.variables)
     images = run.normalize(jnp.asarray(run.dataset.eval.image))
     direct = np.concatenate(
-        [*gates.gates_of(run.model, variables, images).values()], axis=1, dtype=np.float64
+        [*gate_statistics.gates_of(run.model, variables, images).values()], axis=1, dtype=np.float64
     )
     labels = run.dataset.eval.label
     np.testing.assert_array_equal(sums.examples, np.bincount(labels, minlength=10))
@@ -159,17 +159,17 @@ def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze)
     model = senet_jax.create_model("seresnet20_cifar", se=se, **fields)
     images = jnp.float32(rng.normal(size=(5, 8, 8, 3)))
     variables = model.init(jax.random.key(0), images)
-    blocks = [b.name for b in gates.find_blocks(model, (8, 8, 3)) if b.stage == 4]
+    blocks = [b.name for b in gate_statistics.find_blocks(model, (8, 8, 3)) if b.stage == 4]
     assert len(blocks) == 2
-    plain = gates.without_stage(model, 4)
+    plain = gate_statistics.without_stage(model, 4)
     kept = jax.tree.map(lambda leaf: leaf, variables["params"])  # a copy of the dicts
     for block in kept["stage4"].values():
         block.pop("se")
     expected = plain.apply({**variables, "params": kept}, images)
-    with_one = gates.with_constants(model.apply, dict.fromkeys(blocks, 1.0))
+    with_one = gate_statistics.with_constants(model.apply, dict.fromkeys(blocks, 1.0))
     np.testing.assert_array_equal(with_one(variables, images), expected)
     assert np.abs(model.apply(variables, images) - expected).max() > 1e-3
-    halves = gates.with_constants(model.apply, dict.fromkeys(blocks, 0.5))
+    halves = gate_statistics.with_constants(model.apply, dict.fromkeys(blocks, 0.5))
     assert np.abs(halves(variables, images) - expected).max() > 1e-3
 
 
@@ -178,9 +178,10 @@ def test_constants_are_the_gates_where_these_do_not_depend_on_the_image(rng):
     images = jnp.float32(rng.normal(size=(1, 8, 8, 3)))
     variables = model.init(jax.random.key(0), images)
     constants = {
-        name: np.asarray(gate[0]) for name, gate in gates.gates_of(model, variables, images).items()
+        name: np.asarray(gate[0])
+        for name, gate in gate_statistics.gates_of(model, variables, images).items()
     }
-    replaced = gates.with_constants(model.apply, constants)(variables, images)
+    replaced = gate_statistics.with_constants(model.apply, constants)(variables, images)
     np.testing.assert_allclose(replaced, model.apply(variables, images), rtol=1e-5)
 
 

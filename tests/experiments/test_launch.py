@@ -16,8 +16,7 @@ from helpers.runs import same
 
 from experiments.grid import study
 from experiments.grid.plan import plan
-from experiments.launch import LOG, in_waves, launch, local, slurm
-from experiments.launch import serial as here
+from experiments.launch import LOG, in_waves, launch, local, serial, slurm
 from experiments.run import slurm_parameters
 from senet_jax.errors import InputError
 from senet_jax.runs import lock, workdir
@@ -78,7 +77,7 @@ def test_the_gpus_are_those_that_jax_would_use(monkeypatch):
 
 def test_nothing_to_run_is_refused_and_so_is_a_directory_of_another_configuration(tiny, tmp_path):
     with pytest.raises(InputError, match="no run is selected"):
-        launch([], here.train)
+        launch([], serial.train)
     first, _ = grid(tiny, tmp_path)
     workdir.start(first.workdir, first.config)
     tiny.train.epochs = 9.0
@@ -94,14 +93,14 @@ def test_nothing_to_run_is_refused_and_so_is_a_directory_of_another_configuratio
 def test_a_refused_first_run_leaves_nothing(tiny, tmp_path):
     tiny.train.batch_size = 6
     with pytest.raises(InputError, match="cannot be divided by 4 devices"):
-        launch(grid(tiny, tmp_path / "a" / "b"), here.train)
+        launch(grid(tiny, tmp_path / "a" / "b"), serial.train)
     assert not list(tmp_path.iterdir())
 
 
 def test_one_after_the_other_leaves_out_what_another_process_has(tiny, tmp_path, capfd):
     one, other = grid(tiny, tmp_path)
     with lock.held(one.workdir), lock.held(other.workdir):
-        assert launch([one, other], here.train) == {}
+        assert launch([one, other], serial.train) == {}
     assert capfd.readouterr().out.count("skipped: another process") == 2
     for run in (one, other):
         assert not (run.workdir / "result.json").exists()
@@ -132,7 +131,7 @@ def test_at_once_one_failure_stops_no_other_and_only_what_is_missing_is_done_aga
     broken = bad.config.copy_and_resolve_references()
     broken.data.train_split = "trian"
     killed.config.train.epochs = 5000.0
-    parts = [local.Share(sorted(os.sched_getaffinity(0)), [])] * 2
+    parts = [local.Slice(sorted(os.sched_getaffinity(0)), [])] * 2
 
     def train(missing):
         return local.train(missing, parts)

@@ -11,8 +11,7 @@ from helpers.runs import finish
 from configs import digits
 from experiments.grid import study
 from experiments.grid.plan import base_config, plan
-from experiments.launch import launch
-from experiments.launch import serial as here
+from experiments.launch import launch, serial
 from experiments.report import main
 from experiments.reporting import plot, table
 from experiments.reporting.collect import collect, unfinished
@@ -180,15 +179,15 @@ def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, mon
     bases = [base_config(REDUCTION, row, "digits", smoke=True) for row in REDUCTION.rows]
     runs = plan(REDUCTION, bases, (0, 1), tmp_path)
     broken = {1: Diverged("the training loss became nan by step 40")}
-    assert set(launch(runs, here.train).values()) == {str(broken[1])}
+    assert set(launch(runs, serial.train).values()) == {str(broken[1])}
     assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 6
     assert not list(tmp_path.glob("*/seed0/failed.json"))
     broken = {1: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        launch(runs, here.train)
+        launch(runs, serial.train)
     assert len(list(tmp_path.glob("*/seed1/failed.json"))) == 5
     broken = {}
-    assert launch(runs, here.train) == {}
+    assert launch(runs, serial.train) == {}
     assert not list(tmp_path.glob("*/seed*/failed.json"))
 
 

@@ -9,10 +9,10 @@ from helpers.weights import state_dict
 from PIL import Image
 from safetensors.numpy import save_file
 
-from experiments import timm_accuracy as published
+from experiments import timm_accuracy
 from senet_jax.errors import InputError
 from senet_jax.inference import preprocessing
-from senet_jax.weights import loading as pretrained
+from senet_jax.weights import loading
 from senet_jax.weights.timm import weights
 
 TAG = "resnet18.tv_in1k"
@@ -34,26 +34,26 @@ def given(tmp_path_factory):
 
 
 def run(given, *flags):
-    published.main(["", TAG, f"--weights={given / 'weights'}", "--batch=5", *flags])
+    timm_accuracy.main(["", TAG, f"--weights={given / 'weights'}", "--batch=5", *flags])
 
 
 def test_published_rows_are_of_weights_that_are_here():
-    rows = published.published()
+    rows = timm_accuracy.published()
     assert {row.weights for row in rows} <= weights().keys()
     found = {row.pixels: row for row in rows if row.weights == "seresnet50.a1_in1k"}
     # timm's results/results-imagenet.csv
-    assert found[224] == published.Published(
+    assert found[224] == timm_accuracy.Published(
         "seresnet50.a1_in1k", 224, 0.95, "bicubic", 80.012, 94.704
     )
     assert found[288].crop_pct == 1
 
 
 def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
-    found = pretrained.load(TAG, given / "weights" / f"{TAG}.safetensors")
-    (row,) = (row for row in published.published() if row.weights == TAG)
+    found = loading.load_pretrained(TAG, given / "weights" / f"{TAG}.safetensors")
+    (row,) = (row for row in timm_accuracy.published() if row.weights == TAG)
     shown = preprocessing.of_weights(row.images(found.config))
     files = [given / "images" / f"{number}.png" for number in range(5)]
-    images = shown.normalize(np.stack([published.read(file, shown) for file in files]))
+    images = shown.normalize(np.stack([timm_accuracy.read(file, shown) for file in files]))
     ranks = np.argsort(-np.asarray(jax.jit(found.model.apply)(found.variables, images)), axis=-1)
     # The first three are labelled with their best class, then one with its second, one its last.
     labels = [*ranks[:3, 0], ranks[3, 1], ranks[4, 6]]
@@ -78,7 +78,7 @@ def test_folders_of_classes_are_numbered_in_order(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "x.JPEG")
     (tmp_path / "n03" / "notes.txt").write_text("")
-    found, classes = published.find_images(tmp_path, None)
+    found, classes = timm_accuracy.find_images(tmp_path, None)
     assert classes == 3
     assert [(path.parent.name, label) for path, label in found] == [
         ("n01", 0),
@@ -96,7 +96,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(given, tmp_path, capsys)
     with pytest.raises(InputError, match="has no folders of images, one a class"):
         run(given, images)
     with pytest.raises(InputError, match=r"has no accuracy of 'seresnet5x'; did you mean"):
-        published.main(["", "seresnet5x", images])
+        timm_accuracy.main(["", "seresnet5x", images])
     (tmp_path / "labels").write_text("0.png 1\n9.png 1\n")
     with pytest.raises(InputError, match=r"line 2 of .*labels is no file of .*: '9.png 1'"):
         run(given, images, f"--labels={tmp_path / 'labels'}")
@@ -106,5 +106,5 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(given, tmp_path, capsys)
         run(given, f"--images={tmp_path}")
     assert "it knows 7 classes and the images are in 1 folders" in capsys.readouterr().err
     with pytest.raises(InputError, match="1 of 1 were not evaluated"):
-        published.main(["", TAG, f"--images={tmp_path}"])
+        timm_accuracy.main(["", TAG, f"--images={tmp_path}"])
     assert "not in the hub's cache, and HF_HUB_OFFLINE is set" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from helpers.weights import fill
 from configs import digits, imagenet
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.system import files
-from senet_jax.training import loop as train
+from senet_jax.training import loop
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import Run, prepare
@@ -139,7 +139,7 @@ def interrupted(config, workdir, devices, monkeypatch, number, at):
     """A run that is sent a signal when it comes to a place for the n-th time."""
     place, count = at
     calls = 0
-    original = getattr(train, place)
+    original = getattr(loop, place)
 
     def spy(*arguments):
         nonlocal calls
@@ -149,7 +149,7 @@ def interrupted(config, workdir, devices, monkeypatch, number, at):
         return original(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, place, spy)
+        patched.setattr(loop, place, spy)
         return train_and_evaluate(config, workdir, devices)
 
 

@@ -67,7 +67,7 @@ def test_a_configuration_of_the_weights_shows_and_normalises_the_same(tmp_path):
     config = PretrainedConfig((3, 32, 32), 0.9, "bicubic", (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
     fields = data_fields(config)
     rest = {"crop_area": 0.08, "shuffle_buffer": 20, "max_unreadable": 5}
-    dataset = data.load("photos", "whole", "whole", **fields, **rest)
+    dataset = data.load_dataset("photos", "whole", "whole", **fields, **rest)
     shown = preprocessing.of_weights(config)
     assert (dataset.mean, dataset.std) == (shown.mean, shown.std)
     assert preprocessing.of_run(fields, (32, 32, 3), dataset.mean, dataset.std) == shown

@@ -15,7 +15,7 @@ import pytest
 
 from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, provenance, workdir
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import assert_replicated, replicate
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 from senet_jax.training.state import TrainState
@@ -52,13 +52,13 @@ def saved(tmp_path):
 @pytest.mark.parametrize("count", [1, 4])
 def test_what_is_restored_is_what_was_saved_and_where_it_is_expected(tmp_path, count):
     devices = jax.local_devices()[:count]
-    state = parallel.replicate(make_state(), devices)
+    state = replicate(make_state(), devices)
     checkpoints.save(tmp_path, 7, state)
-    blank = parallel.replicate(make_state(seed=1), devices)
+    blank = replicate(make_state(seed=1), devices)
     restored = checkpoints.restore(tmp_path, blank).state
     assert bits(restored) == bits(state)
     assert jax.random.bits(restored.key) == jax.random.bits(state.key)
-    parallel.assert_replicated(restored)
+    assert_replicated(restored)
     same = jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, blank)
     assert all(jax.tree.leaves(same))
 

@@ -15,7 +15,7 @@ from helpers.runs import contents
 from senet_jax.errors import InputError, Occupied
 from senet_jax.runs import lock
 from senet_jax.system import files
-from senet_jax.training import loop as train
+from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,7 @@ def test_what_another_process_has_finished_meanwhile_is_not_done_again(
 ):
     @contextlib.contextmanager
     def after_another(directory, **about):
-        train.workdir.start(directory, tiny)
+        loop.workdir.start(directory, tiny)
         files.write_json(directory / "result.json", {"step": 8})
         yield
 

@@ -7,7 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from senet_jax.system import devices as parallel
+from senet_jax.system.devices import (
+    AXIS,
+    pmap_step,
+    prefetch,
+    replicate,
+    split_batch,
+    sum_over_devices,
+)
 
 
 def numbered(count=8, taken=None):
@@ -21,8 +28,8 @@ def numbered(count=8, taken=None):
 @pytest.mark.parametrize("depth", [1, 2, 3, 20])
 def test_prefetched_batches_are_the_same_in_the_same_order(depth):
     devices = jax.local_devices()
-    expected = (parallel.split_batch(batch, devices) for batch in numbered())
-    found = parallel.prefetch(numbered(), devices, depth)
+    expected = (split_batch(batch, devices) for batch in numbered())
+    found = prefetch(numbered(), devices, depth)
     for one, other in zip(expected, found, strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
@@ -30,7 +37,7 @@ def test_prefetched_batches_are_the_same_in_the_same_order(depth):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_no_more_batches_are_taken_ahead_than_asked_for(depth, one_device):
     taken = []
-    for number, _ in enumerate(parallel.prefetch(numbered(9, taken), one_device, depth)):
+    for number, _ in enumerate(prefetch(numbered(9, taken), one_device, depth)):
         assert taken == list(range(min(number + depth, 9)))
 
 
@@ -42,7 +49,7 @@ def test_an_error_of_the_source_comes_after_the_batches_before(depth, one_device
 
     seen = []
     with pytest.raises(OSError, match="unreadable"):
-        seen.extend(parallel.prefetch(failing(), one_device, depth))
+        seen.extend(prefetch(failing(), one_device, depth))
     assert [int(batch["image"].max()) for batch in seen] == [0, 1, 2]
 
 
@@ -57,7 +64,7 @@ def test_leaving_early_closes_the_source_and_leaves_no_thread(one_device):
             closed.append(True)
 
     threads = threading.active_count()
-    batches = parallel.prefetch(endless(), one_device)
+    batches = prefetch(endless(), one_device)
     next(batches)
     batches.close()
     assert closed == [True]
@@ -70,11 +77,11 @@ def test_steps_take_prefetched_batches_as_they_are_and_compile_once():
 
     def step(state, batch):
         traces.append(batch["image"].shape)
-        return state + parallel.total(batch["image"].astype(np.float32).sum(), parallel.AXIS)
+        return state + sum_over_devices(batch["image"].astype(np.float32).sum(), AXIS)
 
-    mapped = parallel.pmap_step(step, devices, donate_state=True)
-    one, two = (parallel.replicate(np.float32(0), devices) for _ in range(2))
-    for batch in parallel.prefetch(numbered(), devices):
+    mapped = pmap_step(step, devices, donate_state=True)
+    one, two = (replicate(np.float32(0), devices) for _ in range(2))
+    for batch in prefetch(numbered(), devices):
         image = batch["image"]
         assert image.sharding.device_set == set(devices)
         assert [shard.data.shape for shard in image.addressable_shards] == [(1, 2, 2, 2, 3)] * 4
@@ -82,5 +89,5 @@ def test_steps_take_prefetched_batches_as_they_are_and_compile_once():
             one = mapped(one, batch)
     assert traces == [(2, 2, 2, 3)]
     for batch in numbered():
-        two = mapped(two, parallel.split_batch(batch, devices))
+        two = mapped(two, split_batch(batch, devices))
     assert float(one) == float(two) == sum(range(8)) * 8 * 2 * 2 * 3

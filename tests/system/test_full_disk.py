@@ -11,7 +11,7 @@ from helpers.runs import same
 from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints
 from senet_jax.system import files
-from senet_jax.training import loop as train
+from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 
 
@@ -35,7 +35,7 @@ def test_a_run_continues_to_the_same_bits_when_there_is_room(
 ):
     tiny.train.checkpoint_every_steps = 1
     train_and_evaluate(tiny, tmp_path / "whole", one_device)
-    original, calls, run = train.learning_rate, [], small_disk / "run"
+    original, calls, run = loop.learning_rate, [], small_disk / "run"
 
     def then_full(*arguments):
         calls.append(arguments)
@@ -44,7 +44,7 @@ def test_a_run_continues_to_the_same_bits_when_there_is_room(
         return original(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "learning_rate", then_full)
+        patched.setattr(loop, "learning_rate", then_full)
         with pytest.raises(InputError, match="cannot be written: No space left") as caught:
             train_and_evaluate(tiny, run, one_device)
     assert "\n" not in str(caught.value)

@@ -17,8 +17,8 @@ from helpers.runs import logged, same
 
 from senet_jax.errors import Diverged, InputError
 from senet_jax.runs import checkpoints
-from senet_jax.system import devices as parallel
 from senet_jax.system import processes
+from senet_jax.system.devices import Agreement
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def test_processes_that_cannot_meet_are_told_why(flags, sentence, tmp_path):
 
 
 def test_one_process_agrees_with_itself():
-    agree = parallel.Agreement(jax.local_devices(), delay=2)
+    agree = Agreement(jax.local_devices(), delay=2)
     assert agree(True, False) == (True, False)
     assert processes.total(3) == 3
     assert processes.same("a")

@@ -12,15 +12,15 @@ from helpers.runs import interrupt_training, tiny_config
 from configs import finetune
 from senet_jax import data, models
 from senet_jax.errors import InputError
-from senet_jax.inference.trained import load
+from senet_jax.inference.trained import load_run
 from senet_jax.runs import workdir
-from senet_jax.system import devices as parallel
 from senet_jax.system import files
-from senet_jax.training import freezing as fine_tuning
-from senet_jax.training import start as origin
+from senet_jax.system.devices import split_batch
+from senet_jax.training import freezing
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.training.prepare import prepare
+from senet_jax.training.start import resolve
 
 FREEZE = ("^stem/", "stage2")
 
@@ -39,13 +39,13 @@ def after_steps(run, count):
     state, first = jax.tree.map(lambda leaf: leaf.copy(), run.initial_state), None
     batches = run.dataset.train.train_batches(run.settings.batch_size, 0)
     for _, batch in zip(range(count), batches, strict=False):
-        state, sums = run.train_step(state, parallel.split_batch(batch, run.devices))
+        state, sums = run.train_step(state, split_batch(batch, run.devices))
         first = first or jax.device_get(sums)
     return state, first
 
 
 def test_expressions_are_found_anywhere_in_a_path():
-    tuning = fine_tuning.tuning(small(), (8, 8, 1), ("^stem/", "bn1/scale$"), 1.0)
+    tuning = freezing.tuning(small(), (8, 8, 1), ("^stem/", "bn1/scale$"), 1.0)
     kept = {
         path for path, is_trained in flatten_dict(tuning.trained, sep="/").items() if is_trained
     }
@@ -54,7 +54,7 @@ def test_expressions_are_found_anywhere_in_a_path():
     # A layer of which a part is trained goes on with the statistics of its batches.
     assert tuning.frozen_norms == ("stem/bn",)
     assert tuning.scales is None
-    assert fine_tuning.tuning(small(), (8, 8, 1), (), 1.0) == fine_tuning.Tuning()
+    assert freezing.tuning(small(), (8, 8, 1), (), 1.0) == freezing.Tuning()
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_expressions_are_found_anywhere_in_a_path():
 )
 def test_expressions_without_a_sense_are_refused(patterns, sentence):
     with pytest.raises(InputError, match=sentence):
-        fine_tuning.tuning(small(), (8, 8, 1), patterns, 1.0)
+        freezing.tuning(small(), (8, 8, 1), patterns, 1.0)
 
 
 def test_updates_shrink_by_a_factor_for_each_layer_below_the_classifier():
-    tuning = fine_tuning.tuning(small(), (8, 8, 1), (), 0.5)
+    tuning = freezing.tuning(small(), (8, 8, 1), (), 0.5)
     order = ["stem", "stage2/block1", "stage3/block1", "stage3/block2", "stage4/block1", "head"]
     for path, scale in flatten_dict(tuning.scales, sep="/").items():
         (place,) = [place for place, layer in enumerate(order) if path.startswith(f"{layer}/")]
@@ -83,7 +83,7 @@ def test_layers_of_a_network_without_blocks_are_its_convolutions():
     model = models.create_model(
         "sevgg16_bn", width=8, fc_width=64, stage_sizes=(2, 1), se={"stages": (1, 2)}
     )
-    scales = flatten_dict(fine_tuning.tuning(model, (32, 32, 3), (), 0.5).scales, sep="/")
+    scales = flatten_dict(freezing.tuning(model, (32, 32, 3), (), 0.5).scales, sep="/")
     order = [
         ("conv1", "bn1", "se1", "stage1"),
         ("conv2", "bn2", "se2", "stage1"),
@@ -145,7 +145,7 @@ def test_frozen_parameters_and_statistics_stay_to_the_last_bit(tiny, count, part
     state, sums = start, None
     batches = run.dataset.train.train_batches(24, 0)
     for _ in range(3):
-        state, sums = run.train_step(state, parallel.split_batch(next(batches), run.devices))
+        state, sums = run.train_step(state, split_batch(next(batches), run.devices))
     assert sums["skipped"] == 0
     for kind, tree in (*state.variables.items(), *state.ema.items()):
         for path, value in flat(tree).items():
@@ -160,7 +160,7 @@ def test_a_probe_sees_features_as_in_evaluation(tiny, one_device):
     run = prepare(tiny, one_device)
     batch = next(run.dataset.train.train_batches(32, 0))
     evaluated = batch | {"mask": np.ones(32, np.float32)}
-    expected = run.eval_step(run.initial_state, parallel.split_batch(evaluated, one_device))
+    expected = run.eval_step(run.initial_state, split_batch(evaluated, one_device))
     state, sums = after_steps(run, 1)
     np.testing.assert_allclose(sums["loss"], expected["loss"], rtol=1e-5)
     assert sums["top1"] == expected["top1"]
@@ -183,13 +183,13 @@ def source(tmp_path_factory):
 def started(config, source, tmp_path, **values):
     """What is prepared of a configuration that starts from a run."""
     config.update_from_flattened_dict({"model.pretrained": str(source), **values})
-    return prepare(origin.settled(config, tmp_path), jax.local_devices()[:1])
+    return prepare(resolve(config, tmp_path), jax.local_devices()[:1])
 
 
 def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
     directory, result = source
     run = started(tiny, directory, tmp_path, **{"train.ema_decay": 0.9, "seed": 5})
-    state, end = run.initial_state, load(directory)
+    state, end = run.initial_state, load_run(directory)
     assert run.pretrained_sha256 == result["params_sha256"]
     batch = next(end.run.dataset.eval.eval_batches(16))
     logits = [
@@ -208,7 +208,7 @@ def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
 )
 def test_a_new_classifier_is_drawn_from_the_seed(source, tmp_path, values):
     directory, _ = source
-    old = flat(load(directory).state.params)
+    old = flat(load_run(directory).state.params)
     heads = []
     for seed in (0, 1):
         run = started(tiny_config(), directory, tmp_path, seed=seed, **values)
@@ -240,7 +240,7 @@ def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_d
     for key in ("params_sha256", "pretrained_sha256", "eval_ema/loss"):
         assert cut[key] == whole[key]
     assert train_and_evaluate(tiny, tmp_path / "cut", one_device) == cut
-    assert load(tmp_path / "cut", "ema").result == cut
+    assert load_run(tmp_path / "cut", "ema").result == cut
     tiny.data.interpolation = "bicubic"
     with pytest.raises(InputError, match=r"differing in data.interpolation \(bilinear there"):
         train_and_evaluate(tiny, tmp_path / "cut", one_device)
@@ -282,7 +282,7 @@ def test_weights_of_other_networks_and_images_are_refused(tiny, source, tmp_path
 def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, monkeypatch):
     import helpers.photos  # noqa: F401  (registers the builder)
 
-    data.load("digits", "train", "test")  # or nothing would be known of its size
+    data.load_dataset("digits", "train", "test")  # or nothing would be known of its size
     assert data.image_size_for(name, wanted, otherwise=32) == expected
     monkeypatch.setattr(data, "IN_MEMORY", 1797 * 64 - 1)
     assert data.image_size_for(name, wanted, otherwise=32) == (expected or wanted or 32)
@@ -298,7 +298,7 @@ def test_published_weights_bring_their_network_and_images(tmp_path):
     config = finetune.get_config("digits,seresnet50.a3_in1k")
     config.model.pretrained = str(tmp_path)
     config.data.eval_crop = 0.5
-    found = origin.settled(config, tmp_path / "run").to_dict()["data"]
+    found = resolve(config, tmp_path / "run").to_dict()["data"]
     assert (found["image_size"], found["mean"], found["eval_crop"]) == (96, (0.5,) * 3, 0.5)
     assert (found["std"], found["interpolation"]) == ((0.229, 0.224, 0.225), "bicubic")
 
@@ -326,8 +326,8 @@ def test_recipes_are_one_of_two():
 
 
 def test_halves_of_the_classes_together_are_the_dataset():
-    whole = data.load("digits", "train", "test")
-    halves = [data.load("digits", "train", "test", classes=c) for c in ((0, 4), (4, 10))]
+    whole = data.load_dataset("digits", "train", "test")
+    halves = [data.load_dataset("digits", "train", "test", classes=c) for c in ((0, 4), (4, 10))]
     assert halves[1].class_names == ("4", "5", "6", "7", "8", "9")
     for split in ("train", "eval"):
         everything = getattr(whole, split)
@@ -354,4 +354,4 @@ def test_classes_that_cannot_be_taken_are_refused(name, classes, image_size, sen
     fields = ("eval_crop", "crop_area", "interpolation", "shuffle_buffer", "max_unreadable")
     views = {key: views[key] for key in fields}
     with pytest.raises(InputError, match=sentence):
-        data.load(name, "train", "test", classes=classes, image_size=image_size, **views)
+        data.load_dataset(name, "train", "test", classes=classes, image_size=image_size, **views)

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from senet_jax.data import in_memory
 from senet_jax.runs import checkpoints
 from senet_jax.system.terminal import duration
-from senet_jax.training import prepare
-from senet_jax.training import result as results
-from senet_jax.training import session as progress
+from senet_jax.training import prepare, session
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.reporter import Reporter
+from senet_jax.training.result import in_words
 
 
 @given(
@@ -96,8 +95,8 @@ def test_norms_speed_and_a_slow_input_are_written_down(tiny, tmp_path, one_devic
 def test_no_more_than_two_calls_are_queued(tiny, one_device, tmp_path, monkeypatch):
     waited = []
     run = prepare.prepare(tiny, one_device)
-    monkeypatch.setattr(progress.jax, "block_until_ready", waited.extend)
-    at = progress.Progress.resume(run, tmp_path / "none", time.perf_counter())
+    monkeypatch.setattr(session.jax, "block_until_ready", waited.extend)
+    at = session.Session.resume(run, tmp_path / "none", time.perf_counter())
     for number in range(5):
         at.advance(lambda state, batch: (state, batch), {"number": number}, 3)
         assert len(waited) == max(0, number - 1)
@@ -142,7 +141,7 @@ FINISHED = {
 
 
 def test_a_run_is_summed_up_in_words(tmp_path):
-    assert results.in_words(FINISHED, tmp_path).splitlines() == [
+    assert in_words(FINISHED, tmp_path).splitlines() == [
         "seresnet50 on imagenet2012, seed 3: 125,000 steps in 3 h 26 min on 8 x TPU v4, "
         "10,432 images/s, 1% of the time waiting for data",
         "top-1 error 22.20 %, top-5 error 6.30 % on 50,000 examples",

@@ -242,9 +242,9 @@ def test_pruning_leaves_the_complete_ones_to_keep(tmp_path_factory, complete, to
 
 @pytest.fixture(scope="module")
 def source():
-    from senet_jax.data import tfds_source as builders
+    from senet_jax.data import tfds_source
 
-    return builders.prepare(builders.find("digits"))
+    return tfds_source.prepare(tfds_source.find("digits"))
 
 
 SIZES = {"train": 1437, "test": 360}

@@ -11,8 +11,8 @@ import pytest
 from senet_jax.data import in_memory
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
-from senet_jax.system import devices as parallel
-from senet_jax.training import session as progress
+from senet_jax.system.devices import assert_replicated, replicate, split_batch
+from senet_jax.training import session
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import (
     OptimConfig,
@@ -31,8 +31,8 @@ def states(config, count, steps=3):
     batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed)
     state, found = run.initial_state, [jax.device_get(run.initial_state.replace(key=None))]
     for _ in range(steps):
-        state, sums = run.train_step(state, parallel.split_batch(next(batches), run.devices))
-        parallel.assert_replicated(state)
+        state, sums = run.train_step(state, split_batch(next(batches), run.devices))
+        assert_replicated(state)
         found.append(jax.device_get(state.replace(key=None)))
     return found, jax.device_get(sums)
 
@@ -163,7 +163,7 @@ def test_the_rate_falls_at_each_plateau_and_no_further():
 def test_a_reduced_rate_is_that_of_the_update(tiny, one_device):
     tiny.optim.schedule = "plateau"
     run = prepare(tiny, one_device)
-    batch = parallel.split_batch(
+    batch = split_batch(
         next(run.dataset.train.train_batches(run.settings.batch_size, 0)), one_device
     )
     before = jax.device_get(run.initial_state.params)
@@ -171,7 +171,7 @@ def test_a_reduced_rate_is_that_of_the_update(tiny, one_device):
     def moved(scale):
         plateau = start_plateau()._replace(scale=jnp.float32(scale))
         state = prepare(tiny, one_device).initial_state.replace(plateau=plateau)
-        after = run.train_step(parallel.replicate(state, one_device), batch)[0].params
+        after = run.train_step(replicate(state, one_device), batch)[0].params
         return jax.tree.map(np.subtract, jax.device_get(after), before)
 
     close(moved(0.1), jax.tree.map(lambda update: 0.1 * update, moved(1.0)), 1e-6)
@@ -287,7 +287,7 @@ def test_a_run_that_is_no_longer_finite_ends_with_the_step(
 ):
     tiny.optim.update({"learning_rate": 1e30, "warmup_epochs": 0.0})
     tiny.train.update({"on_nan": on_nan, "log_every_steps": 2, "eval_every_epochs": 2.0})
-    monkeypatch.setattr(progress, "MAX_SKIPPED", 2)
+    monkeypatch.setattr(session, "MAX_SKIPPED", 2)
     with pytest.raises(InputError, match=sentence):
         train_and_evaluate(tiny, tmp_path, one_device)
     assert not (tmp_path / "result.json").exists()

@@ -12,8 +12,8 @@ from configs import digits
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.loop import evaluate
-from senet_jax.system import devices as parallel
-from senet_jax.training import loop as train
+from senet_jax.system.devices import AXIS, assert_replicated, pmap_step, replicate, split_batch
+from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.training.prepare import prepare
@@ -54,7 +54,7 @@ def test_a_finished_run_is_not_repeated_and_another_config_is_refused(
 ):
     result = train_and_evaluate(tiny, tmp_path, one_device)
     before = contents(tmp_path)
-    monkeypatch.setattr(train, "prepare", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "prepare", lambda *_: pytest.fail("trained again"))
     assert train_and_evaluate(tiny, tmp_path, one_device) == result
     tiny.model.se.ratio = 4
     tiny.seed = 7
@@ -132,17 +132,17 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
     traces = []
-    step = parallel.pmap_step(
+    step = pmap_step(
         lambda state, batch: (traces.append(1), run.train_step.__wrapped__(state, batch))[1],
         devices,
         donate_state=True,
     )
     state = run.initial_state
     for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
-        state, _ = step(state, parallel.split_batch(batch, devices))
+        state, _ = step(state, split_batch(batch, devices))
     assert len(traces) == 1
     assert int(state.step) == 3
-    parallel.assert_replicated(state)
+    assert_replicated(state)
 
 
 def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
@@ -164,18 +164,18 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
     state, mapped_state = (prepare(tiny, one_device).initial_state for _ in range(2))
     for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
         state, sums = plain(state, batch)
-        mapped_state, mapped = run.train_step(mapped_state, parallel.split_batch(batch, one_device))
+        mapped_state, mapped = run.train_step(mapped_state, split_batch(batch, one_device))
         np.testing.assert_allclose(sums["loss"], mapped["loss"], rtol=1e-5)
 
 
 def test_a_difference_between_devices_is_found():
     devices = jax.local_devices()[:2]
-    step = parallel.pmap_step(
-        lambda state, batch: state + jax.lax.axis_index(parallel.AXIS), devices, donate_state=False
+    step = pmap_step(
+        lambda state, batch: state + jax.lax.axis_index(AXIS), devices, donate_state=False
     )
-    drifted = step(parallel.replicate(np.zeros(3, np.float32), devices), np.zeros((2, 1)))
+    drifted = step(replicate(np.zeros(3, np.float32), devices), np.zeros((2, 1)))
     with pytest.raises(AssertionError, match="differs between devices"):
-        parallel.assert_replicated({"w": drifted})
+        assert_replicated({"w": drifted})
 
 
 def test_it_learns(tmp_path, one_device):
@@ -249,7 +249,7 @@ def test_frozen_batch_norm_stays_as_it_is_and_the_rest_learns(tiny, one_device, 
     assert run.freeze_after == (2.0 - epochs) * run.steps_per_epoch
     before = jax.tree.map(np.asarray, run.initial_state.variables)
     batches = run.dataset.train.train_batches(32, 0)
-    state, _ = run.frozen_step(run.initial_state, parallel.split_batch(next(batches), run.devices))
+    state, _ = run.frozen_step(run.initial_state, split_batch(next(batches), run.devices))
     after = jax.tree.map(np.asarray, state.variables)
     for path, value in jax.tree_util.tree_leaves_with_path(after["batch_stats"]):
         np.testing.assert_array_equal(value, _at(before["batch_stats"], path))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.weights import digest, images, state_dict
 
-from senet_jax.weights import loading as pretrained
+from senet_jax.weights import loading
 from senet_jax.weights.timm import NETWORKS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "activations.json"
@@ -37,7 +37,7 @@ def test_activations_equal_those_of_timm(name):
     # Plain layers compile faster, where convolutions are grouped ten times; that the others compute
     # the same is tested in test_implementation.py.
     implementation = "auto" if name in QUICK and "resnext" not in name else "xla"
-    weights = pretrained.from_tensors(name, state, implementation=implementation)
+    weights = loading.from_tensors(name, state, implementation=implementation)
 
     @jax.jit
     def run(variables, x):

@@ -18,11 +18,9 @@ from senet_jax import create_model, models
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.runs import checkpoints, provenance, workdir
-from senet_jax.training import start as origin
+from senet_jax.training.start import of
 from senet_jax.training.state import create_state
-from senet_jax.weights import loading as pretrained
-from senet_jax.weights import saving as to_timm
-from senet_jax.weights import torch_names
+from senet_jax.weights import loading, saving, torch_names
 from senet_jax.weights.image_spec import PretrainedConfig
 from senet_jax.weights.timm import ALIKE, NETWORKS, weights
 
@@ -76,17 +74,17 @@ def test_names_that_only_timm_has_mean_its_architecture(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_architecture_of_a_network_is_found(name):
     model = models.construct(name, NETWORKS[name], num_classes=5, dtype="bfloat16", dropout=0.5)
-    assert to_timm.architecture_of(model) == name
+    assert saving.architecture_of(model) == name
 
 
 def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
-    assert to_timm.architecture_of(create_model("seresnext50_32x4d")) == "seresnext50_32x4d"
+    assert saving.architecture_of(create_model("seresnext50_32x4d")) == "seresnext50_32x4d"
     # Rounded widths of 64 channels are another network, not one with other biases.
     with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        to_timm.architecture_of(create_model("seresnet18"))
+        saving.architecture_of(create_model("seresnet18"))
     model = create_model("seresnet18", se={"rounding": "timm"}, num_classes=3)
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(64)))
-    to_timm.save(tmp_path, model, variables)
+    saving.save(tmp_path, model, variables)
     tensors = load_file(tmp_path / "model.safetensors")
     assert not tensors["layer1.0.se.fc1.bias"].any()
     again, found = create_model("seresnet18", pretrained=tmp_path)
@@ -101,28 +99,28 @@ def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
 @pytest.mark.parametrize("name", ALIKE)
 def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_path):
     model = create_model(name, num_classes=3)
-    assert to_timm.architecture_of(model.clone(dtype="bfloat16", dropout=0.5)) == name
+    assert saving.architecture_of(model.clone(dtype="bfloat16", dropout=0.5)) == name
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(8)[..., :1]))
     grey = PretrainedConfig((1, 8, 8), 1.0, "bilinear", (0.3,), (0.4,))
-    to_timm.save(tmp_path, model, variables, grey, ("cat", "dog", "emu"))
+    saving.save(tmp_path, model, variables, grey, ("cat", "dog", "emu"))
     again, found = create_model(name, pretrained=tmp_path)
     assert again == model
     assert equal(found, variables)
-    network = classifier.load(str(tmp_path))
+    network = classifier.load_classifier(str(tmp_path))
     assert network.shown.image_shape == (8, 8, 1)
     assert network.class_names == ("cat", "dog", "emu")
 
 
 def test_a_resnet_for_cifar_with_other_fields_has_no_form():
     with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        to_timm.architecture_of(create_model("seresnet20_cifar", se={"bias": True}))
+        saving.architecture_of(create_model("seresnet20_cifar", se={"bias": True}))
 
 
 @pytest.mark.parametrize("name", [SMALL, "seresnet18", "legacy_seresnet34"])
 def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
     state = state_dict(name)
-    weights = pretrained.from_tensors(name, state)
-    to_timm.save(tmp_path, weights.model, weights.variables, weights.config)
+    weights = loading.from_tensors(name, state)
+    saving.save(tmp_path, weights.model, weights.variables, weights.config)
     written = load_file(tmp_path / "model.safetensors")
     counters = {key for key in written if key.endswith("num_batches_tracked")}
     assert len(counters) == sum(key.endswith("running_var") for key in state)
@@ -130,7 +128,7 @@ def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
     assert written.keys() - counters == state.keys()
     for key, value in state.items():
         np.testing.assert_array_equal(written[key], value, err_msg=key)
-    again = pretrained.load(name, tmp_path)
+    again = loading.load_pretrained(name, tmp_path)
     assert equal(again.variables, weights.variables)
     assert (again.model, again.config) == (weights.model, weights.config)
 
@@ -156,10 +154,10 @@ def test_every_layout_has_a_way_back(name):
 
 
 def test_config_json_says_what_timm_reads(folder, tmp_path):
-    weights = pretrained.load(TAG, folder)
+    weights = loading.load_pretrained(TAG, folder)
     # What config.json does not say is not taken from the tag.
     assert weights.config == PretrainedConfig(crop_pct=0.5, mean=(0.5,) * 3, num_classes=3)
-    to_timm.save(tmp_path, weights.model, weights.variables, weights.config)
+    saving.save(tmp_path, weights.model, weights.variables, weights.config)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["architecture"], config["num_classes"]) == (SMALL, 3)
     assert config["num_features"] == 1024
@@ -172,7 +170,7 @@ def test_config_json_says_what_timm_reads(folder, tmp_path):
 def test_without_config_json_the_images_are_those_of_the_tag(folder, name):
     state = load_file(folder / "model.safetensors")
     # timm's pretrained_cfg of the tag, the only one there is
-    assert pretrained.from_tensors(name, state).config == PretrainedConfig(
+    assert loading.from_tensors(name, state).config == PretrainedConfig(
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
         num_classes=3,
@@ -346,7 +344,7 @@ def test_what_is_in_the_hub_s_cache_needs_no_network(folder, tmp_path, monkeypat
 def test_a_run_of_ours_gives_its_averages(tmp_path):
     config = tiny_config()
     fields = config.model.to_dict()
-    origin.of(fields)
+    of(fields)
     model = models.create_model(**fields)
     state = create_state(model, optax.sgd(0.1), (8, 8, 1), seed=0, ema=True)
     state = state.replace(ema=jax.tree.map(lambda leaf: leaf + 1, state.ema))
@@ -380,13 +378,13 @@ def test_the_list_of_weights_is_timm_s():
 def test_what_cannot_be_written_says_so(tmp_path, folder):
     model, variables = create_model(SMALL, pretrained=folder)
     with pytest.raises(InputError, match="timm has no network like this ShuffleNet"):
-        to_timm.save(tmp_path, create_model("shufflenet_g3"), variables)
+        saving.save(tmp_path, create_model("shufflenet_g3"), variables)
     with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        to_timm.save(tmp_path, create_model("seresnet50", se={"gate": "relu"}), variables)
+        saving.save(tmp_path, create_model("seresnet50", se={"gate": "relu"}), variables)
     del variables["params"]["head"]["bias"]
     with pytest.raises(InputError, match="params/head/bias is missing"):
-        to_timm.save(tmp_path, model, variables)
+        saving.save(tmp_path, model, variables)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        to_timm.save(tmp_path / "file", *create_model(SMALL, pretrained=folder))
+        saving.save(tmp_path / "file", *create_model(SMALL, pretrained=folder))

@@ -23,7 +23,7 @@ BLOCK_CHANNELS = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class ConvSpec:
     """The static part of a convolution: what its formulation is chosen by.
 
     Attributes:
@@ -66,7 +66,7 @@ class Layer:
 # Native: what XLA makes of the plain operation and its own gradients.
 
 
-def native_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
+def native_output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         w,
@@ -77,13 +77,13 @@ def native_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
     )
 
 
-def native_input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
+def native_input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     x = jax.ShapeDtypeStruct((dy.shape[0], *layer.size, layer.channels[0]), dy.dtype)
     (dx,) = jax.linear_transpose(lambda x: native_output(layer, x, w), x)(dy)
     return dx
 
 
-def native_kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
+def native_kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     inputs, outputs = layer.channels
     w = jax.ShapeDtypeStruct((*layer.kernel, inputs // layer.groups, outputs), x.dtype)
     (dw,) = jax.linear_transpose(lambda w: native_output(layer, x, w), w)(dy)
@@ -93,7 +93,7 @@ def native_kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Arr
 # Fast on a CPU.
 
 
-def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
+def output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     if layer.depthwise:
         return _depthwise_output(layer, x, w)
     if layer.groups > 1:
@@ -107,7 +107,7 @@ def output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
     return native_output(layer, x, w)
 
 
-def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
+def input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     if layer.depthwise:
         return _depthwise_input_gradient(layer, dy, w)
     if layer.groups > 1:
@@ -118,7 +118,7 @@ def input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
     return native_input_gradient(layer, dy, w)
 
 
-def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
+def kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     if layer.groups > 1 and not layer.depthwise:
         block, blocks = _blocks(layer)
         parts = zip(_split(x, blocks), _split(dy, blocks), strict=True)
@@ -143,7 +143,7 @@ def kernel_gradient(layer: Layer, x: jax.Array, dy: jax.Array) -> jax.Array:
     return dw.reshape(rows, columns, inputs, outputs)
 
 
-def _output_of_paired_columns(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
+def _output_of_paired_columns(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """A horizontal stride of 2 as one of 1 over columns taken in pairs, with twice the channels.
 
     XLA copies windows in runs of a pixel, which the three channels of an image make slow.
@@ -179,7 +179,7 @@ def _transposed_product(x: jax.Array, dy: jax.Array) -> jax.Array:
 # Groups: blocks of neighbouring groups are dense convolutions with a block-diagonal kernel.
 
 
-def _blocks(layer: Layer) -> tuple[Layer, int]:
+def _blocks(layer: ConvSpec) -> tuple[ConvSpec, int]:
     """The dense layer of one block, and the number of blocks."""
     inputs, outputs = layer.channels
     blocks = layer.groups
@@ -191,7 +191,7 @@ def _blocks(layer: Layer) -> tuple[Layer, int]:
     return dataclasses.replace(layer, groups=1, channels=channels), blocks
 
 
-def _by_blocks(function: Any, layer: Layer, maps: jax.Array, w: jax.Array) -> jax.Array:
+def _by_blocks(function: Any, layer: ConvSpec, maps: jax.Array, w: jax.Array) -> jax.Array:
     block, blocks = _blocks(layer)
     parts = zip(_split(maps, blocks), _pack(layer, w, blocks), strict=True)
     return jnp.concatenate([function(block, part, kernel) for part, kernel in parts], -1)
@@ -201,7 +201,7 @@ def _split(x: jax.Array, blocks: int) -> list[jax.Array]:
     return [materialize(part) for part in jnp.split(x, blocks, -1)]
 
 
-def _pack(layer: Layer, w: jax.Array, blocks: int) -> list[jax.Array]:
+def _pack(layer: ConvSpec, w: jax.Array, blocks: int) -> list[jax.Array]:
     """w [kh, kw, C'/groups, C] -> for each block [kh, kw, C'/blocks, C/blocks], block-diagonal."""
     (rows, columns, depth, outputs), together = w.shape, layer.groups // blocks
     w = w.reshape(rows, columns, depth, blocks, together, -1).transpose(3, 0, 1, 4, 2, 5)
@@ -210,7 +210,7 @@ def _pack(layer: Layer, w: jax.Array, blocks: int) -> list[jax.Array]:
     return list(packed.reshape(blocks, rows, columns, depth * together, outputs // blocks))
 
 
-def _unpack(layer: Layer, gradients: Sequence[jax.Array]) -> jax.Array:
+def _unpack(layer: ConvSpec, gradients: Sequence[jax.Array]) -> jax.Array:
     """The transpose of `_pack`: of each block its diagonal."""
     blocks = len(gradients)
     (inputs, outputs), together = layer.channels, layer.groups // blocks
@@ -222,11 +222,11 @@ def _unpack(layer: Layer, gradients: Sequence[jax.Array]) -> jax.Array:
 # Depthwise: one multiply-add for each tap, which XLA merges into one pass.
 
 
-def _depthwise_output(layer: Layer, x: jax.Array, w: jax.Array) -> jax.Array:
+def _depthwise_output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     taps = w.reshape(-1, w.shape[-1])
     seen = zip(layer.windows.unfold(x), taps, strict=True)
     return functools.reduce(jnp.add, (x * w for x, w in seen))
 
 
-def _depthwise_input_gradient(layer: Layer, dy: jax.Array, w: jax.Array) -> jax.Array:
+def _depthwise_input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     return layer.windows.fold([dy * tap for tap in w.reshape(-1, w.shape[-1])])
