@@ -36,7 +36,7 @@ from senet_jax.system import cli, host_memory
 from senet_jax.system.terminal import counting
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.inference.ensemble import Feed, Member, Predicted
+    from senet_jax.inference.ensemble import Feed, Member, Predicted, TestViews
     from senet_jax.inference.predictions import Predictions
 
 

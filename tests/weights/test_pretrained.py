@@ -18,7 +18,7 @@ from senet_jax import create_model, models
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.runs import checkpoints, provenance, workdir
-from senet_jax.training.start import of
+from senet_jax.training.start import split_origin
 from senet_jax.training.state import create_state
 from senet_jax.weights import loading, saving, torch_names
 from senet_jax.weights.image_spec import PretrainedConfig
@@ -344,7 +344,7 @@ def test_what_is_in_the_hub_s_cache_needs_no_network(folder, tmp_path, monkeypat
 def test_a_run_of_ours_gives_its_averages(tmp_path):
     config = tiny_config()
     fields = config.model.to_dict()
-    of(fields)
+    split_origin(fields)
     model = models.create_model(**fields)
     state = create_state(model, optax.sgd(0.1), (8, 8, 1), seed=0, ema=True)
     state = state.replace(ema=jax.tree.map(lambda leaf: leaf + 1, state.ema))
