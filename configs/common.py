@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
                 # work directory; "": none.
                 "pretrained": "",
                 "new_head": False,  # a new classifier even where the weights have one that fits
-                "se": {  # one field an ablation; see senet_jax/layers/squeeze_excite.py
+                "se": {  # one field an ablation; see senet_jax/layers/slot.py
                     "kind": "se",  # or a successor: eca, cbam, ...; see layers/attention.py
                     "ratio": 16,
                     "squeeze": "avg",  # avg, max, none

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from senet_jax.errors import InputError
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models import MODELS, create_model, list_models, paper
 from senet_jax.models.counts import Part, image_shape_of, summarize
 from senet_jax.system import cli

@@ -1,6 +1,6 @@
-"""What came after the SE block, each in the form its own paper gives it, in the SE block's places.
+"""The successors of the SE block, each in the form that its own paper gives it.
 
-    kind            gate or update of a map u of C channels             parameters a block
+    kind            gate or update of a map u of C channels             parameters per block
     eca             sigmoid(conv1d_k(GAP u)) over the channel axis      k
     ese             sigmoid(W GAP u + b), one full layer                C^2 + C
     cbam_channel    sigmoid(MLP(GAP u) + MLP(GMP u)), one MLP           2 C^2 / r
@@ -15,8 +15,14 @@
     fca             SE with 16 DCT frequencies in place of the mean     2 C^2 / r
     conv            BN(conv3x3(u)) instead of u: no SE block at all     9 C^2 / groups + 2 C
 
-GAP and GMP are the mean and maximum over positions. GE-theta-minus is `SEConfig(excitation="none")`
-and needs no layer here. As in the SE block, all but the maps themselves is float32.
+GAP and GMP are the mean and maximum over positions. GE-theta-minus is an SE block with
+`excitation="none"` and needs no class here. As in the SE block, all but the maps themselves is
+float32.
+
+Each block also works alone: `ECA()(u)` in any Linen module, `BAM(ratio=8)(u, train)` where it has
+batch normalisation. What fields of one name mean is said once, in `SqueezeExcite`; `layers` are
+settings of batch normalisation. A block that takes part in `se.kind` has its line in
+`slot.KINDS`.
 """
 
 import dataclasses
@@ -31,68 +37,27 @@ from senet_jax.layers.network import ConvNorm, Layers, he_normal
 from senet_jax.layers.pool import largest
 from senet_jax.layers.squeeze_excite import (
     GATES,
-    SEConfig,
-    SqueezeExcite,
+    SlotBlock,
     dense,
     excitation,
+    hidden_width,
     scale,
     squeeze,
 )
 
 
-def attend(
-    config: SEConfig,
-    layers: Layers,
-    u: jax.Array,
-    train: bool,
-    *,
-    source: jax.Array | None = None,
-    activated: bool = False,
-    name: str = "se",
-) -> jax.Array:
-    """Put the block that `config` describes on `u` [B, H, W, C]; the same shape and dtype.
-
-    Called in a module, which gets the block as a part called `name`.
-
-    Args:
-      source: [B, H', W', C'], what an SE block squeezes instead of `u`.
-      activated: whether `u` is the output of a ReLU and nothing but the next layer follows, as in
-        networks without residual branches; then what is not a gate ends with a ReLU as well.
-    """
-    if config.kind == "se":
-        return SqueezeExcite(config, name=name)(u, source)
-    if config.kind == "conv":
-        groups = math.gcd(u.shape[-1], config.groups)
-        return ConvNorm(u.shape[-1], 3, 1, layers, groups=groups, relu=activated, name=name)(
-            u, train
-        )
-    return BLOCKS[config.kind](config, layers, name=name)(u, train)
+def in_float32(layers: Layers) -> Layers:
+    """The same settings for layers that compute a gate, in float32 whatever the maps are in."""
+    return dataclasses.replace(layers, dtype=jnp.float32)
 
 
-class Attention(nn.Module):
-    """A block [B, H, W, C] to [B, H, W, C].
-
-    Attributes:
-      config: which fields matter, `squeeze_excite.KINDS` says.
-      layers: settings of batch normalisation.
-    """
-
-    config: SEConfig
-    layers: Layers
-
-    def norm(self, z: jax.Array, train: bool, name: str = "bn") -> jax.Array:
-        """Batch normalisation in float32."""
-        return dataclasses.replace(self.layers, dtype=jnp.float32).norm(train, name=name)(z)
-
-    def activate(self, z: jax.Array) -> jax.Array:
-        return GATES[self.config.gate](z)
-
-
-class ECA(Attention):
+class ECA(SlotBlock):
     """Efficient channel attention (Wang et al. 2020): neighbouring channels share a kernel."""
 
+    gate: str = "sigmoid"
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         z = squeeze(u, "avg")
         row = z[..., None]
         conv = nn.Conv(
@@ -103,7 +68,7 @@ class ECA(Attention):
             dtype=jnp.float32,
             name="conv",
         )
-        return scale(self, u, self.activate(conv(row).reshape(z.shape)))
+        return scale(self, u, GATES[self.gate](conv(row).reshape(z.shape)))
 
 
 def eca_kernel_size(channels: int) -> int:
@@ -116,42 +81,49 @@ def eca_kernel_size(channels: int) -> int:
     return size if size % 2 else size + 1
 
 
-class ESE(Attention):
+class ESE(SlotBlock):
     """Effective SE (Lee and Park 2020): one full layer, with a bias, so nothing is lost between.
 
     The paper's gate is a sigmoid, its code's `gate="hard_sigmoid"`.
     """
 
+    gate: str = "sigmoid"
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         z = dense(u.shape[-1], True, name="fc")(squeeze(u, "avg"))
-        return scale(self, u, self.activate(z))
+        return scale(self, u, GATES[self.gate](z))
 
 
-class CBAMChannel(Attention):
+class CBAMChannel(SlotBlock):
     """The channel half of CBAM (Woo et al. 2018): mean and maximum through one shared MLP."""
 
+    ratio: int = 16
+    gate: str = "sigmoid"
+    bias: bool = False
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
-        mlp = excitation(self.config, u.shape[-1])
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        mlp = excitation(u.shape[-1], self.ratio, self.bias)
         z = mlp(squeeze(u, "avg")) + mlp(squeeze(u, "max"))
-        return scale(self, u, self.activate(z))
+        return scale(self, u, GATES[self.gate](z))
 
 
 class CBAM(CBAMChannel):
     """Channel gate, then a gate for positions from the mean and maximum over channels."""
 
+    layers: Layers = Layers()
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         u = super().__call__(u, train)
         wide = u.astype(jnp.float32)
         pooled = jnp.concatenate([wide.mean(-1, keepdims=True), largest(wide, -1)], axis=-1)
-        layers = dataclasses.replace(self.layers, dtype=jnp.float32)
-        gate = ConvNorm(1, 7, 1, layers, name="spatial")(pooled, train)
-        return u * self.activate(gate).astype(u.dtype)
+        gate = ConvNorm(1, 7, 1, in_float32(self.layers), name="spatial")(pooled, train)
+        return u * GATES[self.gate](gate).astype(u.dtype)
 
 
-class BAM(Attention):
+class BAM(SlotBlock):
     """Bottleneck attention (Park et al. 2018), made for the places between stages.
 
     u (1 + sigmoid(c + p)): c [B, 1, 1, C] is an MLP on the mean, p [B, H, W, 1] a 1x1 reduction,
@@ -159,12 +131,15 @@ class BAM(Attention):
     With h = C / r: 2 C h + C + 2 h + (C + 18 h + 1) h + 6 h parameters.
     """
 
+    ratio: int = 16
+    layers: Layers = Layers()
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         channels = u.shape[-1]
-        hidden = self.config.hidden_width(channels)
+        hidden = hidden_width(channels, self.ratio)
         z = dense(hidden, False, name="reduce")(squeeze(u, "avg"))
-        z = nn.relu(self.norm(z, train))
+        z = nn.relu(in_float32(self.layers).norm(train, name="bn")(z))
         z = dense(channels, True, name="expand")(z)
         x = ConvNorm(hidden, 1, 1, self.layers, relu=True, name="spatial_reduce")(u, train)
         for index in (1, 2):
@@ -174,16 +149,21 @@ class BAM(Attention):
         return u * (1 + nn.sigmoid(z + x.astype(jnp.float32))).astype(u.dtype)
 
 
-class GETheta(Attention):
+class GETheta(SlotBlock):
     """GE-theta of global extent (Hu et al. 2018): the squeeze is learnt, a weight a position.
 
     The kernel has the size of the map, so the network is tied to the image size it began with.
     """
 
+    gate: str = "sigmoid"
+    layers: Layers = Layers()
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
-        z = self.norm(Gather(name="gather")(u.astype(jnp.float32)), train)
-        return scale(self, u, self.activate(self.interact(z)))
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        z = in_float32(self.layers).norm(train, name="bn")(
+            Gather(name="gather")(u.astype(jnp.float32))
+        )
+        return scale(self, u, GATES[self.gate](self.interact(z)))
 
     def interact(self, z: jax.Array) -> jax.Array:
         return z
@@ -192,8 +172,11 @@ class GETheta(Attention):
 class GEThetaPlus(GETheta):
     """GE-theta, then the two layers of the SE block."""
 
+    ratio: int = 16
+    bias: bool = False
+
     def interact(self, z: jax.Array) -> jax.Array:
-        return excitation(self.config, z.shape[-1])(z)
+        return excitation(z.shape[-1], self.ratio, self.bias)(z)
 
 
 class Gather(nn.Module):
@@ -206,41 +189,47 @@ class Gather(nn.Module):
         return (u * kernel[:, :, 0]).sum((1, 2), keepdims=True)
 
 
-class GC(Attention):
+class GC(SlotBlock):
     """Global context (Cao et al. 2019): attention over positions, and an addition, not a gate.
 
     `expand` starts at zero, so a fresh block changes nothing.
     """
 
+    ratio: int = 16
+    bias: bool = False
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         wide, channels = u.astype(jnp.float32), u.shape[-1]
         # Softmax takes away what a bias would add.
         logits = dense(1, False, name="attention")(wide)
         context = (wide * nn.softmax(logits, axis=(1, 2))).sum((1, 2), keepdims=True)
-        z = dense(self.config.hidden_width(channels), self.config.bias, name="reduce")(context)
+        z = dense(hidden_width(channels, self.ratio), self.bias, name="reduce")(context)
         z = nn.relu(nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name="ln")(z))
         zeros = nn.initializers.zeros
-        expand = nn.Dense(channels, self.config.bias, jnp.float32, kernel_init=zeros, name="expand")
+        expand = nn.Dense(channels, self.bias, jnp.float32, kernel_init=zeros, name="expand")
         return u + expand(z).astype(u.dtype)
 
 
-class SRM(Attention):
+class SRM(SlotBlock):
     """Style-based recalibration (Lee et al. 2019): each channel by its own mean and deviation.
 
     `mean` and `std` [C] start at zero and batch norm follows, so every gate starts at one half.
     """
 
+    gate: str = "sigmoid"
+    layers: Layers = Layers()
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         mean, variance = _moments(u)
         a, b = (self.param(n, nn.initializers.zeros, u.shape[-1:]) for n in ("mean", "std"))
         # The root of zero has no gradient; a channel may be constant.
         z = a * mean + b * jnp.sqrt(variance + 1e-5)
-        return scale(self, u, self.activate(self.norm(z, train)))
+        return scale(self, u, GATES[self.gate](in_float32(self.layers).norm(train, name="bn")(z)))
 
 
-class GCT(Attention):
+class GCT(SlotBlock):
     """Gated channel transformation (Yang et al. 2020): channels compete or help by their norms.
 
     alpha starts at one, gamma and beta at zero: a fresh block changes nothing. Made for the places
@@ -250,7 +239,7 @@ class GCT(Attention):
     epsilon = 1e-5
 
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         start = {"alpha": nn.initializers.ones} | dict.fromkeys(
             ("gamma", "beta"), nn.initializers.zeros
         )
@@ -261,13 +250,13 @@ class GCT(Attention):
         return scale(self, u, 1 + jnp.tanh(gamma * s + beta))
 
 
-class SimAM(Attention):
+class SimAM(SlotBlock):
     """SimAM (Yang et al. 2021): a position passes that is far from its channel's mean."""
 
     regularizer = 1e-4  # lambda
 
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         mean, variance = _moments(u)
         positions = u.shape[1] * u.shape[2]
         variance = variance * positions / max(positions - 1, 1)
@@ -288,20 +277,24 @@ ROWS = (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2)
 COLUMNS = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)
 
 
-class FCA(Attention):
+class FCA(SlotBlock):
     """Frequency channel attention (Qin et al. 2021): SE, with 16 cosines in place of the mean.
 
     The c-th channel of C has frequency 16 c // C. The cosines are orthonormal: the lowest alone
     would be the mean times the root of the number of positions.
     """
 
+    ratio: int = 16
+    gate: str = "sigmoid"
+    bias: bool = False
+
     @nn.compact
-    def __call__(self, u: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         _, height, width, channels = u.shape
         rows, columns = dct(height, ROWS, channels), dct(width, COLUMNS, channels)
         z = (u.astype(jnp.float32) * columns).sum(2, keepdims=True)
         z = (z * rows[:, None]).sum(1, keepdims=True)
-        return scale(self, u, self.activate(excitation(self.config, channels)(z)))
+        return scale(self, u, GATES[self.gate](excitation(channels, self.ratio, self.bias)(z)))
 
 
 def dct(size: int, frequencies: tuple[int, ...], channels: int) -> np.ndarray:
@@ -318,17 +311,26 @@ def dct(size: int, frequencies: tuple[int, ...], channels: int) -> np.ndarray:
     return (np.cos(np.pi * phase) * np.sqrt(norm)).astype(np.float32)
 
 
-BLOCKS: dict[str, type[Attention]] = {
-    "eca": ECA,
-    "ese": ESE,
-    "cbam_channel": CBAMChannel,
-    "cbam": CBAM,
-    "bam": BAM,
-    "ge_theta": GETheta,
-    "ge_theta_plus": GEThetaPlus,
-    "gc": GC,
-    "srm": SRM,
-    "gct": GCT,
-    "simam": SimAM,
-    "fca": FCA,
-}
+class ConvInstead(SlotBlock):
+    """3x3 convolution and batch norm in the block's place: no SE block, but weights of its own.
+
+    "Wrong variant 2" of the well-known article.
+
+    Attributes:
+      groups: groups of the convolution; where they do not divide the channels, their greatest
+        common divisor.
+      layers: settings of the convolution and of batch normalisation.
+      activated: whether a ReLU comes last.
+    """
+
+    groups: int = 1
+    layers: Layers = Layers()
+    activated: bool = False
+
+    @nn.compact
+    def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        channels = u.shape[-1]
+        groups = math.gcd(channels, self.groups)
+        u = self.layers.conv(channels, 3, groups=groups, name="conv")(u)
+        u = self.layers.norm(train, name="bn")(u)
+        return nn.relu(u) if self.activated else u

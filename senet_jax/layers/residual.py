@@ -3,10 +3,9 @@
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.attention import attend
 from senet_jax.layers.cpu.fusion import computed_once
 from senet_jax.layers.network import Layers
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig, attend
 
 
 class ResidualUnit(nn.Module):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from senet_jax.config import build
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.network import Network
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models import (
     bninception,
     inception_resnet,

@@ -11,10 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.layers.attention import attend
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
 from senet_jax.layers.pool import average_pool, max_pool
-from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig
+from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 
 
 @dataclasses.dataclass(frozen=True)

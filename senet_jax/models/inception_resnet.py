@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork, Size
 from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.residual import ResidualUnit
-from senet_jax.layers.squeeze_excite import NO_3X3, SEConfig
+from senet_jax.layers.slot import NO_3X3, SEConfig
 
 # Convolutions in a row, each with its width and its kernel.
 Path = tuple[tuple[int, Size], ...]

@@ -10,9 +10,8 @@ import functools
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.attention import attend
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
-from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig
+from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 
 # Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
 BLOCKS = (

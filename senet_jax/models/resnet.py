@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.attention import attend
 from senet_jax.layers.network import ConvNorm, Layers, Network
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import halve, max_pool
 from senet_jax.layers.residual import ResidualUnit
-from senet_jax.layers.squeeze_excite import PLACEMENTS, SEConfig
+from senet_jax.layers.slot import PLACEMENTS, SEConfig, attend
 
 PLAIN = SEConfig(stages=())
 STEMS = ("imagenet", "deep", "cifar")

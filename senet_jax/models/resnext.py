@@ -3,7 +3,7 @@
 A ResNet whose 3x3 convolutions have `cardinality` groups; the stride is on the 3x3.
 """
 
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models.resnet import Bottleneck, Models, with_and_without_se
 
 

@@ -5,7 +5,7 @@ projections that stride are 3x3; dropout of 0.2 comes before the classifier. The
 with label smoothing, and with batch normalisation frozen towards the end.
 """
 
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models.resnet import Bottleneck, Models, with_and_without_se
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Layers
-from senet_jax.layers.squeeze_excite import NO_3X3
+from senet_jax.layers.slot import NO_3X3
 from senet_jax.models.resnet import BasicBlock, Models, ResidualBlock, cifar
 
 

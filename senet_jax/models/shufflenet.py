@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from senet_jax.layers.network import ConvNorm, Network
 from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.residual import ResidualUnit
-from senet_jax.layers.squeeze_excite import IN_UNIT, SEConfig
+from senet_jax.layers.slot import IN_UNIT, SEConfig
 
 # Numbered by resolution as in ResNet (3 has an eighth of the image's); "Stage2" to "Stage4" there.
 STAGES = (3, 4, 5)

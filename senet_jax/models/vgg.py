@@ -10,10 +10,9 @@ import functools
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.attention import attend
 from senet_jax.layers.network import Layers, Network
 from senet_jax.layers.pool import average_to, max_pool
-from senet_jax.layers.squeeze_excite import NO_BRANCH, SEConfig
+from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 
 STAGES = (1, 2, 3, 4, 5)
 

@@ -15,7 +15,7 @@ from senet_jax import data, models
 from senet_jax.config import build, check_present, differences, flatten
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
 from senet_jax.runs import workdir
 from senet_jax.system import files

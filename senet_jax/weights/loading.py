@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from senet_jax import models
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network, he_normal
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import provenance, workdir
 from senet_jax.runs.stored import load_weights
 from senet_jax.system import files

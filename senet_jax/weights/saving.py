@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import timm, torch_names
 from senet_jax.weights.image_spec import PretrainedConfig

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models import inception_resnet, mobilenet, resnet, resnext, senet, vgg
 from senet_jax.models.resnet import BasicBlock
 from senet_jax.weights.image_spec import PretrainedConfig

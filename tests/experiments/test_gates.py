@@ -17,7 +17,7 @@ from experiments.reporting import plot_gates
 from senet_jax.errors import InputError
 from senet_jax.inference import gate_statistics
 from senet_jax.inference.gate_statistics import Block, GateSums
-from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+from senet_jax.layers.squeeze_excite import SqueezeExcite
 from senet_jax.system.devices import AXIS, pmap_step
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
@@ -35,7 +35,7 @@ def rng():
 
 
 def test_gates_are_sown_only_where_they_are_asked_for():
-    layer, u = SqueezeExcite(SEConfig(squeeze="none")), jnp.ones((2, 3, 3, 16))
+    layer, u = SqueezeExcite(squeeze="none"), jnp.ones((2, 3, 3, 16))
     variables = layer.init(jax.random.key(0), u)
     assert set(variables) == {"params"}
     assert not isinstance(layer.apply(variables, u), tuple)
@@ -47,7 +47,7 @@ def test_gates_are_sown_only_where_they_are_asked_for():
 @pytest.mark.parametrize("squeeze", ["avg", "max", "none"])
 def test_recorded_gates_are_what_scales_the_maps(squeeze):
     """With a map of ones, an identity block after it would give the gate itself."""
-    layer, u = SqueezeExcite(SEConfig(ratio=2, squeeze=squeeze)), jnp.ones((2, 3, 3, 4))
+    layer, u = SqueezeExcite(ratio=2, squeeze=squeeze), jnp.ones((2, 3, 3, 4))
     u = u * jnp.arange(1, 5)
     variables = layer.init(jax.random.key(0), u)
     found = gate_statistics.gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)

@@ -17,7 +17,7 @@ from experiments.reporting import plot, table
 from experiments.reporting.collect import collect, unfinished
 from experiments.reporting.report import report
 from senet_jax.errors import Diverged, InputError
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import workdir
 
 ROOT = Path(__file__).parents[2]

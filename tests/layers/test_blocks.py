@@ -9,7 +9,7 @@ from helpers.weights import fill
 
 from senet_jax.layers.network import Layers
 from senet_jax.layers.pool import average_pool, average_to
-from senet_jax.layers.squeeze_excite import SEConfig
+from senet_jax.layers.slot import SEConfig
 from senet_jax.models import bninception
 from senet_jax.models.bninception import InceptionModule
 from senet_jax.models.preresnet import PreBasicBlock, PreBottleneck

@@ -1,5 +1,6 @@
 """The SE block agrees with plain NumPy, forward and backward, for every meaningful combination."""
 
+import doctest
 import itertools
 
 import jax
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senet_jax.layers.squeeze_excite import EXCITATIONS, GATES, SQUEEZES, SEConfig, SqueezeExcite
+from senet_jax.layers import squeeze_excite
+from senet_jax.layers.slot import SEConfig, fields_of
+from senet_jax.layers.squeeze_excite import (
+    EXCITATIONS,
+    GATES,
+    SQUEEZES,
+    SqueezeExcite,
+    hidden_width,
+)
 
 
 def reference_gate(name, s):
@@ -94,15 +103,15 @@ def test_forward_and_gradient_agree_with_numpy(config):
     rng = np.random.default_rng(0)
     u, dy = rng.normal(size=(2, 3, 5, 4, 8))
     x = rng.normal(size=(3, 7, 6, 6)) if config.placement == "parallel" else u
-    layer = SqueezeExcite(config)
+    layer = SqueezeExcite(**{field: getattr(config, field) for field in fields_of("se")})
     source = lambda t: t if config.placement == "parallel" else None
     f32 = lambda t: jnp.asarray(t, jnp.float32)
-    variables = layer.init(jax.random.key(1), f32(u), source(f32(x)))
+    variables = layer.init(jax.random.key(1), f32(u), source=source(f32(x)))
     # Biases start at zero; move them so that they are tested.
     params = jax.tree.map(lambda p: p + 0.1, variables.get("params", {}))
 
     def total(params, u, x):
-        y = layer.apply({"params": params}, u, source(x))
+        y = layer.apply({"params": params}, u, source=source(x))
         return jnp.sum(y * f32(dy)), y
 
     (_, y), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(
@@ -122,59 +131,48 @@ def test_forward_and_gradient_agree_with_numpy(config):
 def test_bfloat16_is_squeezed_in_float32():
     # 64 x 64 values of 1 + 2^-7 k: a bfloat16 sum stalls at 256, a float32 one does not.
     u = jnp.full((1, 64, 64, 2), 1.0078125, jnp.bfloat16)
-    config = SEConfig(excitation="none", gate="identity")
-    y = SqueezeExcite(config).apply({}, u)
+    y = SqueezeExcite(excitation="none", gate="identity").apply({}, u)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(y), 1.0078125**2, rtol=2**-8)
-    params = SqueezeExcite(SEConfig()).init(jax.random.key(0), u)["params"]
+    params = SqueezeExcite().init(jax.random.key(0), u)["params"]
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
 @given(channels=st.integers(1, 300), ratio=st.integers(1, 600))
 def test_hidden_width_is_the_integer_quotient_and_at_least_one(channels, ratio):
-    assert SEConfig(ratio=ratio).hidden_width(channels) == max(1, channels // ratio)
+    assert hidden_width(channels, ratio) == max(1, channels // ratio)
 
 
 @given(hidden=st.integers(1, 40), ratio=st.integers(1, 32))
 def test_timm_rounds_the_hidden_width_to_a_multiple_of_eight(hidden, ratio):
-    found = SEConfig(ratio=ratio, rounding="timm").hidden_width(hidden * ratio)
-    assert found % 8 == 0
-    assert found == 8 if hidden < 8 else abs(found - hidden) <= 4
+    rounded = hidden_width(hidden * ratio, ratio, "timm")
+    assert rounded % 8 == 0
+    assert rounded == 8 if hidden < 8 else abs(rounded - hidden) <= 4
 
 
 @settings(deadline=None, max_examples=10)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_added_weights_follow_equation_5(channels, ratio):
     shape = jax.ShapeDtypeStruct((1, 4, 4, channels), jnp.float32)
-    layer = SqueezeExcite(SEConfig(ratio=ratio))
+    layer = SqueezeExcite(ratio=ratio)
     params = jax.eval_shape(layer.init, jax.random.key(0), shape)["params"]
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert size == 2 * channels * max(1, channels // ratio)
 
 
+def test_the_example_of_a_block_in_a_network_of_ones_own_holds():
+    assert doctest.testmod(squeeze_excite) == (0, 5)
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"ratio": 0}, "ratio must be a whole number of at least 1, not 0"),
-        ({"ratio": -4}, "not -4"),
-        ({"ratio": 2.5}, "not 2.5"),
-        ({"ratio": True}, "not True"),
-        ({"squeeze": "mean"}, "squeeze must be one of avg, max, none, not 'mean'"),
-        ({"gate": "softmax"}, "gate must be one of"),
-        ({"placement": "before"}, "placement must be one of"),
-        ({"excitation": "fc"}, "excitation must be one of"),
-        ({"bias": 1}, "bias must be True or False"),
-        ({"stages": (2, 2)}, "names a stage twice"),
-        ({"squeeze": "none", "placement": "parallel"}, "another resolution"),
-        ({"squeeze": "none", "excitation": "none"}, "leaves no SE block"),
-        ({"excitation": "none", "placement": "parallel"}, "another number of channels"),
-        ({"excitation": "none", "bias": True}, "bias has no effect"),
-        ({"excitation": "none", "ratio": 4}, "ratio has no effect"),
-        ({"excitation": "none", "rounding": "timm"}, "rounding has no effect"),
-        ({"kind": "eca", "rounding": "timm"}, "rounding has no effect"),
-        ({"rounding": 8}, "rounding must be one of none, timm, not 8"),
+        ({"ratio": 0}, "^ratio must be a whole number of at least 1, not 0"),
+        ({"squeeze": "mean"}, "^squeeze must be one of avg, max, none, not 'mean'"),
+        ({"gate": "softmax"}, "^gate must be one of sigmoid, relu"),
+        ({"bias": 1}, "^bias must be True or False, not 1"),
     ],
 )
-def test_bad_values_are_refused_with_a_sentence(fields, sentence):
+def test_a_block_alone_refuses_bad_values_under_its_own_names(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
-        SEConfig(**fields)
+        SqueezeExcite(**fields)

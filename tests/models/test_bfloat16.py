@@ -11,7 +11,7 @@ import senet_jax
 from experiments.grid.narrow import NARROW, least_size_of
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.layers.norm import BatchNorm
-from senet_jax.layers.squeeze_excite import SEConfig, SqueezeExcite
+from senet_jax.layers.squeeze_excite import SqueezeExcite
 from senet_jax.training.state import create_state
 from senet_jax.training.step import make_train_step
 
@@ -93,7 +93,7 @@ def test_means_and_variances_of_batch_norm_are_summed_in_float32(train):
 
 @pytest.mark.parametrize("squeeze", ["avg", "max", "none"])
 def test_squeeze_excitation_and_gate_are_float32(squeeze):
-    layer = SqueezeExcite(SEConfig(ratio=2, squeeze=squeeze))
+    layer = SqueezeExcite(ratio=2, squeeze=squeeze)
     u = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.bfloat16)
     variables = jax.eval_shape(layer.init, jax.random.key(0), u)
     found = program(layer.apply, variables, u)

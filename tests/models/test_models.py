@@ -12,7 +12,7 @@ from helpers.gates import open_gates, without_se
 
 import senet_jax
 from senet_jax.errors import InputError
-from senet_jax.layers.squeeze_excite import PLACEMENTS
+from senet_jax.layers.slot import PLACEMENTS
 from senet_jax.models.counts import image_shape_of, summarize
 from senet_jax.summary import markdown_table
 
