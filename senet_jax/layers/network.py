@@ -1,6 +1,7 @@
 """What all networks here have in common: their layers, their fields, and the way through them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -183,6 +184,24 @@ class ScalableNetwork(Network):
 
     def _width(self, channels: int) -> int:
         return max(self.least_width, int(channels * self.width_multiplier))
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, one after another: [B, H, W, C'] to [B, H', W', C].
+
+    Attributes:
+      blocks: constructors of the blocks, which lack only their names.
+      part: what a block is called, before its number from 1.
+    """
+
+    blocks: tuple[Callable[..., nn.Module], ...]
+    part: str = "block"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(name=f"{self.part}{number}")(x, train)
+        return x
 
 
 class ConvNorm(nn.Module):

@@ -87,7 +87,7 @@ class Paths(nn.Module):
         return jnp.concatenate(outputs, -1)
 
 
-class Block(ResidualUnit):
+class InceptionBlock(ResidualUnit):
     """relu(x + scale * linear(paths(x))): [B, H, W, C], same shape. The last one has no ReLU."""
 
     paths: tuple[Path, ...] = ()
@@ -103,7 +103,7 @@ class Block(ResidualUnit):
         return x if self.last else nn.relu(x)
 
 
-class Stage(nn.Module):
+class InceptionStage(nn.Module):
     """The paths into one resolution and the blocks of it."""
 
     plan: StagePlan
@@ -125,9 +125,10 @@ class Stage(nn.Module):
         for number in range(1, self.size + 1):
             last = self.is_last and number == self.size
             scale = 1.0 if last else self.plan.scale
-            y = Block(self.se, self.layers, self.plan.paths, scale, last, name=f"block{number}")(
-                y, train
+            block = InceptionBlock(
+                self.se, self.layers, self.plan.paths, scale, last, name=f"block{number}"
             )
+            y = block(y, train)
         return y
 
 
@@ -173,7 +174,7 @@ class InceptionResNet(ScalableNetwork):
         x = shrink(x, self.layers)
         for (number, plan), size in zip(STAGES.items(), self.blocks, strict=True):
             plan = StagePlan(self._narrow(plan.first), self._narrow(plan.paths), plan.scale)
-            x = maps[f"stage{number}"] = Stage(
+            x = maps[f"stage{number}"] = InceptionStage(
                 plan,
                 size,
                 self.se if number in self.se.stages else None,

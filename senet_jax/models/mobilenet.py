@@ -10,7 +10,7 @@ import functools
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork
+from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork, Stage
 from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 
 # Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
@@ -78,34 +78,23 @@ class MobileNet(ScalableNetwork):
         x = ConvNorm(self._width(32), 3, 2, self.layers, relu=True, name="stem")(x, train)
         maps = {}
         for stage in STAGES:
-            x = maps[f"stage{stage}"] = Stage(
-                tuple((self._width(w), s) for number, w, s in BLOCKS if number == stage),
-                functools.partial(
-                    SeparableBlock,
-                    se=self.se if stage in self.se.stages else None,
-                    se_after=self.se_after,
-                    layers=self.layers,
-                ),
-                name=f"stage{stage}",
-            )(x, train)
+            block = functools.partial(
+                SeparableBlock,
+                se=self.se if stage in self.se.stages else None,
+                se_after=self.se_after,
+                layers=self.layers,
+            )
+            blocks = tuple(
+                functools.partial(block, features=self._width(width), stride=stride)
+                for number, width, stride in BLOCKS
+                if number == stage
+            )
+            x = maps[f"stage{stage}"] = Stage(blocks, name=f"stage{stage}")(x, train)
         return maps
 
     @property
     def strides(self) -> dict[str, int]:
         return {f"stage{stage}": 2**stage for stage in STAGES}
-
-
-class Stage(nn.Module):
-    """The blocks of one resolution, each given by its width and stride."""
-
-    blocks: tuple[tuple[int, int], ...]
-    block: functools.partial[SeparableBlock]
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        for index, (features, stride) in enumerate(self.blocks, start=1):
-            x = self.block(features, stride, name=f"block{index}")(x, train)
-        return x
 
 
 MODELS: dict[str, functools.partial[MobileNet]] = {

@@ -9,7 +9,7 @@ stride on the first 1x1.
 import flax.linen as nn
 import jax
 
-from senet_jax.models.resnet import BasicBlock, Models, ResidualBlock, cifar
+from senet_jax.models.resnet import Models, ResidualBlock, cifar
 
 
 class PreActivation(ResidualBlock):
@@ -27,8 +27,6 @@ class PreActivation(ResidualBlock):
 class PreBasicBlock(PreActivation):
     """Two 3x3 convolutions. "after_3x3" means after the first and its activation."""
 
-    without = (*BasicBlock.without, "zero_init_last_bn")
-
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.conv(x, train, 1, self.features, 3, self.stride)
         x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
@@ -36,10 +34,11 @@ class PreBasicBlock(PreActivation):
 
 
 class PreBottleneck(PreActivation):
-    """1x1 reduction, 3x3, 1x1 expansion to four times `features`."""
+    """1x1 reduction, 3x3, 1x1 expansion to four times `features`; `stride_on` as in Bottleneck."""
+
+    stride_on: str = "3x3"
 
     expansion = 4
-    without = ("cardinality", "base_width", "zero_init_last_bn")
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)

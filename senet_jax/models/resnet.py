@@ -6,13 +6,12 @@ with other blocks or fields.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.network import ConvNorm, Layers, Network
+from senet_jax.layers.network import ConvNorm, Layers, Network, Stage
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import halve, max_pool
 from senet_jax.layers.residual import ResidualUnit
@@ -25,30 +24,21 @@ STEMS = ("imagenet", "deep", "cifar")
 class ResidualBlock(ResidualUnit):
     """A unit of a ResNet: [B, H, W, C'] to [B, H/stride, W/stride, C].
 
+    A kind of block is a subclass, with the fields of BLOCK_FIELDS that mean something in it.
+
     Attributes:
       features: width of the 3x3 convolutions.
-      stride: of the branch and the shortcut.
-      stride_on: "3x3", or "1x1" to stride on the first 1x1 convolution of a bottleneck, as the
-        authors' Caffe networks do.
-      zero_init_last_bn: start the last batch-norm scale of the branch at zero.
-      cardinality: number of groups of the 3x3 of a bottleneck (ResNeXt).
-      base_width: width of the 3x3 of a bottleneck, per group, where `features` is 64.
+      stride: stride of the branch and the shortcut.
     """
 
     features: int = 64
     stride: int = 1
-    stride_on: str = "3x3"
-    zero_init_last_bn: bool = False
-    cardinality: int = 1
-    base_width: int = 64
 
-    # What kind of block it is.
-    expansion: ClassVar = 1  # of the block's output over `features`
+    expansion: ClassVar = 1  # the block's output is so many times as wide as `features`
     strided_shortcut: ClassVar = 1  # side of the kernel of a projection that strides
     # Where blocks end with the addition, what the network adds to the last one: "bn", "relu".
     ending: ClassVar[tuple[str, ...]] = ()
-    placements: ClassVar = PLACEMENTS  # of the SE block
-    without: ClassVar[tuple[str, ...]] = ()  # fields that have no meaning in it
+    placements: ClassVar = PLACEMENTS  # the SE block can have these
 
     def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         """The identity where shapes agree, else a projection (option B of He et al.)."""
@@ -74,31 +64,48 @@ class ResidualBlock(ResidualUnit):
         stride: int = 1,
         groups: int = 1,
     ) -> jax.Array:
-        """The branch's convolution of that number, from 1, and what stands before each of them."""
+        """Apply convolution `index` of the branch, from 1, and what stands before each of them."""
         x = self.se_at("before_convs", x, train, name=f"se{index}")
         return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")(x)
 
-    def norm(self, index: int, train: bool, *, last: bool = False) -> BatchNorm:
-        zero_init = last and self.zero_init_last_bn
+    def norm(self, index: int, train: bool, *, zero_init: bool = False) -> BatchNorm:
         return self.layers.norm(train, zero_init=zero_init, name=f"bn{index}")
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions. "after_3x3" means after the first: the second is the standard place."""
+    """Two 3x3 convolutions. "after_3x3" means after the first: the second is the standard place.
 
-    without = ("stride_on", "cardinality", "base_width")
+    Attributes:
+      zero_init_last_bn: start the last batch-norm scale of the branch at zero.
+    """
+
+    zero_init_last_bn: bool = False
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.conv(x, train, 1, self.features, 3, self.stride)
         x = self.se_at("after_3x3", nn.relu(self.norm(1, train)(x)), train)
-        return self.norm(2, train, last=True)(self.conv(x, train, 2, self.features, 3))
+        x = self.conv(x, train, 2, self.features, 3)
+        return self.norm(2, train, zero_init=self.zero_init_last_bn)(x)
 
 
 class Bottleneck(ResidualBlock):
-    """1x1 reduction, 3x3 in `cardinality` groups, 1x1 expansion to four times `features`."""
+    """1x1 reduction, 3x3 in `cardinality` groups, 1x1 expansion to four times `features`.
+
+    Attributes:
+      stride_on: "3x3", or "1x1" to stride on the first 1x1 convolution, as the authors' Caffe
+        networks do.
+      zero_init_last_bn: start the last batch-norm scale of the branch at zero.
+      cardinality: number of groups of the 3x3 (ResNeXt).
+      base_width: width of the 3x3 per group, where `features` is 64.
+    """
+
+    stride_on: str = "3x3"
+    zero_init_last_bn: bool = False
+    cardinality: int = 1
+    base_width: int = 64
 
     expansion = 4
-    narrowing = 1  # of the first 1x1 against the 3x3
+    narrowing = 1  # the first 1x1 is narrower than the 3x3 by this factor
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         first, second = (1, self.stride) if self.stride_on == "3x3" else (self.stride, 1)
@@ -107,22 +114,12 @@ class Bottleneck(ResidualBlock):
         x = self.conv(nn.relu(self.norm(1, train)(x)), train, 2, width, 3, second, groups)
         x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
         x = self.conv(x, train, 3, self.features * self.expansion, 1)
-        return self.norm(3, train, last=True)(x)
+        return self.norm(3, train, zero_init=self.zero_init_last_bn)(x)
 
 
-class Stage(nn.Module):
-    """`size` blocks of one resolution, the first with the stage's stride."""
-
-    size: int
-    stride: int
-    block: Callable[..., ResidualBlock]
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        for index in range(self.size):
-            stride = self.stride if index == 0 else 1
-            x = self.block(stride=stride, name=f"block{index + 1}")(x, train)
-        return x
+# Fields of the network that say something about its blocks. A kind of block that lacks one refuses
+# values of it.
+BLOCK_FIELDS = ("stride_on", "zero_init_last_bn", "cardinality", "base_width")
 
 
 class ResNet(Network):
@@ -135,16 +132,17 @@ class ResNet(Network):
       stage_sizes: number of blocks in each stage.
       block: BasicBlock or Bottleneck.
       se: which SE block, where, and in which stages.
-      width: of the 3x3 convolutions of the first stage; each later stage doubles it.
+      width: width of the 3x3 convolutions of the first stage; each later stage doubles it.
       stem: "imagenet" (7x7 stride 2 and 3x3 max-pool stride 2), "deep" (three 3x3 in place of the
         7x7, the last of twice the width) or "cifar" (3x3).
-      stem_width: channels of the stem; `width` if None.
+      stem_width: number of channels of the stem; `width` if None.
       stem_pool: "padded" (by one pixel on all sides), or "caffe": not padded, sizes rounded up, as
         in the authors' networks and timm's legacy_* ones.
-      stride_on, zero_init_last_bn, cardinality, base_width: see ResidualBlock.
+      stride_on, zero_init_last_bn, cardinality, base_width: fields of `block`; see Bottleneck.
 
     Raises:
-      ValueError: for values outside these, or a stage in `se.stages` that the network lacks.
+      ValueError: for values outside these, for a field that `block` lacks, or a stage in
+        `se.stages` that the network lacks.
     """
 
     stage_sizes: tuple[int, ...] = ()
@@ -162,8 +160,8 @@ class ResNet(Network):
     def __post_init__(self) -> None:
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
-        for field in self.block.without:
-            if getattr(self, field) != getattr(ResNet, field):
+        for field in BLOCK_FIELDS:
+            if not hasattr(self.block, field) and getattr(self, field) != getattr(ResNet, field):
                 raise ValueError(f"{field} has no meaning in {self.block.__name__}s; leave it out")
         if self.stem_pool not in ("padded", "caffe"):
             raise ValueError(f"stem_pool must be padded or caffe, not {self.stem_pool!r}")
@@ -180,23 +178,22 @@ class ResNet(Network):
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         ending = self.block.ending
-        width = self.stem_width or self.width
-        stem = Stem(width, self.stem, self.stem_pool, self.layers, "bn" not in ending, name="stem")
-        x, maps = stem(x, train), {}
+        stem_width = self.stem_width or self.width
+        x = Stem(
+            stem_width, self.stem, self.stem_pool, self.layers, "bn" not in ending, name="stem"
+        )(x, train)
+        maps = {}
+        fields = {name: getattr(self, name) for name in BLOCK_FIELDS if hasattr(self.block, name)}
+        block = functools.partial(self.block, layers=self.layers, **fields)
         last = 1 + len(self.stage_sizes)
         for number, size in enumerate(self.stage_sizes, start=2):
             se = self.se if number in self.se.stages else None
-            block = functools.partial(
-                self.block,
-                features=self.width * 2 ** (number - 2),
-                se=se,
-                stride_on=self.stride_on,
-                zero_init_last_bn=self.zero_init_last_bn,
-                cardinality=self.cardinality,
-                base_width=self.base_width,
-                layers=self.layers,
+            width, stride = self.width * 2 ** (number - 2), 1 if number == 2 else 2
+            blocks = tuple(
+                functools.partial(block, features=width, stride=1 if index else stride, se=se)
+                for index in range(size)
             )
-            x = Stage(size, 1 if number == 2 else 2, block, name=f"stage{number}")(x, train)
+            x = Stage(blocks, name=f"stage{number}")(x, train)
             if se is not None and se.placement == "between_stages" and number < last:
                 x = attend(se, self.layers, x, train, name=f"se{number}")
             maps[f"stage{number}"] = x
@@ -255,10 +252,10 @@ def _imagenet(depth: int, sizes: tuple[int, ...], block: type[ResidualBlock]) ->
 
 
 def cifar(name: str, block: type[ResidualBlock], blocks: int, **fields: Any) -> Models:
-    """Two names of a network of three stages of so many `blocks`, for images of 32 pixels.
+    """Two names of a network with three stages of `blocks` blocks each, for images of 32 pixels.
 
     Shortcuts that change shape are projections, as in the published SE-ResNet counts for CIFAR; He
-    et al. (section 4.2) pad with zeros there. ResNet-(6n+2) has n basic blocks in a stage.
+    et al. (section 4.2) pad with zeros instead. ResNet-(6n+2) has n basic blocks per stage.
     """
     fields = {"width": 16, "stem": "cifar", "num_classes": 10} | fields
     return with_and_without_se(

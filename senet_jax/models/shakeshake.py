@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Layers
 from senet_jax.layers.slot import NO_3X3
-from senet_jax.models.resnet import BasicBlock, Models, ResidualBlock, cifar
+from senet_jax.models.resnet import Models, ResidualBlock, cifar
 
 
 class Branch(nn.Module):
@@ -41,7 +41,6 @@ class ShakeBlock(ResidualBlock):
     shaken_gradient = True  # else a half each
     ending = ("relu",)
     placements = NO_3X3
-    without = (*BasicBlock.without, "zero_init_last_bn")
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         plan = self.convolutions()
@@ -70,11 +69,16 @@ class ShakeBlock(ResidualBlock):
 
 
 class ShakeEvenBottleneck(ShakeBlock):
-    """Branches of 1x1, 3x3 in `cardinality` groups and 1x1, mixed evenly in the backward pass."""
+    """Branches of 1x1, 3x3 in `cardinality` groups and 1x1, mixed evenly in the backward pass.
+
+    See Bottleneck for `cardinality` and `base_width`.
+    """
+
+    cardinality: int = 1
+    base_width: int = 64
 
     expansion = 4
     shaken_gradient = False
-    without = ("stride_on", "zero_init_last_bn")
 
     def convolutions(self) -> tuple[tuple[int, int, int, int], ...]:
         width = self.features * self.base_width // 64 * self.cardinality

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.layers.network import ConvNorm, Network
+from senet_jax.layers.network import ConvNorm, Network, Stage
 from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.residual import ResidualUnit
 from senet_jax.layers.slot import IN_UNIT, SEConfig
@@ -63,21 +63,6 @@ def shuffle(x: jax.Array, groups: int) -> jax.Array:
     return grouped.swapaxes(-1, -2).reshape(x.shape)
 
 
-class Stage(nn.Module):
-    """`size` units of one resolution, the first with stride 2."""
-
-    size: int
-    unit: functools.partial[ShuffleUnit]
-    group_first: bool
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = self.unit(stride=2, group_first=self.group_first, name="unit1")(x, train)
-        for number in range(2, self.size + 1):
-            x = self.unit(name=f"unit{number}")(x, train)
-        return x
-
-
 class ShuffleNet(Network):
     """ShuffleNet v1; see Network for the fields that all networks have.
 
@@ -120,9 +105,9 @@ class ShuffleNet(Network):
                 se=self.se if number in self.se.stages else None,
                 layers=self.layers,
             )
-            x = maps[f"stage{number}"] = Stage(size, unit, index > 0, name=f"stage{number}")(
-                x, train
-            )
+            first = functools.partial(unit, stride=2, group_first=index > 0)
+            stage = Stage((first, *[unit] * (size - 1)), "unit", name=f"stage{number}")
+            x = maps[f"stage{number}"] = stage(x, train)
         return maps
 
     @property

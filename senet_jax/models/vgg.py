@@ -17,7 +17,7 @@ from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 STAGES = (1, 2, 3, 4, 5)
 
 
-class Stage(nn.Module):
+class ConvStage(nn.Module):
     """3x3 convolutions of one width, each with batch norm, ReLU and SE: [B, H, W, features]."""
 
     size: int
@@ -75,7 +75,7 @@ class VGG(Network):
                 x = self._halve(x)
             features = self.width * 2 ** min(number - 1, 3)
             se = self.se if number in self.se.stages else None
-            x = Stage(size, features, se, self.layers, name=f"stage{number}")(x, train)
+            x = ConvStage(size, features, se, self.layers, name=f"stage{number}")(x, train)
             maps[f"stage{number}"] = x
         return maps
 

@@ -131,7 +131,7 @@ def test_a_pre_activation_block(block, stride):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("block", [ShakeBlock, ShakeEvenBottleneck])
 def test_a_shake_block_in_evaluation(block, stride):
-    cardinality = 1 if block is ShakeBlock else 2
+    grouping = {} if block is ShakeBlock else {"cardinality": 2}
     features = 8
     channels = features * block.expansion // stride
 
@@ -161,8 +161,7 @@ def test_a_shake_block_in_evaluation(block, stride):
         ]
         return layer.bn(np.concatenate(halves, -1), "shortcut_bn") + mixed
 
-    kind = block(features=features, stride=stride, se=SE, cardinality=cardinality, base_width=64)
-    check(kind, channels, reference)
+    check(block(features=features, stride=stride, se=SE, **grouping), channels, reference)
 
 
 def test_shaking_mixes_forward_with_alpha_and_backward_with_beta():
@@ -179,7 +178,7 @@ def test_shaking_mixes_forward_with_alpha_and_backward_with_beta():
 @pytest.mark.parametrize(("block", "even"), [(ShakeBlock, False), (ShakeEvenBottleneck, True)])
 def test_images_are_shaken_each_by_itself_and_by_the_key(block, even):
     """The same image eight times: outputs differ; gradients are a half each where they are even."""
-    layer = block(features=4, cardinality=2 if even else 1)
+    layer = block(features=4, **({"cardinality": 2} if even else {}))
     channels = 4 * block.expansion
     x = jnp.broadcast_to(normal((1, 4, 4, channels)), (8, 4, 4, channels))
     variables = fill(jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, False), x))
