@@ -1,1 +1,1 @@
-"""Layers of the networks; one file a layer family."""
+"""Layers of the networks, a file per kind of layer; `slot.py` has the choices of SE blocks."""

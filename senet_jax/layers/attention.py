@@ -12,7 +12,7 @@
     srm             sigmoid(BN(a mean u + b std u)) by channel          2 C + 2 C
     gct             1 + tanh(gamma |alpha u| / norm + beta)             3 C
     simam           sigmoid of each position's squared distance         0
-    fca             SE with 16 DCT frequencies in place of the mean     2 C^2 / r
+    fca             SE block with 16 DCT frequencies for the mean       2 C^2 / r
     conv            BN(conv3x3(u)) instead of u: no SE block at all     9 C^2 / groups + 2 C
 
 GAP and GMP are the mean and maximum over positions. GE-theta-minus is an SE block with
@@ -74,17 +74,17 @@ class ECA(SlotBlock):
 def eca_kernel_size(channels: int) -> int:
     """The odd number next to (log2 C + 1) / 2: 3 for 64 channels, 5 for 128 to 1024, 7 for 2048.
 
-    As the authors' function computes it; their paper's 80 parameters of ResNet-50 are those of the
-    released kernels 3, 5, 5, 7, the formula gives 86.
+    The authors' function computes the same. Their paper counts 80 parameters in ResNet-50, those of
+    the released kernels 3, 5, 5, 7; the formula gives 86.
     """
     size = int((math.log2(channels) + 1) / 2)
     return size if size % 2 else size + 1
 
 
 class ESE(SlotBlock):
-    """Effective SE (Lee and Park 2020): one full layer, with a bias, so nothing is lost between.
+    """Effective SE (Lee and Park 2020): one full layer with a bias, without a bottleneck.
 
-    The paper's gate is a sigmoid, its code's `gate="hard_sigmoid"`.
+    The gate is a sigmoid in the paper, `gate="hard_sigmoid"` in its code.
     """
 
     gate: str = "sigmoid"
@@ -96,7 +96,7 @@ class ESE(SlotBlock):
 
 
 class CBAMChannel(SlotBlock):
-    """The channel half of CBAM (Woo et al. 2018): mean and maximum through one shared MLP."""
+    """Channel half of CBAM (Woo et al. 2018): mean and maximum through one shared MLP."""
 
     ratio: int = 16
     gate: str = "sigmoid"
@@ -110,7 +110,10 @@ class CBAMChannel(SlotBlock):
 
 
 class CBAM(CBAMChannel):
-    """Channel gate, then a gate for positions from the mean and maximum over channels."""
+    """CBAM (Woo et al. 2018): CBAMChannel, then a gate for positions.
+
+    The second gate comes from the mean and the maximum over channels.
+    """
 
     layers: Layers = Layers()
 
@@ -124,7 +127,7 @@ class CBAM(CBAMChannel):
 
 
 class BAM(SlotBlock):
-    """Bottleneck attention (Park et al. 2018), made for the places between stages.
+    """Bottleneck attention module (Park et al. 2018), made for the places between stages.
 
     u (1 + sigmoid(c + p)): c [B, 1, 1, C] is an MLP on the mean, p [B, H, W, 1] a 1x1 reduction,
     two 3x3 of dilation 4 and a 1x1. The paper adds c and p, as here; its code multiplies them.
@@ -150,7 +153,7 @@ class BAM(SlotBlock):
 
 
 class GETheta(SlotBlock):
-    """GE-theta of global extent (Hu et al. 2018): the squeeze is learnt, a weight a position.
+    """GE-theta of global extent (Hu et al. 2018): a learnt squeeze, one weight per position.
 
     The kernel has the size of the map, so the network is tied to the image size it began with.
     """
@@ -170,7 +173,7 @@ class GETheta(SlotBlock):
 
 
 class GEThetaPlus(GETheta):
-    """GE-theta, then the two layers of the SE block."""
+    """GE-theta-plus (Hu et al. 2018): GE-theta, then the two layers of the SE block."""
 
     ratio: int = 16
     bias: bool = False
@@ -192,7 +195,7 @@ class Gather(nn.Module):
 class GC(SlotBlock):
     """Global context (Cao et al. 2019): attention over positions, and an addition, not a gate.
 
-    `expand` starts at zero, so a fresh block changes nothing.
+    `expand` starts at zero, so that a fresh block changes nothing.
     """
 
     ratio: int = 16
@@ -201,7 +204,7 @@ class GC(SlotBlock):
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         wide, channels = u.astype(jnp.float32), u.shape[-1]
-        # Softmax takes away what a bias would add.
+        # Without a bias, which softmax would cancel.
         logits = dense(1, False, name="attention")(wide)
         context = (wide * nn.softmax(logits, axis=(1, 2))).sum((1, 2), keepdims=True)
         z = dense(hidden_width(channels, self.ratio), self.bias, name="reduce")(context)
@@ -251,7 +254,7 @@ class GCT(SlotBlock):
 
 
 class SimAM(SlotBlock):
-    """SimAM (Yang et al. 2021): a position passes that is far from its channel's mean."""
+    """SimAM (Yang et al. 2021): positions far from the mean of their channel pass."""
 
     regularizer = 1e-4  # lambda
 
@@ -278,10 +281,10 @@ COLUMNS = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)
 
 
 class FCA(SlotBlock):
-    """Frequency channel attention (Qin et al. 2021): SE, with 16 cosines in place of the mean.
+    """Frequency channel attention (Qin et al. 2021): an SE block with 16 cosines for the mean.
 
-    The c-th channel of C has frequency 16 c // C. The cosines are orthonormal: the lowest alone
-    would be the mean times the root of the number of positions.
+    Channel c of C has frequency 16 c // C. The cosines are orthonormal: the lowest alone would be
+    the mean times the root of the number of positions.
     """
 
     ratio: int = 16
@@ -298,11 +301,11 @@ class FCA(SlotBlock):
 
 
 def dct(size: int, frequencies: tuple[int, ...], channels: int) -> np.ndarray:
-    """[size, channels]: for each channel the cosine of its frequency.
+    """The cosine of each channel's frequency at each position: [size, channels].
 
-    Frequencies count on a map of 7 positions and grow with the map. The authors average maps of
-    other sizes to a multiple of 7; here the nearest frequency below is taken, which for multiples
-    of 7 is theirs.
+    Frequencies are those on a map of 7 positions and grow with the map. The authors average maps of
+    other sizes to a multiple of 7; here the nearest frequency below is taken, which is the authors'
+    for multiples of 7.
     """
     groups = np.arange(channels) * len(frequencies) // channels
     frequency = (np.asarray(frequencies) * size // 7)[groups]

@@ -1,4 +1,4 @@
-"""Convolution as `flax.linen.Conv` has it, and on a CPU several times faster to train.
+"""Convolution as in `flax.linen`, several times faster to train on a CPU.
 
 XLA runs matrix products and dense convolutions on a CPU well. It is slow where a convolution is 1x1
 and in the gradients of kernels, and a hundred times too slow in grouped convolutions and their
@@ -15,14 +15,14 @@ gradients. So all of these are written as what it runs well:
     anything else            native            native              native
 
 "Anything else" is a kernel with an even side, a padding other than half the kernel, and dilation.
-What is computed is the same; the order of additions differs.
+The results are the same but for the order of additions.
 
-The formulation is chosen when a program is lowered, not when it is traced: on GPU and TPU it has
-the convolutions of `lax.conv_general_dilated` and of its own gradients, and nothing of this file.
-`implementation="xla"` has that on a CPU too.
+The formulation is chosen when a program is lowered, not when it is traced. A program for GPU or TPU
+has the convolutions of `lax.conv_general_dilated` and of its own gradients, and nothing of this
+file; with `implementation="xla"` a program for a CPU has them, too.
 
-Gradients of gradients work. Forward-mode differentiation (`jax.jvp`, `jax.hessian`) is refused by
-JAX for functions with a gradient of their own, and needs `implementation="xla"`.
+Gradients of gradients work. JAX refuses forward-mode differentiation (`jax.jvp`, `jax.hessian`) of
+functions with a custom gradient; it needs `implementation="xla"`.
 """
 
 import functools
@@ -34,20 +34,20 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from senet_jax.layers.cpu import conv as cpu_conv
+from senet_jax.layers.cpu import conv as cpu_conv  # the formulations of the table above
 from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
 
 IMPLEMENTATIONS = ("auto", "xla")
 
 
 class Conv(nn.Module):
-    """Two-dimensional convolution [..., H, W, C'] to [..., H', W', C], as `flax.linen.Conv`.
+    """Two-dimensional convolution [..., H, W, C'] to [..., H', W', C]; replaces `flax.linen.Conv`.
 
     Parameters `kernel` [kh, kw, C'/groups, C] and, with `use_bias`, `bias` [C].
 
     Attributes:
       implementation: "auto", or "xla" for the plain operation on every platform.
-      (others): those of `flax.linen.Conv`; `padding` is "SAME", "VALID", or pixels.
+      (others): see `flax.linen.Conv`; `padding` is "SAME", "VALID", or pixels.
 
     Raises:
       ValueError: for an unknown implementation, or channels that do not divide into groups.
@@ -106,14 +106,14 @@ def convolve(
     groups: int = 1,
     implementation: str = "auto",
 ) -> jax.Array:
-    """x [N, H, W, C'] * w [kh, kw, C'/groups, C] -> [N, H', W', C].
+    """Convolve x [N, H, W, C'] with w [kh, kw, C'/groups, C] to [N, H', W', C].
 
     Args:
       padding: "SAME", "VALID", a number of pixels, or ((top, bottom), (left, right)).
       implementation: "auto", or "xla" for the plain operation on every platform.
 
     Raises:
-      ValueError: for another implementation.
+      ValueError: for an unknown implementation.
     """
     check_implementation(implementation)
     _, height, width, inputs = x.shape
@@ -125,12 +125,12 @@ def convolve(
         reach = [(side - 1) * step + 1 for side, step in zip(kernel, dilation, strict=True)]
         padding = lax.padtype_to_pads(size, reach, stride, padding)
     layer = ConvSpec(size, kernel, stride, groups, (inputs, outputs))
-    covered = (
+    in_table = (
         tuple(map(tuple, padding)) == layer.padding
         and dilation == (1, 1)
         and all(side % 2 for side in kernel)
     )
-    if covered and implementation == "auto":
+    if in_table and implementation == "auto":
         return output(layer, x, w)
     return lax.conv_general_dilated(
         x,
@@ -144,7 +144,10 @@ def convolve(
 
 
 def check_implementation(implementation: str) -> None:
-    """Raises: ValueError unless it is one of IMPLEMENTATIONS."""
+    """Check the name of an implementation.
+
+    Raises: ValueError unless it is one of IMPLEMENTATIONS.
+    """
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, not {implementation!r}"
@@ -156,25 +159,25 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return down, across
 
 
-# The three bilinear functions. Each one's derivatives are the other two, so that gradients of any
+# The three bilinear functions. The derivatives of each are the other two, so that gradients of any
 # order stay among them.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
-    """x [N, H, W, C'] * w [kh, kw, C'/groups, C] -> [N, H', W', C]."""
+    """The output [N, H', W', C] for x [N, H, W, C'] and w [kh, kw, C'/groups, C]."""
     return _choose(cpu_conv.output, cpu_conv.native_output, layer, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """The gradient of the input [N, H, W, C'] from that of the output [N, H', W', C]."""
+    """The gradient [N, H, W, C'] of the input for the gradient [N, H', W', C] of the output."""
     return _choose(cpu_conv.input_gradient, cpu_conv.native_input_gradient, layer, dy, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
-    """The gradient of the kernel [kh, kw, C'/groups, C] from that of the output."""
+    """The gradient [kh, kw, C'/groups, C] of the kernel for that of the output."""
     return _choose(cpu_conv.kernel_gradient, cpu_conv.native_kernel_gradient, layer, x, dy)
 
 

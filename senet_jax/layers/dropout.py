@@ -1,4 +1,4 @@
-"""Dropout whose mask is a matter of the example, not of the device it is on."""
+"""Dropout whose mask depends on the example, not on its device."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ class Dropout(nn.Module):
     """Zero features [B, ...] at random while training and scale the rest up; same shape and dtype.
 
     The mask of an example is drawn for its place in the global batch, so it is the same on one
-    device and on many. Needs an rng named `dropout` when training.
+    device and on many. Training needs an rng named `dropout`.
 
     Attributes:
       rate: probability of zeroing, from 0 to below 1.

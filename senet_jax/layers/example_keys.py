@@ -1,4 +1,4 @@
-"""Randomness by an example's place in the global batch, not by its device."""
+"""Random keys by an example's place in the global batch, not by its device."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jax import lax
 
 
 def example_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """A key for each of `count` local examples, the same on one device and on many: [count].
+    """Keys [count] for the local examples, the same on one device and on many.
 
     `axis_name` is the mapped axis of the devices that share the batch, if any.
     """

@@ -1,4 +1,4 @@
-"""What all networks here have in common: their layers, their fields, and the way through them."""
+"""The parts that all networks share: settings of layers, fields, and the way through a network."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,16 +20,16 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What is the same for every layer of a network.
+    """Settings that all layers of a network share, and constructors of layers that have them.
 
     Attributes:
-      dtype: of activations; parameters and batch statistics are float32.
+      dtype: dtype of activations; parameters and batch statistics are float32.
       axis_name: name of the mapped axis of the devices that share a batch, if any.
-      sync_batch_norm: take batch statistics over all these devices together.
+      sync_batch_norm: whether batch statistics are taken over all these devices together.
       implementation: "auto", or "xla" for plain operations on every platform (layers/conv.py).
-      epsilon: of batch normalisation.
-      freeze_batch_norm: normalise by the running statistics in training as well: True, or the paths
-        of the layers that do.
+      epsilon: number that batch normalisation adds to the variance.
+      freeze_batch_norm: whether training normalises by the running statistics as well: True, or the
+        paths of the layers that do.
     """
 
     dtype: Any = jnp.float32
@@ -51,10 +51,18 @@ class Layers:
         bias: bool = False,
         name: str,
     ) -> Conv:
-        """He-initialised. `size` of the kernel: a side, or height and width.
+        """A He-initialised convolution.
 
-        "half" the kernel is the padding, on both sides, which SAME is not where the stride is 2;
-        "VALID" is none.
+        Args:
+          features: number of channels of the output.
+          size: size of the kernel: a side, or height and width.
+          stride: step, down and across.
+          groups: number of groups.
+          dilation: distance of the kernel's taps, in pixels.
+          padding: "half" the kernel on both sides, which differs from SAME where the stride is 2,
+            or "VALID": none.
+          bias: whether it has a bias.
+          name: name of the part.
         """
         height, width = (size, size) if isinstance(size, int) else size
         half = tuple((side // 2 * dilation,) * 2 for side in (height, width))
@@ -73,7 +81,10 @@ class Layers:
         )
 
     def norm(self, train: bool, *, zero_init: bool = False, name: str) -> BatchNorm:
-        """Batch statistics when training, running ones otherwise; `zero_init` is of its scale."""
+        """Batch normalisation by batch statistics when training, by running ones otherwise.
+
+        With `zero_init` its scale starts at zero.
+        """
         return BatchNorm(
             use_running_average=not train,
             momentum=0.9,
@@ -87,7 +98,7 @@ class Layers:
         )
 
     def dense(self, features: int, *, name: str) -> nn.Dense:
-        """He-initialised, with a bias."""
+        """A He-initialised fully connected layer with a bias."""
         return nn.Dense(features, kernel_init=he_normal, dtype=self.dtype, name=name)
 
     def dropout(self, rate: float, *, name: str) -> Dropout:
@@ -95,15 +106,17 @@ class Layers:
 
 
 class Network(nn.Module):
-    """What every network here is: images [B, H, W, C] to logits [B, num_classes] in float32.
+    """The base of every network: images [B, H, W, C] to logits [B, num_classes] in float32.
 
-    A family defines `maps`, and `logits` where it is not the mean over a map and one dense layer.
+    A family defines `maps`, and replaces `logits` where the mean over a map and one dense layer do
+    not fit.
 
     Attributes:
       num_classes: width of the classifier.
       dropout: probability of zeroing a feature before the classifier, in training.
-      features: return the maps at the ends of the stages instead of logits, by name; `strides` says
-        how many pixels of the image a step in each is. The classifier then has no parameters.
+      features: whether to return the last map of each stage, by name, instead of logits. `strides`
+        says how many pixels of the image a step in each map spans. The network then has no
+        classifier.
       dtype, axis_name, sync_batch_norm, implementation, freeze_batch_norm: see Layers.
 
     Raises:
@@ -119,8 +132,8 @@ class Network(nn.Module):
     implementation: str = "auto"
     freeze_batch_norm: bool | tuple[str, ...] = False
 
-    image_size = 224  # pixels, of the images the network is made for
-    least_image_size = 1  # pixels, below which a map would shrink to nothing
+    image_size = 224  # side of the images that the network is made for, in pixels
+    least_image_size = 1  # side below which a map would shrink to nothing, in pixels
 
     def __post_init__(self) -> None:
         check_implementation(self.implementation)
@@ -139,11 +152,11 @@ class Network(nn.Module):
         return self.logits(last, train).astype(jnp.float32)
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """Images [B, H, W, C] to the last map of each stage [B, H', W', C'], in order."""
+        """The last map [B, H', W', C'] of each stage, in order, for images [B, H, W, C]."""
         raise NotImplementedError("a network defines its maps")
 
     def logits(self, x: jax.Array, train: bool) -> jax.Array:
-        """The last map to [B, num_classes]."""
+        """Logits [B, num_classes] for the last map."""
         x = self.layers.dropout(self.dropout, name="dropout")(jnp.mean(x, axis=(1, 2)), train)
         return self.layers.dense(self.num_classes, name="head")(x)
 
@@ -159,7 +172,7 @@ class Network(nn.Module):
 
     @property
     def strides(self) -> dict[str, int]:
-        """Pixels of the image to a step in each of `maps`."""
+        """Pixels of the image per step in each of `maps`."""
         raise NotImplementedError("a network defines its strides")
 
 
@@ -167,15 +180,15 @@ class ScalableNetwork(Network):
     """A network whose widths can all be multiplied; see Network for the other fields.
 
     Attributes:
-      width_multiplier: of all widths (alpha in Howard et al., for MobileNet).
+      width_multiplier: factor of all widths (alpha in Howard et al., for MobileNet).
 
     Raises:
-      ValueError: for one that is not positive.
+      ValueError: for a factor that is not positive.
     """
 
     width_multiplier: float = 1.0
 
-    least_width = 1  # whatever the multiplier
+    least_width = 1  # number of channels, whatever the factor
 
     def __post_init__(self) -> None:
         if not self.width_multiplier > 0:
@@ -205,7 +218,7 @@ class Stage(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch normalisation, ReLU if asked: [B, H, W, C'] to [B, H', W', features].
+    """Convolution, batch normalisation and, if asked, ReLU: [B, H, W, C'] to [B, H', W', features].
 
     See Layers.conv for `size`, `groups` and `padding`.
     """

@@ -1,13 +1,14 @@
-"""Batch normalisation as `flax.linen.BatchNorm` has it, with fewer passes over the map on a CPU.
+"""Batch normalisation as in `flax.linen`, with fewer passes over the map on a CPU.
 
 The variance is taken over x - c, where c is one sample of each channel: the usual E[x^2] - E[x]^2
 cancels where the mean is large against the deviation, and x - E[x] would have to wait for the mean.
-The normalised map is not kept for the backward pass, but computed again. Chosen when a program is
-lowered, as in `conv.py`: on GPU and TPU the formulas are those of `flax.linen.BatchNorm`.
+The normalised map is not kept for the backward pass, but computed again. As in `conv.py`, the form
+is chosen when a program is lowered: on GPU and TPU the formulas are those of
+`flax.linen.BatchNorm`.
 
 XLA on a CPU sums a map in one fast pass, subtraction included, as long as nothing else uses the
-same difference: what two operations share, it writes to memory first. So no two sums here subtract
-the same vector.
+same difference: a difference that two operations share goes to memory first. So no two sums here
+subtract the same vector.
 """
 
 import functools
@@ -19,22 +20,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from senet_jax.layers.cpu.fusion import zero_after
+from senet_jax.layers.cpu.fusion import zero_after  # saves memory on a CPU
 
 Pair = tuple[jax.Array, jax.Array]
 
 
 class BatchNorm(nn.Module):
-    """Normalise the channels of [N, ..., C], as `flax.linen.BatchNorm`; same shape.
+    """Normalise the channels of [N, ..., C]; same shape. It replaces `flax.linen.BatchNorm`.
 
     Parameters `scale` and `bias` [C]; statistics `mean` and `var` [C] in `batch_stats`. All are
-    float32, and so is the arithmetic, whatever `dtype`, that of the result.
+    float32, and so is the arithmetic, whatever the dtype of the result.
 
     Attributes:
       use_running_average: normalise by the running statistics, else by those of the batch.
-      momentum: of the running statistics.
-      epsilon: added to the variance.
-      dtype: of the result; that of the input and the parameters together if None.
+      momentum: share of the running statistics that a step keeps.
+      epsilon: number added to the variance.
+      dtype: dtype of the result; if None, that of the input and the parameters together.
       scale_init: initialiser of `scale`.
       axis_name: mapped axis over which the statistics of a batch are taken together, if any.
       frozen: normalise by the running statistics in training as well: True, or the paths of the
@@ -78,7 +79,7 @@ class BatchNorm(nn.Module):
 
 
 def is_frozen(frozen: bool | tuple[str, ...], path: Sequence[str]) -> bool:
-    """Whether a layer is among the frozen ones; see BatchNorm.frozen."""
+    """Whether the layer at a path is frozen; see BatchNorm.frozen."""
     return frozen if isinstance(frozen, bool) else "/".join(path) in frozen
 
 
@@ -112,7 +113,7 @@ def plain_normalize(
     return y.astype(dtype)
 
 
-# The same formula everywhere; what differs on a CPU is its gradient.
+# The formula is the same on every platform; on a CPU its gradient differs.
 normalize = jax.custom_vjp(plain_normalize, nondiff_argnums=(0,))
 
 

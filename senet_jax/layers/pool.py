@@ -1,9 +1,9 @@
-"""Pooling: means, and maxima as `flax.linen.max_pool` has them, with a gradient fast on a CPU.
+"""Pooling: means, and maxima as in `flax.linen` with a gradient that is fast on a CPU.
 
 XLA's gradient of maxima on a CPU, select-and-scatter, takes several times as long as the form here:
-the forward pass keeps in one byte which tap of the window won, and the backward pass hands each
-tap's share back. Ties go to the first tap and a NaN wins, as in XLA. The form is chosen when a
-program is lowered, as in `conv.py`: on GPU and TPU it is XLA's.
+the forward pass keeps in one byte which tap of the window won, and the backward pass returns each
+tap's share. Ties go to the first tap and a NaN wins, as in XLA. As in `conv.py`, the form is chosen
+when a program is lowered: on GPU and TPU it is XLA's.
 """
 
 import functools
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from senet_jax.layers.cpu.windows import Windows
+from senet_jax.layers.cpu.windows import Windows  # of which the backward pass is made
 
 
 def max_pool(
@@ -25,7 +25,7 @@ def max_pool(
     padding: Any = "VALID",
     implementation: str = "auto",
 ) -> jax.Array:
-    """Maxima of windows, [N, H, W, C] to [N, H', W', C].
+    """Maximum of each window: [N, H, W, C] to [N, H', W', C].
 
     Args:
       padding: "SAME", "VALID" or ((top, bottom), (left, right)).
@@ -42,8 +42,9 @@ def max_pool(
 
 
 def halve(x: jax.Array, implementation: str = "auto") -> jax.Array:
-    """3x3 max-pooling with stride 2 as in Caffe: windows begin at the first pixel, and sizes are
-    rounded up.
+    """3x3 max-pooling with stride 2 as in Caffe.
+
+    Windows begin at the first pixel, and sizes are rounded up.
     """
     padding = [(0, 1 - side % 2) for side in x.shape[1:3]]
     return max_pool(x, (3, 3), (2, 2), padding, implementation)
@@ -100,9 +101,10 @@ def _with_winner(windows: Windows, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def average_pool(
     x: jax.Array, window: int, stride: int, *, count_padding: bool = True
 ) -> jax.Array:
-    """Means of square windows, padded by half of one: [N, H, W, C] to [N, H/stride, W/stride, C].
+    """Mean of each square window: [N, H, W, C] to [N, H/stride, W/stride, C].
 
-    The padding counts as zeros, as in Caffe and by default in PyTorch, or not at all.
+    The map is padded by half a window. With `count_padding` the padding counts as zeros, as in
+    Caffe and by default in PyTorch; otherwise means are taken over pixels alone.
     """
     half: Any = ((window // 2,) * 2,) * 2  # Flax declares a str and takes both
     sides, steps = (window, window), (stride, stride)
@@ -110,10 +112,10 @@ def average_pool(
 
 
 def average_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """[N, H, W, C] to [N, *size, C]: means over H and W in as many even parts as there are.
+    """Means over even parts of a map of any size: [N, H, W, C] to [N, *size, C].
 
-    Parts overlap where they do not divide the map, and repeat a smaller one, as those of PyTorch's
-    adaptive average pooling.
+    The parts are those of PyTorch's adaptive average pooling: they overlap where they do not divide
+    the map, and repeat the pixels of a map that is smaller than `size`.
     """
     for axis, parts in ((1, size[0]), (2, size[1])):
         if x.shape[axis] != parts:
@@ -123,7 +125,7 @@ def average_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _means(length: int, parts: int) -> np.ndarray:
-    """[parts, length]: the weights of the mean over each part."""
+    """Weights [parts, length] of the mean over each part."""
     weights = np.zeros((parts, length))
     for part in range(parts):
         first, end = part * length // parts, -(-(part + 1) * length // parts)
@@ -133,10 +135,10 @@ def _means(length: int, parts: int) -> np.ndarray:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def largest(x: jax.Array, axis: int) -> jax.Array:
-    """Maximum over an axis, which stays with size 1; the gradient goes to the first largest.
+    """Maximum over an axis, which keeps size 1; the gradient goes to the first maximum.
 
-    The gradient of `jnp.max` looks for what equals the maximum. XLA may compute the map once more
-    for that, with another rounding; then nothing is equal, and the gradient is 0 / 0.
+    The gradient of `jnp.max` looks for values that equal the maximum. XLA may compute the map a
+    second time for that and round it differently; then nothing is equal, and the gradient is 0 / 0.
     """
     return jnp.max(x, axis, keepdims=True)
 

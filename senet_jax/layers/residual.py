@@ -1,9 +1,9 @@
-"""A residual unit with every place that the paper puts an SE block in (Figures 3 and 5)."""
+"""A residual unit with every place in which the paper puts an SE block (Figures 3 and 5)."""
 
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.cpu.fusion import computed_once
+from senet_jax.layers.cpu.fusion import computed_once  # saves time on a CPU
 from senet_jax.layers.network import Layers
 from senet_jax.layers.slot import SEConfig, attend
 
@@ -11,8 +11,8 @@ from senet_jax.layers.slot import SEConfig, attend
 class ResidualUnit(nn.Module):
     """merge(shortcut(x), branch(x)) and an SE block: [B, H, W, C'] to [B, H', W', C].
 
-    A plain network is the same code without `se`. A family defines `branch`, and `enter`,
-    `shortcut` and `merge` where they are not the usual ones.
+    A plain network is the same code without `se`. A family defines `branch`, and replaces `enter`,
+    `shortcut` and `merge` where the usual ones do not fit.
 
     Attributes:
       se: which SE block and where; None for a plain unit.
@@ -35,14 +35,14 @@ class ResidualUnit(nn.Module):
         return self.se_at("post", x, train)
 
     def enter(self, x: jax.Array, train: bool) -> jax.Array:
-        """What the branch begins with: the unit's input, or its activation."""
+        """The input of the branch: the unit's input, or its activation."""
         return x
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         raise NotImplementedError("a residual unit defines its branch")
 
     def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
-        """What the branch, of so many `channels`, is merged with."""
+        """The map with which the branch of `channels` channels is merged."""
         return x
 
     def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
@@ -57,7 +57,7 @@ class ResidualUnit(nn.Module):
         source: jax.Array | None = None,
         name: str = "se",
     ) -> jax.Array:
-        """Apply the SE block to `u` if `place` is where the configuration puts it."""
+        """Apply the SE block to `u` if the configuration puts it at `place`."""
         if self.se is None or self.se.placement != place:
             return u
         return attend(self.se, self.layers, u, train, source=source, name=name)

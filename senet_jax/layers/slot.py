@@ -144,7 +144,7 @@ RULES: tuple[tuple[Callable[[SEConfig], bool], str], ...] = (
     ),
     (
         lambda se: se.placement == "parallel" and se.kind != "se",
-        "se.placement='parallel' needs a gate computed from another map than it scales, which "
+        "se.placement='parallel' needs a gate computed from a different map than it scales, which "
         "se.kind={se.kind!r} lacks; only 'se' has one",
     ),
     (
@@ -155,7 +155,7 @@ RULES: tuple[tuple[Callable[[SEConfig], bool], str], ...] = (
     (
         lambda se: se.placement == "parallel" and se.squeeze == "none",
         "se.squeeze='none' cannot go with se.placement='parallel': without pooling, a gate "
-        "computed from the block's input does not fit a branch of another resolution",
+        "computed from the block's input does not fit a branch of a different resolution",
     ),
     (
         lambda se: se.squeeze == "none" and se.excitation == "none",
@@ -164,8 +164,8 @@ RULES: tuple[tuple[Callable[[SEConfig], bool], str], ...] = (
     ),
     (
         lambda se: se.placement == "parallel" and se.excitation == "none",
-        "se.excitation='none' cannot go with se.placement='parallel': the pooled input has another "
-        "number of channels than the branch, and nothing maps one to the other",
+        "se.excitation='none' cannot go with se.placement='parallel': the pooled input has a "
+        "different number of channels than the branch, and nothing maps one to the other",
     ),
 )
 # The fields of SEConfig that are not fields of a block: which one, and where.

@@ -1,5 +1,6 @@
-"""The networks by name. A family is one file; its `MODELS` maps names to constructors."""
+"""The networks by name. Each family is a file, whose `MODELS` maps names to constructors."""
 
+import contextlib
 import dataclasses
 import fnmatch
 import functools
@@ -51,7 +52,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """Those of the names that match a shell pattern, in order."""
+    """The names that match a shell pattern, in order."""
     return sorted(fnmatch.filter(names, pattern))
 
 
@@ -67,14 +68,14 @@ def create_model(
 
     Args:
       name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar".
-      num_classes: width of the classifier; by default that of the network's own dataset.
-      dtype: of activations, e.g. "bfloat16"; parameters stay float32.
-      se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
-        SEConfig.
+      num_classes: width of the classifier; by default that of the network's dataset.
+      dtype: dtype of activations, e.g. "bfloat16"; parameters stay float32.
+      se: fields of SEConfig that differ from the network's default, e.g. `dict(ratio=8)`, or a
+        whole SEConfig.
       **overrides: further fields of the module, e.g. `stride_on="1x1"`.
 
     Raises:
-      InputError: an unknown name or field, or a value the network refuses.
+      InputError: for an unknown name or field, or a value that the network refuses.
     """
     if name not in MODELS:
         raise InputError(
@@ -93,34 +94,35 @@ def construct(
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
 ) -> Network:
-    """The network of a constructor; `name` is what errors call it, the rest as in create_model."""
+    """The network of a constructor, with the arguments of `create_model`.
+
+    Errors call it `name`.
+    """
     default = constructor.keywords["se"]
     fields = dict(overrides, se=_merge(name, default, se))
     if num_classes is not None:
         fields["num_classes"] = num_classes
     module: Any = constructor.func
-    known = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
-    if unknown := sorted(set(fields) - known):
-        raise InputError(f"{name} has no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+    names = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
+    if unknown := sorted(set(fields) - names):
+        raise InputError(f"{name} has no field {unknown[0]!r}{did_you_mean(unknown[0], names)}")
     fields["dtype"] = _dtype(name, dtype)
     return build(constructor, f"model {name}", fields)
 
 
-def _dtype(name: str, given: Any) -> Any:
-    try:
-        if (dtype := jnp.dtype(given)).name in DTYPES:
-            return dtype
-    except TypeError:  # not a dtype at all
-        pass
-    raise InputError(f"model {name}: dtype must be {' or '.join(DTYPES)}, not {given!r}")
+def _dtype(name: str, dtype: Any) -> Any:
+    with contextlib.suppress(TypeError):  # not a dtype at all
+        if jnp.dtype(dtype).name in DTYPES:
+            return jnp.dtype(dtype)
+    raise InputError(f"model {name}: dtype must be {' or '.join(DTYPES)}, not {dtype!r}")
 
 
 def _merge(name: str, default: SEConfig, se: Mapping[str, Any] | SEConfig | None) -> SEConfig:
     if se is None or isinstance(se, SEConfig):
         return default if se is None else se
-    known = [field.name for field in dataclasses.fields(SEConfig)]
-    if unknown := sorted(set(se) - set(known)):
-        raise InputError(f"SE blocks have no field {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+    names = [field.name for field in dataclasses.fields(SEConfig)]
+    if unknown := sorted(set(se) - set(names)):
+        raise InputError(f"SE blocks have no field {unknown[0]!r}{did_you_mean(unknown[0], names)}")
     if se and not default.stages and "stages" not in se:
         raise InputError(
             f"{name} has no SE blocks for se.{next(iter(se))} to act on; use 'se{name}'"

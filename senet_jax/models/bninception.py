@@ -1,7 +1,7 @@
 """BN-Inception and SE-BN-Inception (Ioffe and Szegedy 2015; Hu et al., Table 2).
 
-After the authors' network file: convolutions without biases, max-pooling in the last module, and an
-SE block after the concatenation of each of the ten modules, those with stride 2 included.
+It follows the authors' network file: convolutions lack biases, the last module has max-pooling, and
+an SE block comes after the concatenation of each of the ten modules, with stride 2 or without.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 
 @dataclasses.dataclass(frozen=True)
 class Widths:
-    """A module: the widths of its four branches, from the 1x1 that reduces to the last convolution.
+    """Widths of the branches of a module, from the 1x1 that reduces to the last convolution.
 
-    Without `one` and `pool` the module has stride 2 and lets its pooled input pass as it is.
+    A module without `one` and `pool` has stride 2, and its pooled input passes as it is.
     """
 
     three: tuple[int, int]
@@ -30,7 +30,8 @@ class Widths:
     pooling: str = "average"
 
 
-# Module and its stage, numbered by resolution as in ResNet: 3 has an eighth of the image's.
+# Stage and widths of each module. Stages are numbered by resolution as in ResNet: stage 3 has an
+# eighth of the image's.
 MODULES: dict[str, tuple[int, Widths]] = {
     "inception_3a": (3, Widths((64, 64), (64, 96), 64, 32)),
     "inception_3b": (3, Widths((64, 96), (64, 96), 64, 64)),
@@ -78,8 +79,8 @@ class InceptionModule(nn.Module):
 def pool(x: jax.Array, stride: int, implementation: str) -> jax.Array:
     """3x3 max-pooling to the size that a 3x3 convolution gives.
 
-    With stride 2 windows begin at the first pixel of an even map, as Caffe's do, whose sizes are
-    rounded up.
+    With stride 2, windows begin at the first pixel of an even map, as in Caffe, which rounds sizes
+    up.
     """
     padding = [(1 if stride == 1 else side % 2, 1) for side in x.shape[1:3]]
     return max_pool(x, (3, 3), (stride, stride), padding, implementation)
@@ -93,7 +94,7 @@ class BNInception(ScalableNetwork):
 
     Attributes:
       se: which SE block and in which stages; its placement is the standard one.
-      modules: the names of those that it has, in order; by default all ten. Each stage needs one.
+      modules: names of its modules, in order; by default all ten. Each stage needs one.
 
     Raises:
       ValueError: for values outside these.
@@ -103,8 +104,8 @@ class BNInception(ScalableNetwork):
     modules: tuple[str, ...] = tuple(MODULES)
 
     def __post_init__(self) -> None:
-        known = tuple(name for name in MODULES if name in self.modules)
-        if self.modules != known or not {"inception_3c", "inception_4e"} <= set(known[1:]):
+        in_order = tuple(name for name in MODULES if name in self.modules)
+        if self.modules != in_order or not {"inception_3c", "inception_4e"} <= set(in_order[1:]):
             raise ValueError(
                 f"modules must be some of {', '.join(MODULES)}, in this order, with both of stride "
                 f"2, inception_3c and inception_4e, and one before them, not {self.modules}"

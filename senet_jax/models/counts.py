@@ -1,7 +1,7 @@
-"""Exact parameters and multiply-adds of a model, stage by stage, by abstract evaluation.
+"""Exact numbers of parameters and multiply-adds of a model, stage by stage.
 
-A multiply-add is counted as one, for convolutions and fully connected layers only: the paper's
-convention for its "GFLOPs" to within the last printed digit.
+A multiply-add counts as one, and only convolutions and fully connected layers count. This gives the
+paper's "GFLOPs" to within the last printed digit.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from senet_jax.models import MODELS
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One top-level scope of a model: its name, parameters, and multiply-adds for one image."""
+    """One top-level scope of a model: its name, its parameters, its multiply-adds per image."""
 
     name: str
     params: int
@@ -27,7 +27,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The parts of a model in the order of the computation."""
+    """Parts of a model in the order of the computation, and their sums."""
 
     parts: tuple[Part, ...]
 
@@ -41,10 +41,11 @@ class Summary:
 
 
 def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
-    """Count by abstract evaluation for one image [H, W, C]: nothing is computed or allocated.
+    """Count parameters and multiply-adds for one image [H, W, C] by abstract evaluation.
 
-    A layer's multiply-adds are the size of its `kernel` times the positions it is applied at, which
-    holds for full, grouped and depthwise convolutions and for fully connected layers alike.
+    Nothing is computed or allocated. The multiply-adds of a layer are the size of its `kernel`
+    times the number of positions at which it is applied. This holds for full, grouped and depthwise
+    convolutions and for fully connected layers alike.
     """
     macs: dict[str, int] = {}
 
@@ -72,7 +73,10 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
 
 
 def image_shape_of(name: str) -> tuple[int, int, int]:
-    """Shape of the images a network is made for: 32 pixels for CIFAR, 299 or 224 for ImageNet."""
+    """Shape [H, W, C] of the images that a network is made for.
+
+    Sides are 32 pixels for CIFAR and 299 or 224 for ImageNet.
+    """
     constructor = MODELS[name]
     network: Any = constructor.func
     size = 32 if constructor.keywords.get("stem") == "cifar" else network.image_size

@@ -1,8 +1,9 @@
 """Inception-ResNet-v2 and SE-Inception-ResNet-v2 (Szegedy et al. 2017; Hu et al., Table 2).
 
-The network of TF-Slim and timm (55,843,464 parameters), for images of 299 pixels. The paper's SE
-version was not published; its text says "a similar scheme", which we read as in ResNet: on the
-branch after its linear 1x1, before residual scaling. The stem and the reductions have no SE block.
+This is the network of TF-Slim and timm (55,843,464 parameters), for images of 299 pixels. The
+paper's SE version was not published. Its text says "a similar scheme", which we read as in ResNet:
+the SE block sits on the branch after its linear 1x1, before residual scaling. The stem and the
+reductions have none.
 
 The paper prints 11.75 G multiply-adds, those of `blocks=(5, 20, 5)`; this network has 13.16 G.
 """
@@ -25,12 +26,12 @@ Path = tuple[tuple[int, Size], ...]
 
 @dataclasses.dataclass(frozen=True)
 class StagePlan:
-    """What comes first in a stage, side by side, and what its blocks are.
+    """Plan of a stage: the paths that come first, side by side, and its blocks.
 
     Attributes:
-      first: paths; those of stages 4 and 5 end with stride 2, beside max-pooling.
-      paths: of each block.
-      scale: of each block's branch.
+      first: paths into the stage; those of stages 4 and 5 end with stride 2, beside max-pooling.
+      paths: paths of each block.
+      scale: factor of each block's branch.
     """
 
     first: tuple[Path, ...]
@@ -55,7 +56,7 @@ STAGES: dict[int, StagePlan] = {
         0.2,
     ),
 }
-POOLED_WIDTH = 64  # of the 1x1 on the averaged input, the fourth path of stage 3
+POOLED_WIDTH = 64  # width of the 1x1 on the averaged input, the fourth path of stage 3
 
 
 class Paths(nn.Module):
@@ -88,7 +89,7 @@ class Paths(nn.Module):
 
 
 class InceptionBlock(ResidualUnit):
-    """relu(x + scale * linear(paths(x))): [B, H, W, C], same shape. The last one has no ReLU."""
+    """relu(x + scale * linear(paths(x))) of [B, H, W, C], same shape; the last lacks the ReLU."""
 
     paths: tuple[Path, ...] = ()
     scale: float = 1.0
@@ -104,20 +105,19 @@ class InceptionBlock(ResidualUnit):
 
 
 class InceptionStage(nn.Module):
-    """The paths into one resolution and the blocks of it."""
+    """The paths into one resolution, and its blocks."""
 
     plan: StagePlan
     size: int
     se: SEConfig | None
     layers: Layers
-    pooled_width: int = 0  # above 0: the first stage, which has stride 1
+    pooled_width: int = 0  # above 0 for the first stage, which has stride 1
     is_last: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = Paths(self.plan.first, self.layers, 1 if self.pooled_width else 2, name="first")(
-            x, train
-        )
+        stride = 1 if self.pooled_width else 2
+        y = Paths(self.plan.first, self.layers, stride, name="first")(x, train)
         if self.pooled_width:
             mean = average_pool(x, 3, 1, count_padding=False)
             pooled = ConvNorm(self.pooled_width, 1, 1, self.layers, relu=True, name="pooled")
@@ -133,6 +133,7 @@ class InceptionStage(nn.Module):
 
 
 def shrink(x: jax.Array, layers: Layers) -> jax.Array:
+    """3x3 max-pooling with stride 2, without padding."""
     return max_pool(x, (3, 3), (2, 2), implementation=layers.implementation)
 
 
@@ -144,7 +145,7 @@ class InceptionResNet(ScalableNetwork):
 
     Attributes:
       se: which SE block, where, and in which stages.
-      blocks: number of blocks in each stage.
+      blocks: number of blocks per stage.
 
     Raises:
       ValueError: for values outside these.

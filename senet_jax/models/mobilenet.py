@@ -13,7 +13,8 @@ import jax
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork, Stage
 from senet_jax.layers.slot import NO_BRANCH, SEConfig, attend
 
-# Stage (numbered by resolution as in ResNet: 2 has a quarter of the image's), width, stride.
+# Stage, width and stride of each block. Stages are numbered by resolution as in ResNet: stage 2 has
+# a quarter of the image's.
 BLOCKS = (
     (1, 64, 1),
     *((2, 128, 2), (2, 128, 1)),
@@ -54,7 +55,7 @@ class MobileNet(ScalableNetwork):
 
     Attributes:
       se: which SE block and in which stages; its placement is the standard one.
-      se_after: "pointwise", or "both" for another SE block after each depthwise convolution, as
+      se_after: "pointwise", or "both" for a second SE block, after each depthwise convolution, as
         CBAM's authors read the paper (5,060,520 parameters).
 
     Raises:
@@ -64,7 +65,7 @@ class MobileNet(ScalableNetwork):
     se: SEConfig = SEConfig(stages=STAGES)
     se_after: str = "pointwise"
 
-    least_width = 8  # channels, for any multiplier
+    least_width = 8  # number of channels, whatever the factor
 
     def __post_init__(self) -> None:
         if self.se_after not in SE_AFTER:

@@ -1,7 +1,7 @@
 """Errors that the paper prints for its networks, in per cent, by our names (Hu et al., version 4).
 
-ImageNet: top-1 and top-5, single crop, the authors' own training of plain and SE networks alike
-(Tables 2, 3 and 8). CIFAR: top-1, by TFDS dataset (Tables 4 and 5).
+IMAGENET has top-1 and top-5 errors on single crops; the authors trained plain and SE networks alike
+(Tables 2, 3 and 8). CIFAR has top-1 errors by TFDS dataset (Tables 4 and 5).
 """
 
 from collections.abc import Sequence
@@ -45,14 +45,14 @@ CIFAR: dict[str, dict[str, float]] = {
 
 
 def as_printed(errors: Sequence[float | None]) -> str:
-    """Errors of one network in one line, with the decimals that the paper gives them."""
-    # 1 in Table 3 and of others' results, else 2.
+    """Errors of one network in one line, with as many decimals as the paper gives them."""
+    # One in Table 3 and for results of others, else two.
     decimals = max(len(f"{e}".partition(".")[2]) for e in errors if e is not None)
     return " / ".join("-" if e is None else f"{e:.{decimals}f}" for e in errors)
 
 
 def errors_of(model: str) -> str:
-    """What the paper prints for a network, in a few words; a dash where it prints nothing."""
+    """Errors that the paper prints for a network, as text; a dash where it prints nothing."""
     if model in IMAGENET:
         return as_printed(IMAGENET[model])
     return ", ".join(f"{dataset} {error}" for dataset, error in CIFAR.get(model, {}).items()) or "-"

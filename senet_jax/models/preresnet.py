@@ -13,7 +13,7 @@ from senet_jax.models.resnet import Models, ResidualBlock, cifar
 
 
 class PreActivation(ResidualBlock):
-    """x + branch(relu(bn(x)))."""
+    """A pre-activation unit: x + branch(relu(bn(x)))."""
 
     ending = ("bn", "relu")
 

@@ -41,7 +41,7 @@ class ResidualBlock(ResidualUnit):
     placements: ClassVar = PLACEMENTS  # the SE block can have these
 
     def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
-        """The identity where shapes agree, else a projection (option B of He et al.)."""
+        """The identity where shapes agree, otherwise a projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
             return x
         return self.project(x, entry, channels, train)
@@ -129,7 +129,7 @@ class ResNet(Network):
     `block2`, ..., and `head`.
 
     Attributes:
-      stage_sizes: number of blocks in each stage.
+      stage_sizes: number of blocks per stage.
       block: BasicBlock or Bottleneck.
       se: which SE block, where, and in which stages.
       width: width of the 3x3 convolutions of the first stage; each later stage doubles it.
@@ -178,9 +178,13 @@ class ResNet(Network):
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         ending = self.block.ending
-        stem_width = self.stem_width or self.width
         x = Stem(
-            stem_width, self.stem, self.stem_pool, self.layers, "bn" not in ending, name="stem"
+            self.stem_width or self.width,
+            self.stem,
+            self.stem_pool,
+            self.layers,
+            activated="bn" not in ending,
+            name="stem",
         )(x, train)
         maps = {}
         fields = {name: getattr(self, name) for name in BLOCK_FIELDS if hasattr(self.block, name)}
@@ -210,13 +214,21 @@ class ResNet(Network):
 
 
 class Stem(nn.Module):
-    """The layers before the first stage: [B, H, W, C] to [B, H/4, W/4, width] for ImageNet."""
+    """The layers before the first stage: [B, H, W, C] to [B, H/4, W/4, width] for ImageNet.
+
+    Attributes:
+      width: number of channels.
+      kind: one of STEMS.
+      pool: see ResNet.stem_pool.
+      layers: settings of all layers.
+      activated: whether batch norm and ReLU follow the only convolution.
+    """
 
     width: int
     kind: str
     pool: str
     layers: Layers
-    activated: bool = True  # else the convolution alone, for CIFAR
+    activated: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

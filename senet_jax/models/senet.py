@@ -1,8 +1,9 @@
-"""SENet-154 (Hu et al., appendix): a ResNeXt-152 64x4d with SE blocks and changes to save and gain.
+"""SENet-154 (Hu et al., appendix): a ResNeXt-152 64x4d with SE blocks and a few changes.
 
-The first 1x1 of a bottleneck has half the width of its 3x3; three 3x3 convolutions are the stem;
-projections that stride are 3x3; dropout of 0.2 comes before the classifier. The authors trained it
-with label smoothing, and with batch normalisation frozen towards the end.
+The changes save computation or gain accuracy: the first 1x1 of a bottleneck has half the width of
+its 3x3; the stem is three 3x3 convolutions; projections that stride are 3x3; dropout of 0.2 comes
+before the classifier. The authors trained it with label smoothing, and with batch normalisation
+frozen towards the end.
 """
 
 from senet_jax.layers.slot import SEConfig
@@ -16,7 +17,7 @@ class SENetBottleneck(Bottleneck):
     strided_shortcut = 3
 
 
-# "net154" is our name for the body: the paper has none for it.
+# The paper does not name the network without its SE blocks; we call it "net154".
 MODELS: Models = with_and_without_se(
     "net154",
     SEConfig(),

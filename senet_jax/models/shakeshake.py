@@ -1,9 +1,9 @@
 """Shake-Shake networks for CIFAR (Gastaldi, arXiv 1705.07485; Hu et al., Tables 4 and 5).
 
 A block adds two branches to its input, mixed by random weights: alpha and 1 - alpha in the forward
-pass, other ones in the backward pass ("Shake-Shake"), or a half each there ("Shake-Even"). They are
-drawn for each image, and are a half in evaluation. The paper does not say where its SE block sits;
-ours scales the mixed branch, which is the whole path beside the identity.
+pass, and in the backward pass either new ones ("Shake-Shake") or a half each ("Shake-Even").
+Training draws weights per image; in evaluation they are a half. The paper does not say where its SE
+block sits; ours scales the mixed branch, which is the whole path beside the identity.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from senet_jax.models.resnet import Models, ResidualBlock, cifar
 
 
 class Branch(nn.Module):
-    """ReLU, convolution, batch norm, for each (width, side, stride, groups)."""
+    """ReLU, convolution and batch norm per entry (width, side, stride, groups)."""
 
     convolutions: tuple[tuple[int, int, int, int], ...]
     layers: Layers
@@ -33,12 +33,12 @@ class Branch(nn.Module):
 
 
 class ShakeBlock(ResidualBlock):
-    """x + mix(branch1(x), branch2(x)), each of two 3x3 convolutions.
+    """x + mix(branch1(x), branch2(x)), where a branch is two 3x3 convolutions.
 
-    Needs an rng named `dropout` when training.
+    Training needs an rng named `dropout`.
     """
 
-    shaken_gradient = True  # else a half each
+    shaken_gradient = True  # otherwise the gradient weighs the branches evenly
     ending = ("relu",)
     placements = NO_3X3
 
@@ -58,7 +58,7 @@ class ShakeBlock(ResidualBlock):
         return (self.features, 3, self.stride, 1), (self.features, 3, 1, 1)
 
     def project(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
-        """Two 1x1 convolutions side by side, of the pixels and of their neighbours."""
+        """Two 1x1 convolutions side by side: one on pixels, one on their neighbours."""
         x = nn.relu(x)
         moved = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
         halves = [
@@ -91,9 +91,9 @@ class ShakeEvenBottleneck(ShakeBlock):
 
 @jax.custom_vjp
 def mix(one: jax.Array, two: jax.Array, alpha: jax.Array, beta: jax.Array) -> jax.Array:
-    """alpha * one + (1 - alpha) * two, with beta in alpha's place in the gradients of both maps.
+    """alpha * one + (1 - alpha) * two; in the gradients of both maps beta takes alpha's place.
 
-    Maps are [B, H, W, C], weights [B, 1, 1, 1]; these have no gradient.
+    Maps are [B, H, W, C], weights [B, 1, 1, 1]. The gradient of a weight is zero.
     """
     return alpha * one + (1 - alpha) * two
 

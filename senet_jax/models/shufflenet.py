@@ -1,9 +1,9 @@
 """ShuffleNet v1 and SE-ShuffleNet (Zhang et al., arXiv 1707.01083; Hu et al., Table 3).
 
-A unit is a grouped 1x1, a shuffle of channels over groups, a depthwise 3x3 and another grouped 1x1;
-it is added to its input, or with stride 2 concatenated to the averaged input. The SE block sits on
-the branch before that, the place that gives the paper's parameters: it scales the 240 - 24 = 216
-channels of the first branch with 13 hidden units (216 // 16).
+The branch of a unit is a grouped 1x1, a shuffle of channels over groups, a depthwise 3x3 and a
+second grouped 1x1. It is added to the unit's input, or with stride 2 concatenated to the averaged
+input. The SE block sits on the branch before that, the place that gives the paper's parameters: it
+scales the 240 - 24 = 216 channels of the first branch with 13 hidden units (216 // 16).
 """
 
 import functools
@@ -17,7 +17,7 @@ from senet_jax.layers.pool import average_pool, max_pool
 from senet_jax.layers.residual import ResidualUnit
 from senet_jax.layers.slot import IN_UNIT, SEConfig
 
-# Numbered by resolution as in ResNet (3 has an eighth of the image's); "Stage2" to "Stage4" there.
+# Numbered by resolution as in ResNet: stage 3, the paper's "Stage2", has an eighth of the image's.
 STAGES = (3, 4, 5)
 STEM_WIDTH = 24
 
@@ -28,8 +28,9 @@ class ShuffleUnit(ResidualUnit):
     Attributes:
       features: width of the unit's output; its bottleneck has a quarter.
       stride: 1 or 2.
-      groups: of both 1x1 convolutions.
-      group_first: whether the first 1x1 has them, too; on the few channels of the stem it has not.
+      groups: number of groups of the 1x1 convolutions.
+      group_first: whether the first 1x1 is grouped as well, which it is not on the few channels of
+        the stem.
     """
 
     features: int = 240
@@ -58,7 +59,7 @@ class ShuffleUnit(ResidualUnit):
 
 
 def shuffle(x: jax.Array, groups: int) -> jax.Array:
-    """[..., C]: the first channel of every group, then the second of every group, and so on."""
+    """Reorder channels [..., C]: the first of every group, then the second of every group, ..."""
     grouped = x.reshape(*x.shape[:-1], groups, -1)
     return grouped.swapaxes(-1, -2).reshape(x.shape)
 
@@ -71,9 +72,9 @@ class ShuffleNet(Network):
 
     Attributes:
       se: which SE block, where, and in which stages.
-      groups: of the 1x1 convolutions.
-      width: of the first stage's output; each later stage doubles it. 240 goes with 3 groups.
-      stage_sizes: number of units in each stage.
+      groups: number of groups of the 1x1 convolutions.
+      width: width of the first stage's output; each later stage doubles it. 240 goes with 3 groups.
+      stage_sizes: number of units per stage.
 
     Raises:
       ValueError: for values outside these, or a width that the groups do not divide.

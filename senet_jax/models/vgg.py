@@ -43,10 +43,10 @@ class VGG(Network):
 
     Attributes:
       se: which SE block and in which stages; its placement is the standard one.
-      stage_sizes: number of convolutions in each stage.
-      width: of the first stage; each later one doubles it, up to eight times.
-      fc_width: of the two fully connected layers before the classifier.
-      dropout: after each of these.
+      stage_sizes: number of convolutions per stage.
+      width: width of the first stage; each later stage doubles it, up to eight times.
+      fc_width: width of the two fully connected layers before the classifier.
+      dropout: probability of zeroing a feature after each of these, in training.
 
     Raises:
       ValueError: for values outside these.
@@ -65,7 +65,7 @@ class VGG(Network):
 
     @property
     def least_image_size(self) -> int:
-        """Each stage halves the map."""
+        """Side below which the stages, which halve the map, would leave nothing, in pixels."""
         return 2 ** len(self.stage_sizes)
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""Variables of an SE network with every gate at one, and without its blocks."""
+"""Variables of an SE network with every gate at one, and without its SE blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ def is_se(name):
 
 
 def open_gates(variables):
-    """Make every gate a sigmoid of 40, which is 1 in float32; needs biases."""
+    """Make every gate a sigmoid of 40, which is 1 in float32; the blocks need biases."""
 
     def edit(path, leaf):
         names = [part.key for part in path]

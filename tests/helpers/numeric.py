@@ -1,4 +1,4 @@
-"""Random arrays, distances, gradients and a convolution in float64, for the tests of layers."""
+"""Random arrays, distances, gradients, and the layers of a block in float64, for tests."""
 
 import functools
 import itertools
@@ -13,18 +13,18 @@ def normal(shape, seed=0):
 
 
 def distance(value, reference):
-    """Relative L2."""
+    """Relative L2 distance."""
     value, reference = np.asarray(value, "float64"), np.asarray(reference, "float64")
     return np.linalg.norm(value - reference) / max(np.linalg.norm(reference), 1e-30)
 
 
 def positive(shape, seed=0):
-    """Between 0.5 and 1.5: no sum cancels, however few its terms."""
+    """Random numbers between 0.5 and 1.5: no sum cancels, however few its terms."""
     return np.random.default_rng(seed).random(shape).astype("float32") + np.float32(0.5)
 
 
 def with_gradients(function, *inputs, cotangent=normal):
-    """The value and, for a fixed random cotangent, the gradient of every input."""
+    """The value, and the gradient of every input for a fixed random cotangent."""
 
     @jax.jit
     def run(*inputs):
@@ -35,7 +35,7 @@ def with_gradients(function, *inputs, cotangent=normal):
 
 
 def reference_convolution(x, w, stride, groups, cotangent=normal):
-    """Value and gradients in float64, tap by tap."""
+    """Value and gradients of a convolution in float64, tap by tap."""
     x, w = x.astype("float64"), w.astype("float64")
     (rows, columns, _, outputs), (n, height, width, _) = w.shape, x.shape
     pads = ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0))
@@ -68,7 +68,7 @@ def relu(x):
 
 
 class Weights:
-    """Parameters and statistics of a block in float64, and its layers in evaluation, by name."""
+    """Parameters and statistics of a block in float64, with its layers in evaluation, by name."""
 
     def __init__(self, variables):
         self.params, self.stats = (

@@ -1,4 +1,4 @@
-"""The successors of the SE block agree with NumPy in float64, and with what their papers say."""
+"""The successors of the SE block agree with NumPy in float64, and with their papers."""
 
 import math
 
@@ -179,7 +179,7 @@ def filled(layer, shape=SHAPE):
 
 
 def within(variables):
-    """Variables of the block itself, without the module around it."""
+    """The variables of the block alone, without the module around it."""
     return {kind: tree.get("se", {}) for kind, tree in variables.items()}
 
 
@@ -189,7 +189,7 @@ def test_every_kind_is_built_and_has_a_reference():
 
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_forward_and_gradient_agree_with_numpy(kind):
-    """The gradient along random directions, by central differences of the reference."""
+    """Gradients along random directions agree with central differences of the reference."""
     layer, u, dy = block(kind), normal(SHAPE), normal(SHAPE, 1)
     variables = filled(layer)
     reference = REFERENCES[kind]
@@ -244,7 +244,7 @@ def test_maps_keep_their_type_and_all_else_is_float32(kind):
 @pytest.mark.parametrize(
     "kind", ["eca", "ese", "cbam_channel", "ge_theta", "ge_theta_plus", "srm", "gct", "fca"]
 )
-def test_a_gate_by_channel_is_recorded_for_who_asks(kind):
+def test_a_gate_by_channel_is_recorded_for_callers_that_ask(kind):
     layer, u = block(kind), normal(SHAPE)
     variables = filled(layer)
     y, sown = layer.apply(variables, u, mutable=["gates"])
@@ -337,7 +337,7 @@ def test_one_mlp_serves_both_poolings_of_cbam():
 
 @pytest.mark.parametrize("se", [{"squeeze": "max"}, {"kind": "cbam"}], ids=str)
 def test_the_gradient_of_a_maximum_survives_a_map_that_is_computed_twice(se):
-    """XLA rounds the second otherwise, and nothing equals the maximum: 0 / 0 with `jnp.max`."""
+    """XLA rounds the second map differently, so nothing equals the maximum: 0 / 0 in `jnp.max`."""
     model = create_model("seresnet20_cifar", **NARROW["seresnet20_cifar"], se=se)
     images = normal((8, 8, 8, 3))
     variables = filled(model, images.shape)

@@ -1,4 +1,4 @@
-"""Blocks that PyTorch's libraries lack, against the same written down in NumPy in float64."""
+"""Blocks that PyTorch's libraries lack agree with NumPy in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,11 @@ from senet_jax.models.shakeshake import ShakeBlock, ShakeEvenBottleneck, mix
 from senet_jax.models.shufflenet import ShuffleUnit
 
 SE = SEConfig(ratio=4)
+GROUPS = {ShakeBlock: {}, ShakeEvenBottleneck: {"cardinality": 2}}
 
 
 class Reference(Weights):
-    """The layers of a block in NumPy, by the names of its variables, in evaluation."""
+    """The layers of a block in NumPy, in evaluation, by the names of its variables."""
 
     def conv_bn(self, x, name, **how):
         return self.bn(self.conv(x, name, "conv", **how), name, "bn")
@@ -70,12 +71,12 @@ def test_a_unit_of_shufflenet(stride):
     check(ShuffleUnit(features=features, stride=stride, se=SE), channels, reference)
 
 
-def test_some_modules_of_bn_inception_are_a_network_others_are_refused():
+def test_some_modules_of_bn_inception_are_a_network_and_others_are_refused():
     least = ("inception_3a", "inception_3c", "inception_4e")
     model = bninception.BNInception(width_multiplier=1 / 16, modules=least, features=True)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     maps, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
-    assert {stage: 64 // found.shape[1] for stage, found in maps.items()} == model.strides
+    assert {stage: 64 // last.shape[1] for stage, last in maps.items()} == model.strides
     for bad in ((), least[1:], least[::-1], least[:2], (*least, "inception_6a")):
         with pytest.raises(ValueError, match="modules must be some of inception_3a, "):
             bninception.BNInception(modules=bad)
@@ -131,7 +132,6 @@ def test_a_pre_activation_block(block, stride):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("block", [ShakeBlock, ShakeEvenBottleneck])
 def test_a_shake_block_in_evaluation(block, stride):
-    grouping = {} if block is ShakeBlock else {"cardinality": 2}
     features = 8
     channels = features * block.expansion // stride
 
@@ -161,7 +161,7 @@ def test_a_shake_block_in_evaluation(block, stride):
         ]
         return layer.bn(np.concatenate(halves, -1), "shortcut_bn") + mixed
 
-    check(block(features=features, stride=stride, se=SE, **grouping), channels, reference)
+    check(block(features=features, stride=stride, se=SE, **GROUPS[block]), channels, reference)
 
 
 def test_shaking_mixes_forward_with_alpha_and_backward_with_beta():
@@ -178,7 +178,7 @@ def test_shaking_mixes_forward_with_alpha_and_backward_with_beta():
 @pytest.mark.parametrize(("block", "even"), [(ShakeBlock, False), (ShakeEvenBottleneck, True)])
 def test_images_are_shaken_each_by_itself_and_by_the_key(block, even):
     """The same image eight times: outputs differ; gradients are a half each where they are even."""
-    layer = block(features=4, **({"cardinality": 2} if even else {}))
+    layer = block(features=4, **GROUPS[block])
     channels = 4 * block.expansion
     x = jnp.broadcast_to(normal((1, 4, 4, channels)), (8, 4, 4, channels))
     variables = fill(jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, False), x))

@@ -1,4 +1,4 @@
-"""Convolutions and their gradients against a float64 reference, and as a drop-in for Flax's."""
+"""Convolutions and their gradients agree with a float64 reference, and replace those of Flax."""
 
 import flax.linen as nn
 import hypothesis

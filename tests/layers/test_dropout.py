@@ -1,4 +1,4 @@
-"""Dropout: what it keeps, and that an example's mask does not depend on its device."""
+"""Dropout keeps what its rate says, and an example's mask does not depend on its device."""
 
 import jax
 import jax.numpy as jnp

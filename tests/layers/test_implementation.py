@@ -39,7 +39,7 @@ def network_loss(name, implementation):
 
 @pytest.mark.parametrize("name", NARROW)
 def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypatch):
-    # Without the kink of ReLU, at which a last bit decides about a whole gradient.
+    # Without the kink of ReLU, where the last bit would decide about a whole gradient.
     monkeypatch.setattr(nn, "relu", jax.nn.softplus)
     model, x, loss = network_loss(name, "auto")
     variables = jax.jit(model.init)(jax.random.key(0), x)
@@ -52,8 +52,8 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypat
             for gradients, images in ((ours, x), (plain, x), (plain, x * last_bit))
         )
     )
-    # A network amplifies the last bit of a layer, some more than others; so the measure is what
-    # the last bit of the images does to the plain network (1e-6 to 2e-5, by network and processor).
+    # Networks amplify the last bit of a layer, some more than others. So the measure is what the
+    # last bit of the images does to the plain network (1e-6 to 2e-5, by network and processor).
     # Where that is not small, the comparison would say nothing.
     amplified = distance(nudged, want)
     assert amplified < 1e-4
@@ -67,7 +67,7 @@ OPERATIONS = re.compile(
 
 
 def operations(function, arguments, platform):
-    """How often a program for a platform has each costly operation, operands' names left out."""
+    """Count each costly operation in a program for a platform, without the names of operands."""
     text = jax.export.export(jax.jit(function), platforms=[platform])(*arguments).mlir_module()
     return collections.Counter(
         (kind, re.sub(r"%\w+(#\d+)?|loc\(.*?\)", "", rest))
@@ -105,9 +105,9 @@ class Chain(nn.Module):
 
 @pytest.mark.parametrize("groups", [1, 4, 32])
 def test_a_backward_pass_keeps_three_maps_a_layer_at_most(groups):
-    """The outputs of the convolution and of the ReLU; on JAX 0.12, or depthwise, one more.
+    """They are the outputs of convolution and ReLU; on JAX 0.12, or depthwise, one more is kept.
 
-    Left to itself XLA keeps five: also shifted copies of the one and a centred copy of the other.
+    Otherwise XLA keeps five, with shifted copies of the one and a centred copy of the other.
     """
     x = jax.ShapeDtypeStruct((8, 32, 32, 32), jnp.float32)
 
@@ -143,7 +143,7 @@ class Units(nn.Module):
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_the_work_of_a_residual_unit_does_not_grow_with_the_units_before_it(backward):
-    """Left to itself XLA computes every unit's sum again in all units behind it."""
+    """Otherwise XLA computes every unit's sum again in all units after it."""
     x = jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32)
 
     def work(length):

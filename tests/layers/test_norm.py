@@ -1,4 +1,4 @@
-"""Batch normalisation as a drop-in for Flax's, and where the usual formula has no digit left."""
+"""Batch normalisation replaces that of Flax, and is exact where the usual formula fails."""
 
 import flax.linen as nn
 import jax

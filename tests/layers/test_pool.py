@@ -1,4 +1,4 @@
-"""Max-pooling and its gradient against XLA's."""
+"""Max-pooling and its gradient agree with those of XLA."""
 
 import flax.linen as nn
 import jax
@@ -22,14 +22,14 @@ POOLS = [
 @pytest.mark.parametrize("ties", [False, True])
 def test_pooling_and_its_gradient_equal_xla(size, window, stride, padding, ties):
     x = normal((2, *size, 3))
-    x = np.maximum(np.round(x), 0) if ties else x  # after a ReLU most windows hold ties
+    x = np.maximum(np.round(x), 0) if ties else x  # after a ReLU most windows have ties
     got = with_gradients(lambda x: max_pool(x, window, stride, padding), x)
     want = with_gradients(lambda x: nn.max_pool(x, window, stride, padding), x)
     np.testing.assert_array_equal(got[0], want[0])
     np.testing.assert_allclose(got[1], want[1], rtol=1e-6, atol=1e-6)
 
 
-def test_pooling_hands_on_what_is_not_a_number():
+def test_pooling_passes_on_what_is_not_a_number():
     x = normal((1, 4, 4, 1))
     x[0, 1, 1, 0] = np.nan
     y = jax.jit(lambda x: jax.vjp(lambda x: max_pool(x, (2, 2), (2, 2)), x)[0])(x)

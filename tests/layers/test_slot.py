@@ -76,7 +76,7 @@ def test_defaults_of_a_block_are_those_of_a_configuration():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_block_works_alone(kind):
-    """With its own fields and no network around it, as with one."""
+    """A block with its fields computes the same with and without a network around it."""
     u = normal([2, 8, 8, 16])
     fields = {field: OTHER_VALUES[field] for field in fields_of(kind) if field != "excitation"}
     block = KINDS[kind](**fields)
@@ -142,9 +142,9 @@ def program_of(name, **fields):
         ({"excitation": "fc"}, "excitation must be one of"),
         ({"bias": 1}, "bias must be True or False"),
         ({"stages": (2, 2)}, "names a stage twice"),
-        ({"squeeze": "none", "placement": "parallel"}, "another resolution"),
+        ({"squeeze": "none", "placement": "parallel"}, "a different resolution"),
         ({"squeeze": "none", "excitation": "none"}, "leaves no SE block"),
-        ({"excitation": "none", "placement": "parallel"}, "another number of channels"),
+        ({"excitation": "none", "placement": "parallel"}, "a different number of channels"),
         ({"excitation": "none", "bias": True}, "bias has no effect"),
         ({"excitation": "none", "ratio": 4}, "ratio has no effect"),
         ({"excitation": "none", "rounding": "timm"}, "rounding has no effect"),

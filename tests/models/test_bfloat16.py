@@ -1,4 +1,4 @@
-"""With bfloat16 only activations are: read from the programs, without running or compiling them."""
+"""With bfloat16 only activations have this type; programs are read, not compiled or run."""
 
 import functools
 
@@ -19,7 +19,7 @@ BFLOAT16, FLOAT32 = jnp.dtype("bfloat16"), jnp.dtype("float32")
 
 
 def equations(jaxpr):
-    """Every equation, those of inner programs as well."""
+    """Every equation of a program and of its inner programs."""
     for equation in jaxpr.eqns:
         yield equation
         for value in equation.params.values():
@@ -33,13 +33,13 @@ def program(function, *arguments):
     return list(equations(jax.make_jaxpr(function)(*arguments).jaxpr))
 
 
-def types(found, *primitives):
-    """Types of what the primitives compute."""
-    return {e.outvars[0].aval.dtype for e in found if e.primitive.name in primitives}
+def types(steps, *primitives):
+    """Types of the results of the primitives."""
+    return {e.outvars[0].aval.dtype for e in steps if e.primitive.name in primitives}
 
 
 def step_of(name):
-    """The training step of a narrow network: what it maps and returns, and its program."""
+    """The training step of a narrow network, with the network and the shapes of its inputs."""
     size = least_size_of(name)
     model = senet_jax.create_model(name, num_classes=7, dtype="bfloat16", **NARROW[name])
     optimizer = optax.sgd(0.1, momentum=0.9)
@@ -57,7 +57,7 @@ def step_of(name):
 
 @pytest.mark.parametrize("name", NARROW)
 def test_only_what_lies_between_layers_is_bfloat16(name):
-    """State, sums, logits and whatever has an exponential or a root are not."""
+    """State, sums, logits, and all results of exponentials and roots are float32."""
     model, state, batch, step = step_of(name)
     closed, (after, sums) = jax.make_jaxpr(step, return_shape=True)(state, batch)
     floating = lambda tree: {
@@ -66,10 +66,10 @@ def test_only_what_lies_between_layers_is_bfloat16(name):
     for kind in ("params", "batch_stats", "opt_state", "ema"):
         assert floating(getattr(after, kind)) == {FLOAT32}, kind
     assert floating(sums) == {FLOAT32}
-    found = list(equations(closed.jaxpr))
-    assert types(found, "conv_general_dilated") <= {BFLOAT16}
+    steps = list(equations(closed.jaxpr))
+    assert types(steps, "conv_general_dilated") <= {BFLOAT16}
     # Gates, softmax and logarithm, and what batch norm divides by.
-    assert types(found, "exp", "log", "logistic", "tanh", "rsqrt", "sqrt") == {FLOAT32}
+    assert types(steps, "exp", "log", "logistic", "tanh", "rsqrt", "sqrt") == {FLOAT32}
     images = jax.ShapeDtypeStruct(batch["image"].shape, FLOAT32)
     maps = jax.eval_shape(model.clone(features=True).apply, state.variables, images)
     assert floating(maps) == {BFLOAT16}
@@ -81,9 +81,9 @@ def test_means_and_variances_of_batch_norm_are_summed_in_float32(train):
     layer = BatchNorm(not train, dtype=jnp.bfloat16)
     x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.bfloat16)
     variables = jax.eval_shape(layer.init, jax.random.key(0), x)
-    found = program(functools.partial(layer.apply, mutable=["batch_stats"]), variables, x)
-    assert types(found, "reduce_sum", "dot_general") <= {FLOAT32}
-    assert bool(types(found, "reduce_sum", "dot_general")) == train
+    steps = program(functools.partial(layer.apply, mutable=["batch_stats"]), variables, x)
+    assert types(steps, "reduce_sum", "dot_general") <= {FLOAT32}
+    assert bool(types(steps, "reduce_sum", "dot_general")) == train
     y, updates = jax.eval_shape(
         functools.partial(layer.apply, mutable=["batch_stats"]), variables, x
     )
@@ -96,10 +96,10 @@ def test_squeeze_excitation_and_gate_are_float32(squeeze):
     layer = SqueezeExcite(ratio=2, squeeze=squeeze)
     u = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.bfloat16)
     variables = jax.eval_shape(layer.init, jax.random.key(0), u)
-    found = program(layer.apply, variables, u)
-    assert types(found, "reduce_sum", "reduce_max", "dot_general", "logistic") == {FLOAT32}
+    steps = program(layer.apply, variables, u)
+    assert types(steps, "reduce_sum", "reduce_max", "dot_general", "logistic") == {FLOAT32}
     # The map itself is scaled in its own type, by the gate and nothing else.
-    assert [e.primitive.name for e in found if e.outvars[0].aval.dtype == BFLOAT16][-2:] == [
+    assert [e.primitive.name for e in steps if e.outvars[0].aval.dtype == BFLOAT16][-2:] == [
         "convert_element_type",
         "mul",
     ]

@@ -1,4 +1,4 @@
-"""What must hold of every family, held by a narrow member of each while it trains."""
+"""Properties of every family, held by a narrow member of each while it trains."""
 
 import functools
 import re
@@ -26,7 +26,7 @@ def narrow(name, **fields):
 
 
 class Trained:
-    """A few steps of Adam on eight images, and what the first of them gave."""
+    """A few steps of Adam on eight images, and the results of the first of them."""
 
     def __init__(self, name):
         self.model = narrow(name)
@@ -73,22 +73,22 @@ def leaves(tree):
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
-# What the next batch norm takes away again, so that only rounding is left of its gradient.
-TAKEN_AWAY = {
+# Parameters that the next batch norm cancels, so that their gradient is rounding only.
+CANCELLED = {
     "sevgg16_bn": r"conv\d'\]\['bias",
     "seshufflenet_g3": r"depthwise.*bias|reduce.*scale",
 }
 
 
 def check_that_every_parameter_receives_a_gradient(name, run):
-    found = leaves(run.gradients)
-    largest = max(float(np.abs(leaf).max()) for leaf in found.values())
-    for path, leaf in found.items():
-        taken_away = re.search(TAKEN_AWAY.get(name, "^$"), path)
-        assert (np.abs(leaf).max() > 1e-6 * largest) == (not taken_away), path
+    gradients = leaves(run.gradients)
+    largest = max(float(np.abs(leaf).max()) for leaf in gradients.values())
+    for path, leaf in gradients.items():
+        cancelled = re.search(CANCELLED.get(name, "^$"), path)
+        assert (np.abs(leaf).max() > 1e-6 * largest) == (not cancelled), path
 
 
-def check_that_a_handful_of_images_can_be_learnt_by_heart(name, run):
+def check_that_a_few_images_can_be_memorised(name, run):
     losses = run.losses
     assert np.mean(losses[-10:]) < 0.1 < losses[0]
 
@@ -108,7 +108,7 @@ def check_that_training_and_evaluation_differ_where_they_should(name, run):
     assert not np.allclose(logits, one)
 
 
-def check_that_bfloat16_is_of_activations_only(name, run):
+def check_that_only_activations_are_bfloat16(name, run):
     model = narrow(name, dtype="bfloat16")
     images = run.images
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -129,7 +129,7 @@ def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
     opened = open_gates(run.after)
     fields = {key: value for key, value in NARROW[name].items() if key != "se"}
     plain = senet_jax.create_model(name.removeprefix("se"), num_classes=CLASSES, **fields)
-    # Operation by operation: what is fused is rounded differently in different programs.
+    # Operation by operation: fused operations are rounded differently in different programs.
     expected = plain.apply(without_se(run.after), run.images)
     np.testing.assert_array_equal(run.model.apply(opened, run.images), expected)
 
@@ -139,9 +139,9 @@ def test_every_family_trains(name):
     """One test, so that one process compiles a training step for all of it."""
     run = Trained(name)
     check_that_every_parameter_receives_a_gradient(name, run)
-    check_that_a_handful_of_images_can_be_learnt_by_heart(name, run)
+    check_that_a_few_images_can_be_memorised(name, run)
     check_that_training_and_evaluation_differ_where_they_should(name, run)
-    check_that_bfloat16_is_of_activations_only(name, run)
+    check_that_only_activations_are_bfloat16(name, run)
     check_that_a_gate_of_one_leaves_the_plain_network(name, run)
 
 
@@ -157,7 +157,7 @@ def test_features_are_the_ends_of_the_stages(name):
     for stage, stride in model.strides.items():
         batch, height, width, _ = maps[stage].shape
         assert batch == 2
-        # Inception-ResNet has no padding where it strides, and in parts of its stem.
+        # Inception-ResNet lacks padding where it strides, and in parts of its stem.
         lost = 4 if "inception_resnet" in name else 0
         assert size // stride - lost <= height == width <= size // stride
 
@@ -208,7 +208,7 @@ def test_every_ablation_acts_or_is_refused_with_a_sentence(name, fields):
 
 @pytest.mark.parametrize("name", NARROW)
 def test_the_added_weights_are_those_of_the_paper_formula(name):
-    """Equation 5 of Hu et al.: 2 C^2 / r for each block, by the shapes of its two layers."""
+    """Equation 5 of Hu et al.: 2 C^2 / r per block, by the shapes of its two layers."""
     size = size_of(name)
     fields = NARROW[name]
     plain = {key: value for key, value in fields.items() if key != "se"}

@@ -1,4 +1,4 @@
-"""Exact counts against their sources, and relations between networks."""
+"""Exact counts agree with their sources, and networks with each other."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_with_gates_at_one_an_se_network_is_the_plain_network(placement, block):
     plain = build("resnet20_cifar" if block == "basic" else "resnet50")
     variables = open_gates(variables_of(se))
     expected = plain.apply(without_se(variables), IMAGES)
-    # num_classes differ between the two defaults only by family, so shapes must agree
+    # The default num_classes depends on the family alone, so shapes agree.
     np.testing.assert_array_equal(se.apply(variables, IMAGES), expected)
 
 

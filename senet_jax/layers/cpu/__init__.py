@@ -1,1 +1,9 @@
-"""What XLA on a CPU wants; nothing else depends on how these work."""
+"""What XLA on a CPU wants. Who reads the layers for what they compute can skip this folder.
+
+None of it changes a result. It is used in four places:
+
+    layers/conv.py      formulations of a convolution and of its gradients
+    layers/norm.py      a backward pass that does not keep its maps too early (`zero_after`)
+    layers/pool.py      windows, of which the backward pass of a maximum is made
+    layers/residual.py  the sum that ends a residual unit, kept instead of computed again
+"""

@@ -1,7 +1,7 @@
 """The formulations of a convolution: the native one, and those that are fast on a CPU.
 
-Which is used for what is said in the table of `conv.py`. All functions map arrays to arrays, given
-the static part of a convolution, a `Layer`.
+The table of `layers/conv.py` says which is used for what. All functions map arrays to arrays, given
+the static part of a convolution, a `ConvSpec`.
 """
 
 import dataclasses
@@ -17,21 +17,21 @@ from senet_jax.layers.cpu.fusion import materialize, zero_after
 from senet_jax.layers.cpu.windows import Windows, shift
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Grouped convolutions: channels of a dense block. Fewer waste less, more make fewer kernels to
-# compile: 16 and 32 run alike and 16 compiles twice as long.
+# Channels per dense block of a grouped convolution. Fewer waste less, more make fewer kernels to
+# compile: 16 and 32 are equally fast, and 16 takes twice as long to compile.
 BLOCK_CHANNELS = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvSpec:
-    """The static part of a convolution: what its formulation is chosen by.
+    """The static part of a convolution, by which its formulation is chosen.
 
     Attributes:
       size: height and width of the input.
       kernel: height and width of the kernel, both odd.
-      stride: vertical and horizontal.
+      stride: steps down and across.
       groups: number of groups.
-      channels: of the input, of the output.
+      channels: numbers of channels of the input and of the output.
     """
 
     size: tuple[int, int]
@@ -59,7 +59,7 @@ class ConvSpec:
 
     @property
     def small(self) -> bool:
-        """Whether the map of the output is smaller than the kernel both ways."""
+        """Whether the output is smaller than the kernel in both directions."""
         return max(self.windows.count) < min(self.kernel)
 
 
@@ -149,7 +149,7 @@ def _output_of_paired_columns(layer: ConvSpec, x: jax.Array, w: jax.Array) -> ja
     XLA copies windows in runs of a pixel, which the three channels of an image make slow.
     """
     (height, width), (rows, columns), (inputs, outputs) = layer.size, layer.kernel, layer.channels
-    reach = columns // 2  # window v is of columns 2v - reach to 2v + reach
+    reach = columns // 2  # window v covers columns 2v - reach to 2v + reach
     extra = (1, 0) if reach % 2 else (0, 1)
     return lax.conv_general_dilated(
         x.reshape(-1, height, width // 2, 2 * inputs),
@@ -170,7 +170,8 @@ def _product(x: jax.Array, w: jax.Array, contract: Any) -> jax.Array:
 def _transposed_product(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x [N, H, W, A] and dy [N, H, W, B] -> x^T dy [A, B], summed over all positions."""
     x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    # The wide one on the right is up to 1.5 times as fast. Without the barrier XLA turns them back.
+    # With the wide one on the right it is up to 1.5 times as fast. Without the barrier, XLA would
+    # undo the exchange.
     if x.shape[1] > dy.shape[1]:
         return materialize(lax.dot_general(dy, x, (((0,), (0,)), ((), ())))).T
     return lax.dot_general(x, dy, (((0,), (0,)), ((), ())))
@@ -211,7 +212,7 @@ def _pack(layer: ConvSpec, w: jax.Array, blocks: int) -> list[jax.Array]:
 
 
 def _unpack(layer: ConvSpec, gradients: Sequence[jax.Array]) -> jax.Array:
-    """The transpose of `_pack`: of each block its diagonal."""
+    """The transpose of `_pack`: the diagonals of all blocks."""
     blocks = len(gradients)
     (inputs, outputs), together = layer.channels, layer.groups // blocks
     shape = blocks, *layer.kernel, together, inputs // layer.groups, together, -1
@@ -219,13 +220,13 @@ def _unpack(layer: ConvSpec, gradients: Sequence[jax.Array]) -> jax.Array:
     return dw.transpose(1, 2, 3, 0, 5, 4).reshape(*layer.kernel, -1, outputs)
 
 
-# Depthwise: one multiply-add for each tap, which XLA merges into one pass.
+# Depthwise: one multiply-add per tap; XLA merges them into one pass.
 
 
 def _depthwise_output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     taps = w.reshape(-1, w.shape[-1])
-    seen = zip(layer.windows.unfold(x), taps, strict=True)
-    return functools.reduce(jnp.add, (x * w for x, w in seen))
+    pairs = zip(layer.windows.unfold(x), taps, strict=True)
+    return functools.reduce(jnp.add, (part * tap for part, tap in pairs))
 
 
 def _depthwise_input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:

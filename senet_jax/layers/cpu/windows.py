@@ -1,6 +1,6 @@
-"""Sliding windows over maps: what each tap of a kernel sees, and the way back.
+"""Sliding windows over maps: what each tap of a kernel sees, and the transpose.
 
-Both are slices, pads and sums, which XLA merges into the operations around them.
+Both consist of slices, pads and sums, which XLA merges into the operations around them.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ class Windows:
     """Windows over maps of one size; heights before widths.
 
     Attributes:
-      size: of the maps.
-      window: of a window.
-      stride: from one window to the next.
-      padding: (top, bottom), (left, right).
+      size: size of the maps.
+      window: size of a window.
+      stride: steps from one window to the next, down and across.
+      padding: pixels added at (top, bottom) and (left, right).
     """
 
     size: tuple[int, int]
@@ -32,7 +32,7 @@ class Windows:
 
     @property
     def count(self) -> tuple[int, int]:
-        """Number of windows down and across: the size of the output."""
+        """Numbers of windows down and across: the size of the output."""
         down, across = (
             (size + low + high - window) // stride + 1
             for size, window, stride, (low, high) in zip(
@@ -47,7 +47,7 @@ class Windows:
         return list(itertools.product(range(self.window[0]), range(self.window[1])))
 
     def unfold(self, x: jax.Array, fill: jax.typing.ArrayLike = 0.0) -> list[jax.Array]:
-        """x [N, H, W, C] -> for each tap, the [N, H', W', C] that it sees of it."""
+        """What each tap sees of x [N, H, W, C]: a map [N, H', W', C] per tap."""
         pads = [(0, 0, 0), *((low, high, 0) for low, high in self.padding), (0, 0, 0)]
         padded = materialize(lax.pad(x, jnp.asarray(fill, x.dtype), pads))
         (down, across), (rows, columns) = self.stride, self.count
@@ -59,7 +59,7 @@ class Windows:
         ]
 
     def fold(self, maps: Sequence[jax.Array]) -> jax.Array:
-        """The transpose: for each tap [N, H', W', C] -> their sum by position, [N, H, W, C].
+        """The transpose of `unfold`: the sum by position [N, H, W, C] of a map per tap.
 
         With a stride, positions fall into stride x stride phases that no window mixes; each is a
         sum of moved maps, and the phases are woven together at the end.
@@ -74,10 +74,10 @@ class Windows:
         return woven[:, : self.size[0], : self.size[1]]
 
     def _phase(self, maps: Sequence[jax.Array], *phase: int) -> jax.Array:
-        """The positions (a + stride * u, b + stride * v) for all u, v."""
+        """The sum at positions (a + stride * u, b + stride * v) for all u and v."""
         extent = [-(-size // stride) for size, stride in zip(self.size, self.stride, strict=True)]
         total = jnp.zeros((maps[0].shape[0], *extent, maps[0].shape[-1]), maps[0].dtype)
-        for tap, moved in zip(self.taps, maps, strict=True):
+        for tap, seen in zip(self.taps, maps, strict=True):
             pads = [(0, 0, 0)]
             for axis in (0, 1):
                 # Window u' covers position stride * u' + tap - low.
@@ -87,7 +87,7 @@ class Windows:
                 by = offset // self.stride[axis]
                 pads.append((-by, extent[axis] - self.count[axis] + by, 0))
             else:
-                total += lax.pad(moved, jnp.zeros((), moved.dtype), [*pads, (0, 0, 0)])
+                total += lax.pad(seen, jnp.zeros((), seen.dtype), [*pads, (0, 0, 0)])
         return total
 
 
