@@ -20,9 +20,10 @@ GAP and GMP are the mean and maximum over positions. GE-theta-minus is an SE blo
 float32.
 
 Each block also works alone: `ECA()(u)` in any Linen module, `BAM(ratio=8)(u, train)` where it has
-batch normalisation. What fields of one name mean is said once, in `SqueezeExcite`; `layers` are
-settings of batch normalisation. A block that takes part in `se.kind` has its line in
-`slot.KINDS`.
+batch normalisation. `SqueezeExcite` says what the fields mean; `layers` are settings of batch
+normalisation. `slot.KINDS` gives a block the name under which `se.kind` chooses it.
+
+The file is long because blocks are compared by reading one after another.
 """
 
 import dataclasses

@@ -1,4 +1,7 @@
-"""The successors of the SE block agree with NumPy in float64, and with their papers."""
+"""The successors of the SE block agree with NumPy in float64, and with their papers.
+
+The file is long, like the one that it tests: a reference per kind, then what all kinds share.
+"""
 
 import math
 
