@@ -14,6 +14,10 @@ import senet_jax
 from senet_jax.errors import InputError
 from senet_jax.layers.slot import PLACEMENTS
 from senet_jax.models.counts import image_shape_of, summarize
+from senet_jax.models.preresnet import PreBasicBlock, PreBottleneck
+from senet_jax.models.resnet import BLOCK_FIELDS, PLAIN, BasicBlock, Bottleneck, ResNet
+from senet_jax.models.senet import SENetBottleneck
+from senet_jax.models.shakeshake import ShakeBlock, ShakeEvenBottleneck
 from senet_jax.summary import markdown_table
 
 GOLDEN = list(
@@ -169,6 +173,34 @@ def test_list_models_matches_shell_patterns():
         "seresnet56_cifar",
     ]
     assert len(senet_jax.list_models()) == 44
+
+
+MEANINGFUL = {
+    BasicBlock: {"zero_init_last_bn"},
+    Bottleneck: set(BLOCK_FIELDS),
+    SENetBottleneck: set(BLOCK_FIELDS),
+    PreBasicBlock: set(),
+    PreBottleneck: {"stride_on"},
+    ShakeBlock: set(),
+    ShakeEvenBottleneck: {"cardinality", "base_width"},
+}
+
+
+@pytest.mark.parametrize("block", MEANINGFUL)
+@pytest.mark.parametrize(
+    "change",
+    [{"stride_on": "1x1"}, {"zero_init_last_bn": True}, {"cardinality": 2}, {"base_width": 32}],
+    ids=str,
+)
+def test_a_network_refuses_the_fields_that_its_blocks_lack(block, change):
+    (field,) = change
+    if field in MEANINGFUL[block]:
+        assert getattr(ResNet(block=block, se=PLAIN, **change), field) == change[field]
+    else:
+        with pytest.raises(
+            ValueError, match=f"^{field} has no meaning in {block.__name__}s; leave"
+        ):
+            ResNet(block=block, se=PLAIN, **change)
 
 
 @pytest.mark.parametrize(
