@@ -117,24 +117,31 @@ def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -
 
 
 def make_optimizer(
-    config: OptimConfig, schedule: optax.Schedule, trained: Any = None, scales: Any = None
-) -> optax.GradientTransformation:
+    config: OptimConfig,
+    schedule: optax.Schedule,
+    trained: Any = None,
+    scales: Any = None,
+    *,
+    on_nan: str = "stop",
+) -> optax.GradientTransformationExtraArgs:
     """SGD whose weight decay passes through the momentum, as in the paper's time.
 
+    Its `update` is told, beside gradients, state and parameters, the `plateau` of the run and
+    whether loss and gradients are `finite`, where it depends on them.
+
     Args:
-      trained: for each parameter whether it is; None if all are. Others are not updated.
-      scales: of the update of each parameter, its weight decay included; None if they are whole.
+      trained: for each parameter whether it is trained; None if all are. Others are not updated.
+      scales: factor on the update of each parameter, its weight decay included; None for whole
+        updates.
+      on_nan: "skip" for an optimizer that does nothing where `finite` is False.
     """
-    decay = optax.add_decayed_weights(
-        config.weight_decay, None if config.decay_norm_and_bias else decay_mask
-    )
-    parts: list[optax.GradientTransformation] = [
-        optax.sgd(schedule, config.momentum or None, config.nesterov)
-    ]
-    if config.weight_decay:
-        parts.insert(0, decay)
+    parts: list[optax.GradientTransformation] = []
     if config.clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay:
+        mask = None if config.decay_norm_and_bias else decay_mask
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+    parts.append(optax.sgd(schedule, config.momentum or None, config.nesterov))
     optimizer = optax.chain(*parts)
     if trained is not None:
         kinds: dict[Hashable, optax.GradientTransformation] = {
@@ -146,7 +153,75 @@ def make_optimizer(
     if scales is not None:
         scaled = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
         optimizer = optax.chain(optimizer, scaled)
-    return optimizer
+    if config.schedule == "plateau":
+        optimizer = scale_by_plateau(optimizer)
+    if on_nan == "skip":
+        optimizer = skip_not_finite(optimizer)
+    return optax.with_extra_args_support(optimizer)
+
+
+# The transformations below wrap an optimizer, as optax.apply_if_finite does, and add nothing to its
+# state: a checkpoint has the same tree with and without them.
+
+
+def scale_by_plateau(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Updates of `inner` times the scale of the `plateau` that `update` is told."""
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, *, plateau: Plateau, **extra: Any
+    ) -> tuple[Any, Any]:
+        updates, state = inner.update(updates, state, params, **extra)
+        return jax.tree.map(lambda update: update * plateau.scale, updates), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def freeze_batch_norm(
+    inner: optax.GradientTransformation, batch_stats: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Updates of `inner`, but zero for scales and biases of layers that have batch statistics."""
+    inner = optax.with_extra_args_support(inner)
+    layers = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)}
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        updates, state = inner.update(updates, state, params, **extra)
+        kept = jax.tree_util.tree_map_with_path(
+            lambda path, update: jnp.zeros_like(update) if path[:-1] in layers else update, updates
+        )
+        return kept, state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def skip_not_finite(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """`inner` where the `finite` that `update` is told is True, else no update.
+
+    The schedule goes on by steps, skipped or not, as the rate that is logged does: of the state of
+    `inner` a skipped step changes its count.
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, *, finite: jax.Array, **extra: Any
+    ) -> tuple[Any, Any]:
+        updates, after = inner.update(updates, state, params, **extra)
+        count = optax.tree_utils.tree_get(after, "count")
+        before = optax.tree_utils.tree_set(state, count=count)
+        # Minus zero: adding it changes no bit, not even that of a minus zero.
+        nothing = jax.tree.map(lambda update: jnp.full_like(update, -0.0), updates)
+        return either(finite, updates, nothing), either(finite, after, before)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def either(condition: jax.Array, one: Any, other: Any) -> Any:
+    """The leaves of one tree where the scalar is True, else those of the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def decay_mask(params: Any) -> Any:

@@ -17,10 +17,10 @@ from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
 from senet_jax.system.devices import AXIS, Devices, check_divisible, pmap_step, replicate
 from senet_jax.training import freezing, optim
-from senet_jax.training import step as steps
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.start import load_start, split_origin
 from senet_jax.training.state import TrainState, create_state
+from senet_jax.training.step import Inputs, make_train_step
 from senet_jax.weights.loading import create_model
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
@@ -110,29 +110,10 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
         start = load_start(start_from, model_fields["name"], model, shape)
     tuning = freezing.tuning(model, shape, optim_config.freeze, optim_config.layer_decay)
     schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
-    optimizer = optim.make_optimizer(optim_config, schedule, tuning.trained, tuning.scales)
-    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
-    train_step, frozen_step = (
-        pmap_step(
-            steps.make_train_step(
-                model.clone(freeze_batch_norm=frozen),
-                optimizer,
-                augment,
-                scale,
-                settings.label_smoothing,
-                AXIS,
-                mixing=mixing,
-                trained=tuning.trained,
-                accumulate_steps=settings.accumulate_steps,
-                ema_decay=settings.ema_decay,
-                on_nan=settings.on_nan,
-            ),
-            devices,
-            donate_state=True,
-        )
-        for frozen in (tuning.frozen_norms, True)
+    optimizer = optim.make_optimizer(
+        optim_config, schedule, tuning.trained, tuning.scales, on_nan=settings.on_nan
     )
-    eval_step = make_eval_step(model, scale, AXIS)
+    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
     state = create_state(
         model,
         optimizer,
@@ -142,6 +123,23 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
         ema=settings.ema_decay > 0,
         plateau=optim.start_plateau() if optim_config.schedule == "plateau" else None,
     )
+    make_step = functools.partial(
+        make_train_step,
+        inputs=Inputs(augment, scale, settings.label_smoothing, mixing),
+        axis_name=AXIS,
+        trained=tuning.trained,
+        accumulate_steps=settings.accumulate_steps,
+        ema_decay=settings.ema_decay,
+        on_nan=settings.on_nan,
+    )
+    train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
+    frozen_step = make_step(
+        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, state.batch_stats)
+    )
+    train_step, frozen_step = (
+        pmap_step(step, devices, donate_state=True) for step in (train_step, frozen_step)
+    )
+    eval_step = make_eval_step(model, scale, AXIS)
     return Run(
         seed=sections["seed"],
         settings=settings,

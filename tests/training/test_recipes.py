@@ -22,7 +22,7 @@ from senet_jax.training.optim import (
     start_plateau,
 )
 from senet_jax.training.prepare import prepare
-from senet_jax.training.step import first_nonfinite, make_train_step, parts_of
+from senet_jax.training.step import Inputs, first_nonfinite, make_train_step, parts_of
 
 
 def states(config, count, steps=3):
@@ -202,10 +202,10 @@ def step_with_bad_batches(tiny, one_device, on_nan):
     schedule = make_schedule(config, run.total_steps, run.steps_per_epoch)
     step = make_train_step(
         run.model,
-        make_optimizer(config, schedule),
-        Augmentation(),
-        lambda images: jnp.where(images.min() == 200, jnp.inf, images / 255.0),
-        label_smoothing=0.0,
+        make_optimizer(config, schedule, on_nan=on_nan),
+        Inputs(
+            Augmentation(), lambda images: jnp.where(images.min() == 200, jnp.inf, images / 255.0)
+        ),
         axis_name=None,
         ema_decay=0.9,
         on_nan=on_nan,

@@ -17,7 +17,7 @@ from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.training.prepare import prepare
-from senet_jax.training.step import make_train_step
+from senet_jax.training.step import Inputs, make_train_step
 
 FIELDS = (
     "model dataset seed params macs step eval/examples eval/top1_error eval/top5_error "
@@ -155,9 +155,10 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
         make_train_step(
             run.model,
             make_optimizer(optim_config, schedule),
-            Augmentation(pad=tiny.data.pad, flip=tiny.data.flip),
-            functools.partial(normalize, mean=mean, std=std),
-            label_smoothing=0.0,
+            Inputs(
+                Augmentation(pad=tiny.data.pad, flip=tiny.data.flip),
+                functools.partial(normalize, mean=mean, std=std),
+            ),
             axis_name=None,
         )
     )
