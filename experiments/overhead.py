@@ -35,10 +35,7 @@ from senet_jax.system import cli, compilation_cache, host_memory, interrupt
 from senet_jax.system.devices import place_batches
 from senet_jax.training import loop as train
 from senet_jax.training.prepare import Run, prepare
-from senet_jax.training.profiling import Profile
-from senet_jax.training.reporter import reporting
 from senet_jax.training.session import Session
-from senet_jax.training.writer import MetricWriter
 
 
 def main(argv: list[str]) -> None:
@@ -150,18 +147,10 @@ def bare_steps(run: Run) -> float:
 def loop_steps(run: Run) -> float:
     """Seconds a step in the loop, as train_and_evaluate runs it."""
     step = Stopwatch(run)
+    timed = dataclasses.replace(run, train_step=step)
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        states = directory / "checkpoints"
-        progress = Session(run, states, time.perf_counter(), fresh(run))
-        with (
-            MetricWriter(directory) as writer,
-            reporting(run.total_steps, run.settings.batch_size) as report,
-            Profile(directory, 0, 0) as profile,
-        ):
-            timed = dataclasses.replace(run, train_step=step)
-            progress.run = timed
-            train.train(timed, progress, writer, report, interrupt.Stop(), profile)
+        session = Session(timed, Path(folder) / "checkpoints", time.perf_counter(), fresh(run))
+        train.train(timed, session, Path(folder), interrupt.Stop())
     return step.seconds
 
 

@@ -1,19 +1,23 @@
 """A run's directory: config.json first, result.json last, and never two configurations in one.
 
-`failed.json` has the reason where an experiment's run stopped without a result.
+`failed.json` has the reason where an experiment's run stopped without a result. `WorkDirectory` is
+what a run that trains does with its directory; the functions are what everybody else does.
 """
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from ml_collections import ConfigDict
 
 from senet_jax.config import differences, flatten, plain
 from senet_jax.errors import InputError
+from senet_jax.runs import checkpoints, lock
 from senet_jax.system import files, processes
+from senet_jax.system.processes import on_first
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
 # Values that leave a key to the weights of model.pretrained; what it is then, config.json says.
@@ -24,6 +28,81 @@ LEFT = {
     "data.mean": (),
     "data.std": (),
 }
+
+
+class WorkDirectory:
+    """The directory of a run while it trains; a context manager that holds its lock.
+
+    All processes that train together call the same methods at the same places. The first one alone
+    looks, locks and writes; the others hear its answers, and get the InputErrors that it gets.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = contextlib.ExitStack()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's states."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def written_here(self) -> Path | None:
+        """The directory for what only the first process writes; None for the other processes."""
+        return self.path if processes.is_first() else None
+
+    def finished_result(self, config: ConfigDict) -> dict[str, Any] | None:
+        """The result, if the run is finished. Raises: InputError, see the function of this name."""
+        return on_first(lambda: finished_result(config, self.path))
+
+    def check_usable(self) -> None:
+        """Raises: InputError, see the function of this name."""
+        on_first(lambda: check_usable(self.path))
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to continue from."""
+        return on_first(lambda: bool(checkpoints.complete_steps(self.checkpoints)))
+
+    def occupy(self, config: ConfigDict, **about: Any) -> dict[str, Any] | None:
+        """Lock the directory until this context ends, and record the configuration.
+
+        Args:
+          **about: facts of the run for whoever reads process.json, see `lock.held`.
+
+        Returns: the result if another process has finished the run since `finished_result`, else
+          None; only then the run is to be trained.
+
+        Raises:
+          Occupied: if another process trains there.
+          InputError: if the directory cannot be written, holds another configuration, or is not
+            shared by all processes.
+        """
+        on_first(lambda: self._lock.enter_context(lock.held(self.path, **about)))
+        if result := self.finished_result(config):
+            return result
+        on_first(lambda: start(self.path, config))
+        check_shared(self.path, config)
+        return None
+
+    def cut_metrics(self, step: int, evaluation_owed: bool) -> None:
+        """Prepare metrics.jsonl for a run that continues, see the function of this name."""
+        on_first(lambda: cut_metrics(self.path, step, evaluation_owed))
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write the result, with which the run is finished, and return it."""
+        on_first(lambda: files.write_json(self.path / "result.json", result))
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(kind, error, trace)
 
 
 def queue(workdir: Path, config: ConfigDict) -> None:

@@ -151,7 +151,7 @@ class Session:
         self.window = metrics.totals([self.window, *steps] if self.window else steps)
         self.pending.clear()
 
-    def evaluated(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    def record_evaluation(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Take note of an evaluation and return it by name, as it is logged.
 
         Raises: Diverged if the loss is not finite.

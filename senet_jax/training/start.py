@@ -58,7 +58,7 @@ def split_origin(section: dict[str, Any]) -> Origin:
     return build(Origin, "model", {name: section.pop(name) for name in names})
 
 
-def resolve(config: ConfigDict, directory: Path) -> ConfigDict:
+def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     """The configuration with what it leaves to the weights filled in, as config.json records it.
 
     That are the keys in `workdir.LEFT`, and the fields of the network that it does not mention. So

@@ -13,14 +13,13 @@ import pytest
 from helpers.runs import contents
 
 from senet_jax.errors import InputError, Occupied
-from senet_jax.runs import lock
+from senet_jax.runs import lock, workdir
 from senet_jax.system import files
-from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
 HOLD = (
-    "import sys, time, pathlib; from senet_jax import lock\n"
+    "import sys, time, pathlib; from senet_jax.runs import lock\n"
     "with lock.held(pathlib.Path(sys.argv[1]), total_steps=3):\n"
     "    print('held', flush=True); time.sleep(100)\n"
 )
@@ -111,7 +110,7 @@ def test_what_another_process_has_finished_meanwhile_is_not_done_again(
 ):
     @contextlib.contextmanager
     def after_another(directory, **about):
-        loop.workdir.start(directory, tiny)
+        workdir.start(directory, tiny)
         files.write_json(directory / "result.json", {"step": 8})
         yield
 

@@ -20,7 +20,7 @@ from senet_jax.training import freezing
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.training.prepare import prepare
-from senet_jax.training.start import resolve
+from senet_jax.training.start import resolve_config
 
 FREEZE = ("^stem/", "stage2")
 
@@ -183,7 +183,7 @@ def source(tmp_path_factory):
 def started(config, source, tmp_path, **values):
     """What is prepared of a configuration that starts from a run."""
     config.update_from_flattened_dict({"model.pretrained": str(source), **values})
-    return prepare(resolve(config, tmp_path), jax.local_devices()[:1])
+    return prepare(resolve_config(config, tmp_path), jax.local_devices()[:1])
 
 
 def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
@@ -298,7 +298,7 @@ def test_published_weights_bring_their_network_and_images(tmp_path):
     config = finetune.get_config("digits,seresnet50.a3_in1k")
     config.model.pretrained = str(tmp_path)
     config.data.eval_crop = 0.5
-    found = resolve(config, tmp_path / "run").to_dict()["data"]
+    found = resolve_config(config, tmp_path / "run").to_dict()["data"]
     assert (found["image_size"], found["mean"], found["eval_crop"]) == (96, (0.5,) * 3, 0.5)
     assert (found["std"], found["interpolation"]) == ((0.229, 0.224, 0.225), "bicubic")
 
