@@ -13,7 +13,7 @@ from senet_jax.system.devices import Devices, split_batch
 
 def evaluate(
     eval_step: Callable[..., dict[str, jax.Array]],
-    state: Any,
+    variables: Any,
     split: data.Split,
     batch_size: int,
     devices: Devices,
@@ -28,7 +28,7 @@ def evaluate(
       between: called before each batch; what it raises ends the evaluation.
     """
     sums, examples = [], 0
-    for batch, found in outputs(eval_step, state, split, batch_size, devices, between):
+    for batch, found in outputs(eval_step, variables, split, batch_size, devices, between):
         examples += int(batch["mask"].sum())
         sums.append(found)
     result = metrics.means(sums)
@@ -39,14 +39,14 @@ def evaluate(
 
 def outputs(
     step: Callable[..., Any],
-    state: Any,
+    variables: Any,
     split: data.Split,
     batch_size: int,
     devices: Devices,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[data.Batch, Any]]:
-    """Each masked batch of a split with what `step(state, batch)` returns; see `evaluate`."""
+    """Each masked batch of a split with what `step(variables, batch)` returns; see `evaluate`."""
     batch_size = -(-batch_size // len(devices)) * len(devices)
     for batch in split.eval_batches(batch_size):
         between()
-        yield batch, step(state, split_batch(batch, devices))
+        yield batch, step(variables, split_batch(batch, devices))

@@ -18,8 +18,8 @@ def make_eval_step(
 ) -> Callable[[Any, Arrays], Arrays]:
     """Sums over the examples of a masked batch, with running batch-norm statistics."""
 
-    def eval_step(state: Any, batch: Arrays) -> Arrays:
-        logits: Any = model.apply(state.variables, normalize(batch["image"]), train=False)
+    def eval_step(variables: Any, batch: Arrays) -> Arrays:
+        logits: Any = model.apply(variables, normalize(batch["image"]), train=False)
         targets = soft_targets(batch["label"], logits.shape[-1], 0.0)
         losses = optax.softmax_cross_entropy(logits, targets)
         return sum_over_devices(
@@ -39,7 +39,7 @@ def make_logits_step(
     """Logits [B, V, classes] of the views of a whole batch of images, on every device.
 
     Views are the image, or its crops where the batch has [B, crops, H, W, C], and after them, with
-    `flip`, their mirror images. The step takes the model's variables in the place of a state.
+    `flip`, their mirror images.
     """
 
     def logits_step(variables: Any, batch: Arrays) -> jax.Array:

@@ -59,7 +59,7 @@ def train_and_evaluate(
             config = resolve_config(config, directory)
             run = prepare(config, devices or all_devices(), work.has_checkpoint())
             stop.if_asked_anywhere(run.devices, run.initial_state)
-            total, per_epoch = run.total_steps, run.steps_per_epoch
+            total, per_epoch = run.plan.total_steps, run.plan.steps_per_epoch
             if result := work.occupy(config, total_steps=total, steps_per_epoch=per_epoch):
                 return result  # another process was quicker
             session = Session.resume(run, work.checkpoints, started)
@@ -84,10 +84,10 @@ def train(
       directory: folder for metrics, events and traces; None for a process that writes and says
         nothing.
     """
-    settings = run.settings
+    settings, quiet = run.settings, quiet or directory is None
     with (
         MetricWriter(directory, session.step) as writer,
-        reporting(run.total_steps, settings.batch_size, quiet=quiet or directory is None) as report,
+        reporting(run.plan.total_steps, settings.batch_size, quiet=quiet) as report,
         Profile(directory, *settings.profile_steps) as profile,
     ):
         take_steps(run, session, writer, report, stop, profile)
@@ -102,18 +102,18 @@ def take_steps(
     profile: Profile,
 ) -> None:
     """The loop: calls of steps, lines of metrics, evaluations and checkpoints as they are due."""
-    settings, start = run.settings, session.step
-    batches = run.dataset.train.train_batches(settings.batch_size, run.seed, start)
-    batches = prefetch(batches, run.devices, counts=run.calls(start))
-    counts = run.calls(start)
+    plan, start = run.plan, session.step
+    batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed, start)
+    batches = prefetch(batches, run.devices, counts=plan.calls(start))
+    counts = plan.calls(start)
     compiled = set()
     agree = Agreement(run.devices, delay=2)  # with the steps that queue up
-    while session.step < run.total_steps or session.evaluation_owed:
+    while session.step < plan.total_steps or session.evaluation_owed:
         if not session.evaluation_owed:
             count = next(counts)
             with report.waiting():
                 batch = next(batches)
-            function = run.train_step if session.step < run.freeze_after else run.frozen_step
+            function = run.steps.train if session.step < plan.freeze_after else run.steps.frozen
             profile.before(session.step + 1, count)
             if (function, count) in compiled:
                 session.advance(function, batch, count)
@@ -126,8 +126,8 @@ def take_steps(
                 compiled.add((function, count))
             step = session.step
             profile.after(step, session.state)
-            session.evaluation_owed = step % run.eval_every_steps == 0 or step == run.total_steps
-            if session.evaluation_owed or step % settings.log_every_steps == 0:
+            session.evaluation_owed = step % plan.eval_every_steps == 0 or step == plan.total_steps
+            if session.evaluation_owed or step % plan.log_every_steps == 0:
                 # Only here does the host wait for the device; between, steps queue up.
                 means = session.training_means()
                 means["learning_rate"] = learning_rate(run, session.state, step)
@@ -140,7 +140,7 @@ def take_steps(
                 metrics = evaluations(run, session.state, stop, agree)
             if metrics:
                 writer.write(session.step, session.record_evaluation(metrics))
-                report.evaluation(session.step / run.steps_per_epoch, metrics["eval"])
+                report.evaluation(session.step / plan.steps_per_epoch, metrics["eval"])
         with report.paused():
             if session.save_if_due(stop.asked or late):
                 agree.forget()  # that it was late
@@ -154,7 +154,7 @@ def evaluations(
 
     None if it was stopped half-way: the run then saves the state and owes the evaluation.
     """
-    kinds = {"eval": state} if state.ema is None else {"eval": state, "eval_ema": state.averaged}
+    kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
     batch_size, devices = run.settings.batch_size, run.devices
 
     def between() -> None:
@@ -163,8 +163,10 @@ def evaluations(
 
     try:
         return {
-            kind: evaluate(run.eval_step, which, run.dataset.eval, batch_size, devices, between)
-            for kind, which in kinds.items()
+            kind: evaluate(
+                run.steps.eval, variables, run.dataset.eval, batch_size, devices, between
+            )
+            for kind, variables in kinds.items()
         }
     except KeyboardInterrupt:
         if not stop.asked:  # not ours: signals are handled by somebody else

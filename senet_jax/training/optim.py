@@ -248,7 +248,7 @@ class Plateau(NamedTuple):
 NOT_LOWER = 1e-4  # relative; as PyTorch's ReduceLROnPlateau
 
 
-def start_plateau() -> Plateau:
+def initial_plateau() -> Plateau:
     """Before the first evaluation."""
     # Two zeros: a step gives its whole state away, and no array can be given twice.
     stale, reductions = (jnp.zeros((), jnp.int32) for _ in range(2))

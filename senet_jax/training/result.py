@@ -35,7 +35,7 @@ def collect(config: ConfigDict, run: Run, progress: Session) -> dict[str, Any]:
         "seed": sections["seed"],
         "params": counts.params,
         "macs": counts.macs,
-        "step": run.total_steps,
+        "step": run.plan.total_steps,
         "batch_size": run.settings.batch_size,
         **progress.measured,
         "best_top1_error": progress.best and progress.best[0],

@@ -80,7 +80,7 @@ class Session:
             state = run.initial_state
             return cls(run, directory, started, state, environments=[now], pretrained_sha256=sha256)
         found = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
-        say(f"continuing from step {found.step}/{run.total_steps}")
+        say(f"continuing from step {found.step}/{run.plan.total_steps}")
         notes = found.notes
         environments = notes["environments"]
         if changed := provenance.changes(environments[-1], now):
@@ -188,7 +188,7 @@ class Session:
         """
         settings = self.run.settings
         every = settings.checkpoint_every_steps
-        at_end = self.step == self.run.total_steps and not self.evaluation_owed
+        at_end = self.step == self.run.plan.total_steps and not self.evaluation_owed
         if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()

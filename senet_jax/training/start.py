@@ -40,8 +40,8 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-    """Weights to start from.
+class InitialWeights:
+    """Weights that a run starts from.
 
     Attributes:
       variables: `params` and `batch_stats`, without a classifier where it is to be a new one.
@@ -52,10 +52,12 @@ class Start:
     sha256: str
 
 
-def split_origin(section: dict[str, Any]) -> Origin:
-    """The origin that a `model` section says, which loses its keys; the rest is the network."""
-    names = [field.name for field in dataclasses.fields(Origin) if field.name in section]
-    return build(Origin, "model", {name: section.pop(name) for name in names})
+def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
+    """A `model` section as the origin of the weights and the fields of the network."""
+    names = {field.name for field in dataclasses.fields(Origin)}
+    origin = {key: value for key, value in section.items() if key in names}
+    network = {key: value for key, value in section.items() if key not in names}
+    return build(Origin, "model", origin), network
 
 
 def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
@@ -70,7 +72,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     Raises: InputError for weights or a dataset that are not there.
     """
     sections: dict[str, Any] = config.to_dict()
-    origin = split_origin(dict(sections.get("model", {})))
+    origin, _ = split_origin(sections.get("model", {}))
     if not origin.source:
         return config
     if (directory / "config.json").exists():
@@ -108,9 +110,9 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
     return run["model"], seen | {key: tuple(result.get(key, ())) for key in ("mean", "std")}
 
 
-def load_start(
+def load_initial_weights(
     origin: Origin, name: str, model: Network, image_shape: tuple[int, int, int]
-) -> Start:
+) -> InitialWeights:
     """The weights for a network of this name and images [H, W, C].
 
     Raises: InputError if they cannot be read, or are of another network or other images.
@@ -127,7 +129,7 @@ def load_start(
         if origin.new_head or found.classes != model.num_classes:
             del variables["params"]["head"]
         _check_shapes(variables, model, image_shape)
-    return Start(variables, found.sha256)
+    return InitialWeights(variables, found.sha256)
 
 
 def _fields(model: Network) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def after_steps(run, count):
     state, first = jax.tree.map(lambda leaf: leaf.copy(), run.initial_state), None
     batches = run.dataset.train.train_batches(run.settings.batch_size, 0)
     for _, batch in zip(range(count), batches, strict=False):
-        state, sums = run.train_step(state, split_batch(batch, run.devices))
+        state, sums = run.steps.train(state, split_batch(batch, run.devices))
         first = first or jax.device_get(sums)
     return state, first
 
@@ -145,7 +145,7 @@ def test_frozen_parameters_and_statistics_stay_to_the_last_bit(tiny, count, part
     state, sums = start, None
     batches = run.dataset.train.train_batches(24, 0)
     for _ in range(3):
-        state, sums = run.train_step(state, split_batch(next(batches), run.devices))
+        state, sums = run.steps.train(state, split_batch(next(batches), run.devices))
     assert sums["skipped"] == 0
     for kind, tree in (*state.variables.items(), *state.ema.items()):
         for path, value in flat(tree).items():
@@ -160,7 +160,7 @@ def test_a_probe_sees_features_as_in_evaluation(tiny, one_device):
     run = prepare(tiny, one_device)
     batch = next(run.dataset.train.train_batches(32, 0))
     evaluated = batch | {"mask": np.ones(32, np.float32)}
-    expected = run.eval_step(run.initial_state, split_batch(evaluated, one_device))
+    expected = run.steps.eval(run.initial_state.variables, split_batch(evaluated, one_device))
     state, sums = after_steps(run, 1)
     np.testing.assert_allclose(sums["loss"], expected["loss"], rtol=1e-5)
     assert sums["top1"] == expected["top1"]

@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers.runs import interrupted, logged, run_with, same
+from helpers.runs import interrupted, logged, plan_with, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,16 +32,16 @@ from senet_jax.training.result import in_words
 def test_calls_stop_where_something_is_due_and_continue_as_they_would_have(
     total, every, freeze_after, steps_per_call
 ):
-    run = run_with(total, every, freeze_after, steps_per_call)
-    counts = list(run.calls(0))
+    plan = plan_with(total, every, freeze_after, steps_per_call)
+    counts = list(plan.calls(0))
     assert set(counts) <= {1, steps_per_call}
     ends = list(itertools.accumulate(counts))
     assert ends[-1] == total
     due = {step for period in every if period for step in range(period, total, period)}
-    due |= {run.freeze_after} - {0}
+    due |= {plan.freeze_after} - {0}
     assert due <= set(ends)
     for place, end in enumerate(ends[:-1]):
-        assert list(run.calls(end)) == counts[place + 1 :]
+        assert list(plan.calls(end)) == counts[place + 1 :]
 
 
 def test_several_steps_a_call_train_like_single_ones_and_resume_to_the_same_bits(

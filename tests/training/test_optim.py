@@ -9,9 +9,9 @@ import pytest
 from senet_jax.training.optim import (
     OptimConfig,
     freeze_batch_norm,
+    initial_plateau,
     make_optimizer,
     make_schedule,
-    start_plateau,
 )
 
 
@@ -108,7 +108,7 @@ def test_what_wraps_the_optimizer_adds_nothing_to_its_state():
     outer, bare = freeze_batch_norm(inner, stats), make_optimizer(plain, schedule)
     state = outer.init(PARAMS)
     assert jax.tree.structure(state) == jax.tree.structure(bare.init(PARAMS))
-    plateau = start_plateau()._replace(scale=jnp.float32(0.5))
+    plateau = initial_plateau()._replace(scale=jnp.float32(0.5))
     updates, after = outer.update(GRADIENTS, state, PARAMS, plateau=plateau, finite=True)
     whole, expected = bare.update(GRADIENTS, state, PARAMS)
     assert bits(after) == bits(expected)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.runs import run_with
+from helpers.runs import plan_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -149,7 +149,7 @@ class Reference:
 )
 def test_plateaus_are_those_of_a_plain_loop(losses, patience, reductions):
     config = OptimConfig(0.1, "plateau", (), 0.5, patience, reductions)
-    plateau, reference = optim.start_plateau(), Reference(config)
+    plateau, reference = optim.initial_plateau(), Reference(config)
     for loss in losses:
         plateau = optim.after_evaluation(config, plateau, loss)
         reference.step(loss)
@@ -164,12 +164,12 @@ def test_plateaus_are_those_of_a_plain_loop(losses, patience, reductions):
     steps_per_call=st.integers(1, 20),
 )
 def test_no_call_goes_past_what_is_due_within_it(total, every, freeze_after, steps_per_call):
-    run = run_with(total, every, freeze_after, steps_per_call)
+    plan = plan_with(total, every, freeze_after, steps_per_call)
     step = 0
-    for count in run.calls(0):
+    for count in plan.calls(0):
         inside = range(step + 1, step + count)
         assert not [s for s in inside if any(period and s % period == 0 for period in every)]
-        assert run.freeze_after not in inside
+        assert plan.freeze_after not in inside
         step += count
     assert step == total
 

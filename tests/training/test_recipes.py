@@ -17,9 +17,9 @@ from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import (
     OptimConfig,
     after_evaluation,
+    initial_plateau,
     make_optimizer,
     make_schedule,
-    start_plateau,
 )
 from senet_jax.training.prepare import prepare
 from senet_jax.training.step import Inputs, first_nonfinite, make_train_step, parts_of
@@ -31,7 +31,7 @@ def states(config, count, steps=3):
     batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed)
     state, found = run.initial_state, [jax.device_get(run.initial_state.replace(key=None))]
     for _ in range(steps):
-        state, sums = run.train_step(state, split_batch(next(batches), run.devices))
+        state, sums = run.steps.train(state, split_batch(next(batches), run.devices))
         assert_replicated(state)
         found.append(jax.device_get(state.replace(key=None)))
     return found, jax.device_get(sums)
@@ -152,7 +152,7 @@ def test_the_rate_falls_at_each_plateau_and_no_further():
     config = OptimConfig(0.1, "plateau", patience=2, reductions=2)
     losses = [3.0, 2.0, 2.0, 1.9999, 2.5, 1.0, 1.1, 1.1, 1.1, 1.1]
     #         best best  1   2: fall   1  best  1  2: fall  -    -
-    plateau, scales = start_plateau(), []
+    plateau, scales = initial_plateau(), []
     for loss in losses:
         plateau = after_evaluation(config, plateau, loss)
         scales.append(float(plateau.scale))
@@ -169,9 +169,9 @@ def test_a_reduced_rate_is_that_of_the_update(tiny, one_device):
     before = jax.device_get(run.initial_state.params)
 
     def moved(scale):
-        plateau = start_plateau()._replace(scale=jnp.float32(scale))
+        plateau = initial_plateau()._replace(scale=jnp.float32(scale))
         state = prepare(tiny, one_device).initial_state.replace(plateau=plateau)
-        after = run.train_step(replicate(state, one_device), batch)[0].params
+        after = run.steps.train(replicate(state, one_device), batch)[0].params
         return jax.tree.map(np.subtract, jax.device_get(after), before)
 
     close(moved(0.1), jax.tree.map(lambda update: 0.1 * update, moved(1.0)), 1e-6)
@@ -183,7 +183,7 @@ def test_a_run_reduces_its_rate_by_its_own_evaluations(tiny, tmp_path, one_devic
     tiny.train.eval_every_epochs = 0.25
     train_and_evaluate(tiny, tmp_path, one_device)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    plateau, expected = start_plateau(), []
+    plateau, expected = initial_plateau(), []
     for line in lines:
         if "eval/loss" in line:
             plateau = after_evaluation(OptimConfig(**tiny.optim), plateau, line["eval/loss"])
@@ -199,7 +199,7 @@ def step_with_bad_batches(tiny, one_device, on_nan):
     """A step on one device to which images of 200 everywhere become infinite, and its state."""
     run = prepare(tiny, one_device)
     config = OptimConfig(**tiny.optim)
-    schedule = make_schedule(config, run.total_steps, run.steps_per_epoch)
+    schedule = make_schedule(config, run.plan.total_steps, run.plan.steps_per_epoch)
     step = make_train_step(
         run.model,
         make_optimizer(config, schedule, on_nan=on_nan),

@@ -107,8 +107,8 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     """50 examples in batches of 32; the sums equal those of a single pass over all of them."""
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
-    found = evaluate(run.eval_step, run.initial_state, run.dataset.eval, 32, devices)
-    whole = evaluate(run.eval_step, run.initial_state, run.dataset.eval, 52, devices)
+    found = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 32, devices)
+    whole = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 52, devices)
     assert found["examples"] == whole["examples"] == 50
     assert found["top1_error"] == whole["top1_error"]
     assert found["top5_error"] == whole["top5_error"]
@@ -133,7 +133,7 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
     run = prepare(tiny, devices)
     traces = []
     step = pmap_step(
-        lambda state, batch: (traces.append(1), run.train_step.__wrapped__(state, batch))[1],
+        lambda state, batch: (traces.append(1), run.steps.train.__wrapped__(state, batch))[1],
         devices,
         donate_state=True,
     )
@@ -149,7 +149,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
     """`axis_name=None` and jit, for use without pmap, against pmap on one device."""
     run = prepare(tiny, one_device)
     optim_config = OptimConfig(**tiny.optim)
-    schedule = make_schedule(optim_config, run.total_steps, run.steps_per_epoch)
+    schedule = make_schedule(optim_config, run.plan.total_steps, run.plan.steps_per_epoch)
     mean, std = run.dataset.mean, run.dataset.std
     plain = jax.jit(
         make_train_step(
@@ -165,7 +165,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
     state, mapped_state = (prepare(tiny, one_device).initial_state for _ in range(2))
     for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
         state, sums = plain(state, batch)
-        mapped_state, mapped = run.train_step(mapped_state, split_batch(batch, one_device))
+        mapped_state, mapped = run.steps.train(mapped_state, split_batch(batch, one_device))
         np.testing.assert_allclose(sums["loss"], mapped["loss"], rtol=1e-5)
 
 
@@ -247,10 +247,10 @@ def test_frozen_batch_norm_stays_as_it_is_and_the_rest_learns(tiny, one_device, 
     tiny.train.freeze_bn_epochs = epochs
     tiny.optim.warmup_epochs = 0.0  # its first step would be of length zero
     run = prepare(tiny, one_device)
-    assert run.freeze_after == (2.0 - epochs) * run.steps_per_epoch
+    assert run.plan.freeze_after == (2.0 - epochs) * run.plan.steps_per_epoch
     before = jax.tree.map(np.asarray, run.initial_state.variables)
     batches = run.dataset.train.train_batches(32, 0)
-    state, _ = run.frozen_step(run.initial_state, split_batch(next(batches), run.devices))
+    state, _ = run.steps.frozen(run.initial_state, split_batch(next(batches), run.devices))
     after = jax.tree.map(np.asarray, state.variables)
     for path, value in jax.tree_util.tree_leaves_with_path(after["batch_stats"]):
         np.testing.assert_array_equal(value, _at(before["batch_stats"], path))
