@@ -20,7 +20,7 @@ from senet_jax.system import files, processes
 from senet_jax.system.processes import on_first
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
-# Values that leave a key to the weights of model.pretrained; what it is then, config.json says.
+# Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
     "data.eval_crop": 0,
@@ -106,7 +106,7 @@ class WorkDirectory:
 
 
 def queue(workdir: Path, config: ConfigDict) -> None:
-    """Create the directory and record the configuration in it.
+    """Create the directory of a run that is to be trained, and record the configuration in it.
 
     Raises: InputError if it cannot be written.
     """
@@ -116,19 +116,20 @@ def queue(workdir: Path, config: ConfigDict) -> None:
 
 
 def start(workdir: Path, config: ConfigDict) -> None:
-    """The same, and an earlier failure is forgotten. Raises: InputError, as `queue` does."""
+    """Do what `queue` does, and forget an earlier failure. Raises: InputError, as `queue` does."""
     queue(workdir, config)
     forget_failure(workdir)
 
 
 def forget_failure(workdir: Path) -> None:
-    """The run is to be trained again. Raises: InputError if the directory cannot be written."""
+    """Remove failed.json: the run is trained again. Raises: InputError if it cannot be removed."""
     with _written(workdir):
         (workdir / "failed.json").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _written(workdir: Path) -> Iterator[None]:
+    """Turn what the operating system refuses inside into an InputError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -138,12 +139,12 @@ def _written(workdir: Path) -> Iterator[None]:
 
 
 def fail(workdir: Path, error: Exception | str) -> str:
-    """Record why a run has no result, for the report, and return it.
+    """Record why a run has no result, for the report, and return the reason.
 
     Where nothing can be written, nothing is.
     """
-    known = isinstance(error, str | InputError)
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
+    is_sentence = isinstance(error, str | InputError)
+    reason = str(error) if is_sentence else f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "failed.json", {"reason": reason})
@@ -153,8 +154,8 @@ def fail(workdir: Path, error: Exception | str) -> str:
 def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
     """Remove from metrics.jsonl what a run that continues from `step` will write again.
 
-    That is all about later steps, the evaluation of this one if it is still owed, and a line that
-    was cut short.
+    These are all lines about later steps, the evaluation of this one if it is still owed, and a
+    line that was cut short.
     """
     path, kept = workdir / "metrics.jsonl", []
     with contextlib.suppress(FileNotFoundError):
@@ -168,24 +169,28 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
 
 
 def check_usable(workdir: Path) -> None:
-    """Raises: InputError, touching nothing, if runs cannot be written there or others' files are.
+    """Check, touching nothing, that a run can be written there, and that no others' files are.
 
-    Call before anything slow: what is refused should be refused at once.
+    Call it before anything slow: what is refused should be refused at once.
+
+    Raises: InputError if not.
     """
     files.check_folder(workdir, "work directory")
     if not (workdir / "config.json").exists():
         for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*", CHECKPOINTS):
-            if found := next(workdir.glob(pattern), None):
+            if other := next(workdir.glob(pattern), None):
                 raise InputError(
-                    f"{workdir} holds {found.name} but no config.json, so it is not a run of ours; "
+                    f"{workdir} holds {other.name} but no config.json, so it is not a run of ours; "
                     "choose another --workdir"
                 )
 
 
 def check_shared(workdir: Path, config: ConfigDict) -> None:
-    """Raises: InputError if processes that train together do not share the directory or disagree.
+    """Check that processes that train together share the directory and the configuration.
 
     They write checkpoints together, and all must see what the first has written.
+
+    Raises: InputError if not.
     """
     if not processes.same(json.dumps(plain(config), sort_keys=True)):
         raise InputError(
@@ -199,7 +204,7 @@ def check_shared(workdir: Path, config: ConfigDict) -> None:
 
 
 def load_config(workdir: Path) -> ConfigDict:
-    """The configuration that `start` recorded. Raises: InputError if there is none."""
+    """Read the configuration that `queue` recorded. Raises: InputError if there is none."""
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
@@ -214,7 +219,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
-    """The result stored in `workdir`, if the run of exactly this configuration is finished there.
+    """Read the result in `workdir`, if the run of exactly this configuration is finished there.
 
     Raises: InputError, naming the keys that differ, if the directory holds another configuration.
     """
@@ -225,19 +230,25 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
 
 
 def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()) -> None:
-    """Raises: InputError if the directory holds a configuration that differs in any other key."""
+    """Check that the directory holds no configuration but this one.
+
+    Args:
+      apart_from: keys that may differ.
+
+    Raises: InputError, naming the keys that differ.
+    """
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         return
-    given = plain(config)
-    left = left_to_weights(config.to_dict())
-    there, now = (
-        {k: v for k, v in flatten(c).items() if k not in apart_from and k not in left}
-        for c in (stored, given)
+    current = plain(config)
+    ignored = {*apart_from, *left_to_weights(config.to_dict())}
+    before, now = (
+        {key: value for key, value in flatten(sections).items() if key not in ignored}
+        for sections in (stored, current)
     )
-    if starts_from_weights(given):  # the network is theirs, where the configuration has no more
-        there = {k: v for k, v in there.items() if k in now or not k.startswith("model.")}
-    if changes := differences(there, now):
+    if starts_from_weights(current):  # the network is theirs, where the configuration has no more
+        before = {k: v for k, v in before.items() if k in now or not k.startswith("model.")}
+    if changes := differences(before, now):
         raise InputError(
             f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
@@ -245,7 +256,7 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
 
 
 def starts_from_weights(sections: Mapping[str, Any]) -> bool:
-    """Whether a configuration, as nested dicts, names any."""
+    """Whether a configuration, as nested dicts, names weights to start from."""
     return bool(sections.get("model", {}).get("pretrained"))
 
 
