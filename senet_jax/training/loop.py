@@ -152,7 +152,7 @@ def evaluations(
 ) -> dict[str, dict[str, float]] | None:
     """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
 
-    None if it was stopped half-way: the run then saves the state and owes the evaluation.
+    None if the evaluation was stopped half-way: the run then saves the state and owes it.
     """
     kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
     batch_size, devices = run.settings.batch_size, run.devices

@@ -18,25 +18,26 @@ class OptimConfig:
     """SGD with momentum (Hu et al., section 5.1).
 
     Attributes:
-      learning_rate: the peak, for the whole batch.
+      learning_rate: peak of the learning rate, for the whole batch.
       schedule: "step", "cosine" (to zero), "constant", or "plateau": multiplied by `factor` when
         the evaluation loss has not fallen for a while (Hu et al., section 6, for the ablations).
       boundaries: where "step" multiplies the rate by `factor`, as fractions of the run, so that a
         longer or shorter run keeps its shape: 30, 60 and 90 of 100 epochs are (0.3, 0.6, 0.9).
       factor: multiplier at each boundary, or plateau.
       patience: evaluations without a lower loss that are a plateau.
-      reductions: the most plateaus that count.
+      reductions: largest number of plateaus that count.
       warmup_epochs: length of the warm-up, part of the run; may be fractional.
       warmup: "linear" from zero, or "constant" at a tenth of the peak (He et al., for ResNet-110).
-      momentum, nesterov: of SGD.
+      momentum: share of the last update that is kept.
+      nesterov: whether the momentum is Nesterov's.
       clip_norm: largest norm of the gradient, all parameters together, before the penalty is
         added; a longer one is scaled down. 0 for no limit.
       weight_decay: L2 penalty, added to the gradient.
       decay_norm_and_bias: whether the penalty also covers batch-norm scales and all biases.
       freeze: regular expressions; a parameter stays as it is if one is found anywhere in its path,
-        such as "stage2/block1/conv1/kernel" (fine_tuning.py).
+        such as "stage2/block1/conv1/kernel" (freezing.py).
       layer_decay: factor on the updates of each layer against those of the next one, from the
-        classifier, whose updates are whole, down to the stem (fine_tuning.py).
+        classifier, whose updates are whole, down to the stem (freezing.py).
 
     Raises:
       ValueError: for values outside these.
@@ -94,7 +95,7 @@ class OptimConfig:
 
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate as a function of the step, from 0 to `total_steps`; plateaus apart."""
+    """Learning rate by step, from 0 to `total_steps`; plateaus are left out."""
     warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     peak = config.learning_rate
     if config.schedule == "cosine":
@@ -126,14 +127,14 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """SGD whose weight decay passes through the momentum, as in the paper's time.
 
-    Its `update` is told, beside gradients, state and parameters, the `plateau` of the run and
-    whether loss and gradients are `finite`, where it depends on them.
+    Its `update` takes, beside gradients, state and parameters, the `plateau` of the run if the
+    schedule is "plateau", and whether loss and gradients are `finite` if `on_nan` is "skip".
 
     Args:
-      trained: for each parameter whether it is trained; None if all are. Others are not updated.
-      scales: factor on the update of each parameter, its weight decay included; None for whole
-        updates.
-      on_nan: "skip" for an optimizer that does nothing where `finite` is False.
+      trained: tree of booleans, whether each parameter is trained; None if all are. The others are
+        not updated.
+      scales: tree of factors on the updates, weight decay included; None for whole updates.
+      on_nan: "stop", or "skip" for an optimizer that does nothing where `finite` is False.
     """
     parts: list[optax.GradientTransformation] = []
     if config.clip_norm:
@@ -167,7 +168,7 @@ def make_optimizer(
 def scale_by_plateau(
     inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Updates of `inner` times the scale of the `plateau` that `update` is told."""
+    """Updates of `inner` times the scale of the `plateau` that `update` is told of."""
     inner = optax.with_extra_args_support(inner)
 
     def update(
@@ -182,7 +183,7 @@ def scale_by_plateau(
 def freeze_batch_norm(
     inner: optax.GradientTransformation, batch_stats: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """Updates of `inner`, but zero for scales and biases of layers that have batch statistics."""
+    """Updates of `inner`, except for layers that have batch statistics: their updates are zero."""
     inner = optax.with_extra_args_support(inner)
     layers = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)}
 
@@ -199,10 +200,10 @@ def freeze_batch_norm(
 def skip_not_finite(
     inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """`inner` where the `finite` that `update` is told is True, else no update.
+    """Updates of `inner` where `update` is told that all is `finite`, else none.
 
-    The schedule goes on by steps, skipped or not, as the rate that is logged does: of the state of
-    `inner` a skipped step changes its count.
+    A skipped update leaves the state of `inner` as it was, but for its count: the schedule goes on
+    by steps, skipped or not, as the rate that is logged does.
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -230,10 +231,10 @@ def decay_mask(params: Any) -> Any:
 
 
 class Plateau(NamedTuple):
-    """What the "plateau" schedule remembers: float32 and int32 scalars.
+    """Memory of the "plateau" schedule: float32 and int32 scalars.
 
     Attributes:
-      scale: of the schedule's learning rate.
+      scale: factor on the schedule's learning rate.
       best: lowest evaluation loss so far.
       stale: evaluations since then, or since the last reduction.
       reductions: how often the rate was reduced.
@@ -249,7 +250,7 @@ NOT_LOWER = 1e-4  # relative; as PyTorch's ReduceLROnPlateau
 
 
 def initial_plateau() -> Plateau:
-    """Before the first evaluation."""
+    """The memory before the first evaluation."""
     # Two zeros: a step gives its whole state away, and no array can be given twice.
     stale, reductions = (jnp.zeros((), jnp.int32) for _ in range(2))
     return Plateau(jnp.ones(()), jnp.full((), jnp.inf), stale, reductions)

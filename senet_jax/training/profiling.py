@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard's profile page or Perfetto."""
+"""Traces of some steps, for TensorBoard's profile page or Perfetto."""
 
 from pathlib import Path
 from types import TracebackType

@@ -27,11 +27,11 @@ Outputs = tuple[jax.Array, jax.Array, Any]  # losses [B], logits [B, classes], b
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a network is trained on, made from a batch on the device.
+    """The making of a network's inputs from a batch, on the device.
 
     Attributes:
-      augment: random changes of single images, which have the bytes that were read.
-      normalize: bytes to what the network takes.
+      augment: random changes of single images, as they were read.
+      normalize: images as they were read to what the network takes.
       label_smoothing: share of each target that is spread over all classes.
       mixing: mixing of examples with their neighbours, if any.
     """
@@ -208,12 +208,12 @@ def accumulated_gradients(
 
 
 def parts_of(params: Any) -> list[str]:
-    """What can be not finite, in the order in which it is looked for: loss, then parameters."""
+    """Names of what may be not finite, in the order in which it is looked for: the loss first."""
     return ["the loss", *(f"the gradient of {name}" for name in sorted(params))]
 
 
 def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
-    """0 if all is finite, else 1 and the place of the first in `parts_of`; a float32 scalar."""
+    """Place in `parts_of`, from 1 on, of the first that is not finite; 0 if all are. A float32."""
     parts = [loss, *(gradients[name] for name in sorted(gradients))]
     bad = jnp.stack([~_finite(part) for part in parts])
     return jnp.where(bad.any(), 1.0 + jnp.argmax(bad), 0.0)
@@ -227,7 +227,7 @@ def moving_average(state: TrainState, decay: float) -> Any:
     """Averages of parameters and batch statistics after this step.
 
     At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
-    not linger. The average of what never changes is that, to the last bit.
+    not linger. The average of a value that never changes is that value, to the last bit.
     """
     kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
 
