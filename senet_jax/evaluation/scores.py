@@ -50,7 +50,7 @@ def log_sum(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def best(log_probability: np.ndarray, count: int = BEST) -> np.ndarray:
-    """[B, classes] to the most probable classes [B, count], or all if fewer; of equals the first."""
+    """The `count` most probable classes [B, count], or all if there are fewer; equals in order."""
     return np.argsort(-log_probability, axis=-1, kind="stable")[:, :count]
 
 

@@ -171,9 +171,8 @@ def scale_by_plateau(
     """Updates of `inner` times the scale of the `plateau` that `update` is told of."""
     inner = optax.with_extra_args_support(inner)
 
-    def update(
-        updates: Any, state: Any, params: Any = None, *, plateau: Plateau, **extra: Any
-    ) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        plateau: Plateau = extra.pop("plateau")
         updates, state = inner.update(updates, state, params, **extra)
         return jax.tree.map(lambda update: update * plateau.scale, updates), state
 
@@ -207,9 +206,8 @@ def skip_not_finite(
     """
     inner = optax.with_extra_args_support(inner)
 
-    def update(
-        updates: Any, state: Any, params: Any = None, *, finite: jax.Array, **extra: Any
-    ) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        finite = extra.pop("finite")
         updates, after = inner.update(updates, state, params, **extra)
         count = optax.tree_utils.tree_get(after, "count")
         before = optax.tree_utils.tree_set(state, count=count)
