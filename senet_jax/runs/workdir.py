@@ -34,7 +34,8 @@ class WorkDirectory:
     """The directory of a run while it trains; a context manager that holds its lock.
 
     All processes that train together call the same methods at the same places. The first one alone
-    looks, locks and writes; the others hear its answers, and get the InputErrors that it gets.
+    looks, locks and writes; the others hear its answers, and raise the InputErrors that it raises.
+    Methods with the name of a function below do what that does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,11 +53,11 @@ class WorkDirectory:
         return self.path if processes.is_first() else None
 
     def finished_result(self, config: ConfigDict) -> dict[str, Any] | None:
-        """The result, if the run is finished. Raises: InputError, see the function of this name."""
+        """Read the result, if the run is finished. Raises: InputError for other configurations."""
         return on_first(lambda: finished_result(config, self.path))
 
     def check_usable(self) -> None:
-        """Raises: InputError, see the function of this name."""
+        """Raises: InputError if a run cannot be written here, or others' files are here."""
         on_first(lambda: check_usable(self.path))
 
     def has_checkpoint(self) -> bool:
@@ -85,7 +86,7 @@ class WorkDirectory:
         return None
 
     def cut_metrics(self, step: int, evaluation_owed: bool) -> None:
-        """Prepare metrics.jsonl for a run that continues, see the function of this name."""
+        """Remove from metrics.jsonl what a run that continues from `step` will write again."""
         on_first(lambda: cut_metrics(self.path, step, evaluation_owed))
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:

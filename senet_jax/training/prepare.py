@@ -29,7 +29,7 @@ Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """When what happens in a run, in steps.
+    """The course of a run, in steps.
 
     Attributes:
       total_steps: length of the run.
@@ -67,7 +67,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """What a run calls, mapped over its devices.
+    """The functions that a run calls, mapped over its devices.
 
     Attributes:
       train: (state, batch) to the next state and sums.
@@ -82,17 +82,18 @@ class Steps:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a configuration stands for: data, model and steps, ready to be called.
+    """A run that is ready to be trained: data, model, plan and steps.
 
     Attributes:
-      seed, settings, optim: as the configuration has them.
+      seed: number from which all randomness comes.
+      settings, optim: the `train` and the `optim` section of the configuration.
       devices: devices of all processes that share the batch.
-      dataset: its splits.
+      dataset: splits to train and to evaluate on.
       model: the network as it is evaluated.
       normalize: images of the dataset to what the model takes.
       schedule: learning rate by step, apart from plateaus.
-      plan: when what happens.
-      steps: what is called.
+      plan: when what happens, in steps.
+      steps: functions that train and evaluate.
       initial_state: the state before the first step.
       pretrained_sha256: hash of the weights in it; "" if it does not start from any. See `prepare`.
     """

@@ -1,4 +1,4 @@
-"""A configuration, checked: its sections as objects that go together."""
+"""A configuration, checked: its sections as objects that fit together."""
 
 import dataclasses
 from typing import Any
@@ -18,13 +18,13 @@ from senet_jax.weights.loading import create_model
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A configuration whose sections go together; no data have been read for that.
+    """A configuration whose sections fit together; no data have been read for that.
 
     Attributes:
       seed: number from which all randomness of the run comes.
       train, optim: the sections of these names.
-      augment, mixing: what `data` says of single images, and of mixing them.
-      origin: what `model` says of the weights to start from.
+      augment, mixing: fields of `data` on changes of single images, and on mixing them.
+      origin: fields of `model` on the weights to start from.
       network: the other fields of `model`, as `create_model` takes them.
       data: the other fields of `data`, as `load_dataset` takes them.
     """
@@ -40,7 +40,7 @@ class Recipe:
 
 
 def check(config: ConfigDict, devices: Devices) -> Recipe:
-    """The parts of a configuration, each valid and all together.
+    """Check a configuration, each section alone and all together.
 
     Raises: InputError, naming the key, for the first that is missing, unknown or impossible.
     """

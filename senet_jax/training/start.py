@@ -120,8 +120,8 @@ def load_initial_weights(
     """
     with _named():
         weights = loading.load_pretrained(name, origin.source, num_classes=model.num_classes)
-        there, here = _fields(weights.model), _fields(model)
-        if changes := differences(there, here, names=("there", "here")):
+        theirs, ours = _fields(weights.model), _fields(model)
+        if changes := differences(theirs, ours, names=("there", "here")):
             raise InputError(
                 f"{origin.pretrained} has weights of another {name}, differing in {changes}; "
                 "timm's networks are those of names with a tag"

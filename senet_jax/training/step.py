@@ -59,7 +59,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
-    """A step of one update, or of several.
+    """Make the step function of a network: (state, batch) to the next state and sums.
 
     A batch is [B, ...] for one update and [K, B, ...] for K of them, which then are one program;
     the sums that come back are scalars, or [K]. Beside them there are "gradient_norm", the norm of
@@ -69,10 +69,10 @@ def make_train_step(
     Args:
       optimizer: its `update` is told the state's `plateau` and whether all is `finite` (optim.py).
       axis_name: mapped axis of the devices that share the batch; None if there is none.
-      trained: for each parameter whether it is trained; None if all are. Others get no gradient, so
-        that nothing is computed for it, and none of its norm. The optimizer is to leave them alone.
+      trained: tree of booleans, whether each parameter is trained; None if all are. The gradient of
+        the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
-        if on a device of its own.
+        if each had a device to itself.
       ema_decay: decay of the state's moving averages; 0 for none.
       on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
