@@ -53,7 +53,7 @@ def interrupt_training(config, directory, devices):
 
 
 def finish(directory, config, curve=(), **result):
-    """Write config.json and result.json; `result` is what differs from a run of our own.
+    """Write config.json and result.json; `result` are the values that differ from the usual ones.
 
     `curve` are the top-1 errors of evaluations, at steps 10, 20, ..., for a metrics.jsonl.
     """
@@ -102,13 +102,13 @@ SPEED = ("images_per_second", "step_seconds", "data_wait")
 def logged(workdir):
     """Every number of metrics.jsonl by step and name, but those of speed."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    found = {}
+    numbers = {}
     for line in lines:
         for name, value in line.items():
-            assert (line["step"], name) not in found or name == "step", "written twice"
+            assert (line["step"], name) not in numbers or name == "step", "written twice"
             if name not in SPEED:
-                found[line["step"], name] = value
-    return found
+                numbers[line["step"], name] = value
+    return numbers
 
 
 def same(one, other):

@@ -153,7 +153,7 @@ def test_what_orbax_cannot_read_is_one_sentence(saved, capfd):
 
 @pytest.mark.parametrize("content", ["", "short"])
 def test_sums_that_do_not_list_every_file_are_damage(saved, content):
-    """As a power cut can leave them: an empty file, or the first lines."""
+    """A power cut can leave an empty file, or the first lines."""
     path = saved / "7" / checkpoints.SUMS
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]) if content else "")

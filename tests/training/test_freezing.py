@@ -123,7 +123,7 @@ def test_the_optimizer_scales_whole_updates_and_leaves_frozen_parameters_alone(f
 
 @pytest.mark.parametrize(("count", "parts"), [(1, 3), (4, 1)])
 def test_frozen_parameters_and_statistics_stay_to_the_last_bit(tiny, count, parts):
-    """Also their moving averages; with accumulation, clipping and weight decay."""
+    """So do their moving averages, with accumulation, clipping and weight decay."""
     tiny.train.update({"batch_size": 24, "accumulate_steps": parts, "ema_decay": 0.9})
     tiny.train.on_nan = "skip"
     tiny.optim.update({"freeze": FREEZE, "clip_norm": 1.0, "warmup_epochs": 0.0})

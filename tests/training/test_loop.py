@@ -112,11 +112,11 @@ def test_pace_leaves_pauses_out_and_says_nothing_before_the_first_step():
     with report.waiting():
         time.sleep(0.05)
     report.steps(2)
-    found = report.step(2, 1.0)
-    assert 0.025 <= found["step_seconds"] < 0.1
-    assert 0.5 < found["data_wait"] <= 1
+    speed = report.step(2, 1.0)
+    assert 0.025 <= speed["step_seconds"] < 0.1
+    assert 0.5 < speed["data_wait"] <= 1
     assert report.step(2, None) == {}
-    assert report.pace["step_seconds"] >= found["step_seconds"]
+    assert report.pace["step_seconds"] >= speed["step_seconds"]
 
 
 FINISHED = {
@@ -153,11 +153,11 @@ def test_a_run_is_summed_up_in_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "words"),
     [(42.4, "42 s"), (720, "12 min"), (12_345, "3 h 26 min"), (187_200, "2 d 4 h")],
 )
-def test_durations_are_said_as_people_do(seconds, said):
-    assert duration(seconds) == said
+def test_durations_are_said_as_people_do(seconds, words):
+    assert duration(seconds) == words
 
 
 @pytest.mark.parametrize(

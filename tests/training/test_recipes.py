@@ -29,12 +29,12 @@ def states(config, count, steps=3):
     """The state after each step on so many devices, and each step's sums."""
     run = prepare(config, jax.local_devices()[:count])
     batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed)
-    state, found = run.initial_state, [jax.device_get(run.initial_state.replace(key=None))]
+    state, after = run.initial_state, [jax.device_get(run.initial_state.replace(key=None))]
     for _ in range(steps):
         state, sums = run.steps.train(state, split_batch(next(batches), run.devices))
         assert_replicated(state)
-        found.append(jax.device_get(state.replace(key=None)))
-    return found, jax.device_get(sums)
+        after.append(jax.device_get(state.replace(key=None)))
+    return after, jax.device_get(sums)
 
 
 def close(one, other, rtol):
@@ -60,9 +60,9 @@ def test_a_batch_in_four_parts_is_a_batch_on_four_devices(tiny):
 
 def test_moving_averages_follow_their_definition_and_are_evaluated(tiny, tmp_path, one_device):
     tiny.train.ema_decay = 0.5
-    found, _ = states(tiny, 2, steps=4)
-    expected = found[0].variables
-    for step, state in enumerate(found[1:], start=1):
+    after, _ = states(tiny, 2, steps=4)
+    expected = after[0].variables
+    for step, state in enumerate(after[1:], start=1):
         decay = min(0.5, (1 + step) / (10 + step))
         expected = jax.tree.map(
             lambda mean, value, d=decay: d * mean + (1 - d) * value, expected, state.variables

@@ -142,18 +142,18 @@ def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, mon
 
 
 def test_published_weights_bring_their_network_and_images(tmp_path):
-    """As config.json beside them says, and timm's table where it says nothing."""
-    said = {
+    """The values are those of config.json beside them, and of timm's table where it says nothing."""
+    published = {
         "architecture": "seresnet18",
         "pretrained_cfg": {"input_size": [3, 96, 96], "mean": [0.5] * 3},
     }
-    files.write_json(tmp_path / "config.json", said)
+    files.write_json(tmp_path / "config.json", published)
     config = finetune.get_config("digits,seresnet50.a3_in1k")
     config.model.pretrained = str(tmp_path)
     config.data.eval_crop = 0.5
-    found = resolve_config(config, tmp_path / "run").to_dict()["data"]
-    assert (found["image_size"], found["mean"], found["eval_crop"]) == (96, (0.5,) * 3, 0.5)
-    assert (found["std"], found["interpolation"]) == ((0.229, 0.224, 0.225), "bicubic")
+    images = resolve_config(config, tmp_path / "run").to_dict()["data"]
+    assert (images["image_size"], images["mean"], images["eval_crop"]) == (96, (0.5,) * 3, 0.5)
+    assert (images["std"], images["interpolation"]) == ((0.229, 0.224, 0.225), "bicubic")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_halves_of_the_classes_together_are_the_dataset():
         everything = getattr(whole, split)
         for half, first in zip(halves, (0, 4), strict=True):
             part = getattr(half, split)
-            own = (everything.label >= first) & (everything.label < first + half.num_classes)
-            np.testing.assert_array_equal(part.label + first, everything.label[own])
-            np.testing.assert_array_equal(part.image, everything.image[own])
+            members = (everything.label >= first) & (everything.label < first + half.num_classes)
+            np.testing.assert_array_equal(part.label + first, everything.label[members])
+            np.testing.assert_array_equal(part.image, everything.image[members])
     alone, names = data.load_split("digits", "test", classes=(4, 10))
     np.testing.assert_array_equal(alone.label, halves[1].eval.label)
     assert names == halves[1].class_names

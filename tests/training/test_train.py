@@ -107,12 +107,12 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     """50 examples in batches of 32; the sums equal those of a single pass over all of them."""
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
-    found = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 32, devices)
+    batched = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 32, devices)
     whole = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 52, devices)
-    assert found["examples"] == whole["examples"] == 50
-    assert found["top1_error"] == whole["top1_error"]
-    assert found["top5_error"] == whole["top5_error"]
-    np.testing.assert_allclose(found["loss"], whole["loss"], rtol=1e-5)
+    assert batched["examples"] == whole["examples"] == 50
+    assert batched["top1_error"] == whole["top1_error"]
+    assert batched["top5_error"] == whole["top5_error"]
+    np.testing.assert_allclose(batched["loss"], whole["loss"], rtol=1e-5)
     # Independent of our step: NumPy on the logits of the plain model.
     images = run.dataset.eval.image.astype(np.float64)
     mean, std = run.dataset.mean, run.dataset.std
@@ -120,10 +120,10 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     variables = {"params": state[0], "batch_stats": state[1]}
     logits = np.float64(run.model.apply(variables, (images - mean) / std))
     labels = run.dataset.eval.label
-    assert found["top1_error"] == 100 * (logits.argmax(1) != labels).mean()
+    assert batched["top1_error"] == 100 * (logits.argmax(1) != labels).mean()
     log_sum = np.log(np.exp(logits).sum(1))
     np.testing.assert_allclose(
-        found["loss"], (log_sum - logits[np.arange(50), labels]).mean(), rtol=1e-5
+        batched["loss"], (log_sum - logits[np.arange(50), labels]).mean(), rtol=1e-5
     )
 
 
