@@ -148,7 +148,7 @@ def record(done: TrainedRun) -> GateSums:
     )
     return gate_statistics.record(
         gate_step,
-        done.state,
+        done.state.variables,
         run.dataset.eval,
         run.settings.batch_size,
         run.dataset.num_classes,
@@ -185,7 +185,9 @@ def evaluate_with(done: TrainedRun, constants: dict[str, Any]) -> dict[str, floa
     mapped = pmap_step(
         gate_statistics.with_constants(step, constants), run.devices, donate_state=False
     )
-    return evaluate(mapped, done.state, run.dataset.eval, run.settings.batch_size, run.devices)
+    return evaluate(
+        mapped, done.state.variables, run.dataset.eval, run.settings.batch_size, run.devices
+    )
 
 
 def summaries(blocks: Sequence[Block], sums: GateSums) -> list[dict[str, Any]]:

@@ -35,10 +35,7 @@ from senet_jax.system import cli, compilation_cache, host_memory, interrupt
 from senet_jax.system.devices import place_batches
 from senet_jax.training import loop as train
 from senet_jax.training.prepare import Run, prepare
-from senet_jax.training.profiling import Profile
-from senet_jax.training.reporter import reporting
 from senet_jax.training.session import Session
-from senet_jax.training.writer import MetricWriter
 
 
 def main(argv: list[str]) -> None:
@@ -100,11 +97,12 @@ def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
 def rounds(run: Run, steps: int, count: int) -> Iterator[tuple[float, float]]:
     """Seconds a step, bare and in the loop, `count` times; after a round that is not counted."""
     # One batch to evaluate, and the end after so many steps and the first call, which is not timed.
+    total = steps + run.settings.steps_per_call
     run = dataclasses.replace(
         run,
-        total_steps=steps + run.settings.steps_per_call,
-        freeze_after=steps + run.settings.steps_per_call,
-        eval_every_steps=steps + run.settings.steps_per_call,
+        plan=dataclasses.replace(
+            run.plan, total_steps=total, freeze_after=total, eval_every_steps=total
+        ),
         dataset=dataclasses.replace(run.dataset, eval=FirstBatch(run.dataset.eval)),
     )
     kinds = {"bare": bare_steps, "loop": loop_steps}
@@ -119,7 +117,7 @@ class Stopwatch:
     """A step that measures from the end of its first call to that of its last."""
 
     def __init__(self, run: Run) -> None:
-        self._step, self._total = run.train_step, run.total_steps
+        self._step, self._total = run.steps.train, run.plan.total_steps
         self._done = self._timed_from = 0
         self._began = self.seconds = 0.0
 
@@ -140,7 +138,7 @@ def bare_steps(run: Run) -> float:
     step, state = Stopwatch(run), fresh(run)
     batch = next(run.dataset.train.train_batches(run.settings.batch_size, run.seed))
     placed: dict[int, Any] = {}
-    for count in run.calls(0):
+    for count in run.plan.calls(0):
         if count not in placed:
             placed[count] = place_batches([batch] * count, run.devices)
         state, _ = step(state, placed[count])
@@ -150,18 +148,10 @@ def bare_steps(run: Run) -> float:
 def loop_steps(run: Run) -> float:
     """Seconds a step in the loop, as train_and_evaluate runs it."""
     step = Stopwatch(run)
+    timed = dataclasses.replace(run, steps=dataclasses.replace(run.steps, train=step))
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        states = directory / "checkpoints"
-        progress = Session(run, states, time.perf_counter(), fresh(run))
-        with (
-            MetricWriter(directory) as writer,
-            reporting(run.total_steps, run.settings.batch_size) as report,
-            Profile(directory, 0, 0) as profile,
-        ):
-            timed = dataclasses.replace(run, train_step=step)
-            progress.run = timed
-            train.train(timed, progress, writer, report, interrupt.Stop(), profile)
+        session = Session(timed, Path(folder) / "checkpoints", time.perf_counter(), fresh(run))
+        train.train(timed, session, Path(folder), interrupt.Stop())
     return step.seconds
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def totals(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Sums of several steps to sums of all of them, in float64; nothing for no steps."""
+    """Sums of several steps to sums over all of them, in float64; none for no steps."""
     names = sums[0] if sums else ()
     return {name: float(np.sum([np.float64(s[name]) for s in sums])) for name in names}
 
@@ -15,7 +15,7 @@ def totals(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count.
 
-    Where no example counted there is only the count, 0.
+    If no example counted there is only the count, 0.
     """
     total = totals(sums)
     examples = total["examples"]

@@ -8,18 +8,18 @@ import dataclasses
 
 import numpy as np
 
-BEST = 5  # how many classes are written down for each example, and count for the top-5 error
+BEST = 5  # classes that are written down for each example, and count for the top-5 error
 
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """What an ensemble and each of its M members say of B examples of a split.
+    """Predictions of an ensemble and of each of its M members for B examples of a split.
 
     Attributes:
-      label: [B].
+      label: true classes [B].
       mask: [B], 0 for padding and for what could not be decoded.
-      together: [B, classes], logarithms of the ensemble's probabilities.
-      members: [M, B, classes], of each member's.
+      together: logarithms of the ensemble's probabilities [B, classes].
+      members: logarithms of each member's probabilities [M, B, classes].
     """
 
     label: np.ndarray
@@ -31,7 +31,7 @@ class Predicted:
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
     """Logits [B, V, classes] of V views to the logarithm of their mean probabilities [B, classes].
 
-    An example with a logit that is not finite has none: not a number.
+    It is not a number for an example with a logit that is not finite.
     """
     finite = np.isfinite(logits).all(axis=-1, keepdims=True)
     logits = np.where(finite, np.float64(logits), np.nan)
@@ -50,12 +50,12 @@ def log_sum(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def best(log_probability: np.ndarray, count: int = BEST) -> np.ndarray:
-    """[B, classes] to the most probable ones [B, count], or all if fewer; of equals the first."""
+    """The `count` most probable classes [B, count], or all if there are fewer; equals in order."""
     return np.argsort(-log_probability, axis=-1, kind="stable")[:, :count]
 
 
 def sums(log_probability: np.ndarray, label: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """As steps.classification_sums has them, of logarithms of probabilities [B, classes]."""
+    """The sums of steps.classification_sums, from logarithms of probabilities [B, classes]."""
     real = mask > 0
     log_probability, label = log_probability[real], label[real]
     of_label = np.take_along_axis(log_probability, label[:, None], axis=-1)

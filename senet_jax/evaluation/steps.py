@@ -1,4 +1,4 @@
-"""The evaluation step and the sums that training and evaluation share."""
+"""Steps that evaluate: pure functions of (variables, batch); and the sums of every step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +16,14 @@ Arrays = dict[str, jax.Array]
 def make_eval_step(
     model: nn.Module, normalize: Callable[[jax.Array], jax.Array], axis_name: str | None
 ) -> Callable[[Any, Arrays], Arrays]:
-    """Sums over the examples of a masked batch, with running batch-norm statistics."""
+    """A step that gives sums over the examples of a masked batch, see `classification_sums`.
 
-    def eval_step(state: Any, batch: Arrays) -> Arrays:
-        logits: Any = model.apply(state.variables, normalize(batch["image"]), train=False)
+    Batch norm uses its running statistics. `axis_name` is the mapped axis of the devices that share
+    the batch, if any.
+    """
+
+    def eval_step(variables: Any, batch: Arrays) -> Arrays:
+        logits: Any = model.apply(variables, normalize(batch["image"]), train=False)
         targets = soft_targets(batch["label"], logits.shape[-1], 0.0)
         losses = optax.softmax_cross_entropy(logits, targets)
         return sum_over_devices(
@@ -36,10 +40,10 @@ def make_logits_step(
     *,
     flip: bool,
 ) -> Callable[[Any, Arrays], jax.Array]:
-    """Logits [B, V, classes] of the views of a whole batch of images, on every device.
+    """A step that gives logits [B, V, classes] of the views of a whole batch, on every device.
 
     Views are the image, or its crops where the batch has [B, crops, H, W, C], and after them, with
-    `flip`, their mirror images. The step takes the model's variables in the place of a state.
+    `flip`, their mirror images.
     """
 
     def logits_step(variables: Any, batch: Arrays) -> jax.Array:
@@ -55,7 +59,7 @@ def make_logits_step(
 
 
 def soft_targets(labels: jax.Array, classes: int, smoothing: float) -> jax.Array:
-    """labels [B] to [B, classes]; smoothing spreads that mass over all classes."""
+    """Labels [B] to targets [B, classes], of which `smoothing` is spread over all classes."""
     return optax.smooth_labels(jax.nn.one_hot(labels, classes), smoothing)
 
 

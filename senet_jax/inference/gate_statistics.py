@@ -19,7 +19,6 @@ from senet_jax import data
 from senet_jax.evaluation.loop import outputs
 from senet_jax.layers.network import Network
 from senet_jax.system.devices import Devices, gather_over_devices
-from senet_jax.training.state import TrainState
 
 HIGH, LOW = 0.95, 0.05  # a gate above or below hardly depends on its input
 
@@ -89,11 +88,11 @@ def without_stage(model: Any, stage: int) -> Network:
 
 def make_gate_step(
     model: nn.Module, normalize: Callable[[jax.Array], jax.Array], axis_name: str | None
-) -> Callable[[TrainState, Mapping[str, jax.Array]], jax.Array]:
+) -> Callable[[Any, Mapping[str, jax.Array]], jax.Array]:
     """Gates of all blocks, side by side [B, sum of C], for a whole batch on every device."""
 
-    def gate_step(state: TrainState, batch: Mapping[str, jax.Array]) -> jax.Array:
-        gates = gates_of(model, state.variables, normalize(batch["image"]))
+    def gate_step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        gates = gates_of(model, variables, normalize(batch["image"]))
         return gather_over_devices(jnp.concatenate([*gates.values()], axis=-1), axis_name)
 
     return gate_step
@@ -225,7 +224,7 @@ class GateSums:
 
 def record(
     gate_step: Callable[..., jax.Array],
-    state: TrainState,
+    variables: Any,
     split: data.Split,
     batch_size: int,
     classes: int,
@@ -238,7 +237,7 @@ def record(
       batch_size: examples a step, rounded up to a multiple of the devices.
     """
     sums = None
-    for batch, found in outputs(gate_step, state, split, batch_size, devices):
+    for batch, found in outputs(gate_step, variables, split, batch_size, devices):
         gates = np.asarray(found)
         sums = sums or GateSums.zeros(classes, gates.shape[-1])
         real = batch["mask"] > 0

@@ -10,7 +10,7 @@ import jax
 
 from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, workdir
-from senet_jax.runs.stored import Unfinished, _check_weights, _recorded
+from senet_jax.runs.stored import Unfinished, check_weights, read_records
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.state import TrainState
 
@@ -51,13 +51,13 @@ def load_run(directory: Path, weights: str = "final", *, unfinished: bool = Fals
     Raises: InputError if there is no such run (Unfinished if it is one) or it has no such weights,
       or if the weights of its end are not those of result.json.
     """
-    config, result = _recorded(directory, unfinished=unfinished)
+    config, result = read_records(directory, unfinished=unfinished)
     if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:
         raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
     devices = jax.local_devices()
     run = prepare(config, devices[: result["devices"]] if result else devices[:1], begun=True)
     found = checkpoints.restore(directory / workdir.CHECKPOINTS, run.initial_state)
-    _check_weights(directory, found.state.variables, result)
+    check_weights(directory, found.state.variables, result)
     if weights == "best":
         found = _best(directory, found, run.initial_state)
     state = found.state.averaged if weights == "ema" else found.state

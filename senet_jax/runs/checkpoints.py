@@ -1,12 +1,12 @@
 """A run's checkpoints: whole training states on disk. The only file that says orbax.
 
-A directory has one folder a step: the state, and in `notes.json` what the loop knows beside it. It
-is complete where `SHA256SUMS` is in it, which is written when all else is on the disk. These sums
-are there because Orbax does not notice a changed byte in an array, and answers a file that is cut
-short with a traceback from each of its threads.
+A directory has one folder per step: the state, and in `notes.json` what the loop knows beside it. A
+folder is complete where `SHA256SUMS` is in it, which is written when all else is on the disk. These
+sums are there because Orbax does not notice a changed byte in an array, and answers a file that is
+cut short with a traceback from each of its threads.
 
-A folder is written as `<step>.new` and renamed when it is complete, so one of the same step that
-was there before stays until then. Between the two `<step>.new` is the one that counts.
+A folder is written as `<step>.new` and renamed when it is complete, so an older folder of the same
+step stays until then. While both are there `<step>.new` is the one that counts.
 """
 
 import contextlib
@@ -29,9 +29,10 @@ import jax
 import jax.numpy as jnp
 
 from senet_jax.errors import InputError, first_line
+from senet_jax.runs import checksums
+from senet_jax.runs.checksums import SUMS, Damaged
 from senet_jax.system import files, processes
 
-SUMS = "SHA256SUMS"
 NOTES = "notes.json"
 NEW = ".new"
 ROOM = 2**20  # bytes on the disk for what Orbax writes beside the arrays
@@ -42,9 +43,8 @@ class Restored:
     """A checkpoint that was read.
 
     Attributes:
-      step: of the run, when it was saved.
-      state: as it was given to `save`.
-      notes: as they were given to `save`.
+      step: step of the run when it was saved.
+      state, notes: what was given to `save`.
     """
 
     step: int
@@ -55,11 +55,11 @@ class Restored:
 def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None = None) -> None:
     """Write a state, a pytree of arrays and random keys, as `directory/<step>`.
 
-    One that is there is replaced when this one is complete; other steps stay (see `prune`). Where
-    several processes train together all must call it, with arrays on the devices of all.
+    An older one of this step is replaced when this one is complete; other steps stay (see `prune`).
+    Where several processes train together all must call it, with arrays on the devices of all.
 
     Args:
-      notes: what goes into JSON.
+      notes: values that JSON can hold, stored beside the state.
 
     Raises: InputError if it cannot be written.
     """
@@ -90,8 +90,7 @@ def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None
             files.write(new / NOTES, json.dumps(dict(notes or {})).encode())
             for path in new.rglob("*"):
                 files.sync(path)
-            sums = "".join(f"{hash}  {name}\n" for name, hash in _sums(new).items())
-            files.write(new / SUMS, sums.encode())
+            checksums.write(new)
             _put_in_place(new, folder)
 
     processes.on_first(make_room)
@@ -107,11 +106,11 @@ def _put_in_place(new: Path, folder: Path) -> None:
 
 
 def restore(directory: Path, abstract_state: Any, step: int | None = None) -> Restored:
-    """The latest complete step that is not damaged; a warning names each newer one that is.
+    """Read the latest complete step that is not damaged; a warning names each newer one that is.
 
     Args:
-      abstract_state: what to expect: the shape, dtype and sharding of every leaf; a state will do.
-      step: this one and no other.
+      abstract_state: the shape, dtype and sharding of every leaf to expect; a state will do.
+      step: the only step to read, if not the latest.
 
     Raises: InputError if there is no checkpoint, if all are damaged, or if it is of another model.
     """
@@ -146,9 +145,9 @@ def _latest_undamaged(
 
 
 def read(directory: Path, names: Collection[str]) -> dict[str, Any]:
-    """Parts of the latest complete state: nested dicts of arrays on the first device, by name.
+    """Read parts of the latest complete state: nested dicts of arrays on the first device, by name.
 
-    A part that the state has not is left out.
+    A part that the state lacks is left out.
 
     Raises: InputError if there is no checkpoint, or it is damaged.
     """
@@ -157,7 +156,7 @@ def read(directory: Path, names: Collection[str]) -> dict[str, Any]:
     folder = _folder(directory, _steps(directory)[-1])
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _one_sentence(f"checkpoint {folder} cannot be read"):
-        _check_undamaged(folder)
+        checksums.check(folder, f"checkpoint {folder}")
         stored: Any = ocp.metadata(str(folder)).metadata
 
         def wanted(path: Any, leaf: Any) -> Any:
@@ -184,15 +183,11 @@ def _folder(directory: Path, step: int) -> Path:
     return new if _complete(new) else folder
 
 
-class Damaged(InputError):
-    """A checkpoint is not what was written."""
-
-
 def _checked_notes(folder: Path, expected: Any) -> dict[str, Any]:
     from orbax.checkpoint import v1 as ocp
 
     with _one_sentence(f"checkpoint {folder} cannot be read"):
-        _check_undamaged(folder)
+        checksums.check(folder, f"checkpoint {folder}")
         _check_fits(folder, ocp.metadata(str(folder)).metadata, expected)
         return json.loads((folder / NOTES).read_text())
 
@@ -200,8 +195,8 @@ def _checked_notes(folder: Path, expected: Any) -> dict[str, Any]:
 def complete_steps(directory: Path) -> list[int]:
     """The steps that have a complete checkpoint, in order."""
     folders = directory.iterdir() if directory.is_dir() else ()
-    found = {_step_of(folder) for folder in folders if _complete(folder)}
-    return sorted(step for step in found if step is not None)
+    steps = {_step_of(folder) for folder in folders if _complete(folder)}
+    return sorted(step for step in steps if step is not None)
 
 
 def _step_of(folder: Path) -> int | None:
@@ -233,56 +228,37 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    """Every file in the folder but the sums, by its path in there, to its SHA-256."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
-    found.pop(SUMS, None)
-    return found
-
-
-def _check_undamaged(folder: Path) -> None:
-    found = _sums(folder)
-    lines = (line.partition("  ") for line in (folder / SUMS).read_text("utf-8").splitlines())
-    listed = {name: hash for hash, _, name in lines}
-    for name in sorted(found.keys() | listed.keys()):
-        if found.get(name) != listed.get(name):
-            damage = "is missing" if name not in found else "was changed"
-            if name not in listed:
-                damage = f"is not in {SUMS}"
-            raise Damaged(f"checkpoint {folder} is damaged: {name} {damage}")
-
-
 def _check_fits(folder: Path, stored: Any, expected: Any) -> None:
     """Raises: InputError, naming the first array that differs, with both types and shapes."""
-    there, here = _arrays(stored), _arrays(expected)
-    if not there:
+    in_file, in_model = _arrays(stored), _arrays(expected)
+    if not in_file:
         raise InputError(f"checkpoint {folder} cannot be read: Orbax finds no arrays in it")
-    differing = [path for path in there | here if there.get(path) != here.get(path)]
+    paths = in_file | in_model
+    differing = [path for path in paths if in_file.get(path) != in_model.get(path)]
     differing.sort(key=lambda path: (not path.startswith("params/"), path))
     if differing:
         path = differing[0]
         more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
         raise InputError(
-            f"checkpoint {folder} does not fit the model: {path} is {there.get(path, 'missing')} "
-            f"there and {here.get(path, 'missing')} in the model{more}"
+            f"checkpoint {folder} does not fit the model: {path} is {in_file.get(path, 'missing')} "
+            f"there and {in_model.get(path, 'missing')} in the model{more}"
         )
 
 
 def _arrays(tree: Any) -> dict[str, str]:
     """Path to type and shape of every array; random keys are stored as the numbers they are."""
-    found = {}
+    arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.eval_shape(jax.random.key_data, leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        found[name] = f"{leaf.dtype} {tuple(leaf.shape)}"
-    return found
+        arrays[name] = f"{leaf.dtype} {tuple(leaf.shape)}"
+    return arrays
 
 
 @contextlib.contextmanager
 def _one_sentence(problem: str) -> Iterator[None]:
-    """Whatever is raised inside becomes an InputError of one sentence, and Orbax's log is off."""
+    """Turn whatever is raised inside into an InputError of one sentence; Orbax's log is off."""
     running = set(threading.enumerate())
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
@@ -304,6 +280,7 @@ def _one_sentence(problem: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
+    """The first cause of an error, in words."""
     while cause := error.__cause__ or error.__context__:  # what Orbax says of it is "no handler"
         error = cause
     # Of an operating system's error Orbax passes on the number, within a page of settings.

@@ -1,4 +1,4 @@
-"""One process at a time in a work directory, and its sign of life for whoever watches.
+"""A lock for one process at a time in a work directory, and a sign of life for whoever watches.
 
 `.lock` is locked by flock, which ends with its process, however that ends. Where machines share a
 file system that does not pass such locks on, the sign of life counts: `process.json`, which is
@@ -19,18 +19,18 @@ from senet_jax.system import files
 
 BEAT = 10.0  # seconds between two signs of life
 PATIENCE = 6  # beats without one after which a process looks dead, by clocks that may differ
-WATCH = 2.5  # beats for which it is watched before its place is taken
+WATCH = 2.5  # beats for which a process is watched before its place is taken
 LOCK, PROCESS = ".lock", "process.json"
 
 
 @contextlib.contextmanager
 def held(directory: Path, **about: Any) -> Iterator[None]:
-    """Inside, no other process trains in the directory, which is created if needed.
+    """Keep other processes from training in the directory, which is created if needed.
 
     Args:
-      **about: the run, for whoever reads process.json, beside the process's host and pid.
+      **about: facts of the run for whoever reads process.json, beside the process's host and pid.
 
-    Raises: Occupied if another process trains there; InputError if it cannot be written.
+    Raises: Occupied if another process trains there; InputError if the directory cannot be written.
     """
     import filelock
 
@@ -55,16 +55,16 @@ def held(directory: Path, **about: Any) -> Iterator[None]:
 
 
 def last_process(directory: Path) -> dict[str, Any]:
-    """What `held` wrote of the process that trains there, or trained last; {} if there is none.
+    """Facts of the process that trains there, or trained last, as `held` wrote them; {} for none.
 
     "alive" is whether it has given a sign of life of late, by the clocks of the file system and
     this machine.
     """
-    found = files.read_json(directory / PROCESS)
-    if found is None:
+    facts = files.read_json(directory / PROCESS)
+    if facts is None:
         return {}
     silent = time.time() - _last_beat(directory)
-    return {**found, "alive": not found["ended"] and silent < BEAT * PATIENCE}
+    return {**facts, "alive": not facts["ended"] and silent < BEAT * PATIENCE}
 
 
 def _occupied(directory: Path) -> Occupied:
@@ -74,14 +74,15 @@ def _occupied(directory: Path) -> Occupied:
 
 
 def _last_beat(directory: Path) -> float:
-    # NFS looks at the server when a file is opened; names and times it has it remembers for longer.
+    """Time of the last sign of life, in seconds since 1970."""
+    # NFS asks the server when a file is opened; names and times that it knows it keeps for longer.
     with contextlib.suppress(FileNotFoundError), (directory / PROCESS).open("rb") as file:
         return os.fstat(file.fileno()).st_mtime
     return 0.0  # the directory has been removed meanwhile
 
 
 def _breathes_elsewhere(directory: Path) -> bool:
-    """Whether the last process was on another machine and lives: it is watched for a while.
+    """Whether the last process was on another machine and lives; it is watched for a while.
 
     Clocks are not compared. On this machine the lock has answered already.
     """
@@ -98,8 +99,9 @@ def _breathes_elsewhere(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def _breathing(path: Path, about: Mapping[str, Any]) -> Iterator[None]:
-    own = {"host": socket.gethostname(), "pid": os.getpid(), **about}
-    files.write_json(path, {**own, "ended": False})
+    """Give signs of life inside, and say at the end that there will be no more."""
+    facts = {"host": socket.gethostname(), "pid": os.getpid(), **about}
+    files.write_json(path, {**facts, "ended": False})
     ended = threading.Event()
 
     def breathe() -> None:
@@ -115,4 +117,4 @@ def _breathing(path: Path, about: Mapping[str, Any]) -> Iterator[None]:
         ended.set()
         thread.join()
         with contextlib.suppress(InputError):  # a full disk: it will look as if it had been killed
-            files.write_json(path, {**own, "ended": True})
+            files.write_json(path, {**facts, "ended": True})

@@ -17,7 +17,7 @@ from senet_jax.system.devices import Devices
 
 
 def environment(devices: Devices) -> dict[str, Any]:
-    """What a number depends on besides the configuration: hardware, versions, commit."""
+    """Hardware, versions and commit: what a number depends on besides the configuration."""
     packages = ("jax", "flax", "optax")
     return {
         "devices": len(devices),
@@ -32,7 +32,7 @@ def environment(devices: Devices) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two environments, with both values; "" if nothing does."""
+    """The differences between two environments, with both values; "" for none."""
     names = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     return ", ".join(f"{name} ({before.get(name)}, now {now.get(name)})" for name in names)
 
@@ -49,7 +49,7 @@ def processor() -> str:
 
 
 def fingerprint(variables: Any) -> str:
-    """SHA-256 over name, type, shape and bytes of every array, in the order of their paths."""
+    """SHA-256 of name, type, shape and bytes of every array, in the order of their paths."""
     digest = hashlib.sha256()
     leaves = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
@@ -62,7 +62,7 @@ def fingerprint(variables: Any) -> str:
 
 
 def git_commit() -> str:
-    """The commit of this code, "-dirty" where Python files differ from it; or "unknown"."""
+    """The commit of this code, with "-dirty" where Python files differ from it; or "unknown"."""
     here = Path(__file__)
     try:
         # Fails where this file is installed inside somebody else's checkout.
@@ -74,7 +74,7 @@ def git_commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    found = subprocess.run(
+    done = subprocess.run(
         ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     )
-    return found.stdout.strip()
+    return done.stdout.strip()

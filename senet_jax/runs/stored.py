@@ -1,4 +1,4 @@
-"""The weights that a run has left, without its data."""
+"""What a run has left: configuration, result, and weights that are checked against it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,27 +11,35 @@ from senet_jax.system import files
 
 
 class Unfinished(InputError):
-    """The run has no result yet."""
+    """A run that has no result yet."""
 
 
 def load_weights(directory: Path) -> tuple[ConfigDict, dict[str, Any]]:
-    """The configuration of the run in a work directory and its weights, without its data.
+    """Read the configuration and the weights of the run in a work directory, without its data.
 
     The weights are `params` and `batch_stats` as `model.apply` takes them, the moving averages
     where the run has them.
 
-    Raises: as `load`.
+    Raises: InputError if there is no such run, its weights cannot be read, or they are not those of
+      its result; Unfinished if it has no result.
     """
-    config, result = _recorded(directory)
+    config, result = read_records(directory)
     parts = ("params", "batch_stats", "ema")
-    found = {"batch_stats": {}} | checkpoints.read(directory / workdir.CHECKPOINTS, parts)
-    averages = found.pop("ema", None)
-    _check_weights(directory, found, result)
-    return config, averages or found
+    variables = {"batch_stats": {}} | checkpoints.read(directory / workdir.CHECKPOINTS, parts)
+    averages = variables.pop("ema", None)
+    check_weights(directory, variables, result)
+    return config, averages or variables
 
 
-def _recorded(directory: Path, *, unfinished: bool = False) -> tuple[ConfigDict, dict[str, Any]]:
-    """Configuration and result, {} if there is none yet, of a run that has a checkpoint."""
+def read_records(directory: Path, *, unfinished: bool = False) -> tuple[ConfigDict, dict[str, Any]]:
+    """Read configuration and result of a run that has a checkpoint.
+
+    Args:
+      unfinished: whether a run without a result will do; {} then stands for it.
+
+    Raises: InputError if there is no such run or it has no checkpoint; Unfinished if it has no
+      result.
+    """
     config = workdir.load_config(directory)
     result = files.read_json(directory / "result.json")
     if result is None and not unfinished:
@@ -47,7 +55,8 @@ def _recorded(directory: Path, *, unfinished: bool = False) -> tuple[ConfigDict,
     return config, result or {}
 
 
-def _check_weights(directory: Path, variables: Any, result: dict[str, Any]) -> None:
+def check_weights(directory: Path, variables: Any, result: dict[str, Any]) -> None:
+    """Raises: InputError if the weights are not those of the result, unless that is {}."""
     if result and provenance.fingerprint(variables) != result["params_sha256"]:
         raise InputError(
             f"the weights in {directory / workdir.CHECKPOINTS} are not those of "

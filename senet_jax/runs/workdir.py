@@ -1,22 +1,26 @@
 """A run's directory: config.json first, result.json last, and never two configurations in one.
 
-`failed.json` has the reason where an experiment's run stopped without a result.
+`failed.json` has the reason where an experiment's run stopped without a result. `WorkDirectory` is
+what a run that trains does with its directory; the functions are what everybody else does.
 """
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from ml_collections import ConfigDict
 
 from senet_jax.config import differences, flatten, plain
 from senet_jax.errors import InputError
+from senet_jax.runs import checkpoints, lock
 from senet_jax.system import files, processes
+from senet_jax.system.processes import on_first
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
-# Values that leave a key to the weights of model.pretrained; what it is then, config.json says.
+# Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
     "data.eval_crop": 0,
@@ -26,8 +30,84 @@ LEFT = {
 }
 
 
+class WorkDirectory:
+    """The directory of a run while it trains; a context manager that holds its lock.
+
+    All processes that train together call the same methods at the same places. The first one alone
+    looks, locks and writes; the others hear its answers, and raise the InputErrors that it raises.
+    Methods with the name of a function below do what that does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = contextlib.ExitStack()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's states."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def written_here(self) -> Path | None:
+        """The directory for what only the first process writes; None for the other processes."""
+        return self.path if processes.is_first() else None
+
+    def finished_result(self, config: ConfigDict) -> dict[str, Any] | None:
+        """Read the result, if the run is finished. Raises: InputError for other configurations."""
+        return on_first(lambda: finished_result(config, self.path))
+
+    def check_usable(self) -> None:
+        """Raises: InputError if a run cannot be written here, or others' files are here."""
+        on_first(lambda: check_usable(self.path))
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to continue from."""
+        return on_first(lambda: bool(checkpoints.complete_steps(self.checkpoints)))
+
+    def occupy(self, config: ConfigDict, **about: Any) -> dict[str, Any] | None:
+        """Lock the directory until this context ends, and record the configuration.
+
+        Args:
+          **about: facts of the run for whoever reads process.json, see `lock.held`.
+
+        Returns: the result if another process has finished the run since `finished_result`, else
+          None; only then the run is to be trained.
+
+        Raises:
+          Occupied: if another process trains there.
+          InputError: if the directory cannot be written, holds another configuration, or is not
+            shared by all processes.
+        """
+        on_first(lambda: self._lock.enter_context(lock.held(self.path, **about)))
+        if result := self.finished_result(config):
+            return result
+        on_first(lambda: start(self.path, config))
+        check_shared(self.path, config)
+        return None
+
+    def cut_metrics(self, step: int, evaluation_owed: bool) -> None:
+        """Remove from metrics.jsonl what a run that continues from `step` will write again."""
+        on_first(lambda: cut_metrics(self.path, step, evaluation_owed))
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write the result, with which the run is finished, and return it."""
+        on_first(lambda: files.write_json(self.path / "result.json", result))
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(kind, error, trace)
+
+
 def queue(workdir: Path, config: ConfigDict) -> None:
-    """Create the directory and record the configuration in it.
+    """Create the directory of a run that is to be trained, and record the configuration in it.
 
     Raises: InputError if it cannot be written.
     """
@@ -37,19 +117,20 @@ def queue(workdir: Path, config: ConfigDict) -> None:
 
 
 def start(workdir: Path, config: ConfigDict) -> None:
-    """The same, and an earlier failure is forgotten. Raises: InputError, as `queue` does."""
+    """Do what `queue` does, and forget an earlier failure. Raises: InputError, as `queue` does."""
     queue(workdir, config)
     forget_failure(workdir)
 
 
 def forget_failure(workdir: Path) -> None:
-    """The run is to be trained again. Raises: InputError if the directory cannot be written."""
+    """Remove failed.json: the run is trained again. Raises: InputError if it cannot be removed."""
     with _written(workdir):
         (workdir / "failed.json").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _written(workdir: Path) -> Iterator[None]:
+    """Turn what the operating system refuses inside into an InputError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -59,12 +140,12 @@ def _written(workdir: Path) -> Iterator[None]:
 
 
 def fail(workdir: Path, error: Exception | str) -> str:
-    """Record why a run has no result, for the report, and return it.
+    """Record why a run has no result, for the report, and return the reason.
 
     Where nothing can be written, nothing is.
     """
-    known = isinstance(error, str | InputError)
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
+    is_sentence = isinstance(error, str | InputError)
+    reason = str(error) if is_sentence else f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "failed.json", {"reason": reason})
@@ -74,8 +155,8 @@ def fail(workdir: Path, error: Exception | str) -> str:
 def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
     """Remove from metrics.jsonl what a run that continues from `step` will write again.
 
-    That is all about later steps, the evaluation of this one if it is still owed, and a line that
-    was cut short.
+    These are all lines about later steps, the evaluation of this one if it is still owed, and a
+    line that was cut short.
     """
     path, kept = workdir / "metrics.jsonl", []
     with contextlib.suppress(FileNotFoundError):
@@ -89,24 +170,28 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
 
 
 def check_usable(workdir: Path) -> None:
-    """Raises: InputError, touching nothing, if runs cannot be written there or others' files are.
+    """Check, touching nothing, that a run can be written there, and that no others' files are.
 
-    Call before anything slow: what is refused should be refused at once.
+    Call it before anything slow: what is refused should be refused at once.
+
+    Raises: InputError if not.
     """
     files.check_folder(workdir, "work directory")
     if not (workdir / "config.json").exists():
         for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*", CHECKPOINTS):
-            if found := next(workdir.glob(pattern), None):
+            if other := next(workdir.glob(pattern), None):
                 raise InputError(
-                    f"{workdir} holds {found.name} but no config.json, so it is not a run of ours; "
+                    f"{workdir} holds {other.name} but no config.json, so it is not a run of ours; "
                     "choose another --workdir"
                 )
 
 
 def check_shared(workdir: Path, config: ConfigDict) -> None:
-    """Raises: InputError if processes that train together do not share the directory or disagree.
+    """Check that processes that train together share the directory and the configuration.
 
     They write checkpoints together, and all must see what the first has written.
+
+    Raises: InputError if not.
     """
     if not processes.same(json.dumps(plain(config), sort_keys=True)):
         raise InputError(
@@ -120,7 +205,7 @@ def check_shared(workdir: Path, config: ConfigDict) -> None:
 
 
 def load_config(workdir: Path) -> ConfigDict:
-    """The configuration that `start` recorded. Raises: InputError if there is none."""
+    """Read the configuration that `queue` recorded. Raises: InputError if there is none."""
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
@@ -135,7 +220,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
-    """The result stored in `workdir`, if the run of exactly this configuration is finished there.
+    """Read the result in `workdir`, if the run of exactly this configuration is finished there.
 
     Raises: InputError, naming the keys that differ, if the directory holds another configuration.
     """
@@ -146,19 +231,25 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
 
 
 def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()) -> None:
-    """Raises: InputError if the directory holds a configuration that differs in any other key."""
+    """Check that the directory holds no configuration but this one.
+
+    Args:
+      apart_from: keys that may differ.
+
+    Raises: InputError, naming the keys that differ.
+    """
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         return
-    given = plain(config)
-    left = left_to_weights(config.to_dict())
-    there, now = (
-        {k: v for k, v in flatten(c).items() if k not in apart_from and k not in left}
-        for c in (stored, given)
+    current = plain(config)
+    ignored = {*apart_from, *left_to_weights(config.to_dict())}
+    before, now = (
+        {key: value for key, value in flatten(sections).items() if key not in ignored}
+        for sections in (stored, current)
     )
-    if starts_from_weights(given):  # the network is theirs, where the configuration has no more
-        there = {k: v for k, v in there.items() if k in now or not k.startswith("model.")}
-    if changes := differences(there, now):
+    if starts_from_weights(current):  # the network is theirs, where the configuration has no more
+        before = {k: v for k, v in before.items() if k in now or not k.startswith("model.")}
+    if changes := differences(before, now):
         raise InputError(
             f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
@@ -166,7 +257,7 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
 
 
 def starts_from_weights(sections: Mapping[str, Any]) -> bool:
-    """Whether a configuration, as nested dicts, names any."""
+    """Whether a configuration, as nested dicts, names weights to start from."""
     return bool(sections.get("model", {}).get("pretrained"))
 
 

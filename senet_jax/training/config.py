@@ -3,10 +3,25 @@
 import dataclasses
 import math
 
+POSITIVE = (
+    "epochs",
+    "batch_size",
+    "eval_every_epochs",
+    "log_every_steps",
+    "accumulate_steps",
+    "checkpoint_every_minutes",
+    "keep_checkpoints",
+    "steps_per_call",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The `train` section of a configuration; its keys are explained in configs/common.py."""
+    """Settings of the training loop; configs/common.py explains the keys.
+
+    Raises:
+      ValueError: for values that are impossible, alone or together.
+    """
 
     epochs: float
     batch_size: int
@@ -26,11 +41,7 @@ class TrainConfig:
     keep_best: bool
 
     def __post_init__(self) -> None:
-        for field in (
-            *("epochs", "batch_size", "eval_every_epochs", "log_every_steps"),
-            *("accumulate_steps", "checkpoint_every_minutes", "keep_checkpoints"),
-            "steps_per_call",
-        ):
+        for field in POSITIVE:
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
         if not 0 <= self.label_smoothing < 1:

@@ -1,4 +1,4 @@
-"""Which parameters of a network are trained, and how fast: optim.freeze and optim.layer_decay.
+"""Choice of the parameters that are trained, and how fast: optim.freeze and optim.layer_decay.
 
 The path of a parameter is its names from the outermost on: "stem/conv/kernel", "head/bias",
 "stage2/block1/bn1/scale".
@@ -22,13 +22,13 @@ ParamGroup = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What is trained of a network.
+    """The parameters of a network that are trained, and how fast.
 
     Attributes:
-      trained: for each parameter whether it is; None if all are.
+      trained: tree of booleans, whether each parameter is trained; None if all are.
       frozen_norms: the paths of the batch-norm layers of which no parameter is trained: their
         running statistics stay, and they normalise by them in training as well.
-      scales: for each parameter the factor on its updates; None if these are whole.
+      scales: tree of factors on the updates of each parameter; None if updates are whole.
     """
 
     trained: Any = None
@@ -39,7 +39,7 @@ class Tuning:
 def tuning(
     model: Network, image_shape: Sequence[int], freeze: Sequence[str], layer_decay: float
 ) -> Tuning:
-    """What optim.freeze and optim.layer_decay say for a network and images [H, W, C].
+    """Apply optim.freeze and optim.layer_decay to a network for images [H, W, C].
 
     Raises: InputError for an expression that is in no path, or if nothing is left to train.
     """
@@ -53,12 +53,12 @@ def tuning(
 
 
 def trained(params: Any, patterns: Sequence[str]) -> Any:
-    """For each parameter whether none of the regular expressions is in its path."""
+    """Tree of booleans: whether none of the regular expressions is in a parameter's path."""
     paths = sorted(flatten_dict(params, sep="/"))
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in paths):
-            begins = {path[: cut.end()] for path in paths for cut in re.finditer(r"[^/]+", path)}
-            near = did_you_mean(pattern, begins)
+            prefixes = {path[: name.end()] for path in paths for name in re.finditer("[^/]+", path)}
+            near = did_you_mean(pattern, prefixes)
             raise InputError(
                 f"optim.freeze has {pattern!r}, which is in the path of no parameter"
                 f"{near or f'; paths are like {paths[0]!r} and {paths[-1]!r}'}"
@@ -73,21 +73,24 @@ def trained(params: Any, patterns: Sequence[str]) -> Any:
 
 def frozen_norms(batch_stats: Any, trained: Any) -> tuple[str, ...]:
     """The paths of the layers with batch statistics of which no parameter is trained."""
-    free = {path[:-1] for path, is_trained in flatten_dict(trained).items() if is_trained}
-    return tuple(sorted("/".join(p) for p in {p[:-1] for p in flatten_dict(batch_stats)} - free))
+    in_training = {path[:-1] for path, is_trained in flatten_dict(trained).items() if is_trained}
+    norms = {path[:-1] for path in flatten_dict(batch_stats)}
+    return tuple(sorted("/".join(path) for path in norms - in_training))
 
 
 def layer_scales(params: Any, layers: Sequence[ParamGroup], decay: float) -> Any:
-    """For each parameter `decay` to the power of the layers that come after its own.
+    """Tree of factors: `decay` to the power of the number of layers after the parameter's own.
 
-    As in BEiT (Bao et al. 2021) and timm; what a layer is, `layer_of` says.
+    This is the rule of BEiT (Bao et al. 2021) and timm; `layer_of` says what a layer is.
     """
-    after = {layer: place for place, layer in enumerate(reversed(layers))}
-    return unflatten_dict({path: decay ** after[layer_of(path)] for path in flatten_dict(params)})
+    followers = {layer: number for number, layer in enumerate(reversed(layers))}
+    return unflatten_dict(
+        {path: decay ** followers[layer_of(path)] for path in flatten_dict(params)}
+    )
 
 
 def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[ParamGroup]]:
-    """Shapes of the variables, and the layers in the order of the computation."""
+    """Shapes of a network's variables, and its layers in the order of the computation."""
     layers: dict[ParamGroup, None] = {}
 
     def note(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -104,9 +107,9 @@ def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[ParamG
 
 
 def layer_of(path: tuple[str, ...]) -> ParamGroup:
-    """The layer of a parameter: a block of a stage, or else what is outermost: stem, classifier.
+    """The layer of a parameter: a block of a stage, or else an outermost part: stem, classifier.
 
-    Where a stage has no blocks, what has the same number in it is one, such as conv2 and bn2.
+    Where a stage has no blocks, its modules of the same number are a layer, such as conv2 and bn2.
     """
     if path[0].startswith("stage") and len(path) > 2:
         number = re.search(r"\d*$", path[1])

@@ -1,6 +1,5 @@
-"""The training loop: `train_and_evaluate(config, workdir)`. Locals only; read it from the top."""
+"""The training loop: `train_and_evaluate(config, directory)`. Read it from the top."""
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from senet_jax.evaluation.loop import evaluate
-from senet_jax.runs import checkpoints, lock, workdir
-from senet_jax.system import files, interrupt, processes
+from senet_jax.runs.workdir import WorkDirectory
+from senet_jax.system import interrupt
 from senet_jax.system.devices import Agreement, Devices, all_devices, assert_replicated, prefetch
-from senet_jax.system.processes import on_first
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile
 from senet_jax.training.reporter import Reporter, reporting
 from senet_jax.training.result import collect
 from senet_jax.training.session import Session
-from senet_jax.training.start import resolve
+from senet_jax.training.start import resolve_config
 from senet_jax.training.state import TrainState
 from senet_jax.training.writer import MetricWriter
 
@@ -35,14 +33,14 @@ def train_and_evaluate(
     A finished work directory returns its result at once; an unfinished one continues from its
     latest checkpoint and ends with the bits of a run that was never interrupted.
 
-    Of several processes that train together (see processes.py) all must call it.
+    Of several processes that train together (see system/processes.py) all must call it.
 
     Args:
-      config: as configs/common.py describes.
-      directory: gets config.json, metrics.jsonl, TensorBoard events, states in checkpoints/<step>,
-        the last of them final, and in the end result.json.
-      devices: to share the batch over; by default all there are, of all processes.
-      quiet: show no progress, as in a notebook that is to keep its outputs.
+      config: a configuration as configs/common.py describes it.
+      directory: folder that gets config.json, metrics.jsonl, TensorBoard events, states in
+        checkpoints/<step>, the last of them final, and in the end result.json.
+      devices: devices that share the batch; by default all there are, of all processes.
+      quiet: whether to show no progress, as in a notebook that is to keep its outputs.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
@@ -52,93 +50,101 @@ def train_and_evaluate(
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
     started = time.perf_counter()
-    if result := on_first(lambda: workdir.finished_result(config, directory)):
-        return result
-    on_first(lambda: workdir.check_usable(directory))
-    with contextlib.ExitStack() as until_finished:
+    with WorkDirectory(directory) as work:
+        if result := work.finished_result(config):
+            return result
+        work.check_usable()
         with interrupt.at_safe_points() as stop:
             stop.nothing_to_save = True
-            config = resolve(config, directory)
-            states = directory / workdir.CHECKPOINTS
-            begun = on_first(lambda: bool(checkpoints.complete_steps(states)))
-            run = prepare(config, devices or all_devices(), begun)
+            config = resolve_config(config, directory)
+            run = prepare(config, devices or all_devices(), work.has_checkpoint())
             stop.if_asked_anywhere(run.devices, run.initial_state)
-            about = {"total_steps": run.total_steps, "steps_per_epoch": run.steps_per_epoch}
-            alone = lock.held(directory, **about)
-            on_first(lambda: until_finished.enter_context(alone))
-            if result := on_first(lambda: workdir.finished_result(config, directory)):
+            total, per_epoch = run.plan.total_steps, run.plan.steps_per_epoch
+            if result := work.occupy(config, total_steps=total, steps_per_epoch=per_epoch):
                 return result  # another process was quicker
-            on_first(lambda: workdir.start(directory, config))
-            workdir.check_shared(directory, config)
-            progress = Session.resume(run, states, started)
-            owed = progress.evaluation_owed
-            on_first(lambda: workdir.cut_metrics(directory, progress.step, owed))
-            first, settings = processes.is_first(), run.settings
-            with (
-                MetricWriter(directory if first else None, progress.step) as writer,
-                reporting(run.total_steps, settings.batch_size, quiet=quiet or not first) as report,
-                Profile(directory, *(settings.profile_steps if first else (0, 0))) as profile,
-            ):
-                train(run, progress, writer, report, stop, profile)
-            assert_replicated(progress.state)
-            stop.if_asked_anywhere(run.devices, progress.state)
-        result = collect(config, run, progress)
-        on_first(lambda: files.write_json(directory / "result.json", result))
-    return result
+            session = Session.resume(run, work.checkpoints, started)
+            work.cut_metrics(session.step, session.evaluation_owed)
+            train(run, session, work.written_here, stop, quiet=quiet)
+            assert_replicated(session.state)
+            stop.if_asked_anywhere(run.devices, session.state)
+        return work.finish(collect(config, run, session))
 
 
 def train(
     run: Run,
-    progress: Session,
+    session: Session,
+    directory: Path | None,
+    stop: interrupt.Stop,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Train from where `session` stands to the end of the run.
+
+    Args:
+      directory: folder for metrics, events and traces; None for a process that writes and says
+        nothing.
+    """
+    settings, quiet = run.settings, quiet or directory is None
+    with (
+        MetricWriter(directory, session.step) as writer,
+        reporting(run.plan.total_steps, settings.batch_size, quiet=quiet) as report,
+        Profile(directory, *settings.profile_steps) as profile,
+    ):
+        take_steps(run, session, writer, report, stop, profile)
+
+
+def take_steps(
+    run: Run,
+    session: Session,
     writer: MetricWriter,
     report: Reporter,
     stop: interrupt.Stop,
     profile: Profile,
 ) -> None:
-    """The loop, from where `progress` stands to the end of the run."""
-    settings, start = run.settings, progress.step
-    batches = run.dataset.train.train_batches(settings.batch_size, run.seed, start)
-    batches = prefetch(batches, run.devices, counts=run.calls(start))
-    counts = run.calls(start)
+    """The loop: calls of steps, lines of metrics, evaluations and checkpoints as they are due."""
+    plan, start = run.plan, session.step
+    batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed, start)
+    batches = prefetch(batches, run.devices, counts=plan.calls(start))
+    counts = plan.calls(start)
     compiled = set()
     agree = Agreement(run.devices, delay=2)  # with the steps that queue up
-    while progress.step < run.total_steps or progress.evaluation_owed:
-        if not progress.evaluation_owed:
+    while session.step < plan.total_steps or session.evaluation_owed:
+        if not session.evaluation_owed:
             count = next(counts)
             with report.waiting():
                 batch = next(batches)
-            function = run.train_step if progress.step < run.freeze_after else run.frozen_step
-            profile.before(progress.step + 1, count)
+            function = run.steps.train if session.step < plan.freeze_after else run.steps.frozen
+            profile.before(session.step + 1, count)
             if (function, count) in compiled:
-                progress.advance(function, batch, count)
+                session.advance(function, batch, count)
                 report.steps(count)
             else:
                 with report.paused():
-                    progress.advance(function, batch, count)
-                    assert_replicated(progress.state)  # waits for it: it compiles
+                    session.advance(function, batch, count)
+                    assert_replicated(session.state)  # waits for it: it compiles
                 stop.nothing_to_save = False
                 compiled.add((function, count))
-            step = progress.step
-            profile.after(step, progress.state)
-            progress.evaluation_owed = step % run.eval_every_steps == 0 or step == run.total_steps
-            if progress.evaluation_owed or step % settings.log_every_steps == 0:
+            step = session.step
+            profile.after(step, session.state)
+            session.evaluation_owed = step % plan.eval_every_steps == 0 or step == plan.total_steps
+            if session.evaluation_owed or step % plan.log_every_steps == 0:
                 # Only here does the host wait for the device; between, steps queue up.
-                means = progress.training_means()
-                means["learning_rate"] = learning_rate(run, progress.state, step)
+                means = session.training_means()
+                means["learning_rate"] = learning_rate(run, session.state, step)
                 writer.write(step, means | report.step(step, means.get("train/loss")))
-                progress.measured |= report.pace
+                session.measured |= report.pace
 
-        stop.agreed, late = agree(stop.signalled, progress.late)
-        if progress.evaluation_owed and not stop.asked:
+        stop.agreed, late = agree(stop.signalled, session.late)
+        if session.evaluation_owed and not stop.asked:
             with report.paused():
-                found = evaluations(run, progress.state, stop, agree)
-            if found:
-                writer.write(progress.step, progress.evaluated(found))
-                report.evaluation(progress.step / run.steps_per_epoch, found["eval"])
+                metrics = evaluations(run, session.state, stop, agree)
+            if metrics:
+                writer.write(session.step, session.record_evaluation(metrics))
+                report.evaluation(session.step / plan.steps_per_epoch, metrics["eval"])
         with report.paused():
-            if progress.save_if_due(stop.asked or late):
+            if session.save_if_due(stop.asked or late):
                 agree.forget()  # that it was late
-        stop.if_asked(progress.state)  # Ctrl-C and SIGTERM, only when the state is saved
+        stop.if_asked(session.state)  # Ctrl-C and SIGTERM, only when the state is saved
 
 
 def evaluations(
@@ -146,9 +152,9 @@ def evaluations(
 ) -> dict[str, dict[str, float]] | None:
     """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
 
-    None if it was stopped half-way: the run then saves the state and owes the evaluation.
+    None if the evaluation was stopped half-way: the run then saves the state and owes it.
     """
-    kinds = {"eval": state} if state.ema is None else {"eval": state, "eval_ema": state.averaged}
+    kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
     batch_size, devices = run.settings.batch_size, run.devices
 
     def between() -> None:
@@ -157,8 +163,10 @@ def evaluations(
 
     try:
         return {
-            kind: evaluate(run.eval_step, which, run.dataset.eval, batch_size, devices, between)
-            for kind, which in kinds.items()
+            kind: evaluate(
+                run.steps.eval, variables, run.dataset.eval, batch_size, devices, between
+            )
+            for kind, variables in kinds.items()
         }
     except KeyboardInterrupt:
         if not stop.asked:  # not ours: signals are handled by somebody else
@@ -167,6 +175,6 @@ def evaluations(
 
 
 def learning_rate(run: Run, state: TrainState, step: int) -> float:
-    """Of the update that made `step`."""
+    """Learning rate of the update that made `step`."""
     scale = 1.0 if state.plateau is None else float(np.asarray(state.plateau.scale))
     return scale * float(np.asarray(run.schedule(step - 1)))

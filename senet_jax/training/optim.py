@@ -18,25 +18,26 @@ class OptimConfig:
     """SGD with momentum (Hu et al., section 5.1).
 
     Attributes:
-      learning_rate: the peak, for the whole batch.
+      learning_rate: peak of the learning rate, for the whole batch.
       schedule: "step", "cosine" (to zero), "constant", or "plateau": multiplied by `factor` when
         the evaluation loss has not fallen for a while (Hu et al., section 6, for the ablations).
       boundaries: where "step" multiplies the rate by `factor`, as fractions of the run, so that a
         longer or shorter run keeps its shape: 30, 60 and 90 of 100 epochs are (0.3, 0.6, 0.9).
       factor: multiplier at each boundary, or plateau.
       patience: evaluations without a lower loss that are a plateau.
-      reductions: the most plateaus that count.
+      reductions: largest number of plateaus that count.
       warmup_epochs: length of the warm-up, part of the run; may be fractional.
       warmup: "linear" from zero, or "constant" at a tenth of the peak (He et al., for ResNet-110).
-      momentum, nesterov: of SGD.
+      momentum: share of the last update that is kept.
+      nesterov: whether the momentum is Nesterov's.
       clip_norm: largest norm of the gradient, all parameters together, before the penalty is
         added; a longer one is scaled down. 0 for no limit.
       weight_decay: L2 penalty, added to the gradient.
       decay_norm_and_bias: whether the penalty also covers batch-norm scales and all biases.
       freeze: regular expressions; a parameter stays as it is if one is found anywhere in its path,
-        such as "stage2/block1/conv1/kernel" (fine_tuning.py).
+        such as "stage2/block1/conv1/kernel" (freezing.py).
       layer_decay: factor on the updates of each layer against those of the next one, from the
-        classifier, whose updates are whole, down to the stem (fine_tuning.py).
+        classifier, whose updates are whole, down to the stem (freezing.py).
 
     Raises:
       ValueError: for values outside these.
@@ -94,7 +95,7 @@ class OptimConfig:
 
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate as a function of the step, from 0 to `total_steps`; plateaus apart."""
+    """Learning rate by step, from 0 to `total_steps`; plateaus are left out."""
     warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     peak = config.learning_rate
     if config.schedule == "cosine":
@@ -117,24 +118,31 @@ def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -
 
 
 def make_optimizer(
-    config: OptimConfig, schedule: optax.Schedule, trained: Any = None, scales: Any = None
-) -> optax.GradientTransformation:
+    config: OptimConfig,
+    schedule: optax.Schedule,
+    trained: Any = None,
+    scales: Any = None,
+    *,
+    on_nan: str = "stop",
+) -> optax.GradientTransformationExtraArgs:
     """SGD whose weight decay passes through the momentum, as in the paper's time.
 
+    Its `update` takes, beside gradients, state and parameters, the `plateau` of the run if the
+    schedule is "plateau", and whether loss and gradients are `finite` if `on_nan` is "skip".
+
     Args:
-      trained: for each parameter whether it is; None if all are. Others are not updated.
-      scales: of the update of each parameter, its weight decay included; None if they are whole.
+      trained: tree of booleans, whether each parameter is trained; None if all are. The others are
+        not updated.
+      scales: tree of factors on the updates, weight decay included; None for whole updates.
+      on_nan: "stop", or "skip" for an optimizer that does nothing where `finite` is False.
     """
-    decay = optax.add_decayed_weights(
-        config.weight_decay, None if config.decay_norm_and_bias else decay_mask
-    )
-    parts: list[optax.GradientTransformation] = [
-        optax.sgd(schedule, config.momentum or None, config.nesterov)
-    ]
-    if config.weight_decay:
-        parts.insert(0, decay)
+    parts: list[optax.GradientTransformation] = []
     if config.clip_norm:
-        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay:
+        mask = None if config.decay_norm_and_bias else decay_mask
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
+    parts.append(optax.sgd(schedule, config.momentum or None, config.nesterov))
     optimizer = optax.chain(*parts)
     if trained is not None:
         kinds: dict[Hashable, optax.GradientTransformation] = {
@@ -146,7 +154,73 @@ def make_optimizer(
     if scales is not None:
         scaled = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
         optimizer = optax.chain(optimizer, scaled)
-    return optimizer
+    if config.schedule == "plateau":
+        optimizer = scale_by_plateau(optimizer)
+    if on_nan == "skip":
+        optimizer = skip_not_finite(optimizer)
+    return optax.with_extra_args_support(optimizer)
+
+
+# The transformations below wrap an optimizer, as optax.apply_if_finite does, and add nothing to its
+# state: a checkpoint has the same tree with and without them.
+
+
+def scale_by_plateau(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Updates of `inner` times the scale of the `plateau` that `update` is told of."""
+    inner = optax.with_extra_args_support(inner)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        plateau: Plateau = extra.pop("plateau")
+        updates, state = inner.update(updates, state, params, **extra)
+        return jax.tree.map(lambda update: update * plateau.scale, updates), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def freeze_batch_norm(
+    inner: optax.GradientTransformation, batch_stats: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Updates of `inner`, except for layers that have batch statistics: their updates are zero."""
+    inner = optax.with_extra_args_support(inner)
+    layers = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)}
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        updates, state = inner.update(updates, state, params, **extra)
+        kept = jax.tree_util.tree_map_with_path(
+            lambda path, update: jnp.zeros_like(update) if path[:-1] in layers else update, updates
+        )
+        return kept, state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def skip_not_finite(
+    inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Updates of `inner` where `update` is told that all is `finite`, else none.
+
+    A skipped update leaves the state of `inner` as it was, but for its count: the schedule goes on
+    by steps, skipped or not, as the rate that is logged does.
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        finite = extra.pop("finite")
+        updates, after = inner.update(updates, state, params, **extra)
+        count = optax.tree_utils.tree_get(after, "count")
+        before = optax.tree_utils.tree_set(state, count=count)
+        # Minus zero: adding it changes no bit, not even that of a minus zero.
+        nothing = jax.tree.map(lambda update: jnp.full_like(update, -0.0), updates)
+        return either(finite, updates, nothing), either(finite, after, before)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def either(condition: jax.Array, one: Any, other: Any) -> Any:
+    """The leaves of one tree where the scalar is True, else those of the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def decay_mask(params: Any) -> Any:
@@ -155,10 +229,10 @@ def decay_mask(params: Any) -> Any:
 
 
 class Plateau(NamedTuple):
-    """What the "plateau" schedule remembers: float32 and int32 scalars.
+    """Memory of the "plateau" schedule: float32 and int32 scalars.
 
     Attributes:
-      scale: of the schedule's learning rate.
+      scale: factor on the schedule's learning rate.
       best: lowest evaluation loss so far.
       stale: evaluations since then, or since the last reduction.
       reductions: how often the rate was reduced.
@@ -173,8 +247,8 @@ class Plateau(NamedTuple):
 NOT_LOWER = 1e-4  # relative; as PyTorch's ReduceLROnPlateau
 
 
-def start_plateau() -> Plateau:
-    """Before the first evaluation."""
+def initial_plateau() -> Plateau:
+    """The memory before the first evaluation."""
     # Two zeros: a step gives its whole state away, and no array can be given twice.
     stale, reductions = (jnp.zeros((), jnp.int32) for _ in range(2))
     return Plateau(jnp.ones(()), jnp.full((), jnp.inf), stale, reductions)

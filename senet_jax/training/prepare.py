@@ -1,4 +1,4 @@
-"""From a configuration to everything a run calls: data, model, steps, ready and checked."""
+"""From a configuration to everything a run calls: check it, plan its steps, build them."""
 
 import dataclasses
 import functools
@@ -10,193 +10,219 @@ import optax
 from ml_collections import ConfigDict
 
 from senet_jax import data
-from senet_jax.config import build, check_present
-from senet_jax.data.augment import Augmentation, Mixing, normalize
+from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
-from senet_jax.system.devices import AXIS, Devices, check_divisible, pmap_step, replicate
+from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate
 from senet_jax.training import freezing, optim
-from senet_jax.training import step as steps
 from senet_jax.training.config import TrainConfig
-from senet_jax.training.start import load_start, split_origin
+from senet_jax.training.optim import OptimConfig
+from senet_jax.training.recipe import Recipe, check, check_images
+from senet_jax.training.start import load_initial_weights
 from senet_jax.training.state import TrainState, create_state
+from senet_jax.training.step import Inputs, make_train_step
 from senet_jax.weights.loading import create_model
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What a configuration stands for: data, model and steps, ready to be called."""
+class Plan:
+    """The course of a run, in steps.
 
-    seed: int
-    settings: TrainConfig
-    devices: Devices
-    dataset: data.Dataset
-    model: Network
-    normalize: Callable[[jax.Array], jax.Array]  # images, as the model takes them
-    optim: optim.OptimConfig
-    schedule: optax.Schedule
-    train_step: Step
-    frozen_step: Step  # the same with batch norm frozen, for the steps after `freeze_after`
-    eval_step: Callable[..., dict[str, jax.Array]]
-    initial_state: TrainState
-    pretrained_sha256: str  # of the weights in it; "" for none, see prepare
-    steps_per_epoch: int
+    Attributes:
+      total_steps: length of the run.
+      steps_per_epoch: whole batches of the training examples.
+      eval_every_steps, log_every_steps: periods of evaluations and of lines of metrics.
+      checkpoint_every_steps: period of checkpoints; 0 for none by steps.
+      freeze_after: the last step with statistics of the batch; after it batch norm is frozen.
+      steps_per_call: steps that one call of the device does where nothing else is due.
+    """
+
     total_steps: int
+    steps_per_epoch: int
     eval_every_steps: int
+    log_every_steps: int
+    checkpoint_every_steps: int
     freeze_after: int
+    steps_per_call: int
 
     def calls(self, start: int) -> Iterator[int]:
         """How many steps each call does, from after step `start` to the end of the run.
 
-        As many as train.steps_per_call says, or one where so many would go past an evaluation, a
-        line of metrics, a checkpoint or where batch norm is frozen. It is a function of the step
-        alone, so that a run that continues makes the calls of one that was not interrupted.
+        These are `steps_per_call`, or one where so many would go past an evaluation, a line of
+        metrics, a checkpoint or where batch norm is frozen. It is a function of the step alone, so
+        that a run that continues makes the calls of one that was not interrupted.
         """
-        settings, step = self.settings, start
-        every = (self.eval_every_steps, settings.log_every_steps, settings.checkpoint_every_steps)
+        step = start
+        periods = (self.eval_every_steps, self.log_every_steps, self.checkpoint_every_steps)
         while step < self.total_steps:
-            ends = [(step // period + 1) * period for period in every if period]
+            ends = [(step // period + 1) * period for period in periods if period]
             ends += [end for end in (self.freeze_after, self.total_steps) if end > step]
-            count = settings.steps_per_call if step + settings.steps_per_call <= min(ends) else 1
+            count = self.steps_per_call if step + self.steps_per_call <= min(ends) else 1
             yield count
             step += count
 
 
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The functions that a run calls, mapped over its devices.
+
+    Attributes:
+      train: (state, batch) to the next state and sums.
+      frozen: the same with batch norm frozen.
+      eval: (variables, masked batch) to sums.
+    """
+
+    train: Step
+    frozen: Step
+    eval: Callable[..., dict[str, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that is ready to be trained: data, model, plan and steps.
+
+    Attributes:
+      seed: number from which all randomness comes.
+      settings, optim: the `train` and the `optim` section of the configuration.
+      devices: devices of all processes that share the batch.
+      dataset: splits to train and to evaluate on.
+      model: the network as it is evaluated.
+      normalize: images of the dataset to what the model takes.
+      schedule: learning rate by step, apart from plateaus.
+      plan: when what happens, in steps.
+      steps: functions that train and evaluate.
+      initial_state: the state before the first step.
+      pretrained_sha256: hash of the weights in it; "" if it does not start from any. See `prepare`.
+    """
+
+    seed: int
+    settings: TrainConfig
+    optim: OptimConfig
+    devices: Devices
+    dataset: data.Dataset
+    model: Network
+    normalize: Callable[[jax.Array], jax.Array]
+    schedule: optax.Schedule
+    plan: Plan
+    steps: Steps
+    initial_state: TrainState
+    pretrained_sha256: str
+
+
 def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
-    """Check the configuration, load the data, and build everything the loop calls.
+    """Check the configuration, load the data, plan the run, and build everything the loop calls.
 
     Args:
-      begun: the state is that of a checkpoint: the initial one, only a place for it, is without the
-        weights of model.pretrained, which need not be there any more.
-    """
-    sections: dict[str, Any] = config.to_dict()
-    check_present("", sections, ("seed", "model", "data", "optim", "train"))
-    check_present("model", sections["model"], ("name",))
-    check_present("data", sections["data"], ("name", "train_split", "eval_split"))
-    settings = build(TrainConfig, "train", sections["train"])
-    optim_config = build(optim.OptimConfig, "optim", sections["optim"])
-    seed = sections["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise InputError(f"seed must be from 0 to 2^32 - 1 and whole, not {seed!r}")
-    check_divisible(settings.batch_size, devices)
-    data_fields = sections["data"]
-    mixing = build(Mixing, "data", _taken_from(data_fields, Mixing))
-    augment = build(Augmentation, "data", _taken_from(data_fields, Augmentation))
-    check_parts(settings, len(devices), mixing)
-    model_fields = sections["model"]
-    start_from = split_origin(model_fields)
-    model_fields |= {"axis_name": AXIS, "sync_batch_norm": settings.sync_batch_norm}
-    create_model(**model_fields)  # refuses what it must before any data is read
-    share = data.Share(jax.process_index(), jax.process_count())
-    dataset = data.load_dataset(**data_fields, share=share)
-    augment.check(dataset.train.image_shape[-1])
-    model = create_model(**model_fields, num_classes=dataset.num_classes)
-    check_images(dataset.train.image_shape, sections, model, augment)
+      begun: whether the state is that of a checkpoint. The initial one, only a place for it, then
+        is without the weights of model.pretrained, which need not be there any more.
 
-    steps_per_epoch = len(dataset.train) // settings.batch_size
+    Raises: InputError for a configuration that cannot be run.
+    """
+    recipe = check(config, devices)
+    share = data.Share(jax.process_index(), jax.process_count())
+    dataset = data.load_dataset(**recipe.data, share=share)
+    recipe.augment.check(dataset.train.image_shape[-1])
+    model = create_model(**recipe.network, num_classes=dataset.num_classes)
+    check_images(dataset.train.image_shape, recipe, model)
+    plan = plan_steps(recipe.train, len(dataset.train))
+    return build_run(recipe, devices, dataset, model, plan, begun)
+
+
+def plan_steps(train: TrainConfig, examples: int) -> Plan:
+    """The run's length and periods, from epochs to steps of so many training examples.
+
+    Raises: InputError if an epoch has no whole batch, or the run more steps than can be counted.
+    """
+    steps_per_epoch = examples // train.batch_size
     if steps_per_epoch == 0:
-        raise InputError(
-            f"batch_size {settings.batch_size} exceeds the {len(dataset.train)} training examples"
-        )
-    total_steps = max(1, round(settings.epochs * steps_per_epoch))
+        raise InputError(f"batch_size {train.batch_size} exceeds the {examples} training examples")
+    total_steps = max(1, round(train.epochs * steps_per_epoch))
     if total_steps >= 2**31:  # which the state counts
-        raise InputError(f"train.epochs {settings.epochs:g} are too many steps: {total_steps:.3g}")
-    shape = dataset.train.image_shape
-    start = None
-    if start_from.source and not begun:
-        start = load_start(start_from, model_fields["name"], model, shape)
-    tuning = freezing.tuning(model, shape, optim_config.freeze, optim_config.layer_decay)
-    schedule = optim.make_schedule(optim_config, total_steps, steps_per_epoch)
-    optimizer = optim.make_optimizer(optim_config, schedule, tuning.trained, tuning.scales)
-    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
-    train_step, frozen_step = (
-        pmap_step(
-            steps.make_train_step(
-                model.clone(freeze_batch_norm=frozen),
-                optimizer,
-                augment,
-                scale,
-                settings.label_smoothing,
-                AXIS,
-                mixing=mixing,
-                trained=tuning.trained,
-                accumulate_steps=settings.accumulate_steps,
-                ema_decay=settings.ema_decay,
-                on_nan=settings.on_nan,
-            ),
-            devices,
-            donate_state=True,
-        )
-        for frozen in (tuning.frozen_norms, True)
+        raise InputError(f"train.epochs {train.epochs:g} are too many steps: {total_steps:.3g}")
+    return Plan(
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        eval_every_steps=max(1, round(train.eval_every_epochs * steps_per_epoch)),
+        log_every_steps=train.log_every_steps,
+        checkpoint_every_steps=train.checkpoint_every_steps,
+        freeze_after=total_steps - round(train.freeze_bn_epochs * steps_per_epoch),
+        steps_per_call=train.steps_per_call,
     )
-    eval_step = make_eval_step(model, scale, AXIS)
+
+
+def build_run(
+    recipe: Recipe,
+    devices: Devices,
+    dataset: data.Dataset,
+    model: Network,
+    plan: Plan,
+    begun: bool,
+) -> Run:
+    """State and steps of a run; see `prepare`."""
+    train, shape = recipe.train, dataset.train.image_shape
+    weights = None
+    if recipe.origin.source and not begun:
+        weights = load_initial_weights(recipe.origin, recipe.network["name"], model, shape)
+    tuning = freezing.tuning(model, shape, recipe.optim.freeze, recipe.optim.layer_decay)
+    schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
+    optimizer = optim.make_optimizer(
+        recipe.optim, schedule, tuning.trained, tuning.scales, on_nan=train.on_nan
+    )
     state = create_state(
         model,
         optimizer,
         shape,
-        sections["seed"],
-        weights=start and start.variables,
-        ema=settings.ema_decay > 0,
-        plateau=optim.start_plateau() if optim_config.schedule == "plateau" else None,
+        recipe.seed,
+        weights=weights and weights.variables,
+        ema=train.ema_decay > 0,
+        plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
+    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
     return Run(
-        seed=sections["seed"],
-        settings=settings,
+        seed=recipe.seed,
+        settings=train,
+        optim=recipe.optim,
         devices=devices,
         dataset=dataset,
         model=model,
         normalize=scale,
-        optim=optim_config,
         schedule=schedule,
-        train_step=train_step,
-        frozen_step=frozen_step,
-        eval_step=pmap_step(eval_step, devices, donate_state=False),
+        plan=plan,
+        steps=build_steps(recipe, devices, model, optimizer, tuning, scale, state.batch_stats),
         initial_state=replicate(state, devices),
-        pretrained_sha256=start.sha256 if start else "",
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
-        eval_every_steps=max(1, round(settings.eval_every_epochs * steps_per_epoch)),
-        freeze_after=total_steps - round(settings.freeze_bn_epochs * steps_per_epoch),
+        pretrained_sha256=weights.sha256 if weights else "",
     )
 
 
-def _taken_from(values: dict[str, Any], owner: type[Any]) -> dict[str, Any]:
-    """The values of `owner`'s fields, which `values` loses."""
-    names = [field.name for field in dataclasses.fields(owner)]
-    check_present("data", values, names)
-    return {name: values.pop(name) for name in names}
-
-
-def check_parts(settings: TrainConfig, devices: int, mixing: Mixing) -> None:
-    """Raises: InputError if the batch cannot be cut into its parts."""
-    local, parts = settings.batch_size // devices, settings.accumulate_steps
-    if local % parts:
-        raise InputError(
-            f"train.accumulate_steps {parts} does not divide the {local} images of a device "
-            f"(batch_size {settings.batch_size} on {devices})"
-        )
-    if mixing and local % 2:
-        raise InputError(
-            f"data.mixup and data.cutmix mix pairs of images, but each device has {local} "
-            f"(batch_size {settings.batch_size} on {devices}); choose an even number"
-        )
-
-
-def check_images(
-    shape: tuple[int, int, int], sections: Any, model: Network, augment: Augmentation
-) -> None:
-    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take."""
-    height, width, _ = shape
-    least, of = min(height, width), f"the images of {sections['data']['name']!r}: they have "
-    of += f"{height} x {width} pixels"
-    if least < model.least_image_size:
-        raise InputError(
-            f"model {sections['model']['name']} needs {model.least_image_size} pixels in height "
-            f"and width, more than {of}; set data.image_size"
-        )
-    for field in ("pad", "cutout"):
-        if getattr(augment, field) > least:
-            raise InputError(f"data.{field} {getattr(augment, field)} is more than {of}")
+def build_steps(
+    recipe: Recipe,
+    devices: Devices,
+    model: Network,
+    optimizer: optax.GradientTransformationExtraArgs,
+    tuning: freezing.Tuning,
+    scale: Callable[[jax.Array], jax.Array],
+    batch_stats: Any,
+) -> Steps:
+    """The steps, mapped over the devices; nothing is compiled before their first call."""
+    train = recipe.train
+    make_step = functools.partial(
+        make_train_step,
+        inputs=Inputs(recipe.augment, scale, train.label_smoothing, recipe.mixing),
+        axis_name=AXIS,
+        trained=tuning.trained,
+        accumulate_steps=train.accumulate_steps,
+        ema_decay=train.ema_decay,
+        on_nan=train.on_nan,
+    )
+    train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
+    frozen_step = make_step(
+        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, batch_stats)
+    )
+    return Steps(
+        train=pmap_step(train_step, devices, donate_state=True),
+        frozen=pmap_step(frozen_step, devices, donate_state=True),
+        eval=pmap_step(make_eval_step(model, scale, AXIS), devices, donate_state=False),
+    )

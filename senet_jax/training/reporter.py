@@ -1,4 +1,4 @@
-"""Progress of a run in the terminal, and its speed."""
+"""A run's progress in the terminal, and its speed."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ from senet_jax.system.terminal import _bar
 
 
 class Reporter:
-    """Shows progress, a bar in a terminal and plain lines elsewhere, and measures speed."""
+    """A view of the progress, a bar in a terminal and plain lines elsewhere, and a stopwatch."""
 
     def __init__(
         self, total_steps: int, batch_size: int, bar: Progress | None, *, quiet: bool = False
@@ -27,19 +27,22 @@ class Reporter:
 
     @property
     def pace(self) -> dict[str, float]:
-        """Speed of all steps so far, see Pace.measured."""
+        """Speed over all steps so far, see Pace.measured."""
         return self._all.measured()
 
     def step(self, step: int, loss: float | None) -> dict[str, float]:
-        """`step` steps are finished, of this mean loss; the device has been waited for.
+        """Show that `step` steps are finished, and return the speed since the last call.
 
-        The loss is None where all of them were skipped. Returns the speed since the last call.
+        Call it when the device has been waited for.
+
+        Args:
+          loss: their mean loss; None where all of them were skipped.
         """
-        found, self._window = self._window.measured(), Pace(self._batch_size)
+        measured, self._window = self._window.measured(), Pace(self._batch_size)
         shown = "none: all skipped" if loss is None else f"{loss:.4f}"
         rate = self.pace.get("images_per_second")
         speed = f"  {rate:,.0f} images/s" if rate else ""
-        if (waited := found.get("data_wait", 0)) >= MUCH_WAIT:
+        if (waited := measured.get("data_wait", 0)) >= MUCH_WAIT:
             speed += f"  waiting for data {waited:.0%}"
         if self._bar is not None and self._task is not None:
             status = f"loss {shown}{speed}"
@@ -47,23 +50,23 @@ class Reporter:
         else:
             eta = f"  ETA {(self._total - step) * self._batch_size / rate:,.0f} s" if rate else ""
             self._message(f"step {step}/{self._total}  loss {shown}{speed}{eta}")
-        return found
+        return measured
 
-    def evaluation(self, epoch: float, found: Mapping[str, float]) -> None:
+    def evaluation(self, epoch: float, metrics: Mapping[str, float]) -> None:
         """Show an evaluation as a line that stays."""
         self._message(
-            f"epoch {epoch:.4g}  eval loss {found['loss']:.4f}  top-1 error "
-            f"{found['top1_error']:.2f} %  top-5 error {found['top5_error']:.2f} %"
+            f"epoch {epoch:.4g}  eval loss {metrics['loss']:.4f}  top-1 error "
+            f"{metrics['top1_error']:.2f} %  top-5 error {metrics['top5_error']:.2f} %"
         )
 
     def steps(self, count: int) -> None:
-        """So many steps were done outside `paused`."""
+        """Count steps that were done outside `paused`."""
         for pace in (self._all, self._window):
             pace.steps += count
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """What happens inside is waiting for data."""
+        """Count the time inside as waiting for data."""
         began = time.perf_counter()
         yield
         for pace in (self._all, self._window):
@@ -71,7 +74,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave what happens inside out of the measured speed."""
+        """Leave the time inside out of the measured speed."""
         began = time.perf_counter()
         yield
         for pace in (self._all, self._window):
@@ -84,11 +87,11 @@ class Reporter:
             print(text, file=sys.stderr, flush=True)
 
 
-MUCH_WAIT = 0.1  # the share of time from which on it is shown
+MUCH_WAIT = 0.1  # share of the time from which on waiting is shown
 
 
 class Pace:
-    """Steps done since it was made, and the time they took."""
+    """A stopwatch: steps done since it was made, and the time they took."""
 
     def __init__(self, batch_size: int) -> None:
         self.began = time.perf_counter()
@@ -97,9 +100,9 @@ class Pace:
         self._batch_size = batch_size
 
     def measured(self) -> dict[str, float]:
-        """Images a second, seconds a step, and the share of them spent waiting for data.
+        """Images per second, seconds per step, and the share of time spent waiting for data.
 
-        Nothing before the first step.
+        There are none before the first step.
         """
         seconds = time.perf_counter() - self.began
         if not self.steps:
@@ -113,7 +116,7 @@ class Pace:
 
 @contextlib.contextmanager
 def reporting(total_steps: int, batch_size: int, *, quiet: bool = False) -> Iterator[Reporter]:
-    """A Reporter whose bar is gone when the block is left; a quiet one shows nothing."""
+    """Give a Reporter whose bar is gone when the block is left; a quiet one shows nothing."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield Reporter(total_steps, batch_size, None, quiet=quiet)

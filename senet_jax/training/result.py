@@ -1,4 +1,4 @@
-"""What a finished run is told in: result.json, and a few sentences."""
+"""Accounts of a finished run: the content of result.json, and a few sentences."""
 
 import datetime
 import resource
@@ -17,16 +17,16 @@ from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session
 
 
-def collect(config: ConfigDict, run: Run, progress: Session) -> dict[str, Any]:
+def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
     """The content of result.json: what was trained, how it ended, and what it was computed with.
 
-    Errors are in per cent, times in seconds, memory in bytes: the most that was in use on a device,
-    where the device says, and by the last process on the host; mean and deviation of the images'
-    channels are of images from 0 to 1.
+    Errors are in per cent, times in seconds. Memory is in bytes: the most that was in use on a
+    device, where the device says so, and by the last process on the host. Mean and deviation of the
+    channels are those of images from 0 to 1.
     """
     counts = summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
-    *earlier, environment = progress.environments
+    *earlier, environment = session.environments
     on_device = peak_memory(run.devices)
     on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -35,12 +35,12 @@ def collect(config: ConfigDict, run: Run, progress: Session) -> dict[str, Any]:
         "seed": sections["seed"],
         "params": counts.params,
         "macs": counts.macs,
-        "step": run.total_steps,
+        "step": run.plan.total_steps,
         "batch_size": run.settings.batch_size,
-        **progress.measured,
-        "best_top1_error": progress.best and progress.best[0],
-        "best_step": progress.best and progress.best[1],
-        "wall_time_seconds": progress.seconds,
+        **session.measured,
+        "best_top1_error": session.best and session.best[0],
+        "best_step": session.best and session.best[1],
+        "wall_time_seconds": session.seconds,
         **({"peak_device_memory": on_device} if on_device else {}),
         "peak_host_memory": on_host * (1 if sys.platform == "darwin" else 1024),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -48,42 +48,42 @@ def collect(config: ConfigDict, run: Run, progress: Session) -> dict[str, Any]:
         **({"earlier_environments": earlier} if earlier else {}),
         "mean": [value / 255 for value in run.dataset.mean],
         "std": [value / 255 for value in run.dataset.std],
-        **({"pretrained_sha256": began} if (began := progress.pretrained_sha256) else {}),
-        "params_sha256": provenance.fingerprint(progress.state.variables),
+        **({"pretrained_sha256": session.pretrained_sha256} if session.pretrained_sha256 else {}),
+        "params_sha256": provenance.fingerprint(session.state.variables),
     }
 
 
 def in_words(result: Mapping[str, Any], directory: Path) -> str:
-    """How a run went, for whoever waited for it."""
+    """A few sentences on how a run went, for whoever waited for it."""
     devices = f"{result['devices']} x {result['device_kind']}"
     took = duration(result["wall_time_seconds"])
-    said = [
+    lines = [
         f"{result['model']} on {result['dataset']}, seed {result['seed']}: "
         f"{result['step']:,} steps in {took} on {devices}"
     ]
     if "images_per_second" in result:
-        said[0] += (
+        lines[0] += (
             f", {result['images_per_second']:,.0f} images/s, "
             f"{result['data_wait']:.0%} of the time waiting for data"
         )
-    said.append(errors(result, "eval"))
+    lines.append(errors(result, "eval"))
     if "eval_ema/top1_error" in result:
-        said.append(f"moving averages: {errors(result, 'eval_ema')}")
+        lines.append(f"moving averages: {errors(result, 'eval_ema')}")
     if result.get("best_step") != result["step"]:
-        said.append(
+        lines.append(
             f"lowest top-1 error on the way {result['best_top1_error']:.2f} %, at step "
             f"{result['best_step']:,}"
         )
     if skipped := result.get("train/skipped"):
-        said.append(f"{skipped} updates were not finite and were skipped")
+        lines.append(f"{skipped} updates were not finite and were skipped")
     memory = result.get("peak_device_memory", result["peak_host_memory"]) / 2**30
     where = "of a device" if "peak_device_memory" in result else "of the process"
-    said.append(f"peak memory {where} {memory:.1f} GiB")
-    return "\n".join(said) + f"\n-> {directory}/result.json"
+    lines.append(f"peak memory {where} {memory:.1f} GiB")
+    return "\n".join(lines) + f"\n-> {directory}/result.json"
 
 
 def errors(result: Mapping[str, Any], kind: str) -> str:
-    """The errors of an evaluation, "eval" or "eval_ema"."""
+    """The errors of an evaluation, "eval" or "eval_ema", in words."""
     return (
         f"top-1 error {result[f'{kind}/top1_error']:.2f} %, top-5 error "
         f"{result[f'{kind}/top5_error']:.2f} % on {result[f'{kind}/examples']:,} examples"

@@ -1,4 +1,4 @@
-"""Where a run stands: its state, what the loop knows beside it, and when both are saved."""
+"""A run between two steps: its state, what the loop knows beside it, and when both are saved."""
 
 import dataclasses
 import math
@@ -29,23 +29,24 @@ MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then 
 
 @dataclasses.dataclass
 class Session:
-    """A run between two steps.
+    """The training of a run, by this process and those that it continues, up to some step.
 
     Attributes:
-      run: what it is a run of.
-      directory: of its checkpoints.
-      started: when this process began with it, by time.perf_counter.
-      state, step: after so many updates.
+      run: data, model and steps.
+      directory: folder of the run's checkpoints.
+      started: when this process began, by time.perf_counter.
+      state: the state after `step` updates.
+      step: number of updates done.
       evaluation_owed: whether the evaluation after this step is still to be done.
       pending: what the latest calls returned beside the state, on the device; see `settle`.
-      window: sums of the steps before them since training metrics were last written.
-      skipped_in_a_row: how many of the latest updates were skipped.
+      window: sums over the steps before them since training metrics were last written.
+      skipped_in_a_row: number of the latest updates, one after another, that were skipped.
       measured: metrics so far, the latest of each name.
       best: lowest evaluation top-1 error in per cent, and its step.
       environments: what the run was computed with, see provenance.environment, from its beginning
         on; more than one if it was continued with something else.
-      earlier_seconds: what earlier processes took, up to their last checkpoints.
-      pretrained_sha256: of the weights that it started from; "" for none.
+      earlier_seconds: time that earlier processes took, up to their last checkpoints.
+      pretrained_sha256: hash of the weights that the run started from; "" for none.
     """
 
     run: Run
@@ -70,18 +71,23 @@ class Session:
 
     @classmethod
     def resume(cls, run: Run, directory: Path, started: float) -> "Session":
-        """From the latest checkpoint, or from the beginning where there is none.
+        """Continue from the latest checkpoint, or start from the beginning where there is none.
 
         Raises: InputError if there are checkpoints and none can be read, or they do not fit.
         """
         now = provenance.environment(run.devices)  # at once: files may change while it trains
         if not on_first(lambda: checkpoints.complete_steps(directory)):
-            sha256 = run.pretrained_sha256
-            state = run.initial_state
-            return cls(run, directory, started, state, environments=[now], pretrained_sha256=sha256)
-        found = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
-        say(f"continuing from step {found.step}/{run.total_steps}")
-        notes = found.notes
+            return cls(
+                run,
+                directory,
+                started,
+                run.initial_state,
+                environments=[now],
+                pretrained_sha256=run.pretrained_sha256,
+            )
+        saved = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
+        say(f"continuing from step {saved.step}/{run.plan.total_steps}")
+        notes = saved.notes
         environments = notes["environments"]
         if changed := provenance.changes(environments[-1], now):
             say(f"warning: this run was begun with another {changed}; result.json will have both")
@@ -90,8 +96,8 @@ class Session:
             run,
             directory,
             started,
-            to_local(found.state, run.devices),
-            found.step,
+            to_local(saved.state, run.devices),
+            saved.step,
             notes["evaluation_owed"],
             window=notes["window"],
             skipped_in_a_row=notes["skipped_in_a_row"],
@@ -104,11 +110,11 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all processes that worked on it; not what a killed one did in vain."""
+        """Wall time of all processes that worked on the run; not what a killed one did in vain."""
         return self.earlier_seconds + time.perf_counter() - self.started
 
     def advance(self, step: Step, batch: Any, count: int) -> None:
-        """One call of a step function, which does `count` steps. It is queued, not waited for."""
+        """Call a step function, which does `count` steps. The call is queued, not waited for."""
         self.state, sums = step(self.state, batch)
         self.step += count
         self.pending.append(sums)
@@ -116,7 +122,7 @@ class Session:
         jax.block_until_ready(self.pending[-3:-2])
 
     def training_means(self) -> dict[str, float]:
-        """Metrics of the steps since the last call. Raises: Diverged, see settle."""
+        """Mean metrics of the steps since the last call. Raises: Diverged, see `settle`."""
         self.settle()
         means = metrics.means([self.window]) | self.latest
         means = {f"train/{name}": value for name, value in means.items() if math.isfinite(value)}
@@ -130,8 +136,8 @@ class Session:
     def settle(self) -> None:
         """Wait for the steps so far, look whether they are finite, and add up their sums.
 
-        Raises: Diverged, naming the step and what was not finite; where such updates are skipped,
-          if there were too many one after another.
+        Raises: Diverged, naming the step and what was not finite. Where such updates are skipped it
+          is raised if there were too many one after another.
         """
         steps = [sums for call in jax.device_get(self.pending) for sums in each_step(call)]
         for step, sums in enumerate(steps, start=self.step + 1 - len(steps)):
@@ -151,21 +157,28 @@ class Session:
         self.window = metrics.totals([self.window, *steps] if self.window else steps)
         self.pending.clear()
 
-    def evaluated(self, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Take note of an evaluation and return it by name, as it is logged.
+    def record_evaluation(self, evaluations: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Take note of an evaluation and return its metrics by name, as they are logged.
+
+        Args:
+          evaluations: metrics of the weights, "eval", and of their moving averages, if any.
 
         Raises: Diverged if the loss is not finite.
         """
-        loss = found["eval"]["loss"]
+        loss = evaluations["eval"]["loss"]
         if not math.isfinite(loss):
             raise Diverged(f"the evaluation loss is {loss} at step {self.step}; {ADVICE}")
         self.evaluation_owed = False
-        named = {f"{kind}/{name}": v for kind, means in found.items() for name, v in means.items()}
+        named = {
+            f"{kind}/{name}": value
+            for kind, means in evaluations.items()
+            for name, value in means.items()
+        }
         self.measured |= named
         if self.state.plateau is not None:
             plateau = optim.after_evaluation(self.run.optim, self.state.plateau, loss)
             self.state = self.state.replace(plateau=replicate(plateau, self.run.devices))
-        error = found["eval"]["top1_error"]
+        error = evaluations["eval"]["top1_error"]
         if self.best is None or error < self.best[0]:
             self.best = error, self.step
             self._save_best = self.run.settings.keep_best
@@ -178,17 +191,17 @@ class Session:
         return minutes >= self.run.settings.checkpoint_every_minutes
 
     def save_if_due(self, asked: bool) -> bool:
-        """Save if asked to, every so many steps, at the end, or the best; older checkpoints go.
+        """Save if asked to, every so many steps, at the end, or the best; remove older checkpoints.
 
         Returns whether it has saved.
 
         Raises:
-          Diverged: if the loss is not finite: what was saved before stays.
-          InputError: if it cannot be written.
+          Diverged: if the loss is not finite; what was saved before stays.
+          InputError: if the checkpoint cannot be written.
         """
         settings = self.run.settings
         every = settings.checkpoint_every_steps
-        at_end = self.step == self.run.total_steps and not self.evaluation_owed
+        at_end = self.step == self.run.plan.total_steps and not self.evaluation_owed
         if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()
@@ -218,13 +231,13 @@ class Session:
 
 
 def each_step(call: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """What a call returned, step by step: a call of one step has scalars, of K steps [K]."""
+    """What a call returned, step by step; a call of one step has scalars, a call of K steps [K]."""
     if call["loss"].ndim == 0:
         return [dict(call)]
     return [{name: v[place] for name, v in call.items()} for place in range(len(call["loss"]))]
 
 
 def say(text: str) -> None:
-    """A line for whoever watches the run."""
+    """Print a line for whoever watches the run, once for all processes."""
     if processes.is_first():
         print(text, file=sys.stderr, flush=True)

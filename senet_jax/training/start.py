@@ -1,4 +1,4 @@
-"""What a run starts from: the weights of `model.pretrained`, and the images they are made for."""
+"""The start of a run: the weights of `model.pretrained`, and the images they are made for."""
 
 import contextlib
 import dataclasses
@@ -28,49 +28,51 @@ TIMM = "timm"  # the weights that timm publishes under model.name
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The keys of the `model` section that say where weights come from; see configs/common.py."""
+    """The keys of the `model` section that name weights to start from; see configs/common.py."""
 
     pretrained: str = ""
     new_head: bool = False
 
     @property
     def source(self) -> Literal[True] | str:
-        """As `pretrained.load` takes it; "" for no weights."""
+        """The `source` of `loading.load_pretrained`; "" for no weights."""
         return True if self.pretrained == TIMM else self.pretrained
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-    """Weights to start from.
+class InitialWeights:
+    """Weights that a run starts from.
 
     Attributes:
       variables: `params` and `batch_stats`, without a classifier where it is to be a new one.
-      sha256: see pretrained.Weights.
+      sha256: their hash, see weights.loading.Weights.
     """
 
     variables: Mapping[str, Any]
     sha256: str
 
 
-def split_origin(section: dict[str, Any]) -> Origin:
-    """The origin that a `model` section says, which loses its keys; the rest is the network."""
-    names = [field.name for field in dataclasses.fields(Origin) if field.name in section]
-    return build(Origin, "model", {name: section.pop(name) for name in names})
+def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
+    """A `model` section as the origin of the weights and the fields of the network."""
+    names = {field.name for field in dataclasses.fields(Origin)}
+    origin = {key: value for key, value in section.items() if key in names}
+    network = {key: value for key, value in section.items() if key not in names}
+    return build(Origin, "model", origin), network
 
 
-def resolve(config: ConfigDict, directory: Path) -> ConfigDict:
-    """The configuration with what it leaves to the weights filled in, as config.json records it.
+def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
+    """Fill in what a configuration leaves to the weights, as config.json records it.
 
-    That are the keys in `workdir.LEFT`, and the fields of the network that it does not mention. So
+    These are the keys in `workdir.LEFT`, and the fields of the network that it does not mention. So
     a run does not depend on the weights any more, once it has begun.
 
     Args:
-      directory: of the run; where it has begun, what was filled in then stays.
+      directory: the run's directory; if the run has begun, what was filled in then stays.
 
     Raises: InputError for weights or a dataset that are not there.
     """
     sections: dict[str, Any] = config.to_dict()
-    origin = split_origin(dict(sections.get("model", {})))
+    origin, _ = split_origin(sections.get("model", {}))
     if not origin.source:
         return config
     if (directory / "config.json").exists():
@@ -80,58 +82,59 @@ def resolve(config: ConfigDict, directory: Path) -> ConfigDict:
     name = sections["model"]["name"]
     with _named():
         if origin.source is True and "." not in name:
-            known = ", ".join(loading.list_pretrained(f"{name}.*")) or "nothing of it"
+            published = ", ".join(loading.list_pretrained(f"{name}.*")) or "nothing of it"
             raise InputError(
                 f"{TIMM!r} needs the tag of weights in model.name, which is {name!r}; timm "
-                f"publishes {known}"
+                f"publishes {published}"
             )
         model, images = _of_weights(name, origin)
-    left = workdir.left_to_weights(sections)
-    if "data.image_size" in left:
-        own = image_shape_of(name)[0] if name in models.MODELS else images["image_size"]
+    missing = workdir.left_to_weights(sections)
+    if "data.image_size" in missing:
+        usual = image_shape_of(name)[0] if name in models.MODELS else images["image_size"]
         dataset = sections["data"]["name"]
-        images["image_size"] = data.image_size_for(dataset, images["image_size"], own)
+        images["image_size"] = data.image_size_for(dataset, images["image_size"], usual)
     filled = ConfigDict(sections | {"model": model | sections["model"]})
-    filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in left})
+    filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in missing})
     return filled.lock()
 
 
 def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a run's network, none for timm's, and `data` keys of the weights' images."""
+    """The fields of a run's network, none for timm's weights, and the `data` keys of the images."""
     name, path = loading.locate(name, origin.source)
     if not loading.is_run(path):
         made_for = loading.made_for(name, weight_files.read_config(path))
         return {}, data_fields(made_for)
-    run = loading.run_sections(name, path)
+    sections = loading.run_sections(name, path)
     result = files.read_json(path / "result.json") or {}
-    seen = {key: run["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
-    return run["model"], seen | {key: tuple(result.get(key, ())) for key in ("mean", "std")}
+    images = {key: sections["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
+    statistics = {key: tuple(result.get(key, ())) for key in ("mean", "std")}
+    return sections["model"], images | statistics
 
 
-def load_start(
+def load_initial_weights(
     origin: Origin, name: str, model: Network, image_shape: tuple[int, int, int]
-) -> Start:
-    """The weights for a network of this name and images [H, W, C].
+) -> InitialWeights:
+    """Read the weights for a network of this name and images [H, W, C].
 
-    Raises: InputError if they cannot be read, or are of another network or other images.
+    Raises: InputError if they cannot be read, or are those of a different network or other images.
     """
     with _named():
-        found = loading.load_pretrained(name, origin.source, num_classes=model.num_classes)
-        there, here = _fields(found.model), _fields(model)
-        if changes := differences(there, here, names=("there", "here")):
+        weights = loading.load_pretrained(name, origin.source, num_classes=model.num_classes)
+        theirs, ours = _fields(weights.model), _fields(model)
+        if changes := differences(theirs, ours, names=("there", "here")):
             raise InputError(
                 f"{origin.pretrained} has weights of another {name}, differing in {changes}; "
                 "timm's networks are those of names with a tag"
             )
-        variables = {kind: dict(tree) for kind, tree in found.variables.items()}
-        if origin.new_head or found.classes != model.num_classes:
+        variables = {kind: dict(tree) for kind, tree in weights.variables.items()}
+        if origin.new_head or weights.classes != model.num_classes:
             del variables["params"]["head"]
         _check_shapes(variables, model, image_shape)
-    return Start(variables, found.sha256)
+    return InitialWeights(variables, weights.sha256)
 
 
 def _fields(model: Network) -> dict[str, Any]:
-    """What a network's weights are tied to, by dotted names."""
+    """The fields of a network that its weights are tied to, by dotted names."""
     bare = saving.bare(model)
     fields = {field.name: getattr(bare, field.name) for field in dataclasses.fields(bare)}
     nested = {k: dataclasses.asdict(v) if isinstance(v, SEConfig) else v for k, v in fields.items()}
@@ -141,6 +144,7 @@ def _fields(model: Network) -> dict[str, Any]:
 def _check_shapes(
     variables: Mapping[str, Any], model: Network, image_shape: tuple[int, int, int]
 ) -> None:
+    """Raises: InputError for the first array whose shape is that of other images."""
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     expected = jax.eval_shape(model.init, jax.random.key(0), images)
     shapes: dict[tuple[str, ...], Any] = flatten_dict(dict(expected))
@@ -155,7 +159,7 @@ def _check_shapes(
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
-    """Whatever is refused inside is so for this key."""
+    """Name the key in whatever is refused inside."""
     try:
         yield
     except InputError as error:

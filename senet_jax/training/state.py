@@ -1,4 +1,4 @@
-"""What training carries from step to step: arrays only."""
+"""The state that training carries from step to step: arrays only."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ class TrainState(flax.struct.PyTreeNode):
       step: number of updates done, int32 scalar.
       key: the run's random key; folded with `step` where randomness is needed, never advanced.
       params, batch_stats: the model's variables.
-      opt_state: the optimizer's.
+      opt_state: the optimizer's state.
       ema: moving averages of `variables`; None if there are none.
-      plateau: what the "plateau" schedule remembers (optim.py); None for other schedules.
+      plateau: memory of the "plateau" schedule (optim.Plateau); None for other schedules.
     """
 
     step: jax.Array
@@ -37,7 +37,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def averaged(self) -> "TrainState":
-        """The same with the moving averages as its variables."""
+        """This state with the moving averages as its variables."""
         return self.replace(**self.ema)
 
 
@@ -55,8 +55,8 @@ def create_state(
 
     Args:
       weights: variables to start from, all or some of the model's; the others are drawn.
-      ema: whether it has moving averages, which start as the variables.
-      plateau: TrainState.plateau at the start.
+      ema: whether the state has moving averages, which start as the variables.
+      plateau: memory of the "plateau" schedule at the start.
     """
 
     # `seed` stays an argument of the compiled function: one compilation then serves every seed.

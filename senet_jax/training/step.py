@@ -1,9 +1,11 @@
-"""The training and the evaluation step: pure functions of (state, batch).
+"""The training step: a pure function of (state, batch).
 
-Both return sums over the global batch, never means, so that a metric is exact however the examples
+It returns sums over the global batch, never means, so that a metric is exact however the examples
 were grouped.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,147 +19,201 @@ from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
 from senet_jax.layers.norm import is_frozen
 from senet_jax.system.devices import average_over_devices, sum_over_devices
+from senet_jax.training.optim import either
 from senet_jax.training.state import TrainState
+
+Outputs = tuple[jax.Array, jax.Array, Any]  # losses [B], logits [B, classes], batch statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The making of a network's inputs from a batch, on the device.
+
+    Attributes:
+      augment: random changes of single images, as they were read.
+      normalize: images as they were read to what the network takes.
+      label_smoothing: share of each target that is spread over all classes.
+      mixing: mixing of examples with their neighbours, if any.
+    """
+
+    augment: Augmentation
+    normalize: Callable[[jax.Array], jax.Array]
+    label_smoothing: float = 0.0
+    mixing: Mixing | None = None
+
+    def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
+        """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
+        images = self.augment.cut_out(keys, self.normalize(self.augment(keys, batch["image"])))
+        targets = soft_targets(batch["label"], classes, self.label_smoothing)
+        return self.mixing(keys, images, targets) if self.mixing else (images, targets)
 
 
 def make_train_step(
     model: Network,
     optimizer: optax.GradientTransformation,
-    augment: Augmentation,
-    normalize: Callable[[jax.Array], jax.Array],
-    label_smoothing: float,
+    inputs: Inputs,
     axis_name: str | None,
     *,
-    mixing: Mixing | None = None,
     trained: Any = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
-    """One SGD update, or several. `axis_name` is the mapped device axis; None when there is none.
+    """Make the step function of a network: (state, batch) to the next state and sums.
 
     A batch is [B, ...] for one update and [K, B, ...] for K of them, which then are one program;
-    the sums that come back are scalars, or [K]. Beside them there are "gradient_norm", of the
-    gradient before it is clipped, "parameter_norm", after the update, and "nonfinite".
-
-    Where the model freezes all batch normalisation, its scales and biases stay as they are.
+    the sums that come back are scalars, or [K]. Beside them there are "gradient_norm", the norm of
+    the gradient before it is clipped, "parameter_norm", after the update, and "nonfinite": 0, or
+    the place in `parts_of`, from 1 on, of what is first not finite.
 
     Args:
-      mixing: of examples with their neighbours, if any.
-      trained: for each parameter whether it is; None if all are. Others get no gradient, so that
-        nothing is computed for it, and none of its norm. That they stay is up to the optimizer.
-      accumulate_steps: parts of the local batch that pass through the network one after another;
-        each has batch statistics of its own, as on so many devices.
-      ema_decay: of the state's moving averages; 0 for none.
-      on_nan: "stop", or "skip" an update whose loss or gradient is not finite. Either way
-        "nonfinite" says so: 0, or the place in `parts_of`, from 1 on, of what is first not finite.
+      optimizer: its `update` is told the state's `plateau` and whether all is `finite` (optim.py).
+      axis_name: mapped axis of the devices that share the batch; None if there is none.
+      trained: tree of booleans, whether each parameter is trained; None if all are. The gradient of
+        the others is zero and costs nothing. The optimizer is to leave them alone.
+      accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
+        if each had a device to itself.
+      ema_decay: decay of the state's moving averages; 0 for none.
+      on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
+        as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
+    differentiate = functools.partial(gradients_of, model, trained)
+    if accumulate_steps > 1:
+        differentiate = functools.partial(accumulated_gradients, differentiate, accumulate_steps)
+    step = functools.partial(
+        train_step,
+        model=model,
+        optimizer=optax.with_extra_args_support(optimizer),
+        inputs=inputs,
+        differentiate=differentiate,
+        axis_name=axis_name,
+        ema_decay=ema_decay,
+        on_nan=on_nan,
+    )
 
-    def gradients_of(
-        state: TrainState, images: jax.Array, targets: jax.Array, dropout_key: jax.Array
-    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
-        def loss_of(params: Any) -> Any:
-            if trained is not None:
-                params = jax.tree.map(
-                    lambda value, is_trained: value if is_trained else jax.lax.stop_gradient(value),
-                    params,
-                    trained,
-                )
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": dropout_key},
-            )
-            losses = optax.softmax_cross_entropy(logits, targets)
-            return losses.mean(), (losses, logits, updates["batch_stats"])
+    def one_or_several_steps(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
+        return step(state, batch) if batch["label"].ndim == 1 else jax.lax.scan(step, state, batch)
 
-        return jax.grad(loss_of, has_aux=True)(state.params)
+    return one_or_several_steps
 
-    def accumulated(
-        state: TrainState, images: jax.Array, targets: jax.Array, dropout_key: jax.Array
-    ) -> tuple[Any, tuple[jax.Array, jax.Array, Any]]:
-        """`gradients_of` part by part, so that the maps of one part are in memory at a time."""
-        parts = jax.tree.map(
-            lambda x: x.reshape(accumulate_steps, -1, *x.shape[1:]), (images, targets)
+
+def train_step(
+    state: TrainState,
+    batch: Arrays,
+    *,
+    model: Network,
+    optimizer: optax.GradientTransformationExtraArgs,
+    inputs: Inputs,
+    differentiate: Callable[..., tuple[Any, Outputs]],
+    axis_name: str | None,
+    ema_decay: float,
+    on_nan: str,
+) -> tuple[TrainState, Arrays]:
+    """One update and its sums; see `make_train_step`, which gives the rest of the arguments."""
+    step_key = jax.random.fold_in(state.key, state.step)
+    keys = example_keys(step_key, len(batch["label"]), axis_name)
+    images, targets = inputs(keys, batch, model.num_classes)
+
+    gradients, outputs = differentiate(state, images, targets, dropout_key(step_key))
+    losses, logits, batch_stats = outputs
+    gradients, batch_stats = average_over_devices((gradients, batch_stats), axis_name)
+    batch_stats = without_frozen(batch_stats, state.batch_stats, model.freeze_batch_norm)
+    sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
+    sums = sum_over_devices(sums, axis_name)
+    nonfinite = first_nonfinite(gradients, sums["loss"])
+    finite = nonfinite == 0
+
+    updates, opt_state = optimizer.update(
+        gradients, state.opt_state, state.params, plateau=state.plateau, finite=finite
+    )
+    after = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    if ema_decay:
+        after = after.replace(ema=moving_average(after, ema_decay))
+    if on_nan == "skip":  # parameters and opt_state have been kept by the optimizer
+        after = after.replace(
+            batch_stats=either(finite, after.batch_stats, state.batch_stats),
+            ema=either(finite, after.ema, state.ema),
         )
+        sums = either(finite, sums, jax.tree.map(jnp.zeros_like, sums))
+        sums["skipped"] = (~finite).astype(jnp.float32)
+    norms = {
+        "gradient_norm": optax.tree.norm(gradients),
+        "parameter_norm": optax.tree.norm(after.params),
+    }
+    return after, sums | norms | {"nonfinite": nonfinite}
 
-        def one(sums: Any, part: Any) -> tuple[Any, Any]:
-            number, part_images, part_targets = part
-            key = jax.random.fold_in(dropout_key, number)
-            gradients, (losses, logits, stats) = gradients_of(state, part_images, part_targets, key)
-            return jax.tree.map(jnp.add, sums, (gradients, stats)), (losses, logits)
 
-        zeros = jax.tree.map(jnp.zeros_like, (state.params, state.batch_stats))
-        sums, outputs = jax.lax.scan(one, zeros, (jnp.arange(accumulate_steps), *parts))
-        gradients, stats = jax.tree.map(lambda x: x / accumulate_steps, sums)
-        losses, logits = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-        return gradients, (losses, logits, stats)
+def dropout_key(step_key: jax.Array) -> jax.Array:
+    """The key of a step's dropout, which is that of no example's augmentation."""
+    # The last number there is: no example's place.
+    return jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
 
-    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
-        step_key = jax.random.fold_in(state.key, state.step)
-        keys = example_keys(step_key, len(batch["label"]), axis_name)
-        images = augment.cut_out(keys, normalize(augment(keys, batch["image"])))
-        targets = soft_targets(batch["label"], model.num_classes, label_smoothing)
-        if mixing:
-            images, targets = mixing(keys, images, targets)
-        # The last number there is: no example's place, so no example's augmentation has this key.
-        dropout_key = jax.random.fold_in(step_key, jnp.iinfo(jnp.uint32).max)
-        compute = accumulated if accumulate_steps > 1 else gradients_of
-        gradients, (losses, logits, batch_stats) = compute(state, images, targets, dropout_key)
-        gradients, batch_stats = average_over_devices((gradients, batch_stats), axis_name)
-        batch_stats = without_frozen(batch_stats, state.batch_stats, model.freeze_batch_norm)
-        sums = classification_sums(losses, logits, batch["label"], jnp.ones_like(losses))
-        sums = sum_over_devices(sums, axis_name)
-        nonfinite = first_nonfinite(gradients, sums["loss"])
-        before = state
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        if state.plateau is not None:
-            updates = jax.tree.map(lambda update: update * state.plateau.scale, updates)
-        if model.freeze_batch_norm is True:
-            updates = without_batch_norm(updates, state.batch_stats)
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
-        if ema_decay:
-            state = state.replace(ema=moving_average(state, ema_decay))
-        if on_nan == "skip":
-            # The schedule goes on by steps, skipped or not, as the rate that is logged does.
-            count = optax.tree_utils.tree_get(state.opt_state, "count")
-            opt_state = optax.tree_utils.tree_set(before.opt_state, count=count)
-            unchanged = before.replace(step=state.step, opt_state=opt_state)
-            state, sums = jax.tree.map(
-                lambda new, old: jnp.where(nonfinite == 0, new, old),
-                (state.replace(key=None), sums),
-                (unchanged.replace(key=None), jax.tree.map(jnp.zeros_like, sums)),
+
+def gradients_of(
+    model: Network,
+    trained: Any,
+    state: TrainState,
+    images: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Outputs]:
+    """Gradients of the mean loss of a batch, and what the network has computed on the way."""
+
+    def loss_of(params: Any) -> tuple[jax.Array, Outputs]:
+        if trained is not None:
+            params = jax.tree.map(
+                lambda value, is_trained: value if is_trained else jax.lax.stop_gradient(value),
+                params,
+                trained,
             )
-            state = state.replace(key=before.key)
-            sums["skipped"] = (nonfinite > 0).astype(jnp.float32)
-        norms = {
-            "gradient_norm": optax.tree.norm(gradients),
-            "parameter_norm": optax.tree.norm(state.params),
-        }
-        return state, sums | norms | {"nonfinite": nonfinite}
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, changed = model.apply(
+            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+        losses = optax.softmax_cross_entropy(logits, targets)
+        return losses.mean(), (losses, logits, changed["batch_stats"])
 
-    def train_steps(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
-        if batch["label"].ndim == 1:
-            return train_step(state, batch)
-        return jax.lax.scan(train_step, state, batch)
+    return jax.grad(loss_of, has_aux=True)(state.params)
 
-    return train_steps
+
+def accumulated_gradients(
+    differentiate: Callable[..., tuple[Any, Outputs]],
+    parts: int,
+    state: TrainState,
+    images: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Outputs]:
+    """What `differentiate` returns, part by part: the maps of one part are in memory at a time."""
+    batches = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (images, targets))
+
+    def add_part(sums: Any, part: Any) -> tuple[Any, Any]:
+        number, part_images, part_targets = part
+        part_key = jax.random.fold_in(key, number)
+        gradients, (losses, logits, stats) = differentiate(
+            state, part_images, part_targets, part_key
+        )
+        return jax.tree.map(jnp.add, sums, (gradients, stats)), (losses, logits)
+
+    zeros = jax.tree.map(jnp.zeros_like, (state.params, state.batch_stats))
+    sums, outputs = jax.lax.scan(add_part, zeros, (jnp.arange(parts), *batches))
+    gradients, stats = jax.tree.map(lambda x: x / parts, sums)
+    losses, logits = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+    return gradients, (losses, logits, stats)
 
 
 def parts_of(params: Any) -> list[str]:
-    """What can be not finite, in the order in which it is looked for: loss, then parameters."""
+    """Names of what may be not finite, in the order in which it is looked for: the loss first."""
     return ["the loss", *(f"the gradient of {name}" for name in sorted(params))]
 
 
 def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
-    """0 if all is finite, else 1 and the place of the first in `parts_of`; a float32 scalar."""
+    """Place in `parts_of`, from 1 on, of the first that is not finite; 0 if all are. A float32."""
     parts = [loss, *(gradients[name] for name in sorted(gradients))]
     bad = jnp.stack([~_finite(part) for part in parts])
     return jnp.where(bad.any(), 1.0 + jnp.argmax(bad), 0.0)
@@ -168,10 +224,10 @@ def _finite(tree: Any) -> jax.Array:
 
 
 def moving_average(state: TrainState, decay: float) -> Any:
-    """The averages after this step, of parameters and batch statistics alike.
+    """Averages of parameters and batch statistics after this step.
 
     At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
-    not linger. The average of what never changes is that, to the last bit.
+    not linger. The average of a value that never changes is that value, to the last bit.
     """
     kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
 
@@ -182,21 +238,15 @@ def moving_average(state: TrainState, decay: float) -> Any:
 
 
 def without_frozen(batch_stats: Any, before: Any, frozen: bool | tuple[str, ...]) -> Any:
-    """The statistics, but those of frozen layers as they were: a mean of equal ones is rounded.
+    """Batch statistics in which those of frozen layers are as they were `before`.
+
+    Their average over devices or parts would be rounded, though all are equal.
 
     Args:
-      frozen: as of BatchNorm.
+      frozen: all layers, none, or the paths of some, as BatchNorm has it.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, new, old: old if is_frozen(frozen, [k.key for k in path[:-1]]) else new,
         batch_stats,
         before,
-    )
-
-
-def without_batch_norm(updates: Any, batch_stats: Any) -> Any:
-    """Zero for the scales and biases of the layers that have batch statistics."""
-    layers = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)}
-    return jax.tree_util.tree_map_with_path(
-        lambda path, update: jnp.zeros_like(update) if path[:-1] in layers else update, updates
     )

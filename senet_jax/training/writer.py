@@ -1,4 +1,4 @@
-"""A run's metrics as JSON lines and TensorBoard events."""
+"""A run's metrics on disk: JSON lines and TensorBoard events."""
 
 import json
 import socket
@@ -13,12 +13,11 @@ from senet_jax.system import files
 
 
 class MetricWriter:
-    """Appends to `metrics.jsonl` and to TensorBoard events in `workdir`.
+    """A writer of `metrics.jsonl` and TensorBoard events in `workdir`; with None, of nothing.
 
     Events about steps after `step`, from which a run continues, are not shown any more. Both files
     are written at once and in this thread: tensorboardX's own writer has a thread that on a full
-    disk dies with a traceback, and another one at exit. Without a work directory nothing is
-    written.
+    disk dies with a traceback, and raises one more at exit.
 
     Raises: InputError, from every method, if they cannot be written.
     """
@@ -52,7 +51,7 @@ class MetricWriter:
         self._event(step=step, summary=self._summary(value=shown))
 
     def _event(self, **fields: Any) -> None:
-        """A record of the event file: length, its checksum, content, its checksum."""
+        """Append a record to the event file: length, its checksum, content, its checksum."""
         from tensorboardX.record_writer import masked_crc32c
 
         content = self._proto.Event(wall_time=time.time(), **fields).SerializeToString()

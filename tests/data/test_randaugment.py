@@ -173,7 +173,7 @@ def test_a_step_takes_them_from_the_configuration(tiny, one_device):
     run = prepare(tiny, one_device)
     batch = next(run.dataset.train.train_batches(run.settings.batch_size, run.seed))
     assert batch["image"].shape[-1] == 1
-    _, sums = run.train_step(run.initial_state, split_batch(batch, run.devices))
+    _, sums = run.steps.train(run.initial_state, split_batch(batch, run.devices))
     assert np.isfinite(sums["loss"])
 
 

@@ -205,7 +205,7 @@ def test_every_row_of_an_ablation_is_another_network(which, dataset, smoke):
     programs = set()
     for run in planned(which, dataset=dataset, smoke=smoke):
         fields = run.config.model.to_dict()
-        split_origin(fields)
+        _, fields = split_origin(fields)
         size = 64 if fields["name"] == "seresnet50" else 32
         images = jax.ShapeDtypeStruct((1, size, size, 3), "float32")
         model = create_model(**fields)
@@ -254,7 +254,7 @@ def test_every_study_says_what_its_rows_are_compared_with(name):
 def test_every_row_is_a_network_of_its_own(which, dataset, smoke):
     for run in planned(which, dataset=dataset, smoke=smoke):
         fields = run.config.model.to_dict()
-        split_origin(fields)
+        _, fields = split_origin(fields)
         model = create_model(**fields)
         assert fields["name"] == which.network_of(run.row)
         assert ("se" in fields) == bool(model.se.stages) == run.row.label.startswith("SE-")

@@ -11,9 +11,8 @@ from configs import digits, imagenet
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.system import files
 from senet_jax.training import loop
-from senet_jax.training.config import TrainConfig
 from senet_jax.training.loop import train_and_evaluate
-from senet_jax.training.prepare import Run, prepare
+from senet_jax.training.prepare import Plan, prepare
 
 
 def tiny_config():
@@ -54,7 +53,7 @@ def interrupt_training(config, directory, devices):
 
 
 def finish(directory, config, curve=(), **result):
-    """Write config.json and result.json; `result` is what differs from a run of our own.
+    """Write config.json and result.json; `result` are the values that differ from the usual ones.
 
     `curve` are the top-1 errors of evaluations, at steps 10, 20, ..., for a metrics.jsonl.
     """
@@ -92,21 +91,9 @@ def finish_untrained(directory, config):
     finish(directory, config, params_sha256=provenance.fingerprint(state.variables))
 
 
-def run_with(total, every, freeze_after, steps_per_call):
-    """As much of a run as its calls depend on."""
-    settings = object.__new__(TrainConfig)
-    names = ("log_every_steps", "checkpoint_every_steps")
-    for name, value in (*zip(names, every[1:], strict=True), ("steps_per_call", steps_per_call)):
-        object.__setattr__(settings, name, value)
-    run = object.__new__(Run)
-    for name, value in {
-        "settings": settings,
-        "total_steps": total,
-        "eval_every_steps": every[0],
-        "freeze_after": min(freeze_after, total),
-    }.items():
-        object.__setattr__(run, name, value)
-    return run
+def plan_with(total, periods, freeze_after, steps_per_call):
+    """A plan; `periods` are those of evaluations, lines of metrics and checkpoints."""
+    return Plan(total, 1, *periods, min(freeze_after, total), steps_per_call)
 
 
 SPEED = ("images_per_second", "step_seconds", "data_wait")
@@ -115,13 +102,13 @@ SPEED = ("images_per_second", "step_seconds", "data_wait")
 def logged(workdir):
     """Every number of metrics.jsonl by step and name, but those of speed."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    found = {}
+    numbers = {}
     for line in lines:
         for name, value in line.items():
-            assert (line["step"], name) not in found or name == "step", "written twice"
+            assert (line["step"], name) not in numbers or name == "step", "written twice"
             if name not in SPEED:
-                found[line["step"], name] = value
-    return found
+                numbers[line["step"], name] = value
+    return numbers
 
 
 def same(one, other):

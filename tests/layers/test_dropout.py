@@ -51,7 +51,7 @@ def test_a_step_with_dropout_is_the_same_on_one_and_on_four_devices(tiny):
             devices = jax.local_devices()[:count]
             run = prepare(tiny, devices)
             batch = next(run.dataset.train.train_batches(32, 0))
-            _, sums = run.train_step(run.initial_state, split_batch(batch, devices))
+            _, sums = run.steps.train(run.initial_state, split_batch(batch, devices))
             losses[rate, count] = float(sums["loss"])
     np.testing.assert_allclose(losses[0.5, 1], losses[0.5, 4], rtol=1e-5)
     assert abs(losses[0.5, 1] - losses[0.0, 1]) > 1e-3

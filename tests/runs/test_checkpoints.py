@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from senet_jax.errors import InputError
-from senet_jax.runs import checkpoints, provenance, workdir
+from senet_jax.runs import checkpoints, checksums, provenance, workdir
 from senet_jax.system.devices import assert_replicated, replicate
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
@@ -144,8 +144,7 @@ def test_damage_to_any_file_is_found(saved, damage):
 def test_what_orbax_cannot_read_is_one_sentence(saved, capfd):
     """Damage from before the sums were made, which stands for a format of another version."""
     (saved / "7" / "state" / "_METADATA").write_text("garbage")
-    sums = "".join(f"{hash}  {name}\n" for name, hash in checkpoints._sums(saved / "7").items())
-    (saved / "7" / checkpoints.SUMS).write_text(sums)
+    checksums.write(saved / "7")
     with pytest.raises(InputError, match="7 cannot be read: Orbax finds") as caught:
         checkpoints.restore(saved, make_state())
     assert "\n" not in str(caught.value)
@@ -154,7 +153,7 @@ def test_what_orbax_cannot_read_is_one_sentence(saved, capfd):
 
 @pytest.mark.parametrize("content", ["", "short"])
 def test_sums_that_do_not_list_every_file_are_damage(saved, content):
-    """As a power cut can leave them: an empty file, or the first lines."""
+    """A power cut can leave an empty file, or the first lines."""
     path = saved / "7" / checkpoints.SUMS
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]) if content else "")
@@ -241,7 +240,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     """A limit on the size of files gives the same error from the same place."""
     code = (
         "import resource, signal, sys; from pathlib import Path; import jax.numpy as jnp;"
-        "from senet_jax import checkpoints, errors;"
+        "from senet_jax import errors; from senet_jax.runs import checkpoints;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));\n"
         "try: checkpoints.save(Path(sys.argv[1]), 7, {'a': jnp.arange(1e6)})\n"

@@ -13,14 +13,13 @@ import pytest
 from helpers.runs import contents
 
 from senet_jax.errors import InputError, Occupied
-from senet_jax.runs import lock
+from senet_jax.runs import lock, workdir
 from senet_jax.system import files
-from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
 HOLD = (
-    "import sys, time, pathlib; from senet_jax import lock\n"
+    "import sys, time, pathlib; from senet_jax.runs import lock\n"
     "with lock.held(pathlib.Path(sys.argv[1]), total_steps=3):\n"
     "    print('held', flush=True); time.sleep(100)\n"
 )
@@ -45,8 +44,8 @@ def test_a_second_process_is_told_of_the_first_and_a_killed_one_holds_nothing(ho
     ):
         pytest.fail("both are in")
     assert contents(tmp_path) == before
-    found = lock.last_process(tmp_path)
-    assert (found["total_steps"], found["alive"]) == (3, True)
+    facts = lock.last_process(tmp_path)
+    assert (facts["total_steps"], facts["alive"]) == (3, True)
     holder.kill()
     holder.wait()
     with lock.held(tmp_path):
@@ -63,7 +62,7 @@ def test_an_error_inside_gives_the_directory_free(tmp_path):
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_process_on_another_machine_holds_it_as_long_as_it_breathes(tmp_path, monkeypatch, alive):
-    """As on a file system that does not pass locks on: `.lock` is free."""
+    """The file system passes no locks on: `.lock` is free."""
     monkeypatch.setattr(lock, "BEAT", 0.1)
     process = tmp_path / lock.PROCESS
     files.write_json(process, {"host": "elsewhere", "pid": 7, "ended": False})
@@ -111,7 +110,7 @@ def test_what_another_process_has_finished_meanwhile_is_not_done_again(
 ):
     @contextlib.contextmanager
     def after_another(directory, **about):
-        loop.workdir.start(directory, tiny)
+        workdir.start(directory, tiny)
         files.write_json(directory / "result.json", {"step": 8})
         yield
 

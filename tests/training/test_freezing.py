@@ -1,26 +1,17 @@
-"""What is frozen stays to the last bit, what starts from weights starts as they are."""
-
-import shutil
+"""What is frozen stays to the last bit, and updates shrink from layer to layer."""
 
 import jax
 import numpy as np
 import optax
 import pytest
 from flax.traverse_util import flatten_dict
-from helpers.runs import interrupt_training, tiny_config
 
-from configs import finetune
-from senet_jax import data, models
+from senet_jax import models
 from senet_jax.errors import InputError
-from senet_jax.inference.trained import load_run
-from senet_jax.runs import workdir
-from senet_jax.system import files
 from senet_jax.system.devices import split_batch
 from senet_jax.training import freezing
-from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.training.prepare import prepare
-from senet_jax.training.start import resolve
 
 FREEZE = ("^stem/", "stage2")
 
@@ -39,7 +30,7 @@ def after_steps(run, count):
     state, first = jax.tree.map(lambda leaf: leaf.copy(), run.initial_state), None
     batches = run.dataset.train.train_batches(run.settings.batch_size, 0)
     for _, batch in zip(range(count), batches, strict=False):
-        state, sums = run.train_step(state, split_batch(batch, run.devices))
+        state, sums = run.steps.train(state, split_batch(batch, run.devices))
         first = first or jax.device_get(sums)
     return state, first
 
@@ -132,7 +123,7 @@ def test_the_optimizer_scales_whole_updates_and_leaves_frozen_parameters_alone(f
 
 @pytest.mark.parametrize(("count", "parts"), [(1, 3), (4, 1)])
 def test_frozen_parameters_and_statistics_stay_to_the_last_bit(tiny, count, parts):
-    """Also their moving averages; with accumulation, clipping and weight decay."""
+    """So do their moving averages, with accumulation, clipping and weight decay."""
     tiny.train.update({"batch_size": 24, "accumulate_steps": parts, "ema_decay": 0.9})
     tiny.train.on_nan = "skip"
     tiny.optim.update({"freeze": FREEZE, "clip_norm": 1.0, "warmup_epochs": 0.0})
@@ -145,7 +136,7 @@ def test_frozen_parameters_and_statistics_stay_to_the_last_bit(tiny, count, part
     state, sums = start, None
     batches = run.dataset.train.train_batches(24, 0)
     for _ in range(3):
-        state, sums = run.train_step(state, split_batch(next(batches), run.devices))
+        state, sums = run.steps.train(state, split_batch(next(batches), run.devices))
     assert sums["skipped"] == 0
     for kind, tree in (*state.variables.items(), *state.ema.items()):
         for path, value in flat(tree).items():
@@ -160,7 +151,7 @@ def test_a_probe_sees_features_as_in_evaluation(tiny, one_device):
     run = prepare(tiny, one_device)
     batch = next(run.dataset.train.train_batches(32, 0))
     evaluated = batch | {"mask": np.ones(32, np.float32)}
-    expected = run.eval_step(run.initial_state, split_batch(evaluated, one_device))
+    expected = run.steps.eval(run.initial_state.variables, split_batch(evaluated, one_device))
     state, sums = after_steps(run, 1)
     np.testing.assert_allclose(sums["loss"], expected["loss"], rtol=1e-5)
     assert sums["top1"] == expected["top1"]
@@ -168,190 +159,3 @@ def test_a_probe_sees_features_as_in_evaluation(tiny, one_device):
         np.asarray(state.params["head"]["kernel"]) - run.initial_state.params["head"]["kernel"]
     )
     assert head.max() > 0
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A finished run."""
-    directory = tmp_path_factory.mktemp("source") / "run"
-    config = tiny_config()
-    config.train.epochs = 1.0
-    result = train_and_evaluate(config, directory, jax.local_devices()[:1])
-    return directory, result
-
-
-def started(config, source, tmp_path, **values):
-    """What is prepared of a configuration that starts from a run."""
-    config.update_from_flattened_dict({"model.pretrained": str(source), **values})
-    return prepare(resolve(config, tmp_path), jax.local_devices()[:1])
-
-
-def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
-    directory, result = source
-    run = started(tiny, directory, tmp_path, **{"train.ema_decay": 0.9, "seed": 5})
-    state, end = run.initial_state, load_run(directory)
-    assert run.pretrained_sha256 == result["params_sha256"]
-    batch = next(end.run.dataset.eval.eval_batches(16))
-    logits = [
-        which.model.apply(variables, which.normalize(batch["image"]))
-        for which, variables in ((run, state.variables), (end.run, end.state.variables))
-    ]
-    np.testing.assert_array_equal(*logits)
-    for tree in (state.variables, state.ema):
-        for path, value in flat(tree).items():
-            np.testing.assert_array_equal(value, flat(end.state.variables)[path])
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
-
-
-@pytest.mark.parametrize(
-    "values", [{"data.classes": (0, 7)}, {"model.new_head": True}], ids=["other classes", "asked"]
-)
-def test_a_new_classifier_is_drawn_from_the_seed(source, tmp_path, values):
-    directory, _ = source
-    old = flat(load_run(directory).state.params)
-    heads = []
-    for seed in (0, 1):
-        run = started(tiny_config(), directory, tmp_path, seed=seed, **values)
-        for path, value in flat(run.initial_state.params).items():
-            assert path.startswith("head/") or np.array_equal(value, old[path])
-        heads.append(np.asarray(run.initial_state.params["head"]["kernel"]))
-    assert heads[0].shape == (16, 7 if "data.classes" in values else 10)
-    assert not np.array_equal(*heads)
-    assert not np.array_equal(heads[0], old["head/kernel"])
-
-
-def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_device):
-    directory, result = source
-    weights = shutil.copytree(directory, tmp_path / "weights")
-    tiny.model.update({"pretrained": str(weights)})
-    tiny.data.update({"image_size": -1, "eval_crop": 0.0, "interpolation": ""})
-    tiny.optim.update({"freeze": FREEZE, "layer_decay": 0.7})
-    tiny.train.update({"checkpoint_every_steps": 1, "ema_decay": 0.9})
-    del tiny.model["se"]  # it is the weights'
-    whole = train_and_evaluate(tiny, tmp_path / "whole", one_device)
-    assert whole["pretrained_sha256"] == result["params_sha256"]
-    recorded = workdir.load_config(tmp_path / "whole").to_dict()
-    assert recorded["model"]["se"]["ratio"] == 16
-    assert (recorded["data"]["image_size"], recorded["data"]["interpolation"]) == (0, "bilinear")
-    assert list(recorded["data"]["mean"]) == result["mean"] == whole["mean"]
-    interrupt_training(tiny, tmp_path / "cut", one_device)
-    shutil.rmtree(weights)
-    cut = train_and_evaluate(tiny, tmp_path / "cut", one_device)
-    for key in ("params_sha256", "pretrained_sha256", "eval_ema/loss"):
-        assert cut[key] == whole[key]
-    assert train_and_evaluate(tiny, tmp_path / "cut", one_device) == cut
-    assert load_run(tmp_path / "cut", "ema").result == cut
-    tiny.data.interpolation = "bicubic"
-    with pytest.raises(InputError, match=r"differing in data.interpolation \(bilinear there"):
-        train_and_evaluate(tiny, tmp_path / "cut", one_device)
-
-
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"model.se.gate": "relu"}, r"another seresnet20_cifar, differing in se.gate \(sigmoid"),
-        ({"model.se.ratio": 4}, r"se.ratio \(16 there, 4 here\)"),
-        ({"model.name": "resnet20_cifar"}, "is a run of seresnet20_cifar, not of resnet20_cifar"),
-        ({"data.name": "photos", "data.train_split": "whole", "data.eval_split": "whole"},
-         "mean and data.std have 1 numbers, but the images have 3 channels"),
-        ({"data.name": "photos", "data.train_split": "whole", "data.eval_split": "whole",
-          "data.mean": (0.5,) * 3, "data.std": (0.5,) * 3},
-         r"not for images of 32 x 32 x 3: params/stem/conv/kernel is \[3, 3, 1, 4\] there"),
-    ],
-)  # fmt: skip
-def test_weights_of_other_networks_and_images_are_refused(tiny, source, tmp_path, values, sentence):
-    import helpers.photos  # noqa: F401  (registers the builder)
-
-    tiny.data.image_size = -1
-    with pytest.raises(InputError, match=sentence):
-        started(tiny, source[0], tmp_path, **values)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted", "expected"),
-    [
-        ("digits", 0, 0),
-        ("digits", 8, 0),
-        ("digits", 224, 224),
-        ("photos", 0, 32),
-        ("photos", 224, 224),
-        ("fake", 224, 224),
-    ],
-)
-def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, monkeypatch):
-    import helpers.photos  # noqa: F401  (registers the builder)
-
-    data.load_dataset("digits", "train", "test")  # or nothing would be known of its size
-    assert data.image_size_for(name, wanted, otherwise=32) == expected
-    monkeypatch.setattr(data, "IN_MEMORY", 1797 * 64 - 1)
-    assert data.image_size_for(name, wanted, otherwise=32) == (expected or wanted or 32)
-
-
-def test_published_weights_bring_their_network_and_images(tmp_path):
-    """As config.json beside them says, and timm's table where it says nothing."""
-    said = {
-        "architecture": "seresnet18",
-        "pretrained_cfg": {"input_size": [3, 96, 96], "mean": [0.5] * 3},
-    }
-    files.write_json(tmp_path / "config.json", said)
-    config = finetune.get_config("digits,seresnet50.a3_in1k")
-    config.model.pretrained = str(tmp_path)
-    config.data.eval_crop = 0.5
-    found = resolve(config, tmp_path / "run").to_dict()["data"]
-    assert (found["image_size"], found["mean"], found["eval_crop"]) == (96, (0.5,) * 3, 0.5)
-    assert (found["std"], found["interpolation"]) == ((0.229, 0.224, 0.225), "bicubic")
-
-
-@pytest.mark.parametrize(
-    ("argument", "sentence"),
-    [
-        ("digits,seresnet50", "'timm' needs the tag .* publishes seresnet50.a1_in1k, seresnet50"),
-        ("digits,seresnet20_cifar", "'timm' needs the tag .* timm publishes nothing of it"),
-        ("digits,seresnet50.none", "timm publishes no weights 'seresnet50.none'"),
-        ("digits", "seresnet50.ra2_in1k is no folder here .* HF_HUB_OFFLINE is set"),
-    ],
-)
-def test_weights_that_timm_has_not_are_refused(tmp_path, argument, sentence):
-    with pytest.raises(InputError, match=f"^model.pretrained: .*{sentence}"):
-        train_and_evaluate(finetune.get_config(argument), tmp_path / "run")
-    assert not list(tmp_path.iterdir())
-
-
-def test_recipes_are_one_of_two():
-    assert finetune.get_config("food101").data.eval_split == "validation"
-    assert finetune.get_config("digits,,probe").optim.freeze == ("^(?!head/)",)
-    with pytest.raises(ValueError, match="the recipe is all or probe, not 'prob'"):
-        finetune.get_config("digits,seresnet50.ra2_in1k,prob")
-
-
-def test_halves_of_the_classes_together_are_the_dataset():
-    whole = data.load_dataset("digits", "train", "test")
-    halves = [data.load_dataset("digits", "train", "test", classes=c) for c in ((0, 4), (4, 10))]
-    assert halves[1].class_names == ("4", "5", "6", "7", "8", "9")
-    for split in ("train", "eval"):
-        everything = getattr(whole, split)
-        for half, first in zip(halves, (0, 4), strict=True):
-            part = getattr(half, split)
-            own = (everything.label >= first) & (everything.label < first + half.num_classes)
-            np.testing.assert_array_equal(part.label + first, everything.label[own])
-            np.testing.assert_array_equal(part.image, everything.image[own])
-    alone, names = data.load_split("digits", "test", classes=(4, 10))
-    np.testing.assert_array_equal(alone.label, halves[1].eval.label)
-    assert names == halves[1].class_names
-
-
-@pytest.mark.parametrize(
-    ("name", "classes", "image_size", "sentence"),
-    [
-        ("digits", (5, 11), 0, r"such as \(0, 10\) for all of 'digits', not \(5, 11\)"),
-        ("digits", (0, 5), 8, "is for images that are kept in memory: streamed ones"),
-        ("fake", (0, 5), 0, "is for images that are kept in memory: noise has none"),
-    ],
-)
-def test_classes_that_cannot_be_taken_are_refused(name, classes, image_size, sentence):
-    views = tiny_config().data.to_dict()
-    fields = ("eval_crop", "crop_area", "interpolation", "shuffle_buffer", "max_unreadable")
-    views = {key: views[key] for key in fields}
-    with pytest.raises(InputError, match=sentence):
-        data.load_dataset(name, "train", "test", classes=classes, image_size=image_size, **views)

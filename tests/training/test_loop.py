@@ -9,7 +9,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers.runs import interrupted, logged, run_with, same
+from helpers.runs import interrupted, logged, plan_with, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,16 +32,16 @@ from senet_jax.training.result import in_words
 def test_calls_stop_where_something_is_due_and_continue_as_they_would_have(
     total, every, freeze_after, steps_per_call
 ):
-    run = run_with(total, every, freeze_after, steps_per_call)
-    counts = list(run.calls(0))
+    plan = plan_with(total, every, freeze_after, steps_per_call)
+    counts = list(plan.calls(0))
     assert set(counts) <= {1, steps_per_call}
     ends = list(itertools.accumulate(counts))
     assert ends[-1] == total
     due = {step for period in every if period for step in range(period, total, period)}
-    due |= {run.freeze_after} - {0}
+    due |= {plan.freeze_after} - {0}
     assert due <= set(ends)
     for place, end in enumerate(ends[:-1]):
-        assert list(run.calls(end)) == counts[place + 1 :]
+        assert list(plan.calls(end)) == counts[place + 1 :]
 
 
 def test_several_steps_a_call_train_like_single_ones_and_resume_to_the_same_bits(
@@ -112,11 +112,11 @@ def test_pace_leaves_pauses_out_and_says_nothing_before_the_first_step():
     with report.waiting():
         time.sleep(0.05)
     report.steps(2)
-    found = report.step(2, 1.0)
-    assert 0.025 <= found["step_seconds"] < 0.1
-    assert 0.5 < found["data_wait"] <= 1
+    speed = report.step(2, 1.0)
+    assert 0.025 <= speed["step_seconds"] < 0.1
+    assert 0.5 < speed["data_wait"] <= 1
     assert report.step(2, None) == {}
-    assert report.pace["step_seconds"] >= found["step_seconds"]
+    assert report.pace["step_seconds"] >= speed["step_seconds"]
 
 
 FINISHED = {
@@ -153,11 +153,11 @@ def test_a_run_is_summed_up_in_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "words"),
     [(42.4, "42 s"), (720, "12 min"), (12_345, "3 h 26 min"), (187_200, "2 d 4 h")],
 )
-def test_durations_are_said_as_people_do(seconds, said):
-    assert duration(seconds) == said
+def test_durations_are_said_as_people_do(seconds, words):
+    assert duration(seconds) == words
 
 
 @pytest.mark.parametrize(

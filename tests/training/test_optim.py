@@ -1,11 +1,18 @@
 """Schedules follow the recipes; SGD follows PyTorch's definition written out in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
+from senet_jax.training.optim import (
+    OptimConfig,
+    freeze_batch_norm,
+    initial_plateau,
+    make_optimizer,
+    make_schedule,
+)
 
 
 def test_the_paper_step_schedule():
@@ -65,3 +72,45 @@ def test_ten_steps_of_sgd_equal_the_written_out_rule(nesterov, decay_all):
 def test_boundaries_that_fall_on_one_step_both_count():
     schedule = make_schedule(OptimConfig(0.1, boundaries=(0.5, 0.55)), 6, 1)
     np.testing.assert_allclose(float(schedule(5)), 0.001, rtol=1e-5)
+
+
+PARAMS = {
+    "conv": {"kernel": np.float32([-0.0, 1.5])},
+    "bn": {"scale": np.float32([1.0]), "bias": np.float32([-0.0])},
+}
+GRADIENTS = jax.tree.map(lambda p: p + np.float32(0.5), PARAMS)
+
+
+def bits(tree):
+    return [(path, np.asarray(v).tobytes()) for path, v in jax.tree.leaves_with_path(tree)]
+
+
+def test_a_skipped_update_changes_no_bit_but_the_count():
+    config = OptimConfig(0.1, "constant", weight_decay=0.01)
+    optimizer = make_optimizer(config, optax.constant_schedule(0.1), on_nan="skip")
+    updates, state = optimizer.update(GRADIENTS, optimizer.init(PARAMS), PARAMS, finite=True)
+    plain = make_optimizer(config, optax.constant_schedule(0.1))
+    expected = plain.update(GRADIENTS, plain.init(PARAMS), PARAMS)
+    assert bits((updates, state)) == bits(expected)
+    bad = jax.tree.map(lambda g: np.full_like(g, np.nan), GRADIENTS)
+    updates, skipped = optimizer.update(bad, state, PARAMS, finite=False)
+    assert bits(optax.apply_updates(PARAMS, updates)) == bits(PARAMS)  # minus zeros as well
+    assert int(optax.tree_utils.tree_get(skipped, "count")) == 2
+    assert bits(optax.tree_utils.tree_set(skipped, count=jnp.int32(1))) == bits(state)
+
+
+def test_what_wraps_the_optimizer_adds_nothing_to_its_state():
+    """So a checkpoint has the same tree, and a run may freeze batch norm when it is half done."""
+    plain, wrapped = OptimConfig(0.1, "constant"), OptimConfig(0.1, "plateau")
+    schedule = optax.constant_schedule(0.1)
+    inner = make_optimizer(wrapped, schedule, on_nan="skip")
+    stats = {"bn": {"mean": np.zeros(1), "var": np.ones(1)}}
+    outer, bare = freeze_batch_norm(inner, stats), make_optimizer(plain, schedule)
+    state = outer.init(PARAMS)
+    assert jax.tree.structure(state) == jax.tree.structure(bare.init(PARAMS))
+    plateau = initial_plateau()._replace(scale=jnp.float32(0.5))
+    updates, after = outer.update(GRADIENTS, state, PARAMS, plateau=plateau, finite=True)
+    whole, expected = bare.update(GRADIENTS, state, PARAMS)
+    assert bits(after) == bits(expected)
+    np.testing.assert_array_equal(updates["conv"]["kernel"], 0.5 * whole["conv"]["kernel"])
+    assert not any(np.any(update) for update in updates["bn"].values())

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.runs import run_with
+from helpers.runs import plan_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -108,7 +108,7 @@ def test_the_rate_is_the_written_out_one_at_every_step(
     config = OptimConfig(0.4, schedule, fractions, factor, warmup_epochs=warmup / 8, warmup=kind)
     rate = make_schedule(config, total, per_epoch)
     warm = min(round(warmup / 8 * per_epoch), total)
-    found = np.array([rate(np.int32(step)) for step in range(total + 1)], np.float64)
+    rates = np.array([rate(np.int32(step)) for step in range(total + 1)], np.float64)
     for step in range(total):
         if step < warm:
             expected = 0.4 * step / warm if kind == "linear" else 0.04
@@ -120,10 +120,10 @@ def test_the_rate_is_the_written_out_one_at_every_step(
             expected = 0.4 * factor**passed
         else:
             expected = 0.4
-        assert found[step] == pytest.approx(expected, abs=1e-6), step
-    assert found.min() >= 0
-    assert found.max() <= 0.4 + 1e-6
-    assert (np.diff(found[: warm + 1 if warm < total else warm]) >= 0).all() or factor < 1
+        assert rates[step] == pytest.approx(expected, abs=1e-6), step
+    assert rates.min() >= 0
+    assert rates.max() <= 0.4 + 1e-6
+    assert (np.diff(rates[: warm + 1 if warm < total else warm]) >= 0).all() or factor < 1
 
 
 class Reference:
@@ -149,12 +149,12 @@ class Reference:
 )
 def test_plateaus_are_those_of_a_plain_loop(losses, patience, reductions):
     config = OptimConfig(0.1, "plateau", (), 0.5, patience, reductions)
-    plateau, reference = optim.start_plateau(), Reference(config)
+    plateau, reference = optim.initial_plateau(), Reference(config)
     for loss in losses:
         plateau = optim.after_evaluation(config, plateau, loss)
         reference.step(loss)
-        found = tuple(float(value) for value in plateau)
-        assert found == (reference.scale, reference.best, reference.stale, reference.count)
+        values = tuple(float(value) for value in plateau)
+        assert values == (reference.scale, reference.best, reference.stale, reference.count)
 
 
 @given(
@@ -164,12 +164,12 @@ def test_plateaus_are_those_of_a_plain_loop(losses, patience, reductions):
     steps_per_call=st.integers(1, 20),
 )
 def test_no_call_goes_past_what_is_due_within_it(total, every, freeze_after, steps_per_call):
-    run = run_with(total, every, freeze_after, steps_per_call)
+    plan = plan_with(total, every, freeze_after, steps_per_call)
     step = 0
-    for count in run.calls(0):
+    for count in plan.calls(0):
         inside = range(step + 1, step + count)
         assert not [s for s in inside if any(period and s % period == 0 for period in every)]
-        assert run.freeze_after not in inside
+        assert plan.freeze_after not in inside
         step += count
     assert step == total
 
@@ -201,12 +201,12 @@ def test_what_is_written_again_after_a_cut_is_what_was_cut(tmp_path_factory, dat
     line = lambda step, kind: json.dumps({"step": step, f"{kind}/loss": 1}) + "\n"
 
     def lines(first, evaluation_first):
-        found = [line(first, "eval")] if evaluation_first else []
+        written = [line(first, "eval")] if evaluation_first else []
         for step in range(first + 1, total + 1):
-            found.append(line(step, "train"))
+            written.append(line(step, "train"))
             if step % every == 0 or step == total:
-                found.append(line(step, "eval"))
-        return found
+                written.append(line(step, "eval"))
+        return written
 
     whole = lines(0, False)
     saved = data.draw(st.integers(0, total))
@@ -271,9 +271,9 @@ def test_parts_of_a_split_are_those_of_a_list(source, terms, count):
         places = range(index * len(whole) // count, (index + 1) * len(whole) // count)
         part = source._part(split, places)
         read = [] if part is None else part.to_absolute(source.builder.info.splits)
-        found = [
+        places_read = [
             (p.splitname, i)
             for p in read
             for i in range(p.from_ or 0, SIZES[p.splitname] if p.to is None else p.to)
         ]
-        assert found == whole[places.start : places.stop]
+        assert places_read == whole[places.start : places.stop]

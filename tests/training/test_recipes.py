@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from senet_jax.data import in_memory
-from senet_jax.data.augment import Augmentation, Mixing
+from senet_jax.data.augment import Augmentation
 from senet_jax.errors import InputError
 from senet_jax.system.devices import assert_replicated, replicate, split_batch
 from senet_jax.training import session
@@ -17,24 +17,24 @@ from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import (
     OptimConfig,
     after_evaluation,
+    initial_plateau,
     make_optimizer,
     make_schedule,
-    start_plateau,
 )
 from senet_jax.training.prepare import prepare
-from senet_jax.training.step import first_nonfinite, make_train_step, parts_of
+from senet_jax.training.step import Inputs, first_nonfinite, make_train_step, parts_of
 
 
 def states(config, count, steps=3):
     """The state after each step on so many devices, and each step's sums."""
     run = prepare(config, jax.local_devices()[:count])
     batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed)
-    state, found = run.initial_state, [jax.device_get(run.initial_state.replace(key=None))]
+    state, after = run.initial_state, [jax.device_get(run.initial_state.replace(key=None))]
     for _ in range(steps):
-        state, sums = run.train_step(state, split_batch(next(batches), run.devices))
+        state, sums = run.steps.train(state, split_batch(next(batches), run.devices))
         assert_replicated(state)
-        found.append(jax.device_get(state.replace(key=None)))
-    return found, jax.device_get(sums)
+        after.append(jax.device_get(state.replace(key=None)))
+    return after, jax.device_get(sums)
 
 
 def close(one, other, rtol):
@@ -60,9 +60,9 @@ def test_a_batch_in_four_parts_is_a_batch_on_four_devices(tiny):
 
 def test_moving_averages_follow_their_definition_and_are_evaluated(tiny, tmp_path, one_device):
     tiny.train.ema_decay = 0.5
-    found, _ = states(tiny, 2, steps=4)
-    expected = found[0].variables
-    for step, state in enumerate(found[1:], start=1):
+    after, _ = states(tiny, 2, steps=4)
+    expected = after[0].variables
+    for step, state in enumerate(after[1:], start=1):
         decay = min(0.5, (1 + step) / (10 + step))
         expected = jax.tree.map(
             lambda mean, value, d=decay: d * mean + (1 - d) * value, expected, state.variables
@@ -95,51 +95,6 @@ def test_clipping_scales_the_whole_gradient_before_the_penalty():
         close(updates, want, 1e-6)
 
 
-def mixed(mixing, count=64, size=16):
-    """Images of one colour each and one-hot targets, mixed; both as shares of the own example."""
-    keys = jax.random.split(jax.random.key(3), count)
-    images = jnp.broadcast_to(jnp.arange(count)[:, None, None, None] % 2, (count, size, size, 3))
-    targets = jax.nn.one_hot(jnp.arange(count), count)
-    new_images, new_targets = jax.jit(mixing)(keys, images.astype(jnp.float32), targets)
-    own = np.diag(new_targets)
-    even = np.arange(count) % 2 == 0
-    pixels = np.where(even[:, None, None, None], 1 - new_images, new_images)
-    np.testing.assert_allclose(new_targets.sum(1), 1, rtol=1e-6)
-    partner = np.arange(count) ^ 1
-    np.testing.assert_allclose(new_targets[np.arange(count), partner], 1 - own, atol=1e-6)
-    return pixels, own
-
-
-@pytest.mark.parametrize("alpha", [0.2, 1.0])
-def test_mixup_mixes_pixels_in_the_shares_of_the_targets(alpha):
-    pixels, own = mixed(Mixing(mixup=alpha))
-    np.testing.assert_allclose(
-        pixels, np.broadcast_to(own[:, None, None, None], pixels.shape), atol=1e-6
-    )
-    np.testing.assert_allclose(own[::2], own[1::2], atol=1e-6)
-    # Beta(a, a) has the variance 1 / (4 (2 a + 1)).
-    assert np.var(own[::2]) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.5)
-
-
-def test_cutmix_pastes_a_rectangle_of_the_share_of_the_targets():
-    pixels, own = mixed(Mixing(cutmix=1.0))
-    assert set(np.unique(pixels)) == {0.0, 1.0}
-    np.testing.assert_allclose(pixels.mean((1, 2, 3)), own, atol=1e-6)
-    assert 0.4 < own.mean() < 0.9  # rectangles at the edge are cut off
-    for image in pixels[..., 0]:
-        pasted = image == 0
-        rows, columns = pasted.any(1), pasted.any(0)
-        np.testing.assert_array_equal(pasted, rows[:, None] & columns)
-        for line in (rows, columns):
-            assert np.sum(np.diff(line.astype(int)) != 0) <= 2
-
-
-def test_with_both_each_pair_gets_one_of_them():
-    pixels, _ = mixed(Mixing(mixup=1.0, cutmix=1.0))
-    cut = [bool(np.isin(image, (0, 1)).all()) for image in pixels]
-    assert 0.2 < np.mean(cut) < 0.8
-
-
 def test_mixing_does_not_depend_on_the_number_of_devices(tiny):
     tiny.data.mixup = 0.4
     tiny.data.cutmix = 1.0
@@ -152,7 +107,7 @@ def test_the_rate_falls_at_each_plateau_and_no_further():
     config = OptimConfig(0.1, "plateau", patience=2, reductions=2)
     losses = [3.0, 2.0, 2.0, 1.9999, 2.5, 1.0, 1.1, 1.1, 1.1, 1.1]
     #         best best  1   2: fall   1  best  1  2: fall  -    -
-    plateau, scales = start_plateau(), []
+    plateau, scales = initial_plateau(), []
     for loss in losses:
         plateau = after_evaluation(config, plateau, loss)
         scales.append(float(plateau.scale))
@@ -169,9 +124,9 @@ def test_a_reduced_rate_is_that_of_the_update(tiny, one_device):
     before = jax.device_get(run.initial_state.params)
 
     def moved(scale):
-        plateau = start_plateau()._replace(scale=jnp.float32(scale))
+        plateau = initial_plateau()._replace(scale=jnp.float32(scale))
         state = prepare(tiny, one_device).initial_state.replace(plateau=plateau)
-        after = run.train_step(replicate(state, one_device), batch)[0].params
+        after = run.steps.train(replicate(state, one_device), batch)[0].params
         return jax.tree.map(np.subtract, jax.device_get(after), before)
 
     close(moved(0.1), jax.tree.map(lambda update: 0.1 * update, moved(1.0)), 1e-6)
@@ -183,7 +138,7 @@ def test_a_run_reduces_its_rate_by_its_own_evaluations(tiny, tmp_path, one_devic
     tiny.train.eval_every_epochs = 0.25
     train_and_evaluate(tiny, tmp_path, one_device)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    plateau, expected = start_plateau(), []
+    plateau, expected = initial_plateau(), []
     for line in lines:
         if "eval/loss" in line:
             plateau = after_evaluation(OptimConfig(**tiny.optim), plateau, line["eval/loss"])
@@ -199,13 +154,13 @@ def step_with_bad_batches(tiny, one_device, on_nan):
     """A step on one device to which images of 200 everywhere become infinite, and its state."""
     run = prepare(tiny, one_device)
     config = OptimConfig(**tiny.optim)
-    schedule = make_schedule(config, run.total_steps, run.steps_per_epoch)
+    schedule = make_schedule(config, run.plan.total_steps, run.plan.steps_per_epoch)
     step = make_train_step(
         run.model,
-        make_optimizer(config, schedule),
-        Augmentation(),
-        lambda images: jnp.where(images.min() == 200, jnp.inf, images / 255.0),
-        label_smoothing=0.0,
+        make_optimizer(config, schedule, on_nan=on_nan),
+        Inputs(
+            Augmentation(), lambda images: jnp.where(images.min() == 200, jnp.inf, images / 255.0)
+        ),
         axis_name=None,
         ema_decay=0.9,
         on_nan=on_nan,

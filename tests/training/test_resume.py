@@ -77,9 +77,9 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     earlier, latest = checkpoints.complete_steps(cut / "checkpoints")
     (cut / "checkpoints" / str(latest) / checkpoints.NOTES).write_text("{")
     train_and_evaluate(everything, cut, one_device)
-    said = capfd.readouterr().err
-    assert f"{latest} is damaged" in said
-    assert f"continuing from step {earlier}/8" in said
+    output = capfd.readouterr().err
+    assert f"{latest} is damaged" in output
+    assert f"continuing from step {earlier}/8" in output
     assert logged(tmp_path / "whole") == logged(cut)
 
 
@@ -157,7 +157,7 @@ import sys
 from pathlib import Path
 import jax
 from configs import digits, imagenet
-from senet_jax import compilation_cache
+from senet_jax.system import compilation_cache
 from senet_jax.training.loop import train_and_evaluate
 
 kind, count, workdir = sys.argv[1:]
@@ -166,7 +166,7 @@ if kind == "memory":
     config.data.update({"train_split": "train[:128]", "eval_split": "test[:50]"})
 else:
     sys.path.insert(0, "tests")
-    import photos
+    import helpers.photos
     config, fields = imagenet.get_config("seresnet50,photos"), {"stage_sizes": (1, 1), "width": 4}
     config.data.update({"train_split": "whole", "eval_split": "whole", "image_size": 32})
     config.data.shuffle_buffer = 8
@@ -214,8 +214,8 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path, kind, coun
 
     def finish(directory):
         process = start(directory)
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said.decode()
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
 
     began = time.monotonic()
     finish(tmp_path / "whole")

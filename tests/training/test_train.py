@@ -17,7 +17,7 @@ from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
 from senet_jax.training.prepare import prepare
-from senet_jax.training.step import make_train_step
+from senet_jax.training.step import Inputs, make_train_step
 
 FIELDS = (
     "model dataset seed params macs step eval/examples eval/top1_error eval/top5_error "
@@ -107,12 +107,12 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     """50 examples in batches of 32; the sums equal those of a single pass over all of them."""
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
-    found = evaluate(run.eval_step, run.initial_state, run.dataset.eval, 32, devices)
-    whole = evaluate(run.eval_step, run.initial_state, run.dataset.eval, 52, devices)
-    assert found["examples"] == whole["examples"] == 50
-    assert found["top1_error"] == whole["top1_error"]
-    assert found["top5_error"] == whole["top5_error"]
-    np.testing.assert_allclose(found["loss"], whole["loss"], rtol=1e-5)
+    batched = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 32, devices)
+    whole = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 52, devices)
+    assert batched["examples"] == whole["examples"] == 50
+    assert batched["top1_error"] == whole["top1_error"]
+    assert batched["top5_error"] == whole["top5_error"]
+    np.testing.assert_allclose(batched["loss"], whole["loss"], rtol=1e-5)
     # Independent of our step: NumPy on the logits of the plain model.
     images = run.dataset.eval.image.astype(np.float64)
     mean, std = run.dataset.mean, run.dataset.std
@@ -120,10 +120,10 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     variables = {"params": state[0], "batch_stats": state[1]}
     logits = np.float64(run.model.apply(variables, (images - mean) / std))
     labels = run.dataset.eval.label
-    assert found["top1_error"] == 100 * (logits.argmax(1) != labels).mean()
+    assert batched["top1_error"] == 100 * (logits.argmax(1) != labels).mean()
     log_sum = np.log(np.exp(logits).sum(1))
     np.testing.assert_allclose(
-        found["loss"], (log_sum - logits[np.arange(50), labels]).mean(), rtol=1e-5
+        batched["loss"], (log_sum - logits[np.arange(50), labels]).mean(), rtol=1e-5
     )
 
 
@@ -133,7 +133,7 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
     run = prepare(tiny, devices)
     traces = []
     step = pmap_step(
-        lambda state, batch: (traces.append(1), run.train_step.__wrapped__(state, batch))[1],
+        lambda state, batch: (traces.append(1), run.steps.train.__wrapped__(state, batch))[1],
         devices,
         donate_state=True,
     )
@@ -149,22 +149,23 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
     """`axis_name=None` and jit, for use without pmap, against pmap on one device."""
     run = prepare(tiny, one_device)
     optim_config = OptimConfig(**tiny.optim)
-    schedule = make_schedule(optim_config, run.total_steps, run.steps_per_epoch)
+    schedule = make_schedule(optim_config, run.plan.total_steps, run.plan.steps_per_epoch)
     mean, std = run.dataset.mean, run.dataset.std
     plain = jax.jit(
         make_train_step(
             run.model,
             make_optimizer(optim_config, schedule),
-            Augmentation(pad=tiny.data.pad, flip=tiny.data.flip),
-            functools.partial(normalize, mean=mean, std=std),
-            label_smoothing=0.0,
+            Inputs(
+                Augmentation(pad=tiny.data.pad, flip=tiny.data.flip),
+                functools.partial(normalize, mean=mean, std=std),
+            ),
             axis_name=None,
         )
     )
     state, mapped_state = (prepare(tiny, one_device).initial_state for _ in range(2))
     for _, batch in zip(range(3), run.dataset.train.train_batches(32, 0), strict=False):
         state, sums = plain(state, batch)
-        mapped_state, mapped = run.train_step(mapped_state, split_batch(batch, one_device))
+        mapped_state, mapped = run.steps.train(mapped_state, split_batch(batch, one_device))
         np.testing.assert_allclose(sums["loss"], mapped["loss"], rtol=1e-5)
 
 
@@ -246,10 +247,10 @@ def test_frozen_batch_norm_stays_as_it_is_and_the_rest_learns(tiny, one_device, 
     tiny.train.freeze_bn_epochs = epochs
     tiny.optim.warmup_epochs = 0.0  # its first step would be of length zero
     run = prepare(tiny, one_device)
-    assert run.freeze_after == (2.0 - epochs) * run.steps_per_epoch
+    assert run.plan.freeze_after == (2.0 - epochs) * run.plan.steps_per_epoch
     before = jax.tree.map(np.asarray, run.initial_state.variables)
     batches = run.dataset.train.train_batches(32, 0)
-    state, _ = run.frozen_step(run.initial_state, split_batch(next(batches), run.devices))
+    state, _ = run.steps.frozen(run.initial_state, split_batch(next(batches), run.devices))
     after = jax.tree.map(np.asarray, state.variables)
     for path, value in jax.tree_util.tree_leaves_with_path(after["batch_stats"]):
         np.testing.assert_array_equal(value, _at(before["batch_stats"], path))

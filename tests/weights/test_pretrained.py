@@ -344,7 +344,7 @@ def test_what_is_in_the_hub_s_cache_needs_no_network(folder, tmp_path, monkeypat
 def test_a_run_of_ours_gives_its_averages(tmp_path):
     config = tiny_config()
     fields = config.model.to_dict()
-    split_origin(fields)
+    _, fields = split_origin(fields)
     model = models.create_model(**fields)
     state = create_state(model, optax.sgd(0.1), (8, 8, 1), seed=0, ema=True)
     state = state.replace(ema=jax.tree.map(lambda leaf: leaf + 1, state.ema))

@@ -1,0 +1,100 @@
+"""A configuration, checked: its sections as objects that fit together."""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from senet_jax.config import build, check_present
+from senet_jax.data.augment import Augmentation, Mixing
+from senet_jax.errors import InputError
+from senet_jax.layers.network import Network
+from senet_jax.system.devices import AXIS, Devices, check_divisible
+from senet_jax.training.config import TrainConfig
+from senet_jax.training.optim import OptimConfig
+from senet_jax.training.start import Origin, split_origin
+from senet_jax.weights.loading import create_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A configuration whose sections fit together; no data have been read for that.
+
+    Attributes:
+      seed: number from which all randomness of the run comes.
+      train, optim: the sections of these names.
+      augment, mixing: fields of `data` on changes of single images, and on mixing them.
+      origin: fields of `model` on the weights to start from.
+      network: the other fields of `model`, as `create_model` takes them.
+      data: the other fields of `data`, as `load_dataset` takes them.
+    """
+
+    seed: int
+    train: TrainConfig
+    optim: OptimConfig
+    augment: Augmentation
+    mixing: Mixing
+    origin: Origin
+    network: dict[str, Any]
+    data: dict[str, Any]
+
+
+def check(config: ConfigDict, devices: Devices) -> Recipe:
+    """Check a configuration, each section alone and all together.
+
+    Raises: InputError, naming the key, for the first that is missing, unknown or impossible.
+    """
+    sections: dict[str, Any] = config.to_dict()
+    check_present("", sections, ("seed", "model", "data", "optim", "train"))
+    check_present("model", sections["model"], ("name",))
+    check_present("data", sections["data"], ("name", "train_split", "eval_split"))
+    train = build(TrainConfig, "train", sections["train"])
+    optim_config = build(OptimConfig, "optim", sections["optim"])
+    seed = sections["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"seed must be from 0 to 2^32 - 1 and whole, not {seed!r}")
+    check_divisible(train.batch_size, devices)
+    mixing, data_fields = _split_off(Mixing, sections["data"])
+    augment, data_fields = _split_off(Augmentation, data_fields)
+    check_parts(train, len(devices), mixing)
+    origin, network = split_origin(sections["model"])
+    network |= {"axis_name": AXIS, "sync_batch_norm": train.sync_batch_norm}
+    create_model(**network)  # refuses what it must before any data is read
+    return Recipe(seed, train, optim_config, augment, mixing, origin, network, data_fields)
+
+
+def _split_off(owner: type[Any], section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """An object of the keys of the `data` section that are its fields, and the other keys."""
+    names = [field.name for field in dataclasses.fields(owner)]
+    check_present("data", section, names)
+    fields = {name: section[name] for name in names}
+    return build(owner, "data", fields), {k: v for k, v in section.items() if k not in fields}
+
+
+def check_parts(train: TrainConfig, devices: int, mixing: Mixing) -> None:
+    """Raises: InputError if the batch cannot be cut into its parts."""
+    local, parts = train.batch_size // devices, train.accumulate_steps
+    if local % parts:
+        raise InputError(
+            f"train.accumulate_steps {parts} does not divide the {local} images of a device "
+            f"(batch_size {train.batch_size} on {devices})"
+        )
+    if mixing and local % 2:
+        raise InputError(
+            f"data.mixup and data.cutmix mix pairs of images, but each device has {local} "
+            f"(batch_size {train.batch_size} on {devices}); choose an even number"
+        )
+
+
+def check_images(shape: tuple[int, int, int], recipe: Recipe, model: Network) -> None:
+    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take."""
+    height, width, _ = shape
+    images = f"the images of {recipe.data['name']!r}: they have {height} x {width} pixels"
+    if min(height, width) < model.least_image_size:
+        raise InputError(
+            f"model {recipe.network['name']} needs {model.least_image_size} pixels in height "
+            f"and width, more than {images}; set data.image_size"
+        )
+    for field in ("pad", "cutout"):
+        if (pixels := getattr(recipe.augment, field)) > min(height, width):
+            raise InputError(f"data.{field} {pixels} is more than {images}")
