@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from senet_jax.config import differences, flatten, plain
+from senet_jax.config import differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
 from senet_jax.system import files, processes
 
@@ -124,14 +124,7 @@ def load_config(workdir: Path) -> ConfigDict:
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
-    return ConfigDict(_with_tuples(stored)).lock()
-
-
-def _with_tuples(value: Any) -> Any:
-    # Configurations have no lists; JSON has no tuples.
-    if isinstance(value, dict):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+    return ConfigDict(with_tuples(stored)).lock()
 
 
 def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
