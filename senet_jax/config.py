@@ -4,6 +4,8 @@ Imports nothing but the standard library: whoever builds a network should not wa
 line or for the packages behind it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import json
@@ -100,7 +102,7 @@ def _right_kind(annotation: Any, value: Any) -> str | None:
     return None
 
 
-def plain(config: "ConfigDict") -> Any:
+def plain(config: ConfigDict) -> Any:
     """The configuration as JSON has it, so that a stored and a given one compare equal."""
     return json.loads(json.dumps(config.to_dict()))
 

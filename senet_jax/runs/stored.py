@@ -1,13 +1,16 @@
 """The weights that a run has left, without its data."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from ml_collections import ConfigDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.system import files
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class Unfinished(InputError):

@@ -3,17 +3,20 @@
 `failed.json` has the reason where an experiment's run stopped without a result.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from senet_jax.config import differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
 from senet_jax.system import files, processes
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
 # Values that leave a key to the weights of model.pretrained; what it is then, config.json says.
@@ -121,6 +124,8 @@ def check_shared(workdir: Path, config: ConfigDict) -> None:
 
 def load_config(workdir: Path) -> ConfigDict:
     """The configuration that `start` recorded. Raises: InputError if there is none."""
+    from ml_collections import ConfigDict
+
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
