@@ -21,7 +21,7 @@ from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.training.start import split_origin
 from senet_jax.training.state import create_state
 from senet_jax.weights import loading, saving, torch_names
-from senet_jax.weights.image_spec import PretrainedConfig
+from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.timm import ALIKE, NETWORKS, weights
 
 SMALL = "mobilenetv1_100"
@@ -101,7 +101,7 @@ def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_pa
     model = create_model(name, num_classes=3)
     assert saving.architecture_of(model.clone(dtype="bfloat16", dropout=0.5)) == name
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(8)[..., :1]))
-    grey = PretrainedConfig((1, 8, 8), 1.0, "bilinear", (0.3,), (0.4,))
+    grey = ImageSpec((1, 8, 8), 1.0, "bilinear", (0.3,), (0.4,))
     saving.save(tmp_path, model, variables, grey, ("cat", "dog", "emu"))
     again, found = create_model(name, pretrained=tmp_path)
     assert again == model
@@ -120,7 +120,7 @@ def test_a_resnet_for_cifar_with_other_fields_has_no_form():
 def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
     state = state_dict(name)
     weights = loading.from_tensors(name, state)
-    saving.save(tmp_path, weights.model, weights.variables, weights.config)
+    saving.save(tmp_path, weights.model, weights.variables, weights.image_spec)
     written = load_file(tmp_path / "model.safetensors")
     counters = {key for key in written if key.endswith("num_batches_tracked")}
     assert len(counters) == sum(key.endswith("running_var") for key in state)
@@ -130,7 +130,7 @@ def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
         np.testing.assert_array_equal(written[key], value, err_msg=key)
     again = loading.load_pretrained(name, tmp_path)
     assert equal(again.variables, weights.variables)
-    assert (again.model, again.config) == (weights.model, weights.config)
+    assert (again.model, again.image_spec) == (weights.model, weights.image_spec)
 
 
 @pytest.mark.parametrize("name", ["vgg16_bn", "inception_resnet_v2", "senet154"])
@@ -156,8 +156,8 @@ def test_every_layout_has_a_way_back(name):
 def test_config_json_says_what_timm_reads(folder, tmp_path):
     weights = loading.load_pretrained(TAG, folder)
     # What config.json does not say is not taken from the tag.
-    assert weights.config == PretrainedConfig(crop_pct=0.5, mean=(0.5,) * 3, num_classes=3)
-    saving.save(tmp_path, weights.model, weights.variables, weights.config)
+    assert weights.image_spec == ImageSpec(crop_pct=0.5, mean=(0.5,) * 3, num_classes=3)
+    saving.save(tmp_path, weights.model, weights.variables, weights.image_spec)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["architecture"], config["num_classes"]) == (SMALL, 3)
     assert config["num_features"] == 1024
@@ -170,7 +170,7 @@ def test_config_json_says_what_timm_reads(folder, tmp_path):
 def test_without_config_json_the_images_are_those_of_the_tag(folder, name):
     state = load_file(folder / "model.safetensors")
     # timm's pretrained_cfg of the tag, the only one there is
-    assert loading.from_tensors(name, state).config == PretrainedConfig(
+    assert loading.from_tensors(name, state).image_spec == ImageSpec(
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
         num_classes=3,
