@@ -108,8 +108,8 @@ def test_processes_share_the_records_without_loss_or_double(split, count):
     seen = [[int(y) for b in part for y in b["label"][b["mask"] == 1]] for part in parts]
     whole = [int(y) for b in together.eval.eval_batches(7) for y in b["label"][b["mask"] == 1]]
     assert sorted(itertools.chain(*seen)) == sorted(whole)
-    for trained, own in zip(epochs, seen, strict=True):
-        assert not collections.Counter(trained) - collections.Counter(own)
+    for trained, evaluated in zip(epochs, seen, strict=True):
+        assert not collections.Counter(trained) - collections.Counter(evaluated)
         assert trained != sorted(trained)
 
 

@@ -53,9 +53,9 @@ def test_the_command_starts_again_as_it_was(tmp_path):
     )
     environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
 
-    def lines(**own):
+    def lines(**changes):
         command = [sys.executable, str(script), "a b", "--c=1"]
-        return subprocess.check_output(command, env=environment | own, text=True).splitlines()
+        return subprocess.check_output(command, env=environment | changes, text=True).splitlines()
 
     assert len(lines(GLIBC_TUNABLES="glibc.malloc.hugetlb=0")) == 1
     expected = host_memory.tunables_for_huge_pages("")

@@ -31,7 +31,7 @@ THREE = {"num_classes": 3}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """As timm's hub has them: MobileNet with three classes."""
+    """A folder as timm's hub has them: MobileNet with three classes."""
     path = tmp_path_factory.mktemp("weights")
     counters = {"bn1.num_batches_tracked": np.array(7)}
     save_file(state_dict(SMALL, **THREE) | counters, path / "model.safetensors")
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def broken(folder, tmp_path):
-    """Write the folder's tensors, changed by a function, beside its config.json."""
+    """A function that changes the folder's tensors and writes them beside its config.json."""
 
     def write(change):
         tensors = load_file(folder / "model.safetensors")
@@ -87,9 +87,9 @@ def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
     saving.save(tmp_path, model, variables)
     tensors = load_file(tmp_path / "model.safetensors")
     assert not tensors["layer1.0.se.fc1.bias"].any()
-    again, found = create_model("seresnet18", pretrained=tmp_path)
+    again, stored = create_model("seresnet18", pretrained=tmp_path)
     np.testing.assert_allclose(
-        jax.jit(again.apply)(found, images(64)),
+        jax.jit(again.apply)(stored, images(64)),
         jax.jit(model.apply)(variables, images(64)),
         rtol=1e-5,
         atol=1e-5,
@@ -103,9 +103,9 @@ def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_pa
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(8)[..., :1]))
     grey = ImageSpec((1, 8, 8), 1.0, "bilinear", (0.3,), (0.4,))
     saving.save(tmp_path, model, variables, grey, ("cat", "dog", "emu"))
-    again, found = create_model(name, pretrained=tmp_path)
+    again, stored = create_model(name, pretrained=tmp_path)
     assert again == model
-    assert equal(found, variables)
+    assert equal(stored, variables)
     network = classifier.load_classifier(str(tmp_path))
     assert network.shown.image_shape == (8, 8, 1)
     assert network.class_names == ("cat", "dog", "emu")
@@ -161,9 +161,9 @@ def test_config_json_says_what_timm_reads(folder, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["architecture"], config["num_classes"]) == (SMALL, 3)
     assert config["num_features"] == 1024
-    said = config["pretrained_cfg"]
-    assert (said["first_conv"], said["classifier"]) == ("conv_stem", "classifier")
-    assert (said["mean"], said["num_classes"]) == ([0.5, 0.5, 0.5], 3)
+    spec = config["pretrained_cfg"]
+    assert (spec["first_conv"], spec["classifier"]) == ("conv_stem", "classifier")
+    assert (spec["mean"], spec["num_classes"]) == ([0.5, 0.5, 0.5], 3)
 
 
 @pytest.mark.parametrize("name", [SMALL, TAG])
@@ -351,8 +351,8 @@ def test_a_run_of_ours_gives_its_averages(tmp_path):
     checkpoints.save(tmp_path / workdir.CHECKPOINTS, 8, state)
     finish(tmp_path, config, params_sha256=provenance.fingerprint(state.variables))
     name = config.model.name
-    found, variables = create_model(name, pretrained=tmp_path)
-    assert found == model
+    again, variables = create_model(name, pretrained=tmp_path)
+    assert again == model
     assert equal(variables, state.averaged.variables)
     other, renewed = create_model(name, pretrained=tmp_path, num_classes=7, se={"gate": "relu"})
     assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (16, 7))
