@@ -65,7 +65,7 @@ class Augmentation:
             )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Augment images [B, H, W, C] uint8, each by its own one of the keys [B]."""
+        """Augment images [B, H, W, C] uint8, each with its own key: keys [B]."""
         crop_keys, flip_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         if self.pad:
             images = jax.vmap(self._crop)(crop_keys, images)

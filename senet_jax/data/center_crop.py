@@ -20,7 +20,7 @@ def resized(size: Any, shortest: Any, shorter: int) -> Any:
     Args:
       size: the size before.
       shortest: the smaller one of `size`.
-      shorter: what becomes of it, in pixels.
+      shorter: what `shortest` becomes, in pixels.
     """
     return shorter * size // shortest
 

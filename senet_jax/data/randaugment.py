@@ -53,7 +53,7 @@ class RandAugment:
             )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Change images [B, H, W, 1 or 3] uint8, each by its own one of the keys [B]."""
+        """Change images [B, H, W, 1 or 3] uint8, each with its own key: keys [B]."""
         for layer in range(self.layers):
             numbers, strengths = jax.vmap(functools.partial(self._draw, layer))(keys)
             images = jax.lax.platform_dependent(
@@ -89,7 +89,7 @@ def operate(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> j
     """Apply the operation at place `number` of OPERATIONS to an image [H, W, C].
 
     Args:
-      strength: from -1 to 1.
+      strength: share of the greatest magnitude, from -1 to 1.
     """
     for names, apply in ((MOVES, _move), (ENHANCEMENTS, _enhance), (TABLES, _look_up)):
         if not isinstance(number, int) or OPERATIONS[number] in names:

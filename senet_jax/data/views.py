@@ -81,7 +81,8 @@ def random_part(crops: CropSpec, key: np.ndarray, encoded: Any, place: Any) -> A
     """A random part of an encoded image, resized, as uint8 [H, W, 3].
 
     Args:
-      key: int32 [2], of the epoch; the part is a function of it and of the image's place.
+      key: the random key of the epoch, int32 [2]; the part is a function of it and of `place`.
+      place: the image's place in the epoch.
     """
     import tensorflow as tf
 

@@ -96,7 +96,7 @@ def create_model(
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
 ) -> Network | tuple[Network, Variables]:
-    """The network `name`, from images [B, H, W, C] to logits [B, num_classes], with its weights.
+    """Build the network `name`, images [B, H, W, C] to logits [B, num_classes], and load weights.
 
     Args:
       name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar"; or a network in
@@ -132,7 +132,7 @@ def _network(name: str, **fields: Any) -> Network:
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:
-    """Names, that match a shell pattern, of the weights that timm publishes for networks here."""
+    """Names of the weights that timm publishes for networks here, by a shell pattern."""
     return models.matching(pattern, timm.weights())
 
 

@@ -51,6 +51,26 @@ def save(
       or a folder that cannot be written.
     """
     network = architecture_of(model)
+    arrays = _with_biases(model, network, variables)
+    places = torch_names.tensors(
+        model,
+        {path: value.shape for path, value in arrays.items()},
+        legacy=torch_names.is_legacy(network),
+    )
+    stored = {key: torch_names.to_torch(arrays[place.path], place) for key, place in places.items()}
+    for key in [key for key in stored if key.endswith("running_var")]:
+        stored[key.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    config_json = _config_json(model, network, arrays, image_spec or ImageSpec(), class_names)
+    weight_files.write(Path(folder), stored, config_json)
+
+
+def _with_biases(
+    model: Network, network: str, variables: Mapping[str, Any]
+) -> dict[tuple[str, ...], np.ndarray]:
+    """The variables by path, with zeros for the biases that the excitation lacks.
+
+    Raises: InputError if they are not those of the model.
+    """
     whole = model if network in timm.ALIKE else _biased(model)
     shapes = shapes_of(whole.clone(features=False))
     arrays = {path: np.asarray(value) for path, value in flatten_dict(dict(variables)).items()}
@@ -63,22 +83,25 @@ def save(
         {"/".join(path): shape for path, shape in shapes.items()},
         channels=2,
     )
-    places = torch_names.tensors(
-        model,
-        {path: value.shape for path, value in arrays.items()},
-        legacy=torch_names.is_legacy(network),
-    )
-    stored = {key: torch_names.to_torch(arrays[place.path], place) for key, place in places.items()}
-    for key in [key for key in stored if key.endswith("running_var")]:
-        stored[key.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    return arrays
 
-    def name_of(path: tuple[str, ...]) -> str:
+
+def _config_json(
+    model: Network,
+    network: str,
+    arrays: Mapping[tuple[str, ...], np.ndarray],
+    image_spec: ImageSpec,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """The config.json of the weights, as timm reads it."""
+
+    def module_of(path: tuple[str, ...]) -> str:
         name = torch_names.name_of(model, path[1:], legacy=torch_names.is_legacy(network))
         return name.removesuffix(".weight")
 
     features, classes = arrays[HEAD].shape
-    spec = dataclasses.replace(image_spec or ImageSpec(), num_classes=classes)
-    config_json = {
+    spec = dataclasses.replace(image_spec, num_classes=classes)
+    return {
         "architecture": network,
         "num_classes": classes,
         "num_features": features,
@@ -87,12 +110,11 @@ def save(
             "custom_load": False,
             "fixed_input_size": False,
             "crop_mode": "center",
-            "first_conv": name_of(next(path for path in FIRST_CONVOLUTIONS if path in arrays)),
-            "classifier": name_of(HEAD),
+            "first_conv": module_of(next(path for path in FIRST_CONVOLUTIONS if path in arrays)),
+            "classifier": module_of(HEAD),
             **{key: value for key, value in dataclasses.asdict(spec).items() if value},
         },
     }
-    weight_files.write(Path(folder), stored, config_json)
 
 
 def architecture_of(model: Network) -> str:
