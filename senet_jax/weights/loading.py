@@ -96,7 +96,7 @@ def create_model(
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
 ) -> Network | tuple[Network, Variables]:
-    """Build the network `name`, images [B, H, W, C] to logits [B, num_classes], and load weights.
+    """Build the network `name`, which takes images [B, H, W, C] to logits [B, num_classes].
 
     Args:
       name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar"; or a network in
