@@ -11,6 +11,11 @@ from senet_jax import models
 from senet_jax.weights import torch_names
 from senet_jax.weights.timm import NETWORKS
 
+# A small network in timm, a set of weights for it, and the fields of the narrowest one in tests.
+SMALL = "mobilenetv1_100"
+TAG = "mobilenetv1_100.ra4_e3600_r224_in1k"
+THREE = {"num_classes": 3}
+
 
 def weight(name, shape):
     """The value of a parameter or statistic, by its path, in the size of a trained network's."""
@@ -64,3 +69,10 @@ def digest(array):
     flat = np.asarray(array, np.float64).reshape(-1)
     picked = np.linspace(0, len(flat) - 1, 16).astype(int)
     return [float(f"{v:.8g}") for v in (np.linalg.norm(flat), flat.mean(), *flat[picked])]
+
+
+def equal(one, other):
+    """Whether two trees of variables have the same paths and values."""
+    one, other = flatten_dict(one), flatten_dict(other)
+    assert one.keys() == other.keys()
+    return all(np.array_equal(one[path], other[path]) for path in one)
