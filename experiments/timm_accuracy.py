@@ -36,7 +36,7 @@ from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.system import cli
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading
-from senet_jax.weights.image_spec import PretrainedConfig
+from senet_jax.weights.image_spec import ImageSpec
 
 FILE = Path(__file__).with_suffix(".csv")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
@@ -54,7 +54,7 @@ class Published:
     top1: float
     top5: float
 
-    def images(self, config: PretrainedConfig) -> PretrainedConfig:
+    def images(self, config: ImageSpec) -> ImageSpec:
         """What the weights were made for, with the size, crop and interpolation of this row."""
         size = (3, self.pixels, self.pixels)
         return dataclasses.replace(
@@ -187,14 +187,14 @@ def evaluate(
     if source is not True and not source.exists():
         raise InputError(f"there is no {source}")
     weights = loading.load_pretrained(row.weights, source)
-    assert weights.config is not None
+    assert weights.image_spec is not None
     known = weights.model.num_classes
     if classes not in (None, known):
         raise InputError(
             f"it knows {known} classes and the images are in {classes} folders; where some are "
             "left out, give the classes with --labels"
         )
-    shown = preprocessing.of_weights(row.images(weights.config))
+    shown = preprocessing.of_weights(row.images(weights.image_spec))
     forward = jax.jit(
         lambda variables, images: weights.model.apply(variables, shown.normalize(images))
     )

@@ -1,4 +1,10 @@
-"""The algebra of configurations: sections to objects, nested to flat, and what differs."""
+"""The algebra of configurations: sections to objects, nested to flat, to JSON and back, and diffs.
+
+Imports nothing but the standard library: whoever builds a network should not wait for a command
+line or for the packages behind it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -7,38 +13,42 @@ import math
 import numbers
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from senet_jax.errors import InputError, did_you_mean
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 T = TypeVar("T")
 
-
-KINDS: dict[Any, tuple[Any, str]] = {
+# The type that a field is annotated with: what its values may be, and how that is said.
+ACCEPTED: dict[Any, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     int: (numbers.Integral, "a whole number"),
     float: (numbers.Real, "a number"),
     str: (str, "text"),
 }
-
-
-# What devices calculate with has 32 bits.
+# The largest number of a type, and how that is said: devices calculate with 32 bits.
 LIMITS = {int: (2**31 - 1, " below 2^31"), float: (3.4e38, ", finite and below 3.4e38")}
 
 
 def build(constructor: Callable[..., T], section: str, values: Mapping[str, Any]) -> T:
-    """`constructor(**values)` for one section of the configuration.
+    """Call `constructor(**values)` for one section of a configuration.
 
-    Raises: InputError, naming the section, for keys that a dataclass has not or lacks, values of
-      another type than its fields are annotated with, and whatever the constructor refuses.
+    Args:
+      constructor: a class, a function, or a partial of either. The keys of a dataclass are checked,
+        and the types of all that is annotated.
+      section: the section's name, with which the sentence of an error begins.
+
+    Raises: InputError for a key that a dataclass lacks, a field that lacks both a key and a
+      default, a value of a different type than annotated, and whatever the constructor refuses.
     """
-    made = constructor.func if isinstance(constructor, functools.partial) else constructor
-    if made is constructor and dataclasses.is_dataclass(made):
-        _check_keys(dataclasses.fields(made), section, values)
-    for key, kind in typing.get_type_hints(made).items():
-        if key in values and (right := _instead(kind, values[key])):
+    target = constructor.func if isinstance(constructor, functools.partial) else constructor
+    if target is constructor and dataclasses.is_dataclass(target):
+        _check_keys(dataclasses.fields(target), section, values)
+    for key, annotation in typing.get_type_hints(target).items():
+        if key in values and (right := _right_kind(annotation, values[key])):
             raise InputError(f"{section}: {key} must be {right}, not {values[key]!r}")
     try:
         return constructor(**values)
@@ -49,11 +59,14 @@ def build(constructor: Callable[..., T], section: str, values: Mapping[str, Any]
 def _check_keys(
     fields: Iterable[dataclasses.Field[Any]], section: str, values: Mapping[str, Any]
 ) -> None:
-    needed = {field.name: field.default is dataclasses.MISSING for field in fields}
+    is_required = {
+        field.name: field.default is field.default_factory is dataclasses.MISSING
+        for field in fields
+    }
     for key in values:
-        if key not in needed:
-            raise InputError(f"{section} has no key {key!r}{did_you_mean(key, needed)}")
-    check_present(section, values, [key for key in needed if needed[key]])
+        if key not in is_required:
+            raise InputError(f"{section} has no key {key!r}{did_you_mean(key, is_required)}")
+    check_present(section, values, [key for key, required in is_required.items() if required])
 
 
 def check_present(section: str, values: Mapping[str, Any], keys: Iterable[str]) -> None:
@@ -67,31 +80,42 @@ def check_present(section: str, values: Mapping[str, Any], keys: Iterable[str]) 
             )
 
 
-def _instead(kind: Any, value: Any) -> str | None:
-    """What a value should be that is not of an annotated type; None if it is, or none of ours."""
-    if typing.get_origin(kind) is tuple:
-        of = typing.get_args(kind)[0]
-        if isinstance(value, tuple | list) and not any(_instead(of, item) for item in value):
+def _right_kind(annotation: Any, value: Any) -> str | None:
+    """What the value should be, in words; None if it is that, or if the annotation is not ours."""
+    if typing.get_origin(annotation) is tuple:
+        item_type = typing.get_args(annotation)[0]
+        if isinstance(value, tuple | list) and not any(_right_kind(item_type, v) for v in value):
             return None
-        return f"a tuple of {KINDS[of][1].removeprefix('a ')}s" if of in KINDS else None
-    if kind not in KINDS:
+        if item_type not in ACCEPTED:
+            return None
+        return f"a tuple of {ACCEPTED[item_type][1].removeprefix('a ')}s"
+    if annotation not in ACCEPTED:
         return None
-    accepted, name = KINDS[kind]
-    if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
-        return name
-    largest, limit = LIMITS.get(kind, (0, ""))
-    if limit and not (math.isfinite(value) and abs(value) <= largest):
-        return name + limit
+    accepted, words = ACCEPTED[annotation]
+    # In Python, but not in a configuration, True is a whole number.
+    if not isinstance(value, accepted) or (annotation is not bool and isinstance(value, bool)):
+        return words
+    if annotation in LIMITS:
+        largest, limit = LIMITS[annotation]
+        if not (math.isfinite(value) and abs(value) <= largest):
+            return words + limit
     return None
 
 
 def plain(config: ConfigDict) -> Any:
-    """As JSON gives it back, so that stored and given configurations compare equal."""
+    """The configuration as JSON has it, so that a stored and a given one compare equal."""
     return json.loads(json.dumps(config.to_dict()))
 
 
+def with_tuples(value: Any) -> Any:
+    """The way back from `plain`: configurations have no lists, and JSON has no tuples."""
+    if isinstance(value, dict):
+        return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts to one dict with dotted keys."""
+    """Turn nested dicts into one dict with dotted keys."""
     flat = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -102,10 +126,15 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 def differences(
     a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str] = ("there", "now")
 ) -> str:
-    """The keys in which two flat configurations differ, with both values; "" if there are none."""
-    keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-    missing = "missing"  # a key that configurations of another version have not
-    named = ", ".join(
-        f"{k} ({a.get(k, missing)} {names[0]}, {b.get(k, missing)} {names[1]})" for k in keys[:5]
+    """The keys in which two flat configurations differ, with both values; "" if there are none.
+
+    Args:
+      names: what the values of `a` and of `b` are called, as in "seed (0 there, 1 now)".
+    """
+    keys = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    missing = "missing"  # a key that configurations of another version lack
+    pairs = ", ".join(
+        f"{key} ({a.get(key, missing)} {names[0]}, {b.get(key, missing)} {names[1]})"
+        for key in keys[:5]
     )
-    return named + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return pairs + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

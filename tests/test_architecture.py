@@ -159,3 +159,27 @@ def test_flags_come_before_jax():
     modules += [f"experiments.{name}" for name in ("run", "status", "launch.worker")]
     code = f"import sys, {', '.join(modules)}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_network_and_its_counts_bring_no_command_line_and_no_data():
+    """Beside JAX and Flax, which themselves import some of these packages."""
+    code = (
+        "import sys, jax, flax.linen; before = set(sys.modules)\n"
+        "from senet_jax import create_model, list_models, list_pretrained\n"
+        "from senet_jax.models.counts import summarize\n"
+        "summarize(create_model('seresnet20_cifar'), (32, 32, 3))\n"
+        "print(*set(sys.modules) - before)"
+    )
+    imported = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    assert "senet_jax.weights.loading" in imported
+    slow = (
+        "absl",
+        "rich",
+        "ml_collections",
+        "tensorflow",
+        "matplotlib",
+        "orbax",
+        "huggingface_hub",
+    )
+    ours = ("senet_jax.system.cli", "senet_jax.system.terminal")
+    assert [name for name in imported if name.startswith((*slow, *ours))] == []

@@ -1,4 +1,4 @@
-"""From a dataset's name to batches; what a split and a batch are, `batches.py` says."""
+"""From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
 from typing import Any
@@ -24,60 +24,62 @@ def load_dataset(
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
     share: Share = WHOLE,
-    **views: Any,
+    **crops: Any,
 ) -> Dataset:
-    """A TFDS image-classification dataset, prepared on first use.
+    """Load a TFDS image-classification dataset, which is prepared on first use.
 
     Args:
-      name: in TFDS spelling, with config and version if wanted: "digits", "cifar100",
+      name: the dataset in TFDS spelling, with config and version if wanted: "digits", "cifar100",
         "imagenet2012"; or "fake", the size of ImageNet and always the same images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
-      classes: the first to take and the one after the last, as of a range; labels then count from
-        0. () are all. Of datasets in memory only.
-      image_size: of the images in pixels, which are streamed from disk; 0 reads them into memory as
-        they are stored.
-      mean, std: of each channel, of images from 0 to 1, to normalise images with; () are the
+      classes: the first class to take and the one after the last, as in a range; labels then count
+        from 0. () takes all. Only datasets in memory can be cut like this.
+      image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
+        into memory as they are stored.
+      mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the
         dataset's own, see Statistics.
-      share: of this process, where several train together. Each reads only its own share of a
+      share: this process's part where several train together. Each reads only its own share of a
         streamed split, so streamed batches depend on the number of processes; batches of splits in
         memory do not, taken together.
-      **views: how streamed images are cut and resized, see streaming.Views.
+      **crops: the other fields of CropSpec: how streamed images are cut and resized.
 
     Raises:
-      InputError: unknown name or split, no data and no way to get it, images to be kept in memory
-        that are not of one size, a dataset that is not (image, label), or numbers that are no
+      InputError: an unknown name or split, no data and no way to get it, images to be kept in
+        memory that differ in size, a dataset that is not (image, label), or numbers that are no
         mean and deviation of its channels.
     """
-    cut = _views(image_size, views)
-    given = build(Statistics, "data", {"mean": mean, "std": std})
+    crop_spec = _crop_spec(image_size, crops)
+    statistics = build(Statistics, "data", {"mean": mean, "std": std})
     if name == "fake":
         _refuse_classes(classes, "noise has none")
-        return given.instead_of_own(fake.dataset(image_size or 224, share))
-    source = _prepared(name, cut)
+        return statistics.override(fake.dataset(image_size or 224, share))
+    source = _prepared(name, crop_spec)
     for key, split in (("train_split", train_split), ("eval_split", eval_split)):
         try:
             source.count(split)  # refuses one that does not exist
             source.check_labels(split)
         except InputError as error:
             raise InputError(f"data.{key}: {error}") from error
-    taken = _classes(classes, source, cut)
+    labels = _labels(classes, source, crop_spec)
     train, evaluation = (
-        _split(source, split, cut, share, taken) for split in (train_split, eval_split)
+        _split(source, split, crop_spec, share, labels) for split in (train_split, eval_split)
     )
-    own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    names = source.class_names[taken.start : taken.stop]
-    return given.instead_of_own(Dataset(train, evaluation, names, *own))
+    own_mean, own_std = (
+        train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
+    )
+    names = source.class_names[labels.start : labels.stop]
+    return statistics.override(Dataset(train, evaluation, names, own_mean, own_std))
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What images are normalised with, where it is not what their dataset has.
+    """What images are normalised with where a configuration says it.
 
-    A dataset in memory has the mean and deviation of its training split, a streamed one ImageNet's;
-    published weights come with those of the images that they were trained on.
+    Otherwise a dataset in memory has the mean and deviation of its training split, a streamed one
+    ImageNet's. Pretrained weights come with those of the images that they were trained on.
 
     Attributes:
-      mean, std: of each channel, of images from 0 to 1; () are the dataset's own.
+      mean, std: one number per channel of images from 0 to 1; () leaves the dataset's own.
 
     Raises:
       ValueError: for numbers that cannot be these.
@@ -97,10 +99,10 @@ class Statistics:
         if not all(0 < value <= 1 for value in self.std):
             raise ValueError(f"std must be of images from 0 to 1, and above 0, not {self.std}")
 
-    def instead_of_own(self, dataset: Dataset) -> Dataset:
-        """The dataset, to be normalised with these if there are any.
+    def override(self, dataset: Dataset) -> Dataset:
+        """The dataset with these statistics in place of its own, if there are any.
 
-        Raises: InputError for another number of channels.
+        Raises: InputError if the images differ in their number of channels.
         """
         if not self.mean:
             return dataset
@@ -120,72 +122,73 @@ def load_split(
     *,
     classes: tuple[int, ...] = (),
     image_size: int = 0,
-    **views: Any,
+    **crops: Any,
 ) -> tuple[Split, tuple[str, ...]]:
-    """One split and the names of the classes, for evaluation; arguments and errors as of `load`.
+    """Load one split, for evaluation, and the names of its classes.
 
-    Every split of "fake" is its evaluation split, of which there are no crops.
+    Arguments and errors are those of `load_dataset`. Every split of "fake" is its evaluation split,
+    and crops do not apply to it.
     """
     if name == "fake":
-        made = fake.dataset(image_size or 224)
-        return made.eval, made.class_names
-    cut = _views(image_size, views)
-    source = _prepared(name, cut)
+        dataset = fake.dataset(image_size or 224)
+        return dataset.eval, dataset.class_names
+    crop_spec = _crop_spec(image_size, crops)
+    source = _prepared(name, crop_spec)
     source.count(split)
-    taken = _classes(classes, source, cut)
-    names = source.class_names[taken.start : taken.stop]
-    return _split(source, split, cut, WHOLE, taken), names
+    labels = _labels(classes, source, crop_spec)
+    names = source.class_names[labels.start : labels.stop]
+    return _split(source, split, crop_spec, WHOLE, labels), names
 
 
 def image_size_for(name: str, wanted: int, otherwise: int) -> int:
-    """What `image_size` is best for a dataset, which need not be here yet.
+    """Choose `image_size` for a dataset, which need not be here yet.
 
-    0, in memory, if all of its images have the size that is wanted and there is room for them.
+    It is 0, in memory, if all images have the size that is wanted and there is room for them.
 
     Args:
       wanted: pixels; 0 if the images should be as they are stored.
-      otherwise: pixels of images that should be, but cannot be kept in memory so.
+      otherwise: pixels for images that should be as they are stored but cannot be kept in memory.
 
     Raises: InputError for an unknown name, or a dataset that is not (image, label).
     """
     if name != "fake":
         source = tfds_source.find(name)
-        right = not wanted or source.image.shape[:2] == (wanted, wanted)
-        if right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
+        is_right = not wanted or source.image.shape[:2] == (wanted, wanted)
+        if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
             return 0
     return wanted or otherwise
 
 
-def _views(image_size: int, fields: dict[str, Any]) -> CropSpec | None:
-    """None for images that are kept in memory.
+def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
+    """The crops of streamed images; None for images that are kept in memory.
 
     What streaming alone looks at is checked all the same: a slip shows before it matters.
     """
-    cut = build(CropSpec, "data", {"image_size": image_size, **fields}) if fields else None
-    return cut if image_size else None
+    spec = build(CropSpec, "data", {"image_size": image_size, **crops}) if crops else None
+    return spec if image_size else None
 
 
-def _prepared(name: str, cut: CropSpec | None) -> tfds_source.TfdsSource:
+def _prepared(name: str, crop_spec: CropSpec | None) -> tfds_source.TfdsSource:
     source = tfds_source.find(name)
-    if cut is None:
+    if crop_spec is None:
         in_memory.check_size(source)
     return tfds_source.prepare(source)
 
 
-def _classes(
-    classes: tuple[int, ...], source: tfds_source.TfdsSource, cut: CropSpec | None
+def _labels(
+    classes: tuple[int, ...], source: tfds_source.TfdsSource, crop_spec: CropSpec | None
 ) -> range:
-    """Which classes of a dataset are taken. Raises: InputError if there are no such classes."""
+    """The labels that are taken. Raises: InputError if there are no such classes."""
     count = len(source.class_names)
     if isinstance(classes, tuple) and not classes:
         return range(count)
-    whole = isinstance(classes, tuple) and all(type(place) is int for place in classes)
-    if not (whole and len(classes) == 2 and 0 <= classes[0] < classes[1] <= count):
+    are_whole = isinstance(classes, tuple) and all(type(label) is int for label in classes)
+    if not (are_whole and len(classes) == 2 and 0 <= classes[0] < classes[1] <= count):
         raise InputError(
             f"data.classes must be the first class and the one after the last, such as "
             f"(0, {count}) for all of {source.name!r}, not {classes!r}"
         )
-    if cut is not None:
+    if crop_spec is not None:
         _refuse_classes(classes, "streamed ones would have to be read to be counted")
     return range(*classes)
 
@@ -200,10 +203,10 @@ def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
 def _split(
     source: tfds_source.TfdsSource,
     split: str,
-    cut: CropSpec | None,
+    crop_spec: CropSpec | None,
     share: Share,
-    classes: range,
+    labels: range,
 ) -> in_memory.Images | streaming.Stream:
-    if cut is None:
-        return in_memory.read(source, split, share, classes)
-    return streaming.Stream(source, split, cut, share)
+    if crop_spec is None:
+        return in_memory.read(source, split, share, labels)
+    return streaming.Stream(source, split, crop_spec, share)

@@ -1,7 +1,7 @@
 """Augmentation and normalisation of uint8 images on the device, inside the jitted step.
 
-Random numbers are drawn for each example from its place in the global batch, so the images a step
-trains on do not depend on how many devices share it; those of mixing for each pair of neighbours.
+Random numbers are drawn per example, from its place in the global batch, and those of mixing per
+pair of neighbours. So the images a step trains on do not depend on how many devices share it.
 """
 
 import dataclasses
@@ -20,18 +20,19 @@ from senet_jax.errors import InputError
 class Augmentation:
     """Pad, crop back at random, mirror at random (Hu et al., section 5.1, for CIFAR), cut out.
 
-    Between these, in this order, what the authors' released networks were trained with beside their
-    crops ("rotation" and "pixel jitter"; how they made them is not known), and RandAugment.
+    Between mirroring and cutting out come, in this order: the rotation that the authors' released
+    networks were trained with beside their crops, RandAugment, and the authors' "pixel jitter". How
+    the authors made the two is not known.
 
     Attributes:
       pad: black pixels added on each side before the crop; 0 for none.
       flip: mirror left and right with probability one half.
-      rotation: degrees, at most, by which an image is turned either way, its nearest pixels taken
+      rotation: most degrees by which an image is turned either way; it takes the nearest pixels,
         and black ones where there are none.
       randaugment_layers, randaugment_magnitude: see `RandAugment`.
-      color_jitter: levels of 255, at most, by which each channel becomes brighter or darker.
-      cutout: side of a square around a random pixel that is blanked (DeVries and Taylor, arXiv
-        1708.04552); 0 for none. It may reach over the edge.
+      color_jitter: most levels, of 255, by which each channel becomes brighter or darker.
+      cutout: side, in pixels, of a square around a random pixel that is blanked (DeVries and
+        Taylor, arXiv 1708.04552); 0 for none. It may reach over the edge.
 
     Raises:
       ValueError: for values outside these.
@@ -56,7 +57,7 @@ class Augmentation:
         RandAugment(self.randaugment_layers, self.randaugment_magnitude)  # refuses what it must
 
     def check(self, channels: int) -> None:
-        """Raises: InputError if images of so many channels cannot be augmented like this."""
+        """Raises: InputError if images with so many channels cannot be augmented like this."""
         if self.randaugment_layers and channels not in (1, 3):
             raise InputError(
                 f"data.randaugment_layers is {self.randaugment_layers}, but RandAugment is for "
@@ -64,33 +65,33 @@ class Augmentation:
             )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Args: keys [B], one for each example; images [B, H, W, C] uint8. Returns the same."""
+        """Augment images [B, H, W, C] uint8, each with its own key: keys [B]."""
         crop_keys, flip_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         if self.pad:
             images = jax.vmap(self._crop)(crop_keys, images)
         if self.flip:
             mirrored = jax.vmap(jax.random.bernoulli)(flip_keys)
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-        own_keys = functools.partial(jax.vmap(jax.random.fold_in, in_axes=(0, None)), keys)
+        keys_of = functools.partial(jax.vmap(jax.random.fold_in, in_axes=(0, None)), keys)
         if self.rotation:
-            images = jax.vmap(self._rotate)(own_keys(4), images)
+            images = jax.vmap(self._rotate)(keys_of(4), images)
         randaugment = RandAugment(self.randaugment_layers, self.randaugment_magnitude)
-        images = randaugment(own_keys(5), images)
+        images = randaugment(keys_of(5), images)
         if self.color_jitter:
-            images = jax.vmap(self._jitter)(own_keys(6), images)
+            images = jax.vmap(self._jitter)(keys_of(6), images)
         return images
 
     def cut_out(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """The same, for images after normalisation: what is blanked becomes the mean."""
+        """Cut a square out of normalised images [B, H, W, C]: what is blanked becomes the mean."""
         if not self.cutout:
             return images
         _, height, width, _ = images.shape
 
-        def kept(key: jax.Array) -> jax.Array:
+        def is_kept(key: jax.Array) -> jax.Array:
             square = (self.cutout, self.cutout)
             return ~_rectangle(jax.random.fold_in(key, 2), (height, width), square)
 
-        return images * jax.vmap(kept)(keys)[..., None]
+        return images * jax.vmap(is_kept)(keys)[..., None]
 
     def _crop(self, key: jax.Array, image: jax.Array) -> jax.Array:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)
@@ -110,17 +111,19 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-    """Mix each example with its neighbour in the batch, images and targets; a share in Beta(a, a).
+    """Mix each example with its neighbour in the batch, images and targets.
+
+    The share of the example itself is drawn from Beta(a, a).
 
     Neighbours are examples 0 and 1, 2 and 3, ..., which are strangers in a shuffled epoch, so that
     a batch can be cut anywhere between pairs. With both kinds on, each pair gets one or the other.
 
     Attributes:
-      mixup: a of mixing all pixels (Zhang et al., arXiv 1710.09412); 0 for none.
-      cutmix: a of pasting a rectangle (Yun et al., arXiv 1905.04899); 0 for none.
+      mixup: the number a where all pixels are mixed (Zhang et al., arXiv 1710.09412); 0 for none.
+      cutmix: the number a where a rectangle is pasted (Yun et al., arXiv 1905.04899); 0 for none.
 
     Raises:
-      ValueError: for a negative one.
+      ValueError: for a negative number.
     """
 
     mixup: float = 0.0
@@ -138,7 +141,7 @@ class Mixing:
     def __call__(
         self, keys: jax.Array, images: jax.Array, targets: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Args: keys [B], images [B, H, W, C], targets [B, K]; B even. Returns the latter two."""
+        """Mix images [B, H, W, C] and targets [B, K] by the keys [B] of the examples; B is even."""
         _, height, width, _ = images.shape
         masks = jax.vmap(lambda key: self._share(key, (height, width)))(keys[::2])
         masks = jnp.repeat(masks, 2, axis=0)
@@ -150,20 +153,25 @@ class Mixing:
         )
 
     def _share(self, key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-        """[H, W]: for each pixel how much of it stays."""
+        """The share of each pixel that stays: [H, W]."""
         which, share_key, place_key = jax.random.split(jax.random.fold_in(key, 3), 3)
-        cut = jax.random.bernoulli(which) if self.mixup and self.cutmix else bool(self.cutmix)
-        alpha = jnp.where(cut, self.cutmix, self.mixup)
+        has_both = self.mixup and self.cutmix
+        pastes = jax.random.bernoulli(which) if has_both else bool(self.cutmix)
+        alpha = jnp.where(pastes, self.cutmix, self.mixup)
         share = jax.random.beta(share_key, alpha, alpha)
         halves = [jnp.floor(jnp.sqrt(1 - share) * s).astype(jnp.int32) // 2 for s in shape]
         pasted = _rectangle(place_key, shape, [2 * half for half in halves])
-        return jnp.where(cut, 1.0 - pasted, share)
+        return jnp.where(pastes, 1.0 - pasted, share)
 
 
 def _rectangle(
     key: jax.Array, shape: tuple[int, int], sides: Sequence[int | jax.Array]
 ) -> jax.Array:
-    """[H, W]: true in a rectangle of these sides around a random pixel, as far as it fits."""
+    """A mask [H, W], true in a rectangle around a random pixel, as far as it fits.
+
+    Args:
+      sides: its height and width in pixels.
+    """
     spans = []
     for one, size, side in zip(jax.random.split(key), shape, sides, strict=True):
         first = jax.random.randint(one, (), 0, size) - side // 2
@@ -173,10 +181,14 @@ def _rectangle(
 
 
 def _neighbours(x: jax.Array) -> jax.Array:
-    """[B, ...] with 0 and 1, 2 and 3, ... exchanged."""
+    """The batch [B, ...] with examples 0 and 1, 2 and 3, ... exchanged."""
     return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """uint8 [..., C] to float32 of zero mean and unit variance; mean, std in units of 0 to 255."""
+    """Turn uint8 [..., C] into float32 of zero mean and unit variance.
+
+    Args:
+      mean, std: one number per channel, in units of 0 to 255.
+    """
     return (images.astype(jnp.float32) - jnp.array(mean)) / jnp.array(std)

@@ -1,7 +1,8 @@
-"""The middle of an image that evaluation and prediction see, to the pixel as in torchvision.
+"""The middle of an image, which evaluation and prediction see, to the pixel as in torchvision.
 
 The shorter side is resized to `image_size / eval_crop` pixels and the square in the middle is cut
-out, as timm evaluates. A `size` is height and width, an array of NumPy or a tensor of TensorFlow.
+out, as timm evaluates. A `size` is the height and width of an image, as an array of NumPy or a
+tensor of TensorFlow.
 """
 
 import math
@@ -9,12 +10,18 @@ from typing import Any
 
 
 def shorter_side(image_size: int, eval_crop: float) -> int:
-    """Of a resized image, in pixels: rounded down, but 299 / (299 / 352) is 352."""
+    """The shorter side of a resized image, in pixels, rounded down; 299 / (299 / 352) is 352."""
     return math.floor(image_size / eval_crop + 1e-6)
 
 
 def resized(size: Any, shortest: Any, shorter: int) -> Any:
-    """The size of a resized image; `shortest` is the smaller one of `size`."""
+    """The size of a resized image.
+
+    Args:
+      size: the size before.
+      shortest: the smaller one of `size`.
+      shorter: what `shortest` becomes, in pixels.
+    """
     return shorter * size // shortest
 
 

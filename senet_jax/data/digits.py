@@ -1,4 +1,4 @@
-"""TFDS builder `digits`: the 1,797 real hand-written digits that scikit-learn ships.
+"""The TFDS builder `digits`: the 1,797 real hand-written digits that scikit-learn ships.
 
 It makes the first command work offline, on the same path as every other dataset.
 """

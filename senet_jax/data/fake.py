@@ -37,15 +37,15 @@ class Noise:
             yield batch | {"mask": mask[self.share.of_batch(batch_size)].astype(np.float32)}
 
     def _batch(self, batch_size: int) -> Batch:
-        rng, own = np.random.default_rng(0), self.share.of_batch(batch_size)
+        rng, places = np.random.default_rng(0), self.share.of_batch(batch_size)
         return {
-            "image": rng.integers(0, 256, (batch_size, *self.image_shape), np.uint8)[own],
-            "label": rng.integers(0, NUM_CLASSES, batch_size, np.int32)[own],
+            "image": rng.integers(0, 256, (batch_size, *self.image_shape), np.uint8)[places],
+            "label": rng.integers(0, NUM_CLASSES, batch_size, np.int32)[places],
         }
 
 
 def dataset(image_size: int, share: Share = WHOLE) -> Dataset:
-    """As many images as ImageNet has for training, and a batch or so to evaluate."""
+    """The dataset: as many training images as ImageNet has, and a batch or so to evaluate."""
     middle = (127.5,) * 3
     return Dataset(
         Noise(1_281_167, image_size, share),

@@ -51,20 +51,20 @@ class Images:
         Each epoch has `len(self) // batch_size` full batches; the examples left over differ from
         epoch to epoch, as the order does.
         """
-        own, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
+        places, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
         epoch, offset = divmod(start, steps_per_epoch)
         while True:
             order = np.random.default_rng([seed, epoch]).permutation(len(self))
             for step in range(offset, steps_per_epoch):
-                index = order[step * batch_size : (step + 1) * batch_size][own]
+                index = order[step * batch_size : (step + 1) * batch_size][places]
                 yield {"image": self.image[index], "label": self.label[index]}
             epoch, offset = epoch + 1, 0
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; the last batch is padded and masked."""
-        own = self.share.of_batch(batch_size)
+        places = self.share.of_batch(batch_size)
         for start in range(0, len(self), batch_size):
-            part = slice(start + own.start, start + own.stop)
+            part = slice(start + places.start, start + places.stop)
             image, label = self.image[part], self.label[part]
             mask = np.ones(len(label), np.float32)
             yield padded(
@@ -78,25 +78,25 @@ def read(
     """Read a split into memory.
 
     Args:
-      classes: those to take, of which the first becomes label 0; None are all.
+      classes: labels to take, of which the first becomes label 0; None takes all.
 
     Raises: InputError if the split has no example of them.
     """
     arrays = import_tfds().as_numpy(source.examples(split, batch_size=-1, shuffle_files=False))
     image, label = arrays[source.image_key], arrays[source.label_key].astype(np.int32)
     if classes is not None and len(classes) < len(source.class_names):
-        taken = (label >= classes.start) & (label < classes.stop)
-        if not taken.any():
+        is_taken = (label >= classes.start) & (label < classes.stop)
+        if not is_taken.any():
             raise InputError(
                 f"split {split!r} of {source.name!r} has no example of the classes from "
                 f"{classes.start} to {classes.stop - 1}, which data.classes takes"
             )
-        image, label = image[taken], label[taken] - classes.start
+        image, label = image[is_taken], label[is_taken] - classes.start
     return Images(image, label, share)
 
 
 def check_size(source: TfdsSource) -> None:
-    """Raises: InputError for images that are not of one size."""
+    """Raises: InputError for images that differ in size."""
     if len(shape := source.image.shape) != 3 or None in shape:
         raise InputError(
             f"dataset {source.name!r} has images of shape {shape}; only datasets whose images all "

@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al., arXiv 1909.13719) on the device: some random operations an image.
+"""RandAugment (Cubuk et al., arXiv 1909.13719) on the device: a few random operations per image.
 
 The operations are Pillow's, on uint8, each with the range that torchvision gives it. Whatever is
 drawn, an image is warped, blended with a poorer version of itself and looked up in a table of 256
@@ -19,22 +19,23 @@ ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
 TABLES = ("solarize", "posterize", "autocontrast", "equalize")
 OPERATIONS = ("identity", *MOVES, *ENHANCEMENTS, *TABLES)
 MAX_MAGNITUDE = 30
-Result = Callable[[], jax.Array]
 # What an operation does at the greatest magnitude; at 0 it does nothing.
 DEGREES = 30.0
-SHEAR = 0.3
-TRANSLATION = 150 / 331  # of the side
-ENHANCEMENT = 0.9  # less or more of color, contrast, brightness, sharpness
+SHEAR = 0.3  # pixels per pixel
+TRANSLATION = 150 / 331  # part of the side
+ENHANCEMENT = 0.9  # more, or less, color, contrast, brightness, sharpness
 LOST_BITS = 4
+
+Result = Callable[[], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """`layers` operations one after another, each drawn from all, those with a sign either way.
+    """Some operations one after another, each drawn from all; what has a sign goes either way.
 
     Attributes:
-      layers: operations on each image; 0 for none.
-      magnitude: of all of them, from 0 to 30.
+      layers: operations per image; 0 for none.
+      magnitude: strength of every operation, from 0 to 30.
 
     Raises:
       ValueError: for values outside these.
@@ -52,7 +53,7 @@ class RandAugment:
             )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Args: keys [B], images [B, H, W, 1 or 3] uint8. Returns the same shape."""
+        """Change images [B, H, W, 1 or 3] uint8, each with its own key: keys [B]."""
         for layer in range(self.layers):
             numbers, strengths = jax.vmap(functools.partial(self._draw, layer))(keys)
             images = jax.lax.platform_dependent(
@@ -61,7 +62,7 @@ class RandAugment:
         return images
 
     def _draw(self, layer: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The place of an operation in OPERATIONS, and its strength from -1 to 1."""
+        """Draw an operation: its place in OPERATIONS, and its strength from -1 to 1."""
         which, way = jax.random.split(jax.random.fold_in(key, layer))
         number = jax.random.randint(which, (), 0, len(OPERATIONS))
         sign = jax.random.rademacher(way, (), jnp.float32)
@@ -69,12 +70,12 @@ class RandAugment:
 
 
 def at_once(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> jax.Array:
-    """`operate` for a batch: [B], [B], [B, H, W, C]."""
+    """Apply `operate` to a batch: numbers [B], strengths [B], images [B, H, W, C]."""
     return jax.vmap(operate)(numbers, strengths, images)
 
 
 def one_by_one(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> jax.Array:
-    """The same with a program for each operation, without the work of all others."""
+    """Do the same with a program per operation, without the work of all others."""
     programs = [functools.partial(operate, place) for place in range(len(OPERATIONS))]
 
     def one(example: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -85,15 +86,19 @@ def one_by_one(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> j
 
 
 def operate(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
-    """The operation at place `number` of OPERATIONS, of a strength from -1 to 1, on [H, W, C]."""
-    for names, family in ((MOVES, _move), (ENHANCEMENTS, _enhance), (TABLES, _look_up)):
+    """Apply the operation at place `number` of OPERATIONS to an image [H, W, C].
+
+    Args:
+      strength: share of the greatest magnitude, from -1 to 1.
+    """
+    for names, apply in ((MOVES, _move), (ENHANCEMENTS, _enhance), (TABLES, _look_up)):
         if not isinstance(number, int) or OPERATIONS[number] in names:
-            image = family(number, strength, image)
+            image = apply(number, strength, image)
     return image
 
 
 def _choose(number: int | jax.Array, results: Mapping[str, Result], otherwise: Any) -> Any:
-    """What the operation `number` results in; `otherwise` if it is none of these."""
+    """The result of the operation `number`; `otherwise` if it is none of these."""
     if isinstance(number, int):
         return results[OPERATIONS[number]]()
     for name, result in results.items():
@@ -102,7 +107,7 @@ def _choose(number: int | jax.Array, results: Mapping[str, Result], otherwise: A
 
 
 def rotation(degrees: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """The matrix of `warp` that turns an image counter-clockwise around its middle: [6]."""
+    """The matrix [6] with which `warp` turns an image counter-clockwise around its middle."""
     cosine, sine = jnp.cos(jnp.deg2rad(degrees)), jnp.sin(jnp.deg2rad(degrees))
     y, x = (side / 2 for side in shape)
     return jnp.stack(
@@ -111,9 +116,12 @@ def rotation(degrees: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 
 def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """At x, y the pixel at a x + b y + c, d x + e y + f, the nearest; black outside: [H, W, C].
+    """Move the pixels of an image [H, W, C] by an affine map.
 
-    `matrix` is a to f, of the middles of pixels, and is rounded to 2^-16 as in Pillow.
+    At x, y it gets the pixel nearest to a x + b y + c, d x + e y + f; black outside.
+
+    Args:
+      matrix: a to f [6], which map the middles of pixels, rounded to 2^-16 as in Pillow.
     """
     height, width, _ = image.shape
     x, y = jnp.arange(width), jnp.arange(height)[:, None]
@@ -130,7 +138,7 @@ def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def _move(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
-    """Turn, shear or shift: [H, W, C]."""
+    """Turn, shear or shift an image [H, W, C]."""
     height, width, _ = image.shape
     unmoved = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 
@@ -148,7 +156,10 @@ def _move(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax
 
 
 def _enhance(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
-    """Nearer to or farther from a version without light, contrast, colour or edges: [H, W, C]."""
+    """Bring an image [H, W, C] nearer to, or farther from, a poorer version of itself.
+
+    That is one without light, contrast, colour or edges.
+    """
 
     def mean() -> jax.Array:
         grey = _grey(image)
@@ -166,7 +177,7 @@ def _enhance(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> 
 
 
 def _grey(image: jax.Array) -> jax.Array:
-    """[H, W, 1] int32: the weights of ITU-R 601-2 for red, green and blue."""
+    """The brightness [H, W, 1] int32, with the weights of ITU-R 601-2 for red, green and blue."""
     image = image.astype(jnp.int32)
     if image.shape[-1] == 1:
         return image
@@ -174,7 +185,7 @@ def _grey(image: jax.Array) -> jax.Array:
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-    """[H, W, C] int32: means over 3x3 pixels, the middle one counting five times; edges stay."""
+    """Means over 3x3 pixels, [H, W, C] int32; the middle one counts five times, edges stay."""
     image = image.astype(jnp.int32)
     height, width, _ = image.shape
     if min(height, width) < 3:
@@ -185,7 +196,7 @@ def _smooth(image: jax.Array) -> jax.Array:
 
 
 def _look_up(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
-    """Each level of each channel becomes what a table says: [H, W, C]."""
+    """Replace each level of each channel of an image [H, W, C] by what a table says."""
     same, size = jnp.arange(256), jnp.abs(strength)
 
     def posterized() -> jax.Array:
@@ -203,7 +214,7 @@ def _look_up(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> 
 
 
 def _stretched(image: jax.Array) -> jax.Array:
-    """[C, 256]: the darkest level of a channel to 0, the brightest to 255."""
+    """A table [C, 256] that takes a channel's darkest level to 0 and its brightest to 255."""
     same, image = jnp.arange(256), image.astype(jnp.int32)
     least, most = image.min((0, 1))[:, None], image.max((0, 1))[:, None]
     stretched = 255 * (same - least) // jnp.maximum(most - least, 1)
@@ -211,7 +222,7 @@ def _stretched(image: jax.Array) -> jax.Array:
 
 
 def _equalized(image: jax.Array) -> jax.Array:
-    """[C, 256]: about as many pixels of a channel at each level."""
+    """A table [C, 256] that gives each level about as many pixels of a channel."""
     channels = jnp.arange(image.shape[-1])
     counts = jnp.zeros((len(channels), 256), jnp.int32).at[channels, image].add(1)
     brightest = jnp.take_along_axis(counts, image.max((0, 1))[:, None].astype(jnp.int32), 1)

@@ -1,8 +1,8 @@
-"""What every split gives, whether it is kept in memory, streamed or made up, and to which process.
+"""What every split gives, in memory, streamed or made up, and which part each process gets.
 
 A Batch is a dict of NumPy arrays:
   image [B, H, W, C] uint8   normalised and augmented on the device, inside the step;
-                             [B, 5, H, W, C] where evaluation has crops of each (streaming.Views)
+                             [B, 5, H, W, C] where evaluation sees five crops (CropSpec.corners)
   label [B] int32
   mask  [B] float32          evaluation only: 1 for an example, 0 for padding
 """
@@ -18,11 +18,11 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """What one of several processes that train together gets of every batch: an equal part.
+    """The equal part of every batch that goes to one of several processes that train together.
 
     Attributes:
-      index: of the process, from 0 on; `jax.process_index()`.
-      count: of processes; `jax.process_count()`.
+      index: number of the process, from 0 on; `jax.process_index()`.
+      count: number of processes; `jax.process_count()`.
 
     Raises:
       ValueError: for an index that is not from 0 to `count` - 1.
@@ -36,18 +36,18 @@ class Share:
             raise ValueError(f"index must be from 0 to {self.count - 1}, not {self.index}")
 
     def size(self, batch_size: int) -> int:
-        """Its part of a global batch, whose size the number of processes divides."""
-        size, left_over = divmod(batch_size, self.count)
-        assert not left_over, (batch_size, self.count)
+        """Number of examples of a global batch, whose size the number of processes divides."""
+        size, remainder = divmod(batch_size, self.count)
+        assert not remainder, (batch_size, self.count)
         return size
 
     def of_batch(self, batch_size: int) -> slice:
-        """Its places in a global batch."""
+        """The places of its examples in a global batch."""
         size = self.size(batch_size)
         return slice(self.index * size, (self.index + 1) * size)
 
     def of_examples(self, count: int) -> range:
-        """Its places among `count` examples; the shares of two processes differ by at most one."""
+        """The places of its examples among `count`; shares differ by at most one in length."""
         return range(self.index * count // self.count, (self.index + 1) * count // self.count)
 
 
@@ -55,7 +55,7 @@ WHOLE = Share()
 
 
 def padded(batch: Batch, batch_size: int) -> Batch:
-    """A batch of `image`, `label` and `mask`, filled up to `batch_size` with zeros."""
+    """Fill a batch of `image`, `label` and `mask` up to `batch_size` with zeros."""
     missing = batch_size - len(batch["label"])
     return {
         key: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
@@ -64,10 +64,10 @@ def padded(batch: Batch, batch_size: int) -> Batch:
 
 
 class Split(Protocol):
-    """Examples of one image size, of a known number.
+    """A known number of examples whose images have one size.
 
-    Numbers of examples and batch sizes are those of all processes together; batches hold what falls
-    to this process, `batch_size / share.count` examples.
+    Numbers of examples and batch sizes are those of all processes together; batches hold the share
+    of this process, `batch_size / share.count` examples.
     """
 
     def __len__(self) -> int: ...
@@ -97,8 +97,8 @@ class Dataset:
     """A training and an evaluation split.
 
     Attributes:
-      class_names: of each label, from 0 on.
-      mean, std: of each channel, in units of 0 to 255, to normalise images with.
+      class_names: one name per label, from 0 on.
+      mean, std: one number per channel, in units of 0 to 255, to normalise images with.
     """
 
     train: Split

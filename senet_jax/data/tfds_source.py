@@ -25,9 +25,9 @@ class TfdsSource:
     """A TFDS builder of (image, label) examples.
 
     Attributes:
-      name: as the user gave it.
-      builder: of TFDS.
-      image_key, label_key: the features' names.
+      name: the dataset's name as the user wrote it.
+      builder: the TFDS builder.
+      image_key, label_key: names of the two features.
     """
 
     name: str
@@ -42,14 +42,14 @@ class TfdsSource:
 
     @property
     def image_bytes(self) -> int | None:
-        """Of the images of all splits as arrays; None where their size varies."""
+        """Bytes of the images of all splits as arrays; None where their size varies."""
         if None in (shape := self.image.shape):
             return None
         return math.prod(shape) * sum(s.num_examples for s in self.builder.info.splits.values())
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of each label, from 0 on; the number itself where TFDS has no name for it."""
+        """One name per label, from 0 on; the number itself where TFDS has no name for it."""
         label = self.builder.info.features[self.label_key]
         return tuple(label.int2str(index) for index in range(label.num_classes))
 
@@ -64,7 +64,7 @@ class TfdsSource:
         raise self._no_examples(split)
 
     def check_labels(self, split: str) -> None:
-        """Raises: InputError if the first example has a label of no class, as unlabelled ones do.
+        """Raises: InputError if the label of the first example is no class.
 
         Datasets of competitions come with test images whose labels, -1, nobody has published.
         """
@@ -81,10 +81,10 @@ class TfdsSource:
             )
 
     def examples(self, split: str, share: Share = WHOLE, **options: Any) -> Any:
-        """The tf.data dataset of a process's share of a split, which alone is read.
+        """The tf.data dataset of a process's share of a split; nothing else is read.
 
         Args:
-          **options: of TFDS's `as_dataset`.
+          **options: arguments of TFDS's `as_dataset`.
         """
         if share == WHOLE:
             return self.builder.as_dataset(split=split, **options)
@@ -94,7 +94,7 @@ class TfdsSource:
         return self.builder.as_dataset(split=part, **options)
 
     def _part(self, split: str, places: range) -> Any:
-        """Some places of a split as an instruction to read them; None if they are none.
+        """An instruction to read some places of a split; None where there are none.
 
         `tfds.even_splits` divides each term of a sum of splits ("train+validation") by itself, so
         that shares differ by as many examples as there are terms: one would run dry.
@@ -102,14 +102,14 @@ class TfdsSource:
         instruction = import_tfds().core.ReadInstruction
         parts, start = [], 0
         for name, term in self._terms(split):
-            own = term[max(0, places.start - start) : max(0, places.stop - start)]
-            if own:
-                parts.append(instruction(name, from_=own.start, to=own.stop, unit="abs"))
+            taken = term[max(0, places.start - start) : max(0, places.stop - start)]
+            if taken:
+                parts.append(instruction(name, from_=taken.start, to=taken.stop, unit="abs"))
             start += len(term)
         return functools.reduce(operator.add, parts) if parts else None
 
     def _terms(self, split: str) -> list[tuple[str, range]]:
-        """The summands of a split expression: names of whole splits, and places in them."""
+        """The terms of a split expression: the names of splits, and places in them."""
         splits = self.builder.info.splits
         terms = import_tfds().core.ReadInstruction.from_spec(split).to_absolute(splits)
         whole = {name: range(info.num_examples) for name, info in splits.items()}
@@ -117,17 +117,19 @@ class TfdsSource:
 
     def _no_examples(self, split: str) -> InputError:
         splits = self.builder.info.splits
-        known = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
+        counts = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
         return InputError(
-            f"dataset {self.name!r} has no examples in split {split!r}; its splits are {known}"
+            f"dataset {self.name!r} has no examples in split {split!r}; its splits are {counts}"
         )
 
 
 def find(name: str) -> TfdsSource:
-    """The dataset of a name in TFDS spelling, with config and version if wanted; not yet prepared.
+    """Find a dataset by its name in TFDS spelling, with config and version if wanted.
+
+    It need not be prepared yet.
 
     Raises:
-      InputError: unknown name, or a dataset that is not (image, label).
+      InputError: an unknown name, or a dataset that is not (image, label).
     """
     builder = _builder(name)
     features = dict(builder.info.features)
@@ -143,7 +145,7 @@ def find(name: str) -> TfdsSource:
 
 
 def prepare(source: TfdsSource) -> TfdsSource:
-    """Download and prepare, unless that was done before; returns the source as it is then.
+    """Download and prepare a dataset, unless that was done before, and return its source.
 
     Of several processes that come at once, one does it, and the others wait.
 
@@ -175,7 +177,7 @@ def prepare(source: TfdsSource) -> TfdsSource:
 
 
 def import_tfds() -> Any:
-    """TFDS with TensorFlow quiet and away from the accelerator. Imported on first use only."""
+    """Import TFDS, with TensorFlow quiet and away from the accelerator."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
@@ -200,8 +202,8 @@ def _builder(name: str) -> Any:
                 f"data.name {name!r} is no name of a dataset; names are like 'cifar10' or "
                 "'food101:2.0.0'"
             ) from error
-        # No such config or version, a namespace (huggingface:...) whose packages or host are not
-        # there: TFDS passes on whatever was raised.
+        # No such config or version, or a namespace (huggingface:...) that lacks its packages or its
+        # host: TFDS passes on whatever was raised.
         raise InputError(f"data.name: dataset {name!r}: {first_line(error)}") from error
 
 
@@ -218,13 +220,13 @@ def _unreachable_host(urls: Any) -> str | None:
 
 
 def _is_prepared(builder: Any) -> bool:
-    """TFDS gives a dataset its folder a moment before its splits are written down there."""
+    """Whether a dataset is there with its splits, which TFDS writes a moment after its folder."""
     with _no_notices():  # that a dataset has no folder yet
         return builder.is_prepared() and bool(builder.info.splits)
 
 
 def _alone(builder: Any) -> Any:
-    """A lock on a dataset's folder, which ends with its process, however that ends."""
+    """A lock on a dataset's folder, which ends with the process, however that ends."""
     import filelock
 
     root = os.path.expanduser(builder.data_dir_root)

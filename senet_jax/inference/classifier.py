@@ -93,8 +93,8 @@ def load_classifier(source: str, weights: str = "final", *, unfinished: bool = F
         found = loading.load_pretrained(source)
     else:
         found = loading.load_pretrained(*_named(source))
-    assert found.config is not None
-    shown = preprocessing.of_weights(found.config)
+    assert found.image_spec is not None
+    shown = preprocessing.of_weights(found.image_spec)
     return Classifier(source, found.model, found.variables, shown, found.class_names)
 
 
@@ -119,7 +119,7 @@ def _named(source: str) -> tuple[str, Path]:
         )
     path = weight_files.locate(source)
     file = weight_files.find(path)
-    config = files.read_json(file.with_name(weight_files.CONFIG))
+    config = files.read_json(file.with_name(weight_files.CONFIG_JSON))
     if isinstance(config, dict) and "architecture" in config:
         return str(config["architecture"]), path
     name = path.name if path.is_dir() else path.stem

@@ -11,7 +11,7 @@ from PIL import Image
 from senet_jax.data import center_crop
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
-from senet_jax.weights.image_spec import PretrainedConfig, data_fields
+from senet_jax.weights.image_spec import ImageSpec, data_fields
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of Pillow, by the number of channels
 LONGEST = 64  # times as long as wide; of a longer image the ends are far outside the middle
@@ -71,12 +71,12 @@ class Preprocessing:
         """uint8 [B, H, W, C] to what the network takes."""
         return normalize(images, self.mean, self.std)
 
-    def as_config(self) -> PretrainedConfig:
+    def as_config(self) -> ImageSpec:
         """The same as timm says it of weights."""
         height, width, channels = self.image_shape
         mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))
         size = (channels, height, width)
-        return PretrainedConfig(size, self.eval_crop, self.interpolation, mean, std)
+        return ImageSpec(size, self.eval_crop, self.interpolation, mean, std)
 
     def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Preprocessing":
         """The same with another size in pixels, or another crop; None leaves it as it is."""
@@ -95,7 +95,7 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     return image.crop((left, top, image.width - left, image.height - top))
 
 
-def of_weights(config: PretrainedConfig) -> Preprocessing:
+def of_weights(config: ImageSpec) -> Preprocessing:
     """That of published weights. Raises: InputError as `data_fields` and Preprocessing."""
     fields = data_fields(config)
     side, channels = fields["image_size"], config.input_size[0]

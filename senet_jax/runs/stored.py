@@ -1,13 +1,16 @@
 """What a run has left: configuration, result, and weights that are checked against it."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from ml_collections import ConfigDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.system import files
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class Unfinished(InputError):

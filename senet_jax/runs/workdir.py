@@ -4,20 +4,23 @@
 what a run that trains does with its directory; the functions are what everybody else does.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from ml_collections import ConfigDict
-
-from senet_jax.config import differences, flatten, plain
+from senet_jax.config import differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
-from senet_jax.runs import checkpoints, lock
+from senet_jax.runs import lock
 from senet_jax.system import files, processes
 from senet_jax.system.processes import on_first
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
@@ -62,6 +65,9 @@ class WorkDirectory:
 
     def has_checkpoint(self) -> bool:
         """Whether there is a state to continue from."""
+        # It brings JAX, which commands that only look at runs do without.
+        from senet_jax.runs import checkpoints
+
         return on_first(lambda: bool(checkpoints.complete_steps(self.checkpoints)))
 
     def occupy(self, config: ConfigDict, **about: Any) -> dict[str, Any] | None:
@@ -206,17 +212,12 @@ def check_shared(workdir: Path, config: ConfigDict) -> None:
 
 def load_config(workdir: Path) -> ConfigDict:
     """Read the configuration that `queue` recorded. Raises: InputError if there is none."""
+    from ml_collections import ConfigDict
+
     stored = files.read_json(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
-    return ConfigDict(_with_tuples(stored)).lock()
-
-
-def _with_tuples(value: Any) -> Any:
-    # Configurations have no lists; JSON has no tuples.
-    if isinstance(value, dict):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+    return ConfigDict(with_tuples(stored)).lock()
 
 
 def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from senet_jax.config import flatten
 from senet_jax.errors import InputError, Terminated, did_you_mean
 from senet_jax.system import processes
 
-# What Python says of a value that is none, and what it should have been.
+# What Python says of a value that does not fit, and what the value should have been.
 NOT_A_VALUE = {
     "invalid literal for int()": "a whole number",
     "could not convert string to float": "a number",
@@ -30,8 +30,10 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
     SIGTERM, where it is answered at a safe point, exits with 143. One of several processes that
     train together ends without waiting for the others, see processes.leave.
 
-    `--help` prints `usage`, the docstring of the command. After an interruption it is said whether
-    the same command `continues`; otherwise it begins anew.
+    Args:
+      usage: what `--help` prints, the docstring of the command.
+      continues: whether the same command continues after an interruption, which is then said;
+        otherwise it begins anew.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print((usage or "").strip())
@@ -41,9 +43,10 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
     except InputError as error:
         _exit(f"error: {error}", 2)
     except KeyboardInterrupt as error:
-        terminated = isinstance(error, Terminated)
-        kind, status = ("terminated", 143) if terminated else ("interrupted", 130)
-        _exit(f"\n{kind}{'; the same command continues' * continues}", status)
+        is_sigterm = isinstance(error, Terminated)
+        kind, status = ("terminated", 143) if is_sigterm else ("interrupted", 130)
+        remedy = "; the same command continues" if continues else ""
+        _exit(f"\n{kind}{remedy}", status)
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -55,7 +58,11 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
 def parse_flags(
     argv: Sequence[str], values: flags.FlagValues, *, known_only: bool = False
 ) -> list[str]:
-    """Parse the command line into `values` and return what is left after the program's name.
+    """Parse the command line into `values` and return the arguments that are no flags.
+
+    Args:
+      argv: the program's name and its arguments.
+      known_only: return unknown flags as well, rather than refuse them.
 
     Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
     """
@@ -67,7 +74,7 @@ def parse_flags(
         raise InputError(_unknown_key(str(error))) from error
     except (TypeError, ValueError, OSError) as error:
         raise InputError(str(error).splitlines()[0]) from error
-    except Exception as error:  # of somebody's configuration file
+    except Exception as error:  # raised by somebody's configuration file
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
             f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
@@ -75,7 +82,7 @@ def parse_flags(
 
 
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
-    """The configuration, changed by `--config.KEY=VALUE`. Raises: InputError for a bad one."""
+    """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     parse_flags(argv, values)
@@ -83,7 +90,7 @@ def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
 
 
 def check_config_file(value: str) -> None:
-    """Raises: InputError unless `value`, up to a colon, is a Python file that has get_config."""
+    """Raises: InputError unless `value`, up to a colon, is a Python file with a get_config."""
     name = value.partition(":")[0]
     path = Path(name)
     if not path.is_file():
@@ -103,7 +110,10 @@ def check_config_file(value: str) -> None:
 
 
 def given_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> list[str]:
-    """The keys that `--name.key=...` sets. Raises: InputError for the first `config` lacks."""
+    """The keys that arguments `--name.key=...` set.
+
+    Raises: InputError for the first that `config` lacks, or that comes without a value.
+    """
     keys = []
     values = flatten(config.to_dict())
     for argument in arguments:
@@ -120,20 +130,24 @@ def given_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> list[
 
 
 def _flag_error(message: str) -> str:
+    """One sentence for what absl says of a flag."""
     # What a configuration file refuses comes with a traceback; its last line is the reason.
     if "Traceback" in message:
-        flag, reason = message.partition(":")[0], message.strip().splitlines()[-1]
-        given = re.search(r"--config=\S+(?=: Error)", message)
-        return f"{given[0] if given else flag}: {reason.partition(': ')[2] or reason}"
-    given = re.match(r"flag (--[\w.]+)=(.*?): ", message, re.DOTALL)
+        last_line = message.strip().splitlines()[-1]
+        reason = last_line.partition(": ")[2] or last_line
+        config_flag = re.search(r"--config=\S+(?=: Error)", message)
+        flag = config_flag[0] if config_flag else message.partition(":")[0]
+        return f"{flag}: {reason}"
+    flag_and_value = re.match(r"flag (--[\w.]+)=(.*?): ", message, re.DOTALL)
     for reason, right in NOT_A_VALUE.items():
-        if given and reason in message:
-            return f"{given[1]} must be {right}, not {given[2]!r}"
+        if flag_and_value and reason in message:
+            return f"{flag_and_value[1]} must be {right}, not {flag_and_value[2]!r}"
     return message.replace("\n", " ").strip()
 
 
 def _unknown_key(message: str) -> str:
-    # ml_collections says: '\'ratoi\'\nDid you mean "ratio" instead of "ratoi"?'
+    """One sentence for what ml_collections says of a key that it lacks."""
+    # '\'ratoi\'\nDid you mean "ratio" instead of "ratoi"?'
     key = re.search(r"'(\w+)'", message.replace("\\", ""))
     near = re.search(r'Did you mean "(\w+)"', message)
     text = f"the configuration has no key {key[1]!r}" if key else message.splitlines()[0]

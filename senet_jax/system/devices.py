@@ -1,10 +1,10 @@
-"""Devices. The only file that says pmap.
+"""Steps on all devices, and what travels to them. The only file that says pmap.
 
 The state keeps its natural shapes and is replicated; batches are split along their first axis. So a
 step is written for one device and averages what it computes over `AXIS`.
 
 `devices` are those of all processes that train together. Each process puts its batches and its copy
-of the state on its own, and gets what a step returns there.
+of the state on its local ones, and gets what a step returns there.
 """
 
 import collections
@@ -23,17 +23,17 @@ from senet_jax.errors import InputError
 from senet_jax.system import processes
 
 AXIS = "batch"
-Devices = Sequence[Any]  # of jax.Device, which type checkers take for a variable
+Devices = Sequence[Any]  # jax.Device, which type checkers take for a variable
 Tree = TypeVar("Tree")
 
 
 def all_devices() -> Devices:
-    """Of all processes; those of one are neighbours, in the order of the processes."""
+    """The devices of all processes, process by process."""
     return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
 
 
 def local_devices(devices: Devices) -> Devices:
-    """Those of this process."""
+    """The devices of this process among `devices`."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
@@ -42,8 +42,11 @@ def pmap_step(
 ) -> Callable[..., Any]:
     """Run `step(state, batch)` on all devices: state replicated, batch as `split_batch` has it.
 
-    What the step returns must be equal on all devices (use `mean` and `total`): `out_axes=None`
-    takes the first copy without looking at the others.
+    What the step returns must be equal on all devices (use `average_over_devices` and
+    `sum_over_devices`): `out_axes=None` takes the first copy without looking at the others.
+
+    Args:
+      donate_state: let the new state take the memory of the old one, which is then gone.
     """
     return jax.pmap(
         step,
@@ -56,24 +59,26 @@ def pmap_step(
 
 
 def replicate(tree: Tree, devices: Devices) -> Tree:
-    """The tree as steps return it, on every device; without this the first step compiles twice."""
+    """Copy a tree to every local device, as steps return it, or the first step compiles twice."""
     return jax.device_put(tree, NamedSharding(_mesh(local_devices(devices)), PartitionSpec()))
 
 
 def split_batch(batch: Tree, devices: Devices) -> Tree:
-    """This process's part of a batch, [B, ...], to [local devices, B/devices, ...]."""
+    """Split this process's part of a batch, [B, ...] to [local devices, B/local devices, ...]."""
     count = len(local_devices(devices))
     return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
 
 def place_batches(batches: Sequence[Tree], devices: Devices) -> Tree:
-    """Batches for one call of a step, on the devices in its layout, so that it copies nothing.
+    """Put the batches for one call of a step on the devices, in its layout: it copies nothing.
 
-    One is [local devices, B/devices, ...], K are [local devices, K, B/devices, ...].
+    One batch becomes [local devices, B/local devices, ...]; K become [local devices, K, ...].
     """
     parts = [split_batch(batch, devices) for batch in batches]
-    whole = jax.tree.map(lambda *x: np.stack(x, axis=1), *parts) if len(parts) > 1 else parts[0]
-    return jax.device_put(whole, NamedSharding(_mesh(local_devices(devices)), PartitionSpec(AXIS)))
+    placed = parts[0]
+    if len(parts) > 1:
+        placed = jax.tree.map(lambda *x: np.stack(x, axis=1), *parts)
+    return jax.device_put(placed, NamedSharding(_mesh(local_devices(devices)), PartitionSpec(AXIS)))
 
 
 def _mesh(devices: Devices) -> Mesh:
@@ -81,7 +86,7 @@ def _mesh(devices: Devices) -> Mesh:
 
 
 def to_global(tree: Tree, devices: Devices) -> Tree:
-    """A replicated tree as a single one on the devices of all processes, as checkpoints have it."""
+    """A replicated tree as one tree on the devices of all processes, which checkpoints store."""
     if jax.process_count() == 1:
         return tree
     mesh = _mesh(devices)
@@ -89,7 +94,7 @@ def to_global(tree: Tree, devices: Devices) -> Tree:
 
 
 def to_local(tree: Tree, devices: Devices) -> Tree:
-    """`as_one` back to this process's copy."""
+    """This process's copy of a tree from `to_global`."""
     if jax.process_count() == 1:
         return tree
     mesh = _mesh(devices)
@@ -97,31 +102,31 @@ def to_local(tree: Tree, devices: Devices) -> Tree:
 
 
 class Agreement:
-    """Whether any process says so, which all of them hear at the same call.
+    """A vote of all processes: an answer is yes, everywhere, if any process says yes.
 
-    Every process must ask at the same places. Where there are several, the answer is that of
-    `delay` calls ago, so that none of them waits for the steps that are queued.
+    Every process must vote at the same places. Where there are several, the answers are those of
+    `delay` calls ago, so that no process waits for the steps that are queued.
     """
 
     def __init__(self, devices: Devices, delay: int = 0) -> None:
         self._devices, self._delay = local_devices(devices), delay
         self._answers: collections.deque[jax.Array] = collections.deque()
         self._any = pmap_step(
-            lambda _, says: sum_over_devices(says, AXIS), devices, donate_state=False
+            lambda _, votes: sum_over_devices(votes, AXIS), devices, donate_state=False
         )
 
-    def __call__(self, *says: bool) -> tuple[bool, ...]:
+    def __call__(self, *votes: bool) -> tuple[bool, ...]:
+        """Vote on some questions at once, and hear the answers."""
         if jax.process_count() == 1:
-            return says
-        self._answers.append(
-            self._any((), np.tile(np.array(says, np.int32), (len(self._devices), 1)))
-        )
+            return votes
+        per_device = np.tile(np.array(votes, np.int32), (len(self._devices), 1))
+        self._answers.append(self._any((), per_device))
         if len(self._answers) <= self._delay:
-            return (False,) * len(says)
+            return (False,) * len(votes)
         return tuple((np.asarray(self._answers.popleft()) > 0).tolist())
 
     def forget(self) -> None:
-        """What was said so far is void; the next `delay` answers are no."""
+        """Make void all votes so far; the next `delay` answers are no."""
         self._answers.clear()
 
 
@@ -131,15 +136,17 @@ def prefetch(
     depth: int = 2,
     counts: Iterable[int] = itertools.repeat(1),
 ) -> Iterator[Tree]:
-    """Batches as `place_batches` has them; their copies overlap the steps of those before.
+    """Place batches ahead of their use, so that their copies overlap the steps before them.
 
     There is no thread: while the host makes the next batch, the device works on the steps that were
     queued.
 
     Args:
-      depth: how many are taken from `batches` before the first of them has been used; 1 is none
-        ahead.
-      counts: how many batches each call gets; where they end, so do the batches.
+      depth: number of calls whose batches are placed before the first of them is used; 1 places
+        none ahead.
+      counts: number of batches per call of a step; where they end, so do the batches.
+
+    Yields the batches of one call after another, as `place_batches` has them.
 
     Raises:
       Exception: whatever `batches` raises, after the batches before.
@@ -148,9 +155,10 @@ def prefetch(
     source = iter(batches)
     try:
         for count in counts:
-            if not (together := list(itertools.islice(source, count))):
+            batches_of_call = list(itertools.islice(source, count))
+            if not batches_of_call:
                 break
-            placed.append(place_batches(together, devices))
+            placed.append(place_batches(batches_of_call, devices))
             if len(placed) == depth:
                 yield placed.popleft()
     except Exception:
@@ -160,35 +168,32 @@ def prefetch(
 
 
 def peak_memory(devices: Devices) -> int | None:
-    """The most bytes in use on one of this process so far; None where they do not say, as CPUs."""
-    found = [
-        statistics.get("peak_bytes_in_use")
-        for device in local_devices(devices)
-        if (statistics := device.memory_stats())
-    ]
-    return max((peak for peak in found if peak is not None), default=None)
+    """The most bytes that any local device has had in use; None where they do not say, as CPUs."""
+    statistics = [device.memory_stats() or {} for device in local_devices(devices)]
+    peaks = [each.get("peak_bytes_in_use") for each in statistics]
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def average_over_devices(tree: Tree, axis_name: str | None) -> Tree:
-    """Average over devices; the tree itself if there is no axis."""
+    """Average a tree over devices; without an axis it stays as it is."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def sum_over_devices(tree: Tree, axis_name: str | None) -> Tree:
-    """Sum over devices; the tree itself if there is no axis."""
+    """Sum a tree over devices; without an axis it stays as it is."""
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def gather_over_devices(tree: Tree, axis_name: str | None) -> Tree:
-    """[B/devices, ...] of each device to [B, ...] on all; the tree itself if there is no axis."""
+    """Join [B/devices, ...] of all devices to [B, ...] on each; without an axis nothing changes."""
     return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, tiled=True)
 
 
 def check_divisible(batch_size: int, devices: Devices) -> None:
-    """Raises: InputError if the batch cannot be shared evenly."""
-    shares = collections.Counter(device.process_index for device in devices)
-    if len(set(shares.values())) > 1:
-        raise InputError(f"processes must have equally many devices, not {list(shares.values())}")
+    """Raises: InputError if a batch cannot be shared evenly between devices and processes."""
+    counts = collections.Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        raise InputError(f"processes must have equally many devices, not {list(counts.values())}")
     if batch_size % len(devices):
         below = max(batch_size // len(devices), 1) * len(devices)
         raise InputError(
@@ -202,15 +207,15 @@ def assert_replicated(tree: Any) -> None:
 
     Processes are compared by a digest of the whole tree.
     """
-    digest, several = hashlib.sha256(), processes.count() > 1
+    digest, are_several = hashlib.sha256(), processes.count() > 1
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
-        if several:
+        if are_several:
             digest.update(first.tobytes())
         for other in others:
             if not np.array_equal(first, other, equal_nan=True):
                 raise AssertionError(f"{jax.tree_util.keystr(path)} differs between devices")
-    if several and not processes.same(digest.hexdigest()):
-        raise AssertionError(f"process {jax.process_index()} or another has other values")
+    if are_several and not processes.same(digest.hexdigest()):
+        raise AssertionError(f"process {jax.process_index()} or another differs from the first")

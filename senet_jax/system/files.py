@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a power cut."""
+"""Files that are whole or missing, also after a power cut."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from senet_jax.errors import InputError
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write atomically: a reader, or a restart, sees the whole file or what was there before.
+    """Write a file atomically: a reader, or a restart, sees all of it or what was there before.
 
     Raises: InputError if it cannot be written, on a full disk, say.
     """
@@ -32,13 +32,13 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
+    """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append(file: io.FileIO, content: bytes) -> None:
-    """Write to the end of a file that was opened without a buffer, so that nothing is pending.
+    """Write to the end of a file that was opened without a buffer, where nothing stays pending.
 
     Raises: InputError if not all of it can be written.
     """
@@ -49,7 +49,7 @@ def append(file: io.FileIO, content: bytes) -> None:
 
 @contextlib.contextmanager
 def refused(path: Path) -> Iterator[None]:
-    """What the operating system refuses inside becomes an InputError of one sentence."""
+    """Turn what the operating system refuses inside into an InputError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -74,12 +74,12 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write as JSON, atomically. Raises: ValueError for numbers that are not finite."""
+    """Write a value as JSON, atomically. Raises: ValueError for numbers that are not finite."""
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The file's content, or None if it is not there. Raises: InputError if it is not JSON."""
+    """Read a JSON file; None if it is missing. Raises: InputError if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What a training process asks of the C library's memory on Linux; elsewhere, nothing.
+"""The memory of the host: what a training process asks of the C library on Linux.
 
 XLA on a CPU takes the temporary memory of a step, a gigabyte and more, from the system and gives it
 back every time. In pages of 4 kB, a fifth to a quarter of a ResNet-50 step are page faults.
@@ -19,8 +19,8 @@ def use_huge_pages() -> None:
     """Start this command again with huge pages for large allocations, as NumPy has for its arrays.
 
     glibc reads its tunables only when a process starts. The process keeps its number and its
-    arguments; `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the environment prevents it. Must come
-    before anything that is slow to import.
+    arguments; `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the environment prevents it. Call before
+    anything that is slow to import.
     """
     if tunables := tunables_for_huge_pages(os.environ.get("GLIBC_TUNABLES", "")):
         sys.stdout.flush()
@@ -30,22 +30,22 @@ def use_huge_pages() -> None:
 
 
 def tunables_for_huge_pages(current: str) -> str | None:
-    """`current` with huge pages; None if it says something of them or they are not on offer."""
+    """The tunables `current` and huge pages; None if they are in it, or not on offer here."""
     try:
         on_request = "[madvise]" in CHOICES.read_text("ascii")
         _, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition("glibc ")
-        able = tuple(int(number) for number in version.split(".")[:2]) >= (2, 35)
+        has_tunable = tuple(int(number) for number in version.split(".")[:2]) >= (2, 35)
     except (OSError, ValueError, AttributeError):
         return None
-    if not (on_request and able) or TUNABLE in current:
+    if not (on_request and has_tunable) or TUNABLE in current:
         return None
     return ":".join(filter(None, (current, f"{TUNABLE}=1")))
 
 
 def release_after_compilation() -> None:
-    """Give back what the compiler leaves behind after each long compilation.
+    """From now on, give the memory of the compiler back after each long compilation.
 
-    Its heap, over a gigabyte for SE-ResNeXt-50, would be kept beside the memory of the steps.
+    Its heap, more than a gigabyte for SE-ResNeXt-50, would be kept beside the memory of the steps.
     """
     import jax
 

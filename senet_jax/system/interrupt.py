@@ -3,7 +3,7 @@
 Python raises KeyboardInterrupt wherever it happens to be. Inside JAX that may be a callback that
 swallows it, or the middle of a trace, after which the process crashes when it exits. So while a run
 is prepared and trained, a signal only asks, and the loop stops between two steps, where it can save
-what it has. SIGTERM is what schedulers send some time before they kill.
+its state. SIGTERM is what schedulers send some time before they kill.
 """
 
 import contextlib
@@ -25,29 +25,30 @@ class Stop:
     """Whether somebody has asked the run to stop.
 
     Attributes:
-      agreed: of several processes that train together, whether all are to stop here and now.
-      nothing_to_save: a command then ends at once instead; compiling may take minutes.
+      agreed: whether all processes that train together are to stop here and now.
+      nothing_to_save: whether a signal may end the command at once; compiling may take minutes.
     """
 
     def __init__(self, handlers: Mapping[Any, Any] = MappingProxyType({})) -> None:
         self.agreed = False
         self.nothing_to_save = False
-        self._handlers = handlers  # from before
+        self._handlers = handlers  # by signal, as they were before
         self._signals: list[int] = []
 
     @property
     def signalled(self) -> bool:
-        """Whether this process has been asked."""
+        """Whether this process has been asked to stop."""
         return bool(self._signals)
 
     @property
     def asked(self) -> bool:
+        """Whether this process is to stop at the next safe point."""
         return self.agreed or (self.signalled and jax.process_count() == 1)
 
     def ask(self, number: int, frame: Any = None) -> None:
-        """A signal handler. A second Ctrl-C ends the process at once; SIGTERM may come again."""
-        alone = jax.process_count() == 1
-        if self.nothing_to_save and alone and self._handlers[number] is startup.end_at_once:
+        """Handle a signal. A second Ctrl-C ends the process at once; SIGTERM may come again."""
+        is_alone = jax.process_count() == 1
+        if self.nothing_to_save and is_alone and self._handlers[number] is startup.end_at_once:
             startup.end_at_once(number)
             return
         self._signals.append(number)
@@ -55,9 +56,9 @@ class Stop:
             os._exit(128 + number)  # files are written atomically: none is torn
         if len(self._signals) > 1:
             return
-        again = "Ctrl-C again stops at once" if number == signal.SIGINT else "saving what there is"
+        remark = "Ctrl-C again stops at once" if number == signal.SIGINT else "saving what there is"
         # Not print: the signal may have come in the middle of one.
-        os.write(2, f"\nstopping after this step; {again}\n".encode())
+        os.write(2, f"\nstopping after this step; {remark}\n".encode())
 
     def if_asked(self, pending: Any) -> None:
         """Wait for the arrays, so that no computation is in flight, and raise if asked to stop.
@@ -69,14 +70,14 @@ class Stop:
             raise KeyboardInterrupt if self._signals[:1] == [signal.SIGINT] else Terminated
 
     def if_asked_anywhere(self, devices: Devices, pending: Any) -> None:
-        """The same for all processes of these devices, if any has been asked; they wait for it."""
+        """Do the same in all processes, which wait for one another, if any of them was asked."""
         (self.agreed,) = Agreement(devices)(self.signalled)
         self.if_asked(pending)
 
 
 @contextlib.contextmanager
 def at_safe_points() -> Iterator[Stop]:
-    """Inside, Ctrl-C and SIGTERM are answered by `Stop.if_asked`, and at the end, only.
+    """Answer Ctrl-C and SIGTERM inside only where `Stop.if_asked` is called, and at the end.
 
     Where a signal is not handled as usual (in another thread, in a background job, under another
     handler) nothing is changed for it.

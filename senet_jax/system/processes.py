@@ -1,8 +1,8 @@
 """Several processes that train one network: how they meet, agree, and end together.
 
 All of them do the same at the same places. The first one alone writes metrics and results and talks
-to the terminal; what it decides or refuses, the others hear from it. With one process everything
-here is as if it were not there.
+to the terminal; the others hear from it what it decides or refuses. With one process nothing here
+has an effect.
 """
 
 import json
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 # Seconds without a sign of life after which a process counts as dead, and all others end.
 HEARTBEAT = 20
-# Seconds that processes wait at the end for one that is not there.
+# Seconds that processes wait at the end for one that is missing.
 FAREWELL = 30
 
 
 def join(address: str | None, count: int | None, index: int | None, timeout: int) -> None:
-    """Meet the other processes; must come before JAX is used.
+    """Meet the other processes; call before JAX is used.
 
     Args:
       address: "host:port" of the first process; None if SLURM, Open MPI, a TPU or Kubernetes says
-        it, as well as the other two.
-      count: of processes.
-      index: of this one, from 0 on.
+        it, as well as the next two.
+      count: number of processes.
+      index: number of this process, from 0 on.
       timeout: seconds to wait for the others.
 
     Raises: InputError if they do not come, or if nothing says where they are.
@@ -65,6 +65,7 @@ def join(address: str | None, count: int | None, index: int | None, timeout: int
 
 
 def count() -> int:
+    """Number of processes that train together."""
     import jax
 
     return jax.process_count()
@@ -78,25 +79,25 @@ def is_first() -> bool:
 
 
 def on_first(function: Callable[[], T]) -> T:
-    """What `function` returns on the first process, where alone it is called, as JSON has it.
+    """Call `function` on the first process alone and return its result, as JSON has it, on all.
 
     All processes wait for it.
 
-    Raises: the InputError that it raises there, on every process.
+    Raises: on all processes, the InputError that it raises on the first.
     """
     if count() == 1:
         return function()
-    said: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     if is_first():
         try:
-            said["value"] = function()
+            outcome["value"] = function()
         except InputError as error:
-            said["error"] = type(error).__name__, str(error)
-    heard = json.loads(_from_first(json.dumps(said).encode()))
-    if "error" in heard:
-        name, sentence = heard["error"]
+            outcome["error"] = type(error).__name__, str(error)
+    outcome = json.loads(_from_first(json.dumps(outcome).encode()))
+    if "error" in outcome:
+        name, sentence = outcome["error"]
         raise getattr(errors, name, InputError)(sentence)
-    return heard["value"]
+    return outcome["value"]
 
 
 def total(number: int) -> int:
@@ -107,36 +108,38 @@ def total(number: int) -> int:
 
 
 def same(text: str) -> bool:
-    """Whether it is the same in all processes, which wait for one another."""
+    """Whether a text is the same in all processes, which wait for one another."""
     return total(int(on_first(lambda: text) != text)) == 0
 
 
 def _from_first(content: bytes) -> bytes:
+    """The content that the first process has, on all."""
     from jax.experimental import multihost_utils
 
-    def spread(numbers: np.ndarray) -> np.ndarray:
+    def broadcast(numbers: np.ndarray) -> np.ndarray:
         return np.asarray(multihost_utils.broadcast_one_to_all(numbers))
 
-    size = int(spread(np.array(len(content), np.int32)))
-    # A program is compiled for each length: of full pages there are few.
-    room = np.zeros(-(-size // 4096) * 4096, np.uint8)
+    size = int(broadcast(np.array(len(content), np.int32)))
+    # A program is compiled per length, and there are few lengths in whole pages.
+    padded = np.zeros(-(-size // 4096) * 4096, np.uint8)
     if is_first():
-        room[:size] = np.frombuffer(content, np.uint8)
-    return spread(room)[:size].tobytes()
+        padded[:size] = np.frombuffer(content, np.uint8)
+    return broadcast(padded)[:size].tobytes()
 
 
 def _jax_of_several() -> Any:
-    """JAX if it was imported and several processes have met; else None, and nothing is imported."""
+    """JAX if several processes have met; else None. It is not imported where nobody did."""
     jax = sys.modules.get("jax")
-    joined = jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
-    return jax if joined else None
+    have_met = jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+    return jax if have_met else None
 
 
 def leave(status: int) -> None:
-    """End this process after an error, in which the others perhaps have no part.
+    """End this process after an error that the others perhaps do not share.
 
-    JAX would wait for them at exit, while they wait for this process in the middle of a step. So it
-    ends at once, and they when its heart stops or a connection closes. Nothing for one process.
+    At exit JAX would wait for them, while they wait for this process in the middle of a step. So it
+    ends at once, and they end when its heart stops or a connection closes. With one process this
+    does nothing.
     """
     jax = _jax_of_several()
     if jax is None:
@@ -144,12 +147,12 @@ def leave(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if jax.process_index() == 0:
-        time.sleep(2)  # the others meet through this process: if they fail as well, let them say so
+        time.sleep(2)  # the others meet through this one: if they fail as well, let them say so
     os._exit(status)
 
 
 def fail(error: Exception) -> None:
-    """What `leave` does after an error that nobody expected; it is shown first."""
+    """Show an error that nobody expected, and leave. With one process this does nothing."""
     jax = _jax_of_several()
     if jax is None:
         return

@@ -1,19 +1,20 @@
-"""What a training command does before it imports anything slow. Imports nothing slow itself.
+"""The first moments of a training command, before it imports anything slow.
 
 In the middle of an import Python answers Ctrl-C with a traceback, or JAX swallows it and goes on.
 There is nothing to save yet, so until `interrupt.at_safe_points` a signal ends the process at once.
+This file itself imports nothing slow.
 """
 
 import os
 import signal
 from typing import Any
 
-# Signals that stop a command, and Python's own answer to them.
+# Signals that stop a command, each with Python's own answer.
 DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 def begin() -> None:
-    """Answer Ctrl-C and SIGTERM, where they are answered as usual, and ask for huge pages."""
+    """Answer Ctrl-C and SIGTERM, unless somebody else does already, and ask for huge pages."""
     for number, usual in DEFAULTS.items():
         if signal.getsignal(number) is usual:
             signal.signal(number, end_at_once)
@@ -27,7 +28,7 @@ def begin() -> None:
 
 
 def end_at_once(number: int, frame: Any = None) -> None:
-    """A signal handler: status 130 for Ctrl-C, 143 for SIGTERM."""
+    """Handle a signal: end the process with status 130 for Ctrl-C, 143 for SIGTERM."""
     kind = "interrupted" if number == signal.SIGINT else "terminated"
     os.write(2, f"\n{kind}; the same command continues\n".encode())
     os._exit(128 + number)  # files are written atomically: none is torn

@@ -1,41 +1,63 @@
-"""What commands show: bars, whole tables, durations."""
+"""What commands show in a terminal: bars, whole tables, durations.
+
+Rich is imported where something is drawn, so that a library function that may show a bar costs
+nothing where it shows none.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+    from rich.table import Table
 
 
-def print_whole(drawn: Table) -> None:
+def print_whole(table: Table) -> None:
     """Print a table, wider than the terminal if it must be: it wraps lines, no digit is cut."""
-    least = Console(width=1000).measure(drawn).maximum
-    width = max(Console(file=sys.stdout).width, least)
-    Console(file=sys.stdout, highlight=False, width=width).print(drawn)
+    from rich.console import Console
+
+    narrowest = Console(width=1000).measure(table).maximum
+    width = max(Console(file=sys.stdout).width, narrowest)
+    Console(file=sys.stdout, highlight=False, width=width).print(table)
 
 
 @contextlib.contextmanager
 def counting(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A bar, in a terminal only; what it gives is to be told how many more are done."""
+    """Show a bar of `total` things, in a terminal only.
+
+    Yields a function that is told how many more of them are done.
+    """
+    from rich.console import Console
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda more: None
         return
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task(what, total=total)
         yield lambda more: bar.advance(task, more)
 
 
-def _bar(console: Console, *status: TextColumn) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+def progress_bar(console: Console, *status: TextColumn) -> Progress:
+    """A bar with a count and the time that is left, which vanishes at its end.
+
+    Args:
+      status: columns between the count and the time.
+    """
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=30),
+        progress.MofNCompleteColumn(),
         *status,
-        TextColumn("ETA"),
-        TimeRemainingColumn(compact=True),
+        progress.TextColumn("ETA"),
+        progress.TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from senet_jax.system.terminal import _bar
+from senet_jax.system.terminal import progress_bar
 
 
 class Reporter:
@@ -121,5 +121,5 @@ def reporting(total_steps: int, batch_size: int, *, quiet: bool = False) -> Iter
     if quiet or not console.is_terminal:
         yield Reporter(total_steps, batch_size, None, quiet=quiet)
         return
-    with _bar(console, TextColumn("{task.fields[status]}")) as bar:
+    with progress_bar(console, TextColumn("{task.fields[status]}")) as bar:
         yield Reporter(total_steps, batch_size, bar)

@@ -20,7 +20,7 @@ from senet_jax.models.counts import image_shape_of
 from senet_jax.runs import workdir
 from senet_jax.system import files
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading, saving
+from senet_jax.weights import loading, saving, timm
 from senet_jax.weights.image_spec import data_fields
 
 TIMM = "timm"  # the weights that timm publishes under model.name
@@ -102,8 +102,8 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
     """The fields of a run's network, none for timm's weights, and the `data` keys of the images."""
     name, path = loading.locate(name, origin.source)
     if not loading.is_run(path):
-        made_for = loading.made_for(name, weight_files.read_config(path))
-        return {}, data_fields(made_for)
+        spec = timm.image_spec_of(name, weight_files.read_config_json(path))
+        return {}, data_fields(spec)
     sections = loading.run_sections(name, path)
     result = files.read_json(path / "result.json") or {}
     images = {key: sections["data"][key] for key in ("image_size", "eval_crop", "interpolation")}

@@ -1,1 +1,1 @@
-"""Weights in timm's names, files and catalogue, both ways."""
+"""Weights in timm's names, files and catalogue: read and written."""

@@ -1,4 +1,4 @@
-"""What classes are called: by the weights' own configuration, or by ImageNet's list."""
+"""The names of classes, from the config.json of weights or from ImageNet's list."""
 
 import csv
 import functools
@@ -9,27 +9,28 @@ from typing import Any
 
 @functools.cache
 def imagenet() -> dict[str, str]:
-    """WordNet's numbers of ImageNet's 1,000 classes, "n02123045", to names, in their order."""
+    """Names of ImageNet's 1,000 classes by their number in WordNet, "n02123045", in order."""
     text = resources.files("senet_jax.weights").joinpath("imagenet.csv").read_text("utf-8")
     return {row["synset"]: row["name"] for row in csv.DictReader(text.splitlines())}
 
 
-def names_of_classes(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def names_of_classes(config_json: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """The names of `count` classes by a config.json in timm's form.
 
-    It says them as `label_names`, perhaps with `label_descriptions` of these; otherwise 1,000
+    They are its `label_names`, or the `label_descriptions` of these. Where it lacks them, 1,000
     classes are taken for ImageNet's, as timm does, and others are called by their number.
     """
-    names = config.get("label_names")
+    names = config_json.get("label_names")
     if isinstance(names, list) and len(names) == count:
-        described = config.get("label_descriptions")
-        described = described if isinstance(described, dict) else {}
-        return readable([str(described.get(name, name)) for name in names])
+        descriptions = config_json.get("label_descriptions")
+        if not isinstance(descriptions, dict):
+            descriptions = {}
+        return readable([str(descriptions.get(name, name)) for name in names])
     if count == len(imagenet()):
         return tuple(imagenet().values())
     return tuple(map(str, range(count)))
 
 
 def readable(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, of ImageNet's classes those in words, by which TFDS does not call them."""
+    """The names in words: TFDS calls ImageNet's classes by their numbers in WordNet."""
     return tuple(imagenet().get(name, name) for name in names)

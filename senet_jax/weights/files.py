@@ -1,4 +1,4 @@
-"""Files of weights as timm's hub has them: `model.safetensors` and, beside it, `config.json`.
+"""Files of weights as timm's hub has them: `model.safetensors` with `config.json` beside it.
 
 Only safetensors is read, which can hold nothing but arrays. A pickle, PyTorch's own format, can run
 any code when it is read, and is refused.
@@ -17,7 +17,7 @@ import numpy as np
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
-TENSORS, CONFIG = "model.safetensors", "config.json"
+TENSORS, CONFIG_JSON = "model.safetensors", "config.json"
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th")
 HUB_ID = re.compile(r"(?P<prefix>hf[-_]hub:)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -26,29 +26,29 @@ Source = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """A file of tensors and what its config.json says.
+    """A file of tensors and what the config.json beside it says.
 
     Attributes:
-      path: of the file on this disk.
-      tensors: by their names in PyTorch, in float32 where they are numbers with a fraction.
-      config: empty where there is no config.json.
+      path: where the file is on this disk.
+      tensors: arrays by their names in PyTorch; half precision has become float32.
+      config_json: what the config.json says; {} where there is none.
     """
 
     path: Path
     tensors: dict[str, np.ndarray]
-    config: dict[str, Any]
+    config_json: dict[str, Any]
 
 
 class Unreachable(InputError):
-    """The hub does not answer."""
+    """A hub that does not answer."""
 
 
 def locate(source: Source) -> Path:
-    """The file or folder of a source on this disk, which is its copy in the cache for a hub id.
+    """Find the file or folder of a source on this disk; for a hub id its copy in the cache.
 
     Args:
       source: a path, or a hub id: "timm/seresnet50.ra2_in1k", "hf-hub:organisation/name", either
-        with "@revision" if need be. What exists on this disk is a path, but for a "hf-hub:".
+        with "@revision" if need be. A name that exists on this disk is a path.
 
     Raises: InputError if there is no such file, or it is neither here nor to be had from the hub.
     """
@@ -56,17 +56,17 @@ def locate(source: Source) -> Path:
     path = Path(text).expanduser()
     if path.exists():
         return path
-    found = HUB_ID.fullmatch(text) if isinstance(source, str) else None
-    if not found or (path.suffix in (*PICKLES, ".safetensors") and not found["prefix"]):
+    hub_id = HUB_ID.fullmatch(text) if isinstance(source, str) else None
+    if not hub_id or (path.suffix in (*PICKLES, ".safetensors") and not hub_id["prefix"]):
         raise InputError(
             f"there are no weights at {text}: it is no file or folder here, and no hub id, which "
             "looks like timm/seresnet50.ra2_in1k"
         )
-    return _download(found["id"], found["revision"])
+    return _download(hub_id["id"], hub_id["revision"])
 
 
 def read(path: Path) -> WeightFile:
-    """The weights of a file, or of a folder with a `model.safetensors`.
+    """Read the weights of a file, or of a folder with a `model.safetensors`.
 
     Raises: InputError for anything but safetensors, and for a file that is not whole.
     """
@@ -78,24 +78,24 @@ def read(path: Path) -> WeightFile:
         tensors = load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{file} is not a whole safetensors file: {error}") from error
-    config = read_config(path)
-    return WeightFile(file, {name: _widened(value) for name, value in tensors.items()}, config)
+    widened = {name: _widened(value) for name, value in tensors.items()}
+    return WeightFile(file, widened, read_config_json(path))
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """What the config.json of a file, or of a folder, says; {} where there is none.
+def read_config_json(path: Path) -> dict[str, Any]:
+    """Read the config.json beside a file, or in a folder; {} where there is none.
 
     Raises: InputError if it is not a table.
     """
-    file = (path if path.is_dir() else path.parent) / CONFIG
-    config = files.read_json(file) or {}
-    if not isinstance(config, dict):
+    file = (path if path.is_dir() else path.parent) / CONFIG_JSON
+    content = files.read_json(file) or {}
+    if not isinstance(content, dict):
         raise InputError(f"{file} must be a table of settings as timm's are")
-    return config
+    return content
 
 
-def write(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
-    """Write both files. Raises: InputError if they cannot be written."""
+def write(folder: Path, tensors: Mapping[str, np.ndarray], config_json: Mapping[str, Any]) -> None:
+    """Write both files into a folder, which is created. Raises: InputError if that fails."""
     from safetensors.numpy import save
 
     # What is not contiguous would be written in the order of its memory, without complaint.
@@ -103,18 +103,18 @@ def write(folder: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write(folder / TENSORS, save(contiguous, {"format": "pt"}))
-        files.write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+        files.write(folder / CONFIG_JSON, (json.dumps(config_json, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def _widened(value: np.ndarray) -> np.ndarray:
-    """Half precision in float32, which loses nothing; others stay."""
+    """Turn half precision into float32, which loses nothing; others stay."""
     return value.astype(np.float32) if value.dtype.name in ("float16", "bfloat16") else value
 
 
 def find(path: Path) -> Path:
-    """The safetensors file at a path or in a folder. Raises: InputError if there is none."""
+    """Find the safetensors file at a path or in a folder. Raises: InputError if there is none."""
     file = _file_in(path) if path.is_dir() else path
     if file.suffix != ".safetensors":
         raise _refusal(file)
@@ -122,11 +122,13 @@ def find(path: Path) -> Path:
 
 
 def _file_in(folder: Path) -> Path:
-    found = sorted(folder.glob("*.safetensors"))
-    if folder / TENSORS in found or len(found) == 1:
-        return folder / TENSORS if len(found) != 1 else found[0]
-    if found:
-        raise InputError(f"{folder} has {len(found)} files of tensors; give the one to read")
+    candidates = sorted(folder.glob("*.safetensors"))
+    if folder / TENSORS in candidates:
+        return folder / TENSORS
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise InputError(f"{folder} has {len(candidates)} files of tensors; give the one to read")
     for path in sorted(folder.iterdir()):
         if path.suffix in PICKLES:
             raise _refusal(path)
@@ -147,11 +149,11 @@ def _refusal(file: Path) -> InputError:
 
 
 def _download(repository: str, revision: str | None) -> Path:
-    """The folder in the hub's cache with both files of a repository."""
+    """Download both files of a repository and return their folder in the hub's cache."""
     from huggingface_hub import constants, errors, hf_hub_download
 
     try:
-        hf_hub_download(repository, CONFIG, revision=revision)
+        hf_hub_download(repository, CONFIG_JSON, revision=revision)
         return Path(hf_hub_download(repository, TENSORS, revision=revision)).parent
     except errors.LocalEntryNotFoundError as error:
         problem = f"{repository} is no folder here and not in the hub's cache"
@@ -160,7 +162,7 @@ def _download(repository: str, revision: str | None) -> Path:
         raise Unreachable(f"{problem}, and the hub cannot be reached") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         at = f" at revision {revision}" if revision else ""
-        # timm lists some weights, the legacy ones, without a place on the hub.
+        # Some weights that timm lists, the legacy ones, have no place on the hub.
         name = repository.removeprefix("timm/")
         way_out = (
             f"; timm can write what it has: timm.models.save_for_hf(timm.create_model('{name}', "
@@ -173,7 +175,8 @@ def _download(repository: str, revision: str | None) -> Path:
         ) from error
     except errors.EntryNotFoundError as error:
         raise InputError(
-            f"{repository} on the hub has no {TENSORS} or no {CONFIG}; only safetensors are read"
+            f"{repository} on the hub has no {TENSORS} or no {CONFIG_JSON}; only safetensors are "
+            "read"
         ) from error
     except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
         raise InputError(

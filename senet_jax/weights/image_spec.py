@@ -8,16 +8,18 @@ from senet_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainedConfig:
-    """What images a set of weights was made for; names and meanings are those of timm.
+class ImageSpec:
+    """What images a set of weights was made for.
+
+    Names and meanings are those of `pretrained_cfg` in timm and in a config.json of its form.
 
     Attributes:
-      input_size: channels, height and width of the images in training.
-      crop_pct: share of the shorter side, after resizing, that is the side of the crop.
-      interpolation: of resizing: "bicubic" or "bilinear", with antialiasing.
-      mean, std: of each channel, of images from 0 to 1.
-      num_classes: of the classifier; 0 if the weights have none.
-      test_input_size, test_crop_pct: what timm evaluates best with, where it is another.
+      input_size: channels, height and width of the images in training, in pixels.
+      crop_pct: side of the crop per shorter side of the resized image.
+      interpolation: "bicubic" or "bilinear", the way of resizing, with antialiasing.
+      mean, std: one number per channel of images from 0 to 1.
+      num_classes: width of the classifier; 0 if the weights have none.
+      test_input_size, test_crop_pct: what timm evaluates best with, where that is different.
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
@@ -30,23 +32,23 @@ class PretrainedConfig:
     test_crop_pct: float | None = None
 
 
-def data_fields(config: PretrainedConfig) -> dict[str, Any]:
-    """The keys of a configuration's `data` section that give images as weights were made for.
+def data_fields(spec: ImageSpec) -> dict[str, Any]:
+    """The keys of a configuration's `data` section that give such images.
 
-    Raises: InputError for images that are not square, or another interpolation.
+    Raises: InputError for images that are not square, or an unknown interpolation.
     """
-    _, height, width = config.input_size
+    _, height, width = spec.input_size
     if height != width:
         raise InputError(f"the weights are for images of {height} x {width} pixels, not square")
-    if config.interpolation not in INTERPOLATIONS:
+    if spec.interpolation not in INTERPOLATIONS:
         raise InputError(
-            f"the weights are for images resized with interpolation {config.interpolation!r}; "
+            f"the weights are for images resized with interpolation {spec.interpolation!r}; "
             f"known are {' and '.join(INTERPOLATIONS)}"
         )
     return {
         "image_size": height,
-        "eval_crop": config.crop_pct,
-        "interpolation": config.interpolation,
-        "mean": tuple(config.mean),
-        "std": tuple(config.std),
+        "eval_crop": spec.crop_pct,
+        "interpolation": spec.interpolation,
+        "mean": tuple(spec.mean),
+        "std": tuple(spec.std),
     }

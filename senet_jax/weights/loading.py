@@ -2,12 +2,12 @@
 
     model, variables = create_model("seresnet50.ra2_in1k", pretrained=True)
 
-With weights a network has timm's architecture (`models/timm.py`), which is not always that of the
-same name here: the excitation has biases; the hidden width of seresnet18 and 34 is rounded to
-multiples of 8; legacy_* networks pool as in Caffe, legacy ResNets from 50 layers on stride on the
-first 1x1, and legacy basic blocks have a ReLU before the SE block. Padding is even on both sides,
-with stride 2 as well, in all networks here. A tensor that is missing, has no place or another shape
-is an error. ResNets for CIFAR, which timm has not, are here what they are without weights.
+With weights a network has timm's architecture (timm.py), which is not always that of the same name
+here: the excitation has biases; the hidden width of seresnet18 and 34 is rounded to multiples of 8;
+legacy_* networks pool as in Caffe, legacy ResNets from 50 layers on stride on the first 1x1, and
+legacy basic blocks have a ReLU before the SE block. Padding is even on both sides, with stride 2 as
+well, in all networks here. ResNets for CIFAR, which timm lacks, are here what they are without
+weights. A tensor that is missing, has no place or a different shape is an error.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from senet_jax.weights import files as weight_files
 from senet_jax.weights import timm, torch_names
 from senet_jax.weights.class_names import names_of_classes
 from senet_jax.weights.files import Source
-from senet_jax.weights.image_spec import PretrainedConfig
+from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.torch_names import HEAD, Shapes, check_fits, shapes_of
 
 Variables = dict[str, Any]
@@ -42,22 +42,22 @@ class Weights:
     """A network with weights.
 
     Attributes:
-      name: of the network; that of timm for everything but a run of ours.
+      name: the network's name, in timm for everything but a run of ours.
       model: the module.
       variables: `params` and `batch_stats` in float32, as `model.apply` takes them.
-      config: the images that they were made for: what config.json says, or else timm of the tag or
-        the network; None for a run of ours, whose configuration has that.
-      classes: of the classifier that they came with, 0 for none. Where the model has another number
-        its classifier is a new one.
-      sha256: of the file; of a run's weights as in params_sha256 of its result, which it is unless
-        they are moving averages; "" where there is neither.
-      class_names: of each output of the weights' own classifier; none for a run of ours.
+      image_spec: the images that they were made for, from config.json, else what timm says of the
+        tag or the network; None for a run of ours, whose configuration has that.
+      classes: width of the classifier that they came with; 0 for none. Where that of the model is
+        different, its classifier is a new one.
+      sha256: the sum of the file; for a run, the sum of its weights in the form of params_sha256 in
+        its result, which it equals unless they are moving averages; "" where there is neither.
+      class_names: one name per output of the weights' own classifier; none for a run of ours.
     """
 
     name: str
     model: Network
     variables: Variables
-    config: PretrainedConfig | None
+    image_spec: ImageSpec | None
     classes: int
     sha256: str = ""
     class_names: tuple[str, ...] = ()
@@ -96,20 +96,22 @@ def create_model(
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
 ) -> Network | tuple[Network, Variables]:
-    """The network `name`, images [B, H, W, C] to logits [B, num_classes], and weights if asked for.
+    """Build the network `name`, which takes images [B, H, W, C] to logits [B, num_classes].
 
     Args:
-      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar"; or a network of
-        timm's, with or without the tag of weights: "seresnet50.ra2_in1k", "legacy_seresnet50".
-      pretrained: True for the weights that timm publishes under that name; a hub id; a safetensors
-        file or a folder with one; or a work directory. A pair is returned then: the module, of the
-        weights' architecture, and its variables.
+      name: one of `list_models()`: "resnet50", "seresnet50", "seresnet20_cifar"; or a network in
+        timm, with or without the tag of weights: "seresnet50.ra2_in1k", "legacy_seresnet50".
+      pretrained: where weights come from: True for those that timm publishes under that name; a
+        hub id; a safetensors file or a folder with one; or a work directory.
       num_classes: width of the classifier; by default that of the weights, or of the network's own
-        dataset. Where it is not that of the weights, the classifier is a new one.
-      dtype: of activations, e.g. "bfloat16"; parameters stay float32.
+        dataset. Where it differs from that of the weights, the classifier is a new one.
+      dtype: type of activations, e.g. "bfloat16"; parameters stay float32.
       se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
         SEConfig.
       **overrides: further fields of the module, e.g. `stride_on="1x1"`.
+
+    Returns the module; with `pretrained` a pair, the module in the architecture of the weights and
+    its variables as `model.apply` takes them.
 
     Raises:
       InputError: an unknown name or field, a value the network refuses, or weights that cannot be
@@ -118,30 +120,33 @@ def create_model(
     fields = {"num_classes": num_classes, "dtype": dtype, "se": se, **overrides}
     if not pretrained:
         return _network(name, **fields)
-    found = load_pretrained(name, pretrained, **fields)
-    return found.model, found.variables
+    weights = load_pretrained(name, pretrained, **fields)
+    return weights.model, weights.variables
 
 
 def _network(name: str, **fields: Any) -> Network:
-    """That of a name here, or of one that means timm's architecture, without weights."""
+    """The network of a name here, or of one that means timm's architecture, without weights."""
     if name not in models.MODELS and ("." in name or name in timm.NETWORKS):
         return models.construct(name, timm.constructor_of(name), **fields)
     return models.create_model(name, **fields)
 
 
 def list_pretrained(pattern: str = "*") -> list[str]:
-    """The sets of weights that timm publishes of networks here, by a shell pattern."""
+    """Names of the weights that timm publishes for networks here, by a shell pattern."""
     return models.matching(pattern, timm.weights())
 
 
 def load_pretrained(name: str, source: Literal[True] | Source = True, **fields: Any) -> Weights:
-    """The network `name` with weights; arguments and errors as of `create_model`."""
+    """Load the network `name` with weights; arguments and errors are those of `create_model`."""
     name, path = locate(name, source)
-    return _load_run(name, path, fields) if is_run(path) else _load_file(name, path, fields)
+    return _from_run(name, path, fields) if is_run(path) else _from_file(name, path, fields)
 
 
 def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
-    """The network's name, with a tag where timm's own weights are meant, and where they lie."""
+    """The network's name, with a tag where timm's own weights are meant, and where these are.
+
+    Raises: InputError for weights that timm lacks, and as files.locate does.
+    """
     if source is not True:
         return name, weight_files.locate(source)
     timm.constructor_of(name)
@@ -150,53 +155,45 @@ def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether it is a work directory of ours, not weights in timm's form."""
-    config = files.read_json(path / weight_files.CONFIG) if path.is_dir() else None
-    return isinstance(config, dict) and {"model", "data"} <= config.keys()
+    """Whether a path is a work directory of ours, not weights in timm's form."""
+    content = files.read_json(path / weight_files.CONFIG_JSON) if path.is_dir() else None
+    return isinstance(content, dict) and {"model", "data"} <= content.keys()
 
 
-def made_for(name: str, config: Mapping[str, Any]) -> PretrainedConfig:
-    """What images weights of timm's network `name` are made for, as their config.json says."""
-    if isinstance(stated := config.get("pretrained_cfg"), dict):
-        # What is not stated there is not that of another set of weights, but timm's usual.
-        known: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in stated.items()
-            if key in PretrainedConfig.__dataclass_fields__ and value is not None
-        }
-        return PretrainedConfig(**known)
-    names = (key for key in timm.weights() if key == name or key.partition(".")[0] == name)
-    return timm.weights().get(next(names, ""), PretrainedConfig())
-
-
-def _load_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
+def _from_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
     network = name.partition(".")[0]
     timm.constructor_of(name)
     file = weight_files.read(path)
-    if (there := str(file.config.get("architecture", network))) != network:
-        timm.constructor_of(there)
-        raise InputError(f"{file.path} has weights of {there}, not of {network}")
-    found = from_tensors(name, file.tensors, origin=str(file.path), **fields)
-    declared = file.config.get("num_classes", found.classes)
-    if found.classes and declared not in (0, found.classes):
+    architecture = str(file.config_json.get("architecture", network))
+    if architecture != network:
+        timm.constructor_of(architecture)
+        raise InputError(f"{file.path} has weights of {architecture}, not of {network}")
+    weights = from_tensors(name, file.tensors, origin=str(file.path), **fields)
+    declared = file.config_json.get("num_classes", weights.classes)
+    if weights.classes and declared not in (0, weights.classes):
         raise InputError(
-            f"the classifier in {file.path} has {found.classes} classes, not the {declared} that "
+            f"the classifier in {file.path} has {weights.classes} classes, not the {declared} that "
             "its config.json says"
         )
-    config = dataclasses.replace(made_for(name, file.config), num_classes=found.classes)
-    names = names_of_classes(file.config, found.classes)
-    sha256 = files.sha256(file.path)
-    return dataclasses.replace(found, config=config, sha256=sha256, class_names=names)
+    spec = timm.image_spec_of(name, file.config_json)
+    return dataclasses.replace(
+        weights,
+        image_spec=dataclasses.replace(spec, num_classes=weights.classes),
+        sha256=files.sha256(file.path),
+        class_names=names_of_classes(file.config_json, weights.classes),
+    )
 
 
 def from_tensors(
     name: str, tensors: Mapping[str, np.ndarray], *, origin: str = "the state_dict", **fields: Any
 ) -> Weights:
-    """timm's network `name` with the tensors of its state_dict, as NumPy arrays.
+    """The network `name` in timm with the tensors of its state_dict, as NumPy arrays.
 
     Args:
-      origin: what errors call them.
-      **fields: as of `create_model`.
+      origin: what errors call the tensors.
+      **fields: arguments of `create_model`.
+
+    Raises: InputError for an unknown name or field, or tensors that do not fit.
     """
     network = name.partition(".")[0]
     model = models.construct(name, timm.constructor_of(name), **fields)
@@ -220,59 +217,62 @@ def from_tensors(
         {key: place.shape for key, place in places.items()},
         channels=1,
     )
-    found = {
+    arrays = {
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
-    config = dataclasses.replace(made_for(name, {}), num_classes=classes)
-    return Weights(network, model, _variables(model, found, shapes), config, classes)
+    spec = dataclasses.replace(timm.image_spec_of(name, {}), num_classes=classes)
+    return Weights(network, model, _variables(model, arrays, shapes), spec, classes)
 
 
 def run_sections(name: str, directory: Path) -> dict[str, Any]:
-    """The configuration of a run of the network `name`, nested, without where it started from.
+    """The configuration, as nested dicts, of a run of the network `name`.
 
-    Raises: InputError if it is a run of another one.
+    It lacks the keys that say where the run started from.
+
+    Raises: InputError if it is a run of a different network.
     """
     sections: dict[str, Any] = workdir.load_config(directory).to_dict()
     for key in ("pretrained", "new_head"):
         sections["model"].pop(key, None)
-    if (there := sections["model"]["name"]) != name:
-        raise InputError(f"{directory} is a run of {there}, not of {name}")
+    if sections["model"]["name"] != name:
+        raise InputError(f"{directory} is a run of {sections['model']['name']}, not of {name}")
     return sections
 
 
-def _load_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
-
+def _from_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
     section = run_sections(name, directory)["model"]
     _, variables = load_weights(directory)
-    given = {key: value for key, value in fields.items() if value is not None}
-    if "se" in section and isinstance(given.get("se"), Mapping):
-        given["se"] = section["se"] | dict(given["se"])
-    model = _network(**(section | given))
-    found = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
-    classes = found[HEAD].shape[-1]
+    changes = {key: value for key, value in fields.items() if value is not None}
+    if "se" in section and isinstance(changes.get("se"), Mapping):
+        changes["se"] = section["se"] | dict(changes["se"])
+    model = _network(**(section | changes))
+    arrays = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
+    classes = arrays[HEAD].shape[-1]
     model = _with_head(model, fields.get("num_classes"), classes, str(directory))
     shapes = shapes_of(model.clone(features=False))
     expected = dict(shapes)
     if model.num_classes != classes:
         for path in [path for path in shapes if path[:2] == HEAD[:2]]:
             del expected[path]
-            found.pop(path, None)
+            arrays.pop(path, None)
     check_fits(
         f"the weights of {directory} do not fit {name} with these fields",
-        {"/".join(path): value.shape for path, value in found.items()},
+        {"/".join(path): value.shape for path, value in arrays.items()},
         {"/".join(path): shape for path, shape in expected.items()},
         channels=2,
     )
     sha256 = provenance.fingerprint(variables)
-    return Weights(name, model, _variables(model, found, shapes), None, classes, sha256)
+    return Weights(name, model, _variables(model, arrays, shapes), None, classes, sha256)
 
 
 def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:
     """The module with as many classes as it will have.
 
     Args:
-      asked: the classes that were asked for, if any.
-      classes: those of the weights; 0 if these have no classifier.
+      asked: number of classes that the caller wants, if that was said.
+      classes: number of classes of the weights; 0 if they have no classifier.
+
+    Raises: InputError if neither is known and the module has a classifier.
     """
     if not (asked or classes or model.features):
         raise InputError(f"{origin} has no classifier; give num_classes for a new one")
@@ -280,17 +280,17 @@ def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> 
 
 
 def _variables(
-    model: Network, found: Mapping[tuple[str, ...], np.ndarray], shapes: Shapes
+    model: Network, arrays: Mapping[tuple[str, ...], np.ndarray], shapes: Shapes
 ) -> Variables:
-    """What `model.apply` takes: arrays of JAX, with a new classifier where none was found.
+    """What `model.apply` takes: arrays of JAX, with a new classifier where the weights lack one.
 
     Args:
-      shapes: of the variables of the model with its classifier.
+      shapes: shapes of all variables of the model with its classifier.
     """
-    for path, value in found.items():
+    for path, value in arrays.items():
         if value.dtype != np.float32:
             raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
-    variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in found.items()}
+    variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in arrays.items()}
     for path in shapes.keys() - variables.keys():
         initialise = he_normal if path == HEAD else jax.nn.initializers.zeros
         variables[path] = initialise(jax.random.key(0), shapes[path])

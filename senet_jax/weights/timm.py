@@ -1,14 +1,15 @@
-"""timm's networks under their names there, and the weights that timm publishes of them.
+"""timm's networks under their names there, and the weights that timm publishes for them.
 
 `NETWORKS` says which network of ours each is, with the fields that give timm's architecture; what
-differs from the network of the same name here is said in `senet_jax/pretrained.py`. `ALIKE` are
-networks that only we have, whose weights are kept in the same form. `timm.csv` has what every set
-of weights was made for, as timm says it; tests/make_timm.py writes it.
+differs from the network of the same name here is said in loading.py. `ALIKE` are networks that only
+we have, whose weights are kept in the same form. `timm.csv` has what every set of weights was made
+for, in timm's words; tests/generate/make_timm.py writes it.
 """
 
 import csv
 import functools
 import re
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -19,11 +20,11 @@ from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models import inception_resnet, mobilenet, resnet, resnext, senet, vgg
 from senet_jax.models.resnet import BasicBlock
-from senet_jax.weights.image_spec import PretrainedConfig
+from senet_jax.weights.image_spec import ImageSpec
 
 
 class CaffeBasicBlock(BasicBlock):
-    """BasicBlock with a ReLU before its SE block, that of timm's legacy_seresnet18 and 34."""
+    """The basic block of timm's legacy_seresnet18 and 34, with a ReLU before its SE block."""
 
     def branch(self, x: jax.Array, train: bool) -> jax.Array:
         return nn.relu(super().branch(x, train))
@@ -79,13 +80,13 @@ NETWORKS: dict[str, Constructor] = {
     "inception_resnet_v2": _like("inception_resnet_v2"),
 }
 
-# What timm has not, but with the tensors of a ResNet there: files of weights have the same form,
-# with the fields that these networks have here.
+# Networks that timm lacks, with the tensors of a ResNet there: files of their weights have the same
+# form, with the fields that these networks have here.
 ALIKE: dict[str, Constructor] = {
     name: constructor for name, constructor in resnet.MODELS.items() if name.endswith("_cifar")
 }
 
-# What variants of these networks have that none here has, by what stands beside the depth.
+# What networks here lack of timm's variants, by the letters beside the depth.
 _VARIANT = re.compile(r"(?:legacy_)?(?:se|eca)?resnex?t(aa)?\d+(ts|[dtcs])?(?:_\d+x\d+d)?")
 _LACKING = {
     "aa": "anti-aliased strides",
@@ -98,16 +99,16 @@ _LACKING = {
 
 
 @functools.cache
-def weights() -> dict[str, PretrainedConfig]:
-    """Every set of weights, "seresnet50.ra2_in1k", to what it was made for.
+def weights() -> dict[str, ImageSpec]:
+    """What images every set of weights was made for, by its name: "seresnet50.ra2_in1k".
 
-    A network's first is the one that timm takes where none is named.
+    The first set of a network is the one that timm takes where none is named.
     """
-    found = {}
+    specs = {}
     text = resources.files("senet_jax.weights").joinpath("timm.csv").read_text("utf-8")
     for row in csv.DictReader(text.splitlines()):
         side, test_side = int(row["pixels"]), int(row["test_pixels"] or 0)
-        found[row["weights"]] = PretrainedConfig(
+        specs[row["weights"]] = ImageSpec(
             (3, side, side),
             float(row["crop_pct"]),
             row["interpolation"],
@@ -117,26 +118,43 @@ def weights() -> dict[str, PretrainedConfig]:
             (3, test_side, test_side) if test_side else None,
             float(row["test_crop_pct"]) if row["test_crop_pct"] else None,
         )
-    return found
+    return specs
+
+
+def image_spec_of(name: str, config_json: Mapping[str, Any]) -> ImageSpec:
+    """What images weights of timm's network `name` are made for, by their config.json."""
+    if isinstance(stated := config_json.get("pretrained_cfg"), dict):
+        # A field that is not stated there has timm's usual value, not that of the tag in `name`.
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in stated.items()
+            if key in ImageSpec.__dataclass_fields__ and value is not None
+        }
+        return ImageSpec(**fields)
+    names = (key for key in weights() if key == name or key.partition(".")[0] == name)
+    return weights().get(next(names, ""), ImageSpec())
 
 
 def constructor_of(name: str) -> Constructor:
-    """Of a network with weights in timm's form, by its name with or without the tag of weights.
+    """The constructor of a network with weights in timm's form.
 
-    Raises: InputError for a network that is not here, and for a tag that timm has not.
+    Args:
+      name: the network's name, with or without the tag of weights.
+
+    Raises: InputError for a network that is not here, and for a tag that timm lacks.
     """
     network, _, tag = name.partition(".")
-    known = NETWORKS | ALIKE
-    if network not in known:
+    constructors = NETWORKS | ALIKE
+    if network not in constructors:
         variant = _VARIANT.fullmatch(network)
         if variant and (lacking := _LACKING.get(variant[1] or variant[2])):
             raise InputError(f"timm's {network} has {lacking}, which no network here has")
         raise InputError(
-            f"{network!r} is not among timm's networks here{did_you_mean(network, known)}"
+            f"{network!r} is not among timm's networks here{did_you_mean(network, constructors)}"
         )
     if tag and name not in weights():
-        raise InputError(f"timm publishes no weights {name!r}; {_known(network)}")
-    return known[network]
+        raise InputError(f"timm publishes no weights {name!r}; {_published(network)}")
+    return constructors[network]
 
 
 def default_weights(network: str) -> str:
@@ -147,9 +165,10 @@ def default_weights(network: str) -> str:
     for name in weights():
         if name.partition(".")[0] == network:
             return name
-    raise InputError(f"timm publishes {_known(network)}; give a file or a folder of them")
+    raise InputError(f"timm publishes {_published(network)}; give a file or a folder of them")
 
 
-def _known(network: str) -> str:
+def _published(network: str) -> str:
+    """Half a sentence on the weights that timm has for a network."""
     names = [name for name in weights() if name.partition(".")[0] == network]
     return f"of {network} it has {', '.join(names)}" if names else f"no weights of {network}"

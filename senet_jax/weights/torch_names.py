@@ -1,8 +1,8 @@
-"""What our parameters are called in timm's PyTorch networks, and how they lie in memory there.
+"""The names of our parameters in timm's PyTorch networks, and their layout in memory there.
 
 A path of ours, `("stage2", "block1", "conv1", "kernel")`, becomes a key of a `state_dict`,
-`layer1.0.conv1.weight`. Knows no PyTorch: arrays are NumPy's on both sides, and moving them only
-changes the order of their axes.
+`layer1.0.conv1.weight`. PyTorch itself is not needed: arrays are NumPy's on both sides, and moving
+them only changes the order of their axes.
 """
 
 import dataclasses
@@ -31,10 +31,10 @@ LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A parameter or statistic of ours, and how it lies in PyTorch.
+    """A parameter or statistic of ours, and its form in PyTorch.
 
     Attributes:
-      path: of ours, from "params" or "batch_stats" on.
+      path: its path here, from "params" or "batch_stats" on.
       ours: its shape here.
       shape: its shape in PyTorch.
     """
@@ -45,19 +45,21 @@ class Tensor:
 
 
 def tensors(model: nn.Module, shapes: Shapes, *, legacy: bool = False) -> dict[str, Tensor]:
-    """Every variable of `model`, given by path and shape, by its key in timm's network.
+    """Every variable of `model` by its key in timm's network.
 
-    Paths are from "params" or "batch_stats" on; see name_of for the rest.
+    Args:
+      shapes: the variables by their paths, from "params" or "batch_stats" on.
+      legacy: see name_of.
     """
-    found = {}
+    by_key = {}
     for path, shape in shapes.items():
         name = name_of(model, path[1:], legacy=legacy)
-        found[name] = Tensor(path, shape, _shape_of(name, shape))
-    return found
+        by_key[name] = Tensor(path, shape, _shape_of(name, shape))
+    return by_key
 
 
 def _shape_of(name: str, ours: tuple[int, ...]) -> tuple[int, ...]:
-    """In PyTorch, which has convolutions for the dense layers of excitations and VGG's fc1, fc2."""
+    """The shape in PyTorch, where excitations and the fc1 and fc2 of VGG are convolutions."""
     if len(ours) == 4:
         height, width, inputs, outputs = ours
         return outputs, inputs, height, width
@@ -71,7 +73,7 @@ def _shape_of(name: str, ours: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def is_legacy(network: str) -> bool:
-    """Whether a network of timm's has the names of the first PyTorch port."""
+    """Whether a network in timm has the names of the first PyTorch port."""
     return network.startswith("legacy_")
 
 
@@ -79,11 +81,11 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
     """The key of a parameter or statistic of `model` in timm's network of the same architecture.
 
     Args:
-      path: below `params` or `batch_stats`.
-      legacy: names of timm's `legacy_*` networks, those of the first PyTorch port.
+      path: scopes and leaf below `params` or `batch_stats`.
+      legacy: whether the names are those of timm's `legacy_*` networks, the first PyTorch port.
 
     Raises:
-      KeyError: for a network that timm has not.
+      KeyError: for a network that timm lacks.
     """
     *scopes, leaf = path
     scope = "/".join(scopes)
@@ -101,7 +103,7 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
 
 
 def shapes_of(model: Network) -> Shapes:
-    """Of all variables, by their paths from "params" or "batch_stats" on, for RGB images."""
+    """The shapes of all variables for RGB images, by their paths from the collection on."""
     side = model.image_size
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -111,31 +113,35 @@ def shapes_of(model: Network) -> Shapes:
 
 def check_fits(
     problem: str,
-    found: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, tuple[int, ...]],
     expected: Mapping[str, tuple[int, ...]],
     channels: int,
 ) -> None:
-    """Raises: InputError that names the first array that is missing, unknown or of another shape.
+    """Check that stored arrays are those of a network, all by name and shape.
 
     Args:
-      channels: the axis of kernels where the first has the number of channels of the images, which
-        is free.
+      problem: what an error begins with.
+      stored, expected: the shapes of the arrays that there are and of those in the network.
+      channels: the axis of a kernel that counts its inputs. In the first kernel of a network these
+        are the channels of the images, whose number is free.
+
+    Raises: InputError that names the first array that is missing, unknown or different in shape.
     """
-    faults = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    faults += [f"{name} has no place in it" for name in sorted(found.keys() - expected.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        there, here = found[name], expected[name]
-        if len(here) == len(there) == 4 and here[channels] == 3:
-            here = (*here[:channels], there[channels], *here[channels + 1 :])
-        if there != here:
-            faults.append(f"{name} is {list(there)} there and {list(here)} in it")
+    faults = [f"{name} is missing" for name in sorted(expected.keys() - stored.keys())]
+    faults += [f"{name} has no place in it" for name in sorted(stored.keys() - expected.keys())]
+    for name in sorted(expected.keys() & stored.keys()):
+        shape, right = stored[name], expected[name]
+        if len(right) == len(shape) == 4 and right[channels] == 3:
+            right = (*right[:channels], shape[channels], *right[channels + 1 :])
+        if shape != right:
+            faults.append(f"{name} is {list(shape)} there and {list(right)} in it")
     if faults:
         more = f", and {len(faults) - 1} more do not fit" if len(faults) > 1 else ""
         raise InputError(f"{problem}: {faults[0]}{more}")
 
 
 def to_torch(value: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Kernels [kh, kw, I, O] and [I, O] to outputs first, dense ones [kh * kw * I, O] as well."""
+    """Put the outputs of a kernel [kh, kw, I, O], [I, O] or [kh * kw * I, O] first."""
     if len(tensor.shape) == 4:
         outputs, inputs, *window = tensor.shape
         value = value.reshape(*window, inputs, outputs)
@@ -145,7 +151,7 @@ def to_torch(value: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def from_torch(value: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """The way back."""
+    """Put the outputs of a kernel last: the way back from `to_torch`."""
     if value.ndim > 1:
         value = np.moveaxis(value, (0, 1), (-1, -2))
     return value if value.ndim == len(tensor.ours) else value.reshape(tensor.ours)
@@ -210,9 +216,9 @@ def _mobilenet(scope: str) -> str:
 
 
 def _vgg(model: VGG, scope: str) -> str:
-    if found := re.fullmatch(r"stage(\d)/(conv|bn)(\d)", scope):
-        stage, kind, index = int(found[1]) - 1, found[2], int(found[3]) - 1
-        # Convolution, batch norm and ReLU each; one pooling a stage.
+    if match := re.fullmatch(r"stage(\d)/(conv|bn)(\d)", scope):
+        stage, kind, index = int(match[1]) - 1, match[2], int(match[3]) - 1
+        # Convolution, batch norm and ReLU each; one pooling per stage.
         place = 3 * (sum(model.stage_sizes[:stage]) + index) + stage + (kind == "bn")
         return f"features.{place}"
     return {"fc1": "pre_logits.fc1", "fc2": "pre_logits.fc2", "head": "head.fc"}[scope]
@@ -226,15 +232,15 @@ def _inception_resnet(model: InceptionResNet, scope: str) -> str:
     for (stage, _), repeat, size in zip(STAGES.items(), repeats, model.blocks, strict=True):
         for block in range(1, size + 1):
             is_last = stage == 5 and block == size
-            theirs = "block8" if is_last else f"{repeat}.{block - 1}"
-            names[f"stage{stage}/block{block}/paths"] = theirs
-            names[f"stage{stage}/block{block}/expand"] = f"{theirs}.conv2d"
-    found = re.fullmatch(r"(stage(\d)/(first|block\d+/paths))/path(\d)_conv(\d)/(.*)", scope)
-    if not found:
+            name = "block8" if is_last else f"{repeat}.{block - 1}"
+            names[f"stage{stage}/block{block}/paths"] = name
+            names[f"stage{stage}/block{block}/expand"] = f"{name}.conv2d"
+    match = re.fullmatch(r"(stage(\d)/(first|block\d+/paths))/path(\d)_conv(\d)/(.*)", scope)
+    if not match:
         parent, _, kind = scope.rpartition("/")
         return f"{names[parent]}.{kind}" if parent in names else names[scope]
-    plan = STAGES[int(found[2])]
-    paths = plan.first if found[3] == "first" else plan.paths
-    path, index = int(found[4]) - 1, int(found[5]) - 1
+    plan = STAGES[int(match[2])]
+    paths = plan.first if match[3] == "first" else plan.paths
+    path, index = int(match[4]) - 1, int(match[5]) - 1
     place = "" if len(paths[path]) == 1 else f".{index}"  # the only one of a path has no number
-    return f"{names[found[1]]}.branch{path}{place}.{found[6]}"
+    return f"{names[match[1]]}.branch{path}{place}.{match[6]}"

@@ -18,7 +18,7 @@ from senet_jax.inference.preprocessing import of_weights
 from senet_jax.layers.slot import KINDS
 from senet_jax.models import create_model
 from senet_jax.weights import saving
-from senet_jax.weights.image_spec import PretrainedConfig
+from senet_jax.weights.image_spec import ImageSpec
 
 ALONE = """
 import sys
@@ -35,7 +35,7 @@ sys.exit("flax" in sys.modules or any(name.startswith("senet_jax") for name in s
 def made(name, side, **fields):
     model = create_model(name, **fields)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, side, side, 3)))
-    shown = of_weights(PretrainedConfig((3, side, side), 0.9, "bilinear"))
+    shown = of_weights(ImageSpec((3, side, side), 0.9, "bilinear"))
     names = tuple(map(str, range(model.num_classes)))
     return Classifier(name, model, fill(shapes), shown, names)
 

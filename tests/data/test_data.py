@@ -21,7 +21,7 @@ from senet_jax.errors import InputError
 
 
 def numbered(count):
-    """A split whose images say their index."""
+    """A split whose images consist of their index."""
     image = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 4, 5, 1), np.uint8)
     return Images(image, np.arange(count, dtype=np.int32))
 
@@ -148,7 +148,7 @@ def test_cutout_blanks_one_square_and_nothing_else():
     whole = 0
     for image in cut:
         assert (image == image[..., :1]).all()
-        rows, columns = (np.unique(found) for found in np.nonzero(image[..., 0] == 0))
+        rows, columns = (np.unique(places) for places in np.nonzero(image[..., 0] == 0))
         blank = np.ones((12, 9))
         blank[np.ix_(rows, columns)] = 0
         np.testing.assert_array_equal(image[..., 0], blank)
@@ -160,7 +160,8 @@ def test_cutout_blanks_one_square_and_nothing_else():
     np.testing.assert_array_equal(Augmentation().cut_out(keys, images), images)
 
 
-SHARES = {"batches": st.integers(1, 12), "count": st.integers(1, 5)}  # a process's batch; processes
+# Examples per batch of a process, and number of processes.
+SHARES = {"batches": st.integers(1, 12), "count": st.integers(1, 5)}
 
 
 @given(examples=st.integers(0, 500), **SHARES)
@@ -200,16 +201,16 @@ def test_a_share_is_of_a_process_that_there_is(index):
         Share(index, 2)
 
 
-def test_statistics_that_are_given_replace_the_datasets_own():
-    own = data.load_dataset("digits", "train", "test")
-    given = data.load_dataset("digits", "train", "test", mean=(0.25,), std=(0.5,))
-    assert (given.mean, given.std) == ((63.75,), (127.5,)) != (own.mean, own.std)
+def test_stated_statistics_replace_those_of_the_dataset():
+    plain = data.load_dataset("digits", "train", "test")
+    stated = data.load_dataset("digits", "train", "test", mean=(0.25,), std=(0.5,))
+    assert (stated.mean, stated.std) == ((63.75,), (127.5,)) != (plain.mean, plain.std)
     with pytest.raises(InputError, match=r"have 3 numbers, but the images have 1 channels"):
         data.load_dataset("digits", "train", "test", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def test_the_first_use_of_digits_says_nothing(tmp_path):
-    code = "from senet_jax import data; data.load('digits', 'train', 'test')"
+    code = "from senet_jax import data; data.load_dataset('digits', 'train', 'test')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"TFDS_DATA_DIR": str(tmp_path)},

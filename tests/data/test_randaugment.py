@@ -63,8 +63,8 @@ def test_operations_are_pillows(channels):
     cases = [(name, strength) for name in OPERATIONS for strength in STRENGTHS]
     numbers = jnp.array([OPERATIONS.index(name) for name, _ in cases])
     strengths = jnp.array([strength for _, strength in cases])
-    found = np.asarray(at_once(numbers, strengths, jnp.stack([image] * len(cases))))
-    for (name, strength), ours in zip(cases, found, strict=True):
+    changed = np.asarray(at_once(numbers, strengths, jnp.stack([image] * len(cases))))
+    for (name, strength), ours in zip(cases, changed, strict=True):
         original = Image.fromarray(image.squeeze())
         theirs = np.asarray(pillows(name, strength, original)).reshape(image.shape)
         apart = np.abs(ours.astype(int) - theirs)

@@ -7,31 +7,17 @@ import logging
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from helpers.photos import BROKEN, COUNT, center_crop, encoded, resized
+from helpers.photos import BROKEN, COUNT, CROPS, center_crop, encoded, resized
 from helpers.runs import photos_config
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from senet_jax import data
-from senet_jax.data import streaming
-from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
 from senet_jax.training.loop import train_and_evaluate
 
-VIEWS = {
-    "image_size": 32,
-    "eval_crop": 0.875,
-    "crop_area": 0.08,
-    "interpolation": "bilinear",
-    "shuffle_buffer": 20,
-    "max_unreadable": 5,
-}
 
-
-def load(split="whole", **views):
-    return data.load_dataset("photos", split, split, **{**VIEWS, **views})
+def load(split="whole", **crops):
+    return data.load_dataset("photos", split, split, **{**CROPS, **crops})
 
 
 def labels(batches, count):
@@ -74,18 +60,6 @@ def test_corners_are_torchvisions_and_of_one_pass():
     assert sorted(seen) == [index for index in range(COUNT) if index not in BROKEN]
 
 
-@pytest.mark.parametrize(
-    ("shorter", "size"), [(256, 224), (352, 299), (320, 299), (320, 320), (384, 320)]
-)
-def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(shorter, size):
-    """On an image of which the resize leaves every pixel, so that nothing is rounded."""
-    stream = load(image_size=size, eval_crop=size / shorter).eval
-    image = np.random.default_rng(0).integers(0, 256, (shorter, shorter + 90, 3), np.uint8)
-    top, left = round((shorter - size) / 2), round((shorter + 90 - size) / 2)
-    seen = stream._middle(tf.io.encode_png(image).numpy(), 0)
-    np.testing.assert_array_equal(seen, image[top : top + size, left : left + size])
-
-
 def test_a_run_can_continue_at_any_step():
     train = load().train  # 57 images: 7 steps of 8 an epoch
     whole = [batch for batch, _ in zip(train.train_batches(8, seed=3), range(16), strict=False)]
@@ -116,36 +90,6 @@ def test_crops_of_an_image_differ_between_epochs():
     assert all((one[y] != two[y]).any() for y in one)
 
 
-@given(
-    height=st.integers(1, 3000),
-    width=st.integers(1, 3000),
-    place=st.integers(0, 2**31 - 1),
-    area=st.sampled_from([0.08, 0.5, 1.0]),
-)
-def test_random_windows_lie_in_the_image_and_have_the_area_asked_for(height, width, place, area):
-    window = WINDOWS[area]._random_window
-    key = np.array([1, 2], np.int32)
-    top, left, rows, columns = window(key, tf.constant([height, width]), place).numpy()
-    assert 0 <= top <= top + rows <= height
-    assert 0 <= left <= left + columns <= width
-    if (rows, columns) == (height, width):
-        return  # no window of that shape was found
-    around = (rows + 1) * (columns + 1)  # sizes are rounded
-    assert around >= area * height * width
-    assert (columns + 1) / rows >= 3 / 4
-    assert (rows + 1) / columns >= 3 / 4
-
-
-class Nothing:
-    """A source that is never read."""
-
-
-WINDOWS = {
-    area: streaming.Stream(Nothing(), "whole", CropSpec(**{**VIEWS, "crop_area": area}))
-    for area in (0.08, 0.5, 1.0)
-}
-
-
 def shares(count, split="whole", **options):
     return [load(split, share=data.Share(index, count), **options) for index in range(count)]
 
@@ -164,8 +108,8 @@ def test_processes_share_the_records_without_loss_or_double(split, count):
     seen = [[int(y) for b in part for y in b["label"][b["mask"] == 1]] for part in parts]
     whole = [int(y) for b in together.eval.eval_batches(7) for y in b["label"][b["mask"] == 1]]
     assert sorted(itertools.chain(*seen)) == sorted(whole)
-    for trained, own in zip(epochs, seen, strict=True):
-        assert not collections.Counter(trained) - collections.Counter(own)
+    for trained, evaluated in zip(epochs, seen, strict=True):
+        assert not collections.Counter(trained) - collections.Counter(evaluated)
         assert trained != sorted(trained)
 
 
@@ -218,21 +162,21 @@ def test_too_many_images_that_cannot_be_decoded_are_an_error():
 
 def test_grey_images_of_one_size_can_be_streamed_too():
     batch = next(
-        data.load_dataset("digits", "train", "test", **VIEWS).train.train_batches(8, seed=0)
+        data.load_dataset("digits", "train", "test", **CROPS).train.train_batches(8, seed=0)
     )
     assert batch["image"].shape == (8, 32, 32, 3)
     assert (batch["image"] == batch["image"][..., :1]).all()
 
 
 def test_fake_data_has_the_size_of_imagenet():
-    fake = data.load_dataset("fake", "train", "test", **VIEWS)
+    fake = data.load_dataset("fake", "train", "test", **CROPS)
     assert len(fake.train) == 1_281_167
     assert next(fake.train.train_batches(4, seed=0))["image"].shape == (4, 32, 32, 3)
     assert sum(batch["mask"].sum() for batch in fake.eval.eval_batches(100)) == len(fake.eval)
 
 
 @pytest.mark.parametrize(
-    ("views", "sentence"),
+    ("fields", "sentence"),
     [
         ({"image_size": -1}, "image_size must be at least 0, not -1"),
         ({"eval_crop": 1.5}, "eval_crop must be above 0 and at most 1, not 1.5"),
@@ -242,9 +186,9 @@ def test_fake_data_has_the_size_of_imagenet():
         ({"split": "trian"}, "no examples in split 'trian'"),
     ],
 )
-def test_bad_values_are_refused_with_a_sentence(views, sentence):
+def test_bad_values_are_refused_with_a_sentence(fields, sentence):
     with pytest.raises(InputError, match=sentence):
-        load(**views)
+        load(**fields)
 
 
 def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():

@@ -1,4 +1,4 @@
-"""A filesystem of one's own, for a test of what a disk may refuse."""
+"""Filesystems that a test has to itself, for what a disk may refuse."""
 
 import contextlib
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 @contextlib.contextmanager
 def mounted(path, options):
-    """Inside, an empty filesystem is mounted there; skips the test where that is not permitted."""
+    """Mount an empty filesystem inside; skip the test where that is not permitted."""
     path.mkdir()
     command = ("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path))
     try:

@@ -9,6 +9,15 @@ from PIL import Image
 
 COUNT = 60
 BROKEN = (7, 8, 41)
+# Fields of CropSpec that suit them.
+CROPS = {
+    "image_size": 32,
+    "eval_crop": 0.875,
+    "crop_area": 0.08,
+    "interpolation": "bilinear",
+    "shuffle_buffer": 20,
+    "max_unreadable": 5,
+}
 
 
 def photo(index):
@@ -21,7 +30,7 @@ def photo(index):
 
 
 def encoded(index):
-    """The file: a PNG for every third image, else a JPEG; a broken one ends early."""
+    """The bytes of its file: a PNG for every third image, else a JPEG; a broken one ends early."""
     file = io.BytesIO()
     photo(index).save(file, "PNG" if index % 3 == 0 else "JPEG", quality=95)
     content = file.getvalue()
@@ -29,7 +38,7 @@ def encoded(index):
 
 
 def resized(image, size, crop, interpolation):
-    """As timm evaluates: torchvision.transforms.functional.resize, whose center_crop is to come."""
+    """torchvision.transforms.functional.resize, to the size that timm crops `size` pixels from."""
     shorter = math.floor(size / crop)
     sides = [int(shorter * side / min(image.size)) for side in image.size]
     return image.resize(sides, Image.Resampling[interpolation.upper()])

@@ -15,7 +15,7 @@ from senet_jax.data import center_crop as middle
 from senet_jax.errors import InputError
 from senet_jax.inference import preprocessing
 from senet_jax.inference.images import open_image
-from senet_jax.weights.image_spec import PretrainedConfig, data_fields
+from senet_jax.weights.image_spec import ImageSpec, data_fields
 from senet_jax.weights.timm import NETWORKS, weights
 
 SIDES = st.integers(1, 5000)
@@ -46,7 +46,7 @@ def test_published_weights_get_the_sizes_that_timm_gives_them(name):
 @pytest.mark.parametrize("crop", [0.875, 0.95, 1.0])
 @pytest.mark.parametrize("size", [24, 96])
 def test_images_are_shown_as_timm_shows_them(interpolation, crop, size):
-    config = PretrainedConfig((3, size, size), crop, interpolation)
+    config = ImageSpec((3, size, size), crop, interpolation)
     shown = preprocessing.of_weights(config)
     for index in range(12):
         image = photo(index).convert("RGB")
@@ -55,7 +55,7 @@ def test_images_are_shown_as_timm_shows_them(interpolation, crop, size):
 
 
 def test_images_are_normalised_as_timm_does():
-    config = PretrainedConfig(mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.1))
+    config = ImageSpec(mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.1))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
     expected = (pixels / 255 - config.mean) / config.std
     found = preprocessing.of_weights(config).normalize(pixels)
@@ -64,7 +64,7 @@ def test_images_are_normalised_as_timm_does():
 
 def test_a_configuration_of_the_weights_shows_and_normalises_the_same(tmp_path):
     """Training and evaluation, from TensorFlow's records, and prediction, from files."""
-    config = PretrainedConfig((3, 32, 32), 0.9, "bicubic", (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
+    config = ImageSpec((3, 32, 32), 0.9, "bicubic", (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
     fields = data_fields(config)
     rest = {"crop_area": 0.08, "shuffle_buffer": 20, "max_unreadable": 5}
     dataset = data.load_dataset("photos", "whole", "whole", **fields, **rest)
@@ -90,7 +90,7 @@ def test_images_as_a_dataset_in_memory_has_them_are_left_as_they_are():
 
 def test_an_image_of_any_shape_is_cheap_to_show():
     """A line of pixels: resized as a whole, it would take 6 GB."""
-    shown = preprocessing.of_weights(PretrainedConfig(interpolation="bilinear"))
+    shown = preprocessing.of_weights(ImageSpec(interpolation="bilinear"))
     line = np.zeros((1, 30_001, 3), np.uint8)
     line[:, 15_000] = 255
     seen = shown(Image.fromarray(line))
@@ -109,7 +109,7 @@ def test_an_image_of_any_shape_is_cheap_to_show():
 )
 def test_weights_for_other_images_are_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):
-        preprocessing.of_weights(dataclasses.replace(PretrainedConfig(), **change))
+        preprocessing.of_weights(dataclasses.replace(ImageSpec(), **change))
 
 
 def test_a_run_on_images_as_no_file_has_is_refused():

@@ -1,4 +1,4 @@
-"""Batches on their way to the devices: their order, what is taken ahead, and how they arrive."""
+"""Batches travel to the devices in order, as far ahead as asked, in the layout of the step."""
 
 import itertools
 import threading
@@ -18,7 +18,7 @@ from senet_jax.system.devices import (
 
 
 def numbered(count=8, taken=None):
-    """Batches of 8 examples that say their number; `taken` gets it when they are made."""
+    """Batches of 8 examples that say their number, which `taken` gets when they are made."""
     for number in range(count):
         if taken is not None:
             taken.append(number)
@@ -29,8 +29,8 @@ def numbered(count=8, taken=None):
 def test_prefetched_batches_are_the_same_in_the_same_order(depth):
     devices = jax.local_devices()
     expected = (split_batch(batch, devices) for batch in numbered())
-    found = prefetch(numbered(), devices, depth)
-    for one, other in zip(expected, found, strict=True):
+    placed = prefetch(numbered(), devices, depth)
+    for one, other in zip(expected, placed, strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
 
 

@@ -17,7 +17,7 @@ from senet_jax.training.loop import train_and_evaluate
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A filesystem of its own, of 8 MiB."""
+    """A filesystem of 8 MiB."""
     with mounted(tmp_path / "disk", "size=8m") as path:
         yield path
 

@@ -47,15 +47,15 @@ def test_the_command_starts_again_as_it_was(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from senet_jax import host_memory\n"
+        "from senet_jax.system import host_memory\n"
         "print(os.getpid(), *sys.argv[1:], os.environ.get('GLIBC_TUNABLES'))\n"
         "host_memory.use_huge_pages()\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
 
-    def lines(**own):
+    def lines(**changes):
         command = [sys.executable, str(script), "a b", "--c=1"]
-        return subprocess.check_output(command, env=environment | own, text=True).splitlines()
+        return subprocess.check_output(command, env=environment | changes, text=True).splitlines()
 
     assert len(lines(GLIBC_TUNABLES="glibc.malloc.hugetlb=0")) == 1
     expected = host_memory.tunables_for_huge_pages("")

@@ -35,7 +35,7 @@ def get_config():
 
 @pytest.fixture
 def command(tmp_path):
-    """Starts the two commands of one run."""
+    """Start the two commands of one run."""
     (tmp_path / "config.py").write_text(CONFIG)
 
     @contextlib.contextmanager
@@ -70,14 +70,14 @@ def command(tmp_path):
 
 
 def ended(pair, seconds=240):
-    """Exit status and errors of each."""
+    """Exit status and error output of each."""
     deadline = time.monotonic() + seconds
     errors = [one.communicate(timeout=deadline - time.monotonic())[1] for one in pair]
     return [one.returncode for one in pair], errors
 
 
 def wait_for_step(directory, step, pair):
-    """Until this pair, and not one before it, has written about a step."""
+    """Wait until this pair, and not one before it, has written about a step."""
     metrics, began = directory / "metrics.jsonl", time.time()
     while not (
         metrics.exists()
@@ -160,10 +160,10 @@ def test_what_the_second_process_is_refused_the_first_is_refused_as_well(command
 def test_processes_that_cannot_meet_are_told_why(flags, sentence, tmp_path):
     command = [sys.executable, "-m", "senet_jax.main", "--config=configs/digits.py"]
     command += [f"--workdir={tmp_path}/run", *flags]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert sentence in found.stderr
-    assert "Traceback" not in found.stderr
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_one_process_agrees_with_itself():

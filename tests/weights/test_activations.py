@@ -1,4 +1,4 @@
-"""Every network of timm's that is here gives, from its tensors, its activations stage by stage."""
+"""Every network here that timm has gives, from its tensors, its activations stage by stage."""
 
 import json
 from pathlib import Path
@@ -35,28 +35,28 @@ def test_activations_equal_those_of_timm(name):
     assert len(state) == case["tensors"]
     assert sum(value.size for value in state.values()) == case["numbers"]
     # Plain layers compile faster, where convolutions are grouped ten times; that the others compute
-    # the same is tested in test_implementation.py.
+    # the same is tested in layers/test_implementation.py.
     implementation = "auto" if name in QUICK and "resnext" not in name else "xla"
     weights = loading.from_tensors(name, state, implementation=implementation)
 
     @jax.jit
     def run(variables, x):
-        found = {}
+        stages = {}
 
         def keep(next_fun, args, kwargs, context):
             output = next_fun(*args, **kwargs)
             if context.method_name == "maps":
-                found.update(output)
+                stages.update(output)
             return output
 
         with nn.intercept_methods(keep):
             logits = weights.model.apply(variables, x)
-        return found | {"logits": logits}
+        return stages | {"logits": logits}
 
-    found = run(weights.variables, images(case["size"]))
-    assert sorted(found) == sorted(case["outputs"])
+    outputs = run(weights.variables, images(case["size"]))
+    assert sorted(outputs) == sorted(case["outputs"])
     for stage, expected in case["outputs"].items():
-        got, want = np.array(digest(found[stage])), np.array(expected)
+        got, want = np.array(digest(outputs[stage])), np.array(expected)
         np.testing.assert_allclose(got[0], want[0], rtol=1e-4, err_msg=stage)  # the norm
         typical = np.linalg.norm(want[2:]) / 4  # of the picked values
         np.testing.assert_allclose(got[2:], want[2:], rtol=1e-4, atol=1e-4 * typical)

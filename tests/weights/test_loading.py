@@ -1,6 +1,5 @@
-"""Weights from and to timm's form: each tensor in its place, and a sentence for all that is not."""
+"""Weights in timm's form and of runs: each tensor in its place, a sentence for all that is not."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,42 +7,24 @@ import jax
 import numpy as np
 import optax
 import pytest
-from flax.traverse_util import flatten_dict
 from helpers.runs import finish, tiny_config
-from helpers.weights import fill, images, state_dict
+from helpers.weights import SMALL, TAG, THREE, equal, images, state_dict
 from safetensors.numpy import load_file, save_file
 
 import senet_jax
 from senet_jax import create_model, models
 from senet_jax.errors import InputError
-from senet_jax.inference import classifier
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.training.start import split_origin
 from senet_jax.training.state import create_state
-from senet_jax.weights import loading, saving, torch_names
-from senet_jax.weights.image_spec import PretrainedConfig
-from senet_jax.weights.timm import ALIKE, NETWORKS, weights
-
-SMALL = "mobilenetv1_100"
-TAG = "mobilenetv1_100.ra4_e3600_r224_in1k"
-THREE = {"num_classes": 3}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """As timm's hub has them: MobileNet with three classes."""
-    path = tmp_path_factory.mktemp("weights")
-    counters = {"bn1.num_batches_tracked": np.array(7)}
-    save_file(state_dict(SMALL, **THREE) | counters, path / "model.safetensors")
-    images = {"crop_pct": 0.5, "mean": [0.5, 0.5, 0.5], "tag": "ours", "test_crop_pct": None}
-    config = {"architecture": SMALL, "num_classes": 3, "pretrained_cfg": images}
-    (path / "config.json").write_text(json.dumps(config))
-    return path
+from senet_jax.weights import loading
+from senet_jax.weights.image_spec import ImageSpec
+from senet_jax.weights.timm import NETWORKS, weights
 
 
 @pytest.fixture
 def broken(folder, tmp_path):
-    """Write the folder's tensors, changed by a function, beside its config.json."""
+    """A function that changes the folder's tensors and writes them beside its config.json."""
 
     def write(change):
         tensors = load_file(folder / "model.safetensors")
@@ -53,12 +34,6 @@ def broken(folder, tmp_path):
         return tmp_path
 
     return write
-
-
-def equal(one, other):
-    one, other = flatten_dict(one), flatten_dict(other)
-    assert one.keys() == other.keys()
-    return all(np.array_equal(one[path], other[path]) for path in one)
 
 
 def test_without_weights_it_is_the_bare_module():
@@ -71,106 +46,11 @@ def test_names_that_only_timm_has_mean_its_architecture(name):
     assert create_model(name).se.bias
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_architecture_of_a_network_is_found(name):
-    model = models.construct(name, NETWORKS[name], num_classes=5, dtype="bfloat16", dropout=0.5)
-    assert saving.architecture_of(model) == name
-
-
-def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
-    assert saving.architecture_of(create_model("seresnext50_32x4d")) == "seresnext50_32x4d"
-    # Rounded widths of 64 channels are another network, not one with other biases.
-    with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        saving.architecture_of(create_model("seresnet18"))
-    model = create_model("seresnet18", se={"rounding": "timm"}, num_classes=3)
-    variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(64)))
-    saving.save(tmp_path, model, variables)
-    tensors = load_file(tmp_path / "model.safetensors")
-    assert not tensors["layer1.0.se.fc1.bias"].any()
-    again, found = create_model("seresnet18", pretrained=tmp_path)
-    np.testing.assert_allclose(
-        jax.jit(again.apply)(found, images(64)),
-        jax.jit(model.apply)(variables, images(64)),
-        rtol=1e-5,
-        atol=1e-5,
-    )
-
-
-@pytest.mark.parametrize("name", ALIKE)
-def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_path):
-    model = create_model(name, num_classes=3)
-    assert saving.architecture_of(model.clone(dtype="bfloat16", dropout=0.5)) == name
-    variables = fill(jax.eval_shape(model.init, jax.random.key(0), images(8)[..., :1]))
-    grey = PretrainedConfig((1, 8, 8), 1.0, "bilinear", (0.3,), (0.4,))
-    saving.save(tmp_path, model, variables, grey, ("cat", "dog", "emu"))
-    again, found = create_model(name, pretrained=tmp_path)
-    assert again == model
-    assert equal(found, variables)
-    network = classifier.load_classifier(str(tmp_path))
-    assert network.shown.image_shape == (8, 8, 1)
-    assert network.class_names == ("cat", "dog", "emu")
-
-
-def test_a_resnet_for_cifar_with_other_fields_has_no_form():
-    with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        saving.architecture_of(create_model("seresnet20_cifar", se={"bias": True}))
-
-
-@pytest.mark.parametrize("name", [SMALL, "seresnet18", "legacy_seresnet34"])
-def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
-    state = state_dict(name)
-    weights = loading.from_tensors(name, state)
-    saving.save(tmp_path, weights.model, weights.variables, weights.config)
-    written = load_file(tmp_path / "model.safetensors")
-    counters = {key for key in written if key.endswith("num_batches_tracked")}
-    assert len(counters) == sum(key.endswith("running_var") for key in state)
-    assert all(written[key].dtype == np.int64 and written[key].shape == () for key in counters)
-    assert written.keys() - counters == state.keys()
-    for key, value in state.items():
-        np.testing.assert_array_equal(written[key], value, err_msg=key)
-    again = loading.load_pretrained(name, tmp_path)
-    assert equal(again.variables, weights.variables)
-    assert (again.model, again.config) == (weights.model, weights.config)
-
-
-@pytest.mark.parametrize("name", ["vgg16_bn", "inception_resnet_v2", "senet154"])
-def test_every_layout_has_a_way_back(name):
-    model = models.construct(name, NETWORKS[name])
-    # Two classes and two hidden units: the layout of a large matrix, not its size.
-    places = torch_names.tensors(
-        model,
-        {
-            ("params", "head", "kernel"): (6, 2),
-            ("params", "fc1", "kernel") if name == "vgg16_bn" else ("params", "head", "bias"): (
-                (7 * 7 * 3, 2) if name == "vgg16_bn" else (2,)
-            ),
-        },
-    )
-    for place in places.values():
-        value = np.arange(np.prod(place.ours)).reshape(place.ours)
-        there = torch_names.to_torch(value, place)
-        assert there.shape == place.shape
-        np.testing.assert_array_equal(torch_names.from_torch(there, place), value)
-
-
-def test_config_json_says_what_timm_reads(folder, tmp_path):
-    weights = loading.load_pretrained(TAG, folder)
-    # What config.json does not say is not taken from the tag.
-    assert weights.config == PretrainedConfig(crop_pct=0.5, mean=(0.5,) * 3, num_classes=3)
-    saving.save(tmp_path, weights.model, weights.variables, weights.config)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert (config["architecture"], config["num_classes"]) == (SMALL, 3)
-    assert config["num_features"] == 1024
-    said = config["pretrained_cfg"]
-    assert (said["first_conv"], said["classifier"]) == ("conv_stem", "classifier")
-    assert (said["mean"], said["num_classes"]) == ([0.5, 0.5, 0.5], 3)
-
-
 @pytest.mark.parametrize("name", [SMALL, TAG])
 def test_without_config_json_the_images_are_those_of_the_tag(folder, name):
     state = load_file(folder / "model.safetensors")
     # timm's pretrained_cfg of the tag, the only one there is
-    assert loading.from_tensors(name, state).config == PretrainedConfig(
+    assert loading.from_tensors(name, state).image_spec == ImageSpec(
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
         num_classes=3,
@@ -351,8 +231,8 @@ def test_a_run_of_ours_gives_its_averages(tmp_path):
     checkpoints.save(tmp_path / workdir.CHECKPOINTS, 8, state)
     finish(tmp_path, config, params_sha256=provenance.fingerprint(state.variables))
     name = config.model.name
-    found, variables = create_model(name, pretrained=tmp_path)
-    assert found == model
+    again, variables = create_model(name, pretrained=tmp_path)
+    assert again == model
     assert equal(variables, state.averaged.variables)
     other, renewed = create_model(name, pretrained=tmp_path, num_classes=7, se={"gate": "relu"})
     assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (16, 7))
@@ -373,18 +253,3 @@ def test_the_list_of_weights_is_timm_s():
     assert names == [f"seresnet50.{tag}_in1k" for tag in ("a1", "a2", "a3", "ra2")]
     assert {name.partition(".")[0] for name in weights()} <= NETWORKS.keys()
     assert weights()["seresnet50.a3_in1k"].input_size == (3, 160, 160)
-
-
-def test_what_cannot_be_written_says_so(tmp_path, folder):
-    model, variables = create_model(SMALL, pretrained=folder)
-    with pytest.raises(InputError, match="timm has no network like this ShuffleNet"):
-        saving.save(tmp_path, create_model("shufflenet_g3"), variables)
-    with pytest.raises(InputError, match="timm has no network like this ResNet"):
-        saving.save(tmp_path, create_model("seresnet50", se={"gate": "relu"}), variables)
-    del variables["params"]["head"]["bias"]
-    with pytest.raises(InputError, match="params/head/bias is missing"):
-        saving.save(tmp_path, model, variables)
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        saving.save(tmp_path / "file", *create_model(SMALL, pretrained=folder))
