@@ -1,7 +1,6 @@
 """The command that evaluates runs: exact, whatever the views, the networks and the devices."""
 
 import csv
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,12 +15,12 @@ from helpers.runs import photos_config, tiny_config
 
 from senet_jax import evaluate
 from senet_jax.errors import InputError
-from senet_jax.evaluation.scores import Predicted, log_probabilities, sums
-from senet_jax.evaluation.steps import classification_sums, make_logits_step
-from senet_jax.inference import ensemble, trained
-from senet_jax.inference.predictions import Predictions
-from senet_jax.models import create_model
+from senet_jax.inference.ensemble_members import load_members
+from senet_jax.inference.ensemble_views import TestViews, load_feeds
+from senet_jax.inference.trained_run import load_run
 from senet_jax.training.loop import train_and_evaluate
+
+TestViews.__test__ = False  # for pytest, which would collect it by its name
 
 
 @pytest.fixture(autouse=True)
@@ -115,11 +114,13 @@ def test_a_network_with_itself_is_itself(run, call):
 
 def alone(directory):
     """Images to probabilities by the plain model of a run; and its evaluation set."""
-    done = trained.load_run(directory)
-    variables = jax.device_get(done.state.variables)
-    apply = jax.jit(lambda images: done.run.model.apply(variables, done.run.normalize(images)))
+    trained = load_run(directory)
+    variables = jax.device_get(trained.state.variables)
+    apply = jax.jit(
+        lambda images: trained.run.model.apply(variables, trained.run.normalize(images))
+    )
     softmax = scipy.special.softmax
-    return lambda images: softmax(np.float64(apply(images)), axis=-1), done.run.dataset.eval
+    return lambda images: softmax(np.float64(apply(images)), axis=-1), trained.run.dataset.eval
 
 
 def test_an_ensemble_averages_probabilities_of_networks_and_mirror_images(
@@ -162,11 +163,11 @@ def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
         *(f"--workdir={directory}", "--image_size=32,48", "--crops=10", "--eval_crop=0.75"),
         *("--split=with_broken", f"--predictions={file}"),
     )
-    views = ensemble.TestViews((32, 48), crops=10, eval_crop=0.75)
-    (member,) = ensemble.load_members([directory], "final", unfinished=False)
+    views = TestViews((32, 48), crops=10, eval_crop=0.75)
+    (member,) = load_members([directory], "final", unfinished=False)
     probabilities, _ = alone(directory)
     of_views, label, readable = [], None, None
-    for feed in ensemble.feeds([member], "photos", "with_broken", views):
+    for feed in load_feeds([member], "photos", "with_broken", views):
         (batch,) = feed.split.eval_batches(COUNT)
         label, readable = batch["label"], np.flatnonzero(batch["mask"])
         for crop in range(5):
@@ -183,126 +184,6 @@ def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
     assert found["members"][0]["image_sizes"] == [32, 48]
     one = np.log(of_views[8][np.arange(COUNT), label][readable])
     assert abs(-one.mean() - found["loss"]) > 1e-4  # so the comparison above can fail
-
-
-def test_members_with_the_same_views_share_a_pass_and_others_have_their_own(streamed):
-    member = ensemble.load_members([streamed[0]], "final", unfinished=False)[0]
-    larger = dataclasses.replace(
-        member, config={**member.config, "data": {**member.config["data"], "image_size": 48}}
-    )
-    feeds = ensemble.feeds([member, larger, member], "photos", "whole", ensemble.TestViews())
-    assert [(f.split.image_shape[0], f.members) for f in feeds] == [(32, (0, 2)), (48, (1,))]
-    given = ensemble.TestViews(image_sizes=(40,))
-    (feed,) = ensemble.feeds([member, larger, member], "photos", "whole", given)
-    assert (feed.split.image_shape[0], feed.members) == (40, (0, 1, 2))
-
-
-def test_ten_crops_of_a_constant_image_are_its_single_crop(streamed):
-    done = trained.load_run(streamed[0])
-    model, scale = done.run.model, done.run.normalize
-    colours = np.random.default_rng(0).integers(0, 256, (6, 1, 1, 3), np.uint8)
-    images = np.broadcast_to(colours, (6, 32, 32, 3))
-    variables = jax.device_get(done.state.variables)
-    of_one, of_ten = (
-        jax.jit(make_logits_step(model, scale, None, flip=flip))(variables, {"image": x})
-        for x, flip in (
-            (images, False),
-            (np.broadcast_to(images[:, None], (6, 5, 32, 32, 3)), True),
-        )
-    )
-    assert (of_one.shape[1], of_ten.shape[1]) == (1, 10)
-    np.testing.assert_allclose(
-        log_probabilities(np.asarray(of_ten)),
-        log_probabilities(np.asarray(of_one)),
-        rtol=1e-5,
-    )
-
-
-def test_each_network_normalises_in_its_own_way(run):
-    """The same network, told that images are darker, needs darker images."""
-    member = ensemble.load_members([run[0]], "final", unfinished=False)[0]
-    mean, std = member.statistics
-    twin = dataclasses.replace(member, statistics=(tuple(m - 5 for m in mean), std))
-    batch = {"image": np.full((4, 8, 8, 1), 100, np.uint8), "label": np.zeros(4, np.int32)}
-    batch["mask"] = np.ones(4, np.float32)
-
-    class Darker:
-        image_shape = (8, 8, 1)
-
-        def __len__(self):
-            return 4
-
-        def eval_batches(self, batch_size):
-            yield batch | {"image": batch["image"] - np.uint8(5)}
-
-    class Usual(Darker):
-        def eval_batches(self, batch_size):
-            yield batch
-
-    feeds = [
-        ensemble.Feed(Usual(), member.class_names, (0,)),
-        ensemble.Feed(Darker(), member.class_names, (1,)),
-    ]
-    (said,) = ensemble.predictions([member, twin], feeds, ensemble.TestViews(), 4)
-    np.testing.assert_allclose(said.members[0], said.members[1], rtol=1e-5)
-
-
-@pytest.fixture
-def said():
-    """Logits [B, V, K], some of them equal or not finite, labels, and a mask."""
-    rng = np.random.default_rng(0)
-    logits = np.float32(rng.integers(-3, 4, (40, 1, 7)) * 300)
-    logits[3, 0, 2] = np.nan
-    logits[5, 0, 0] = np.inf
-    return logits, rng.integers(0, 7, 40).astype(np.int32), np.float32(rng.random(40) < 0.8)
-
-
-def test_scores_are_those_of_the_evaluation_step(said):
-    logits, label, mask = said
-    mask[[3, 5]] = 1
-    losses = jax.numpy.zeros(40)
-    expected = classification_sums(losses, jax.numpy.asarray(logits[:, 0]), label, mask)
-    found = sums(log_probabilities(logits), label, mask)
-    for name in ("top1", "top5", "examples"):
-        assert found[name] == expected[name], name
-    assert np.isnan(found["loss"])
-    mask[[3, 5]] = 0
-    found = sums(log_probabilities(logits), label, mask)
-    real = np.flatnonzero(mask)
-    expected = scipy.special.log_softmax(np.float64(logits[real, 0]), axis=-1)
-    own = expected[np.arange(len(real)), label[real]]
-    assert own.min() < -1000  # a probability of this logarithm is 0, and its loss is finite
-    assert found["loss"] == pytest.approx(-own.sum(), rel=1e-12)
-
-
-def test_log_probabilities_are_those_of_the_mean(said):
-    views = np.concatenate([said[0][6:], said[0][6:, :, ::-1] / 2], axis=1) / 50
-    expected = np.log(scipy.special.softmax(np.float64(views), axis=-1).mean(axis=1))
-    np.testing.assert_allclose(log_probabilities(views), expected, rtol=1e-12)
-
-
-def test_what_is_written_reads_back_exactly(tmp_path):
-    rng = np.random.default_rng(0)
-    names = ("tabby, cat", 'a "pug"', "7", "Bär")
-    written, label = Predictions(names), rng.integers(0, 4, (2, 8))
-    log_p = np.log(rng.dirichlet(np.ones(4), (2, 8)))
-    mask = np.ones((2, 8))
-    mask[0, 2] = mask[1, 6:] = 0
-    for part in range(2):
-        written.add(Predicted(label[part], mask[part], log_p[part], log_p[part][None]))
-    written.write(tmp_path / "said.csv")
-    rows, real = read(tmp_path / "said.csv"), np.flatnonzero(mask)
-    assert [int(row["index"]) for row in rows] == real.tolist()
-    for row, of_classes, true in zip(
-        rows, log_p.reshape(16, 4)[real], label.ravel()[real], strict=True
-    ):
-        assert float(row["label_probability"]) == np.exp(of_classes[true])
-        assert row["label_name"] == names[true]
-        for place, number in enumerate(np.argsort(-of_classes), start=1):
-            assert int(row[f"top{place}"]) == number
-            assert row[f"top{place}_name"] == names[number]
-            assert float(row[f"top{place}_probability"]) == np.exp(of_classes[number])
-        assert "top5" not in row
 
 
 def test_an_unfinished_run_is_evaluated_when_asked_to(run, call, tmp_path):
@@ -332,26 +213,6 @@ def test_the_answer_in_words(run, other, capsys):
     assert f"top-1 error {result['eval/top1_error']:.2f} %" in lines[2]
 
 
-def test_a_split_without_labels_has_no_errors(run):
-    member = ensemble.load_members([run[0]], "final", unfinished=False)[0]
-    nothing = np.log(np.full((1, 2, 10), 0.1))
-    one = Predicted(np.array([3, -1]), np.ones(2), nothing[0], nothing)
-    (feed,) = ensemble.feeds([member], "digits", "test", ensemble.TestViews())
-    with pytest.raises(InputError, match="examples without labels"):
-        evaluate.evaluate([one], [member], [feed], None)
-
-
-def test_a_network_tied_to_the_size_of_its_images_is_refused(streamed):
-    fields = {"width": 4, "stage_sizes": (1, 1, 1, 1), "num_classes": COUNT}
-    model = create_model("seresnet18", **fields, se={"kind": "ge_theta"})
-    variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-    member = ensemble.load_members([streamed[0]], "final", unfinished=False)[0]
-    tied = dataclasses.replace(member, model=model, variables=variables)
-    assert ensemble.feeds([tied], "photos", "whole", ensemble.TestViews())
-    with pytest.raises(InputError, match="cannot take images of 64 x 64 pixels: it is tied to"):
-        ensemble.feeds([tied], "photos", "whole", ensemble.TestViews(image_sizes=(64,)))
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -368,8 +229,8 @@ def test_a_network_tied_to_the_size_of_its_images_is_refused(streamed):
         (("--workdir=x", "--predictions=/"), "it is a directory"),
         (("--workdir={run}", "--split=tset"), "no examples in split 'tset'; its splits are"),
         (("--workdir={run}", "--dataset=digtis"), "did you mean 'digits'"),
-        (("--workdir={run}", "--image_size=16"), "--image_size is of images that are streamed"),
-        (("--workdir={run}", "--crops=10"), "--crops=10 is of images.*whole images of 8 pixels"),
+        (("--workdir={run}", "--image_size=16"), "--image_size is for images that are streamed"),
+        (("--workdir={run}", "--crops=10"), "--crops=10 is for images.*whole images of 8 pixels"),
         (("--workdir={run}", "--dataset=fake"), "'fake' has 1000 classes, but .* on the 10 of"),
         (("--workdir={other}", "--weights=ema"), r"no moving averages: its train\.ema_decay is 0"),
         (("--workdir={streamed}", "--weights=best"), "kept with train.keep_best=True"),

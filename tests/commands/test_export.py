@@ -14,7 +14,7 @@ from senet_jax import export
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.classifier import Classifier
-from senet_jax.inference.preprocessing import of_weights
+from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.squeeze_excite import KINDS
 from senet_jax.models import create_model
 from senet_jax.weights import saving
@@ -35,7 +35,7 @@ sys.exit("flax" in sys.modules or any(name.startswith("senet_jax") for name in s
 def made(name, side, **fields):
     model = create_model(name, **fields)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, side, side, 3)))
-    shown = of_weights(PretrainedConfig((3, side, side), 0.9, "bilinear"))
+    shown = Preprocessing.of_weights(PretrainedConfig((3, side, side), 0.9, "bilinear"))
     names = tuple(map(str, range(model.num_classes)))
     return Classifier(name, model, fill(shapes), shown, names)
 
@@ -48,7 +48,7 @@ def test_the_program_needs_only_jax(tmp_path):
     names = ("program", "images.npy", "said.npy")
     command = [sys.executable, "-c", ALONE, *(str(tmp_path / name) for name in names)]
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
-    expected = network.model.apply(network.variables, network.shown.normalize(images))
+    expected = network.model.apply(network.variables, network.preprocessing.normalize(images))
     for said in np.load(tmp_path / "said.npy"):
         np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
 
@@ -73,11 +73,11 @@ def test_every_kind_of_block_can_be_exported(kind):
 
 def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
     network = made("resnet18", 40, num_classes=3)
-    config, names = network.shown.as_config(), ("cat", "dog", "emu")
+    config, names = network.preprocessing.as_config(), ("cat", "dog", "emu")
     saving.save(tmp_path / "one", network.model, network.variables, config, names)
     found = classifier.load_classifier(str(tmp_path / "one"))
-    assert found.shown.image_shape == (40, 40, 3)
-    np.testing.assert_allclose(found.shown.mean, network.shown.mean, rtol=1e-12)
+    assert found.preprocessing.image_shape == (40, 40, 3)
+    np.testing.assert_allclose(found.preprocessing.mean, network.preprocessing.mean, rtol=1e-12)
     export.main(["export", f"--model={tmp_path / 'one'}", f"--output={tmp_path / 'two'}"])
     again = classifier.load_classifier(str(tmp_path / "two"))
     assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, network.variables))

@@ -17,8 +17,8 @@ from senet_jax import data, evaluate, predict
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.explain import grad_cam
-from senet_jax.inference.gate_statistics import gates_of
-from senet_jax.inference.images import open_image
+from senet_jax.inference.gated_blocks import gates_of
+from senet_jax.inference.image_files import open_image
 from senet_jax.weights import loading
 
 SMALL = "mobilenetv1_100"
@@ -103,9 +103,14 @@ def test_a_run_says_of_files_what_it_says_of_its_dataset(run, digits, call, tmp_
     np.testing.assert_allclose(probabilities(everything).sum(1), 1, rtol=1e-9)
 
 
+def preprocessed(network, paths):
+    """Files as the network sees them, [images, H, W, C] uint8."""
+    return np.stack([network.preprocessing(open_image(path)) for path in paths])
+
+
 def test_from_python_images_get_the_answers_of_the_command(run, digits, call):
     network = classifier.load_classifier(str(run))
-    images = np.stack([network.shown(open_image(path)) for path in sorted(digits.iterdir())])
+    images = preprocessed(network, sorted(digits.iterdir()))
     found, _ = call(f"--model={run}", "--top=3", digits)
     for one, said in zip(found["images"], network.most_probable(images, 3), strict=True):
         names, probabilities = zip(*said, strict=True)
@@ -150,14 +155,15 @@ def test_with_mirror_images_their_mean_counts(run, digits, call, tmp_path):
 def test_another_size_and_crop_can_be_asked_for(weights, photograph):
     network = classifier.load_classifier(str(weights)).seen_at(50, 1.0)
     image = Image.open(photograph).resize((64, 50), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(network.shown(open_image(photograph)), image.crop((7, 0, 57, 50)))
+    (seen,) = preprocessed(network, [photograph])
+    np.testing.assert_array_equal(seen, image.crop((7, 0, 57, 50)))
 
 
 def test_a_file_is_known_by_its_name(weights, tmp_path):
     tensors = weights / "model.safetensors"
     shutil.copy(tensors, tmp_path / "mobilenetv1_100.ra4_e3600_r224_in1k.safetensors")
     (found,) = tmp_path.iterdir()
-    shown = classifier.load_classifier(str(found)).shown
+    shown = classifier.load_classifier(str(found)).preprocessing
     assert (shown.image_shape, shown.mean) == ((224, 224, 3), (127.5,) * 3)  # those of the tag
     shutil.copy(tensors, tmp_path / "mine.safetensors")
     with pytest.raises(InputError, match=r"nothing says which network .*mine.safetensors has"):
@@ -193,7 +199,7 @@ def test_gates_and_maps_are_those_of_the_network(run, digits, call, tmp_path):
     found, status = call(f"--model={run}", *files, "--gates", f"--cam={tmp_path / 'maps'}")
     assert status == 0
     network = classifier.load_classifier(str(run))
-    images = network.shown.normalize(np.stack([network.shown(open_image(file)) for file in files]))
+    images = network.preprocessing.normalize(preprocessed(network, files))
     once = functools.partial(jax.jit, static_argnums=0)
     expected = once(gates_of)(network.model, network.variables, images)
     for place, one in enumerate(found["images"]):

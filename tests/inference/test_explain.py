@@ -100,13 +100,3 @@ def test_an_overlay_colours_what_the_map_has_and_nothing_else(channels):
     np.testing.assert_array_equal(scaled, explain.overlay(image, heat))
     large = np.zeros((300, 400, channels), np.uint8)
     assert explain.overlay(large, heat).size == (400, 300)
-
-
-def test_what_a_block_did_is_summed_up():
-    gates = np.array([0.5, 0.99, 0.01, 0.6, 0.97, 0.02, 0.4, 0.51], np.float32)
-    found = explain.summary(gates, most=2)
-    assert found["channels"] == 8
-    assert found["mean"] == pytest.approx(0.5)
-    assert (found["high"], found["low"]) == (0.25, 0.25)
-    assert [channel for channel, _ in found["most_open"]] == [1, 4]
-    assert [channel for channel, _ in found["most_shut"]] == [2, 5]

@@ -12,7 +12,7 @@ from helpers.runs import interrupt_training, tiny_config
 from configs import finetune
 from senet_jax import data, models
 from senet_jax.errors import InputError
-from senet_jax.inference.trained import load_run
+from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import workdir
 from senet_jax.system import files
 from senet_jax.system.devices import split_batch

@@ -8,7 +8,7 @@ from helpers.photos import photo
 from PIL import Image
 
 from senet_jax.errors import InputError
-from senet_jax.inference.images import find_images, open_image
+from senet_jax.inference.image_files import find_images, open_image
 
 COLOURS = photo(1).convert("RGB")
 PIXELS = np.asarray(COLOURS).astype(int)
