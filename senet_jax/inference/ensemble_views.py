@@ -40,6 +40,8 @@ class TestViews:
     eval_crop: float | None = None
     flip: bool = False
 
+    __test__ = False  # for pytest, which takes classes called Test... for tests
+
     def __post_init__(self) -> None:
         if self.crops not in (1, 10):
             raise InputError(f"--crops must be 1 or 10, not {self.crops}")

@@ -20,8 +20,6 @@ from senet_jax.inference.ensemble_views import TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
 from senet_jax.training.loop import train_and_evaluate
 
-TestViews.__test__ = False  # for pytest, which would collect it by its name
-
 
 @pytest.fixture(autouse=True)
 def _leave_the_process_as_it_is(monkeypatch):

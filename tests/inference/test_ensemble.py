@@ -17,8 +17,6 @@ from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
 from senet_jax.models import create_model
 
-TestViews.__test__ = False  # for pytest, which would collect it by its name
-
 
 def untrained(directory, config):
     finish_untrained(directory, config)
