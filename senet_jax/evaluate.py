@@ -3,11 +3,11 @@
     python -m senet_jax.evaluate --workdir=runs/x
     python -m senet_jax.evaluate --workdir=runs/x --split=train --dataset=imagenet_v2
     python -m senet_jax.evaluate --workdir=runs/x --image_size=320 --crops=10
-    python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=said.csv
+    python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=y.csv
 
 Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. Errors count
-the mean of the probabilities, over networks and over the views that each is shown of an image. What
-is not given is as in the run's own evaluation.
+the mean of the probabilities, over networks and over the views that each is shown of an image.
+Without a flag all is as in the run's own evaluation.
 
     --workdir            work directory of a run; give it once for each network
     --dataset, --split   a TFDS dataset with as many classes, and any split expression

@@ -1,7 +1,7 @@
 """Say what is in image files, with published weights or those of a run.
 
     python -m senet_jax.predict --model=seresnet50.ra2_in1k cat.jpg holidays/
-    python -m senet_jax.predict --model=runs/x --top=1 --json digits/ > said.json
+    python -m senet_jax.predict --model=runs/x --top=1 --json digits/ > answers.json
     python -m senet_jax.predict --model=senet154 --gates --cam=maps cat.jpg
 
 Prints the most probable classes of each image. Folders are searched for images, with the folders in

@@ -73,7 +73,8 @@ def evaluate_runs(
     with interrupt.at_safe_points() as stop:
         members = load_members([*map(Path, directories)], weights, unfinished=unfinished)
         section = members[0].config["data"]
-        dataset, split = dataset or section["name"], split or section["eval_split"]
+        dataset = dataset or str(section["name"])
+        split = split or str(section["eval_split"])
         feeds = load_feeds(members, dataset, split, views)
         _warn_of_other_names(members[0], dataset, feeds[0].class_names)
         predicted = predict(

@@ -24,11 +24,11 @@ class TestViews:
         TestViews(image_sizes=(224, 320), crops=10)
 
     Attributes:
-      image_sizes: heights and widths in pixels to average over; () takes each network's own.
+      image_sizes: heights and widths in pixels to average over; () takes those of each network.
         It, `crops` and `eval_crop` apply to streamed images only.
       crops: 1, the middle; or 10, the middle, the four corners and all their mirror images
         (Krizhevsky et al. 2012).
-      eval_crop: side of a crop against the image's shorter side; None takes each network's own.
+      eval_crop: side of a crop against the image's shorter side; None takes that of each network.
       flip: whether mirror images are shown as well.
 
     Raises:
@@ -64,7 +64,7 @@ class TestViews:
     def sizes(self, member: Member) -> tuple[int, ...]:
         """The sizes at which a network sees each image; 0 is as it is stored in memory.
 
-        Raises: InputError if there are no other views of the network's images.
+        Raises: InputError if the network's images have only one view and others are asked for.
         """
         if member.streamed:
             return self.image_sizes or (member.config["data"]["image_size"],)

@@ -89,7 +89,7 @@ class GateSums:
         self.low += (gates < LOW).sum(axis=0)
 
     def split(self, blocks: Sequence[GatedBlock]) -> Iterator[tuple[GatedBlock, "GateSums"]]:
-        """Each block with its own part of the channels."""
+        """Yield each block with the sums of its channels."""
         start = 0
         for block in blocks:
             part = slice(start, start + block.channels)
@@ -156,7 +156,7 @@ def record(
     classes: int,
     devices: Devices,
 ) -> GateSums:
-    """Sum up the gates of every example of a split; padding is left out.
+    """Sum up the gates of every example of a split; padding does not count.
 
     Args:
       gate_step: mapped over `devices`, see make_gate_step.

@@ -227,11 +227,11 @@ IN_MINIATURE = ("squeeze", "successors", "cifar", "transfer")
 def test_a_study_runs_in_miniature(command, tmp_path, name):
     done = command("experiments.run", name, "--smoke", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    rows, found = len(study.load_study(name).rows), fingerprints(tmp_path)
-    assert len(found) == rows
+    rows, trained = len(study.load_study(name).rows), fingerprints(tmp_path)
+    assert len(trained) == rows
     text = (tmp_path / "table.md").read_text()
     assert len([line for line in text.splitlines() if "|" in line]) == rows + 2
-    assert len(set(found.values())) == rows
+    assert len(set(trained.values())) == rows
     assert ("narrow members of these families on digits" in text) == (name == "cifar")
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     if name == "squeeze":

@@ -33,7 +33,7 @@ def train(config, directory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """On digits, with moving averages, and more than one checkpoint."""
+    """A run on digits, with moving averages and more than one checkpoint."""
     config = tiny_config()
     config.train.update(ema_decay=0.5, keep_best=True, checkpoint_every_steps=4, epochs=3.0)
     return train(config, tmp_path_factory.mktemp("run"))
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """Another network on digits, without moving averages."""
+    """A run of a different network on digits, without moving averages."""
     config = tiny_config()
     config.seed = 1
     config.model.se.ratio = 1
@@ -64,29 +64,29 @@ def call(capsys):
     return called
 
 
-def agrees(found, result, kind="eval"):
+def agrees(evaluated, result, kind="eval"):
     for name in ("top1_error", "top5_error", "examples"):
-        assert found[name] == result[f"{kind}/{name}"], name
+        assert evaluated[name] == result[f"{kind}/{name}"], name
     # The run's step added up in float32.
-    assert found["loss"] == pytest.approx(result[f"{kind}/loss"], rel=1e-5)
+    assert evaluated["loss"] == pytest.approx(result[f"{kind}/loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--batch_size=7",)])
 def test_one_network_as_it_was_trained_gives_its_own_evaluation(run, call, arguments):
     """On four devices, of which it was trained on one, and batches that do not fit."""
     directory, result = run
-    found = call(f"--workdir={directory}", *arguments)
-    agrees(found, result)
-    (member,) = found["members"]
+    evaluated = call(f"--workdir={directory}", *arguments)
+    agrees(evaluated, result)
+    (member,) = evaluated["members"]
     agrees(member, result)
-    assert (member["step"], member["image_sizes"], found["split"]) == (12, [8], "test[:50]")
+    assert (member["step"], member["image_sizes"], evaluated["split"]) == (12, [8], "test[:50]")
 
 
 def test_streamed_images_too_and_those_that_cannot_be_decoded_are_counted(streamed, call):
     directory, result = streamed
-    found = call(f"--workdir={directory}")
-    agrees(found, result)
-    assert (found["examples"], found["unreadable"]) == (COUNT - len(BROKEN), len(BROKEN))
+    evaluated = call(f"--workdir={directory}")
+    agrees(evaluated, result)
+    assert (evaluated["examples"], evaluated["unreadable"]) == (COUNT - len(BROKEN), len(BROKEN))
 
 
 def test_moving_averages_are_evaluated_as_in_training(run, call):
@@ -96,9 +96,9 @@ def test_moving_averages_are_evaluated_as_in_training(run, call):
 
 def test_the_best_weights_have_the_best_error(run, call):
     directory, result = run
-    found = call(f"--workdir={directory}", "--weights=best")
-    assert found["top1_error"] == result["best_top1_error"]
-    assert found["members"][0]["step"] == result["best_step"]
+    evaluated = call(f"--workdir={directory}", "--weights=best")
+    assert evaluated["top1_error"] == result["best_top1_error"]
+    assert evaluated["members"][0]["step"] == result["best_step"]
 
 
 def test_a_network_with_itself_is_itself(run, call):
@@ -124,22 +124,22 @@ def alone(directory):
 def test_an_ensemble_averages_probabilities_of_networks_and_mirror_images(
     run, other, call, tmp_path
 ):
-    file = tmp_path / "said.csv"
+    file = tmp_path / "predictions.csv"
     directories = [run[0], other[0]]
     workdirs = [f"--workdir={directory}" for directory in directories]
-    found = call(*workdirs, "--flip", f"--predictions={file}")
+    evaluated = call(*workdirs, "--flip", f"--predictions={file}")
     (one, split), (two, _) = map(alone, directories)
     both = (split.image, split.image[:, :, ::-1])
     each = [np.mean([of(images) for images in both], axis=0) for of in (one, two)]
     expected, rows = np.mean(each, axis=0), read(file)
-    own = expected[np.arange(50), split.label]
-    assert found["top1_error"] == 100 * (expected.argmax(1) != split.label).mean()
-    assert found["loss"] == pytest.approx(-np.log(own).mean(), rel=1e-5)
-    for member, of_member in zip(found["members"], each, strict=True):
+    of_label = expected[np.arange(50), split.label]
+    assert evaluated["top1_error"] == 100 * (expected.argmax(1) != split.label).mean()
+    assert evaluated["loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-5)
+    for member, of_member in zip(evaluated["members"], each, strict=True):
         assert member["top1_error"] == 100 * (of_member.argmax(1) != split.label).mean()
     assert [int(row["index"]) for row in rows] == list(range(50))
     assert [int(row["label"]) for row in rows] == split.label.tolist()
-    np.testing.assert_allclose([float(r["label_probability"]) for r in rows], own, rtol=1e-4)
+    np.testing.assert_allclose([float(r["label_probability"]) for r in rows], of_label, rtol=1e-4)
     for row, of_classes in zip(rows, expected, strict=True):
         top = [int(row[f"top{place}"]) for place in range(1, 6)]
         assert top == np.argsort(-of_classes, kind="stable")[:5].tolist()
@@ -156,8 +156,8 @@ def read(path):
 def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
     """Against the plain model on the crops as the data gives them."""
     directory, _ = streamed
-    file = tmp_path / "said.csv"
-    found = call(
+    file = tmp_path / "predictions.csv"
+    evaluated = call(
         *(f"--workdir={directory}", "--image_size=32,48", "--crops=10", "--eval_crop=0.75"),
         *("--split=with_broken", f"--predictions={file}"),
     )
@@ -172,16 +172,16 @@ def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
             for mirrored in (1, -1):
                 images = batch["image"][:, crop, :, ::mirrored]
                 of_views.append(probabilities(images))
-    own = np.mean(of_views, axis=0)[np.arange(COUNT), label][readable]
+    of_label = np.mean(of_views, axis=0)[np.arange(COUNT), label][readable]
     assert len(of_views) == 20
-    assert found["examples"] == len(readable) == COUNT - len(BROKEN)
-    assert found["loss"] == pytest.approx(-np.log(own).mean(), rel=1e-5)
+    assert evaluated["examples"] == len(readable) == COUNT - len(BROKEN)
+    assert evaluated["loss"] == pytest.approx(-np.log(of_label).mean(), rel=1e-5)
     rows = read(file)
     assert [int(row["index"]) for row in rows] == readable.tolist()
-    np.testing.assert_allclose([float(r["label_probability"]) for r in rows], own, rtol=1e-4)
-    assert found["members"][0]["image_sizes"] == [32, 48]
+    np.testing.assert_allclose([float(r["label_probability"]) for r in rows], of_label, rtol=1e-4)
+    assert evaluated["members"][0]["image_sizes"] == [32, 48]
     one = np.log(of_views[8][np.arange(COUNT), label][readable])
-    assert abs(-one.mean() - found["loss"]) > 1e-4  # so the comparison above can fail
+    assert abs(-one.mean() - evaluated["loss"]) > 1e-4  # so the comparison above can fail
 
 
 def test_an_unfinished_run_is_evaluated_when_asked_to(run, call, tmp_path):
@@ -191,8 +191,8 @@ def test_an_unfinished_run_is_evaluated_when_asked_to(run, call, tmp_path):
     shutil.rmtree(tmp_path / "cut" / "checkpoints" / "12")
     with pytest.raises(InputError, match=r"is not finished.*--checkpoint=latest"):
         call(f"--workdir={tmp_path}/cut")
-    found = call(f"--workdir={tmp_path}/cut", "--checkpoint=latest")
-    assert found["members"][0]["step"] == 8
+    evaluated = call(f"--workdir={tmp_path}/cut", "--checkpoint=latest")
+    assert evaluated["members"][0]["step"] == 8
     agrees(call(f"--workdir={directory}", "--checkpoint=latest"), result)
 
 
@@ -248,9 +248,9 @@ def test_what_cannot_be_evaluated_is_refused_with_a_sentence(
     directories = {name: request.getfixturevalue(name)[0] for name in names}
     if "best" in str(arguments):  # as if an earlier evaluation had been better
         directories["streamed"] = with_an_earlier_best(directories["streamed"], tmp_path)
-    given = [argument.format(**directories) for argument in arguments]
+    filled_in = [argument.format(**directories) for argument in arguments]
     with pytest.raises(InputError, match=sentence) as caught:
-        evaluate.main(["evaluate", *given])
+        evaluate.main(["evaluate", *filled_in])
     assert "\n" not in str(caught.value)
 
 

@@ -25,7 +25,7 @@ def untrained(directory, config):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """On digits."""
+    """A run on digits."""
     return untrained(tmp_path_factory.mktemp("run"), tiny_config())
 
 
@@ -41,8 +41,8 @@ def test_members_with_the_same_views_share_a_pass_and_others_have_their_own(stre
     )
     feeds = load_feeds([member, larger, member], "photos", "whole", TestViews())
     assert [(f.split.image_shape[0], f.members) for f in feeds] == [(32, (0, 2)), (48, (1,))]
-    given = TestViews(image_sizes=(40,))
-    (feed,) = load_feeds([member, larger, member], "photos", "whole", given)
+    at_40 = TestViews(image_sizes=(40,))
+    (feed,) = load_feeds([member, larger, member], "photos", "whole", at_40)
     assert (feed.split.image_shape[0], feed.members) == (40, (0, 1, 2))
 
 
@@ -92,8 +92,8 @@ def test_each_network_normalises_in_its_own_way(run):
         Feed(Usual(), member.class_names, (0,)),
         Feed(Darker(), member.class_names, (1,)),
     ]
-    (said,) = predict([member, twin], feeds, TestViews(), 4)
-    np.testing.assert_allclose(said.members[0], said.members[1], rtol=1e-5)
+    (predicted,) = predict([member, twin], feeds, TestViews(), 4)
+    np.testing.assert_allclose(predicted.members[0], predicted.members[1], rtol=1e-5)
 
 
 def test_a_split_without_labels_has_no_errors(run):

@@ -35,19 +35,19 @@ def test_statistics_are_those_of_all_gates(rng, spread):
     means = 0.5 + spread * rng.uniform(-1, 1, (4, 7))
     all_gates = np.float32(means[labels] + spread * rng.uniform(-0.6, 0.6, (200, 7)))
     sums = make_sums(all_gates, labels, 4)
-    found, x = sums.summary(), np.float64(all_gates)
+    summary, x = sums.summary(), np.float64(all_gates)
     tolerance = {"rtol": 1e-9 if spread > 0.1 else 1e-4}
-    np.testing.assert_allclose(found["mean"], x.mean(), rtol=1e-12)
-    np.testing.assert_allclose(found["std"], x.std(), **tolerance)
-    assert found["high"] == (x > 0.95).mean()
-    assert found["low"] == (x < 0.05).mean()
+    np.testing.assert_allclose(summary["mean"], x.mean(), rtol=1e-12)
+    np.testing.assert_allclose(summary["std"], x.std(), **tolerance)
+    assert summary["high"] == (x > 0.95).mean()
+    assert summary["low"] == (x < 0.05).mean()
     group_means = np.stack([x[labels == label].mean(0) for label in labels])
     np.testing.assert_allclose(
-        found["between"], ((group_means - x.mean(0)) ** 2).mean(), **tolerance
+        summary["between"], ((group_means - x.mean(0)) ** 2).mean(), **tolerance
     )
-    np.testing.assert_allclose(found["within"], ((x - group_means) ** 2).mean(), **tolerance)
+    np.testing.assert_allclose(summary["within"], ((x - group_means) ** 2).mean(), **tolerance)
     np.testing.assert_allclose(
-        found["std"] ** 2, found["between"] + found["within"] + x.mean(0).var(), **tolerance
+        summary["std"] ** 2, summary["between"] + summary["within"] + x.mean(0).var(), **tolerance
     )
     assert np.isnan(sums.class_means[2]).all()
     np.testing.assert_allclose(sums.class_means[1], x[labels == 1].mean(0), rtol=1e-12)
@@ -94,9 +94,9 @@ def test_every_example_is_recorded_once_and_padding_is_not(tiny, count):
 
 def test_what_a_block_did_is_summed_up():
     gates = np.array([0.5, 0.99, 0.01, 0.6, 0.97, 0.02, 0.4, 0.51], np.float32)
-    found = summary_of_image(gates, most=2)
-    assert found["channels"] == 8
-    assert found["mean"] == pytest.approx(0.5)
-    assert (found["high"], found["low"]) == (0.25, 0.25)
-    assert [channel for channel, _ in found["most_open"]] == [1, 4]
-    assert [channel for channel, _ in found["most_shut"]] == [2, 5]
+    summary = summary_of_image(gates, most=2)
+    assert summary["channels"] == 8
+    assert summary["mean"] == pytest.approx(0.5)
+    assert (summary["high"], summary["low"]) == (0.25, 0.25)
+    assert [channel for channel, _ in summary["most_open"]] == [1, 4]
+    assert [channel for channel, _ in summary["most_shut"]] == [2, 5]

@@ -33,9 +33,9 @@ def test_recorded_gates_are_what_scales_the_maps(squeeze):
     layer, u = SqueezeExcite(SEConfig(ratio=2, squeeze=squeeze)), jnp.ones((2, 3, 3, 4))
     u = u * jnp.arange(1, 5)
     variables = layer.init(jax.random.key(0), u)
-    found = gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)
+    gates = gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)
     expected = (layer.apply(variables, u) / u).mean(axis=(1, 2))
-    np.testing.assert_allclose(found["layer"], expected, rtol=1e-6)
+    np.testing.assert_allclose(gates["layer"], expected, rtol=1e-6)
 
 
 class Whole(nn.Module):

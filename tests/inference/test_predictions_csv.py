@@ -22,8 +22,8 @@ def test_what_is_written_reads_back_exactly(tmp_path):
     mask[0, 2] = mask[1, 6:] = 0
     for part in range(2):
         written.add(Predicted(label[part], mask[part], log_p[part], log_p[part][None]), names)
-    written.write(tmp_path / "said.csv")
-    rows, real = read(tmp_path / "said.csv"), np.flatnonzero(mask)
+    written.write(tmp_path / "predictions.csv")
+    rows, real = read(tmp_path / "predictions.csv"), np.flatnonzero(mask)
     assert [int(row["index"]) for row in rows] == real.tolist()
     for row, of_classes, true in zip(
         rows, log_p.reshape(16, 4)[real], label.ravel()[real], strict=True
