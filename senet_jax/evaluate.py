@@ -5,9 +5,9 @@
     python -m senet_jax.evaluate --workdir=runs/x --image_size=320 --crops=10
     python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=y.csv
 
-Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. Errors count
-the mean of the probabilities, over networks and over the views that each is shown of an image.
-Without a flag all is as in the run's own evaluation.
+Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. Probabilities
+are averaged over the networks, and over the views that each is shown of an image. Without flags all
+is as in the evaluation of the run itself.
 
     --workdir            work directory of a run; give it once for each network
     --dataset, --split   a TFDS dataset with as many classes, and any split expression

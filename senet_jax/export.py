@@ -17,8 +17,9 @@ The program needs nothing but JAX:
     program = jax.export.deserialize(bytearray(open("exported/model.stablehlo", "rb").read()))
     logits = program.call(images)
 
-`--model`, `--weights`, `--checkpoint`, `--image_size` and `--eval_crop` are as in
-senet_jax.predict.
+    --output  folder to write to; created if needed
+
+--model, --weights, --checkpoint, --image_size and --eval_crop are as in senet_jax.predict.
 """
 
 from pathlib import Path

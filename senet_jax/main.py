@@ -9,8 +9,8 @@ several machines, or in several processes on one machine, start the command in e
 --distributed where SLURM (srun), Open MPI, a TPU or Kubernetes tells JAX where the others are, or
 else with --coordinator, --num_processes and --process_id.
 
-    --config        configuration file, and after a colon what it makes the configuration for
-    --config.KEY    a value of the configuration, such as --config.optim.learning_rate=0.1
+    --config        configuration file, and after a colon its argument: network, dataset, ...
+    --config.KEY    new value for a key of it, as in --config.optim.learning_rate=0.1
     --workdir       folder for the run's files; created if needed
     --distributed   train with the other processes of the job
     --coordinator   HOST:PORT of process 0, the same for all processes

@@ -1,4 +1,4 @@
-"""The command that evaluates runs: exact, whatever the views, the networks and the devices."""
+"""The command that evaluates runs is exact, whatever the views, the networks and the devices."""
 
 import csv
 import hashlib
@@ -73,7 +73,7 @@ def agrees(evaluated, result, kind="eval"):
 
 @pytest.mark.parametrize("arguments", [(), ("--batch_size=7",)])
 def test_one_network_as_it_was_trained_gives_its_own_evaluation(run, call, arguments):
-    """On four devices, of which it was trained on one, and batches that do not fit."""
+    """It was trained on one device and is evaluated on four; batches do not divide by them."""
     directory, result = run
     evaluated = call(f"--workdir={directory}", *arguments)
     agrees(evaluated, result)
@@ -111,7 +111,7 @@ def test_a_network_with_itself_is_itself(run, call):
 
 
 def alone(directory):
-    """Images to probabilities by the plain model of a run; and its evaluation set."""
+    """The plain model of a run, images to probabilities, and the evaluation set of the run."""
     trained = load_run(directory)
     variables = jax.device_get(trained.state.variables)
     apply = jax.jit(
@@ -154,7 +154,7 @@ def read(path):
 
 
 def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
-    """Against the plain model on the crops as the data gives them."""
+    """The reference is the plain model, on the crops as the data gives them."""
     directory, _ = streamed
     file = tmp_path / "predictions.csv"
     evaluated = call(

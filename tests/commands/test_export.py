@@ -1,4 +1,4 @@
-"""What is exported runs with JAX alone, for any number of images, and says the same."""
+"""Exported networks run with JAX alone, on any number of images, and say the same."""
 
 import json
 import subprocess

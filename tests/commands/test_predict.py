@@ -1,4 +1,4 @@
-"""The command that says what is in image files: with runs, with weights, with neither."""
+"""The command that says what is in image files: with runs, with weights, and with neither."""
 
 import functools
 import json
@@ -65,7 +65,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def call(capsys):
-    """What the command prints as JSON, and its exit status."""
+    """Call the command: what it prints as JSON, and its exit status."""
 
     def called(*arguments):
         capsys.readouterr()
@@ -80,13 +80,13 @@ def call(capsys):
 
 
 def probabilities(printed):
-    """[images, classes] in the order of the classes, of all of them."""
+    """The printed probabilities [images, classes] in the order of the class numbers."""
     rows = [sorted(one["classes"], key=lambda c: c["class"]) for one in printed["images"]]
     return np.array([[c["probability"] for c in row] for row in rows])
 
 
 def test_a_run_says_of_files_what_it_says_of_its_dataset(run, digits, call, tmp_path):
-    """On four devices, in batches that do not fit, and for as many classes as there are."""
+    """Batches do not divide by the four devices, and --top is more than there are classes."""
     evaluate.main(["evaluate", f"--workdir={run}", f"--predictions={tmp_path / 'predictions.csv'}"])
     lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:12]
     printed, status = call(f"--model={run}", "--batch_size=3", digits)
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run, digits, call, ca
 
 
 def test_gates_and_maps_are_those_of_the_network(run, digits, call, tmp_path):
-    """Of images in two folders that have the same name, too."""
+    """Two images in different folders have the same name."""
     (tmp_path / "more").mkdir()
     shutil.copy(digits / "03.png", tmp_path / "more" / "02.png")
     files = [digits / "02.png", tmp_path / "more" / "02.png"]

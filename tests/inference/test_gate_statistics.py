@@ -74,7 +74,7 @@ def test_blocks_get_their_own_channels(rng):
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_every_example_is_recorded_once_and_padding_is_not(tiny, count):
-    """50 examples in batches of 32, against one pass over all of them."""
+    """Batches of 32 of 50 examples give what one pass over all of them gives."""
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
     step = make_gate_step(run.model, run.normalize, AXIS)

@@ -65,7 +65,7 @@ def test_every_family_names_its_blocks_in_order_with_their_stages(name):
 @pytest.mark.parametrize("placement", ["standard", "pre", "post", "identity"])
 @pytest.mark.parametrize("squeeze", ["avg", "none"])
 def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze):
-    """To the bit, with the same remaining weights; and other gates are another network."""
+    """Both give the same bits with the same remaining weights; other gates do not."""
     se = {"placement": placement, "squeeze": squeeze, "ratio": 2}
     fields = {"stage_sizes": (1, 1, 2), "width": 4, "num_classes": 3}
     model = create_model("seresnet20_cifar", se=se, **fields)

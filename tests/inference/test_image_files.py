@@ -1,4 +1,4 @@
-"""Image files of every kind: what is read of them, and the sentence for what is not."""
+"""Image files of every kind: what is read of them, and the sentence where nothing is."""
 
 import io
 
@@ -15,7 +15,7 @@ PIXELS = np.asarray(COLOURS).astype(int)
 
 
 def seen(path, image=None, **options):
-    """What is read of an image that is saved there."""
+    """Read an image after saving it there."""
     if image is not None:
         image.save(path, **options)
     opened = open_image(path)
@@ -66,7 +66,7 @@ def test_cmyk_is_converted_without_a_profile(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photographs_are_turned_upright(tmp_path, orientation):
-    """As a camera writes them: the picture turned, and EXIF saying how."""
+    """Cameras write the picture turned, and EXIF says how."""
     turned = {
         1: lambda x: x,
         2: np.fliplr,
@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
 
 
 def test_every_cut_of_a_file_is_read_or_refused(tmp_path):
-    """Whatever a decoder raises of a damaged file, it is a sentence."""
+    """A decoder may raise anything on a damaged file; what is said is a sentence."""
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP"):
         whole = io.BytesIO()
         COLOURS.save(whole, kind)

@@ -64,7 +64,7 @@ def test_images_are_normalised_as_timm_does():
 
 
 def test_a_configuration_of_the_weights_shows_and_normalises_the_same(tmp_path):
-    """Training and evaluation, from TensorFlow's records, and prediction, from files."""
+    """Training and evaluation read TensorFlow's records, prediction reads files."""
     config = PretrainedConfig((3, 32, 32), 0.9, "bicubic", (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
     fields = data_fields(config)
     rest = {"crop_area": 0.08, "shuffle_buffer": 20, "max_unreadable": 5}
