@@ -31,7 +31,7 @@ from senet_jax.system.terminal import counting
 
 
 def evaluate_runs(
-    directories: Sequence[Path | str],
+    directories: Path | str | Sequence[Path | str],
     *,
     dataset: str | None = None,
     split: str | None = None,
@@ -47,13 +47,13 @@ def evaluate_runs(
         result["top1_error"], [member["top1_error"] for member in result["members"]]
 
     Args:
-      directories: work directories, one per network of the ensemble.
+      directories: a work directory, or one per network of the ensemble.
       dataset, split: a TFDS dataset with as many classes, and a split expression; by default those
         of the first run's evaluation.
       views: what the networks are shown of each image; by default what their own evaluation shows.
       weights: "final", "ema" (moving averages) or "best" (lowest error, if kept).
       unfinished: take runs that have no result yet, at their latest checkpoint.
-      batch_size: examples per step; by default as many as a step of training keeps busy.
+      batch_size: examples per step; by default as many views as a step of training has examples.
       on_batch: called with what is predicted of each batch, in order, and the names of the classes;
         `PredictionsCsv.add` collects rows in this way.
 
@@ -66,7 +66,10 @@ def evaluate_runs(
     Raises:
       InputError: if a run, dataset or split cannot be loaded, they do not fit together, the split
         has no labels, or none of its images can be decoded.
+      KeyboardInterrupt: after Ctrl-C or SIGTERM, between two batches.
     """
+    if isinstance(directories, Path | str):
+        directories = [directories]
     if not directories:
         raise InputError("give at least one work directory to evaluate")
     views = views or TestViews()

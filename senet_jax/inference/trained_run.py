@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import checkpoints, workdir
 from senet_jax.runs.stored import Unfinished, _check_weights, _recorded
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.state import TrainState
+
+WEIGHTS = ("final", "ema", "best")
 
 
 @contextlib.contextmanager
@@ -59,9 +61,14 @@ def load_run(
         top-1 error on the way, if the run kept them).
       unfinished: take a run without a result, at its latest checkpoint.
 
-    Raises: InputError if there is no such run (Unfinished if it is one) or it lacks such weights,
-      or if its final weights are not those of result.json.
+    Raises: InputError if there is no such run (Unfinished if it has no result) or it lacks such
+      weights, or if its final weights are not those of result.json.
     """
+    if weights not in WEIGHTS:
+        raise InputError(
+            f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}"
+            f"{did_you_mean(weights, WEIGHTS)}"
+        )
     directory = Path(directory)
     config, result = _recorded(directory, unfinished=unfinished)
     if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:

@@ -11,7 +11,7 @@ from helpers.runs import finish_untrained, photos_config, tiny_config
 from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import Predicted, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
-from senet_jax.inference.ensemble import predict, score
+from senet_jax.inference.ensemble import evaluate_runs, predict, score
 from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
@@ -114,3 +114,17 @@ def test_a_network_tied_to_the_size_of_its_images_is_refused(streamed):
     assert load_feeds([tied], "photos", "whole", TestViews())
     with pytest.raises(InputError, match="cannot take images of 64 x 64 pixels: it is tied to"):
         load_feeds([tied], "photos", "whole", TestViews(image_sizes=(64,)))
+
+
+def test_from_python_one_directory_is_enough_and_none_is_refused(run):
+    result = evaluate_runs(str(run), split="test[:20]")
+    (member,) = result["members"]
+    assert (member["workdir"], member["examples"], result["dataset"]) == (str(run), 20, "digits")
+    assert member["loss"] == result["loss"]
+    with pytest.raises(InputError, match="give at least one work directory"):
+        evaluate_runs([])
+
+
+def test_weights_that_no_run_has_are_refused(run):
+    with pytest.raises(InputError, match=r"one of final, ema, best, not 'bset'; did you mean 'bes"):
+        load_run(run, "bset")
