@@ -111,7 +111,7 @@ def with_other_weights(directory):
     (directory / "result.json").write_text(json.dumps(result | {"params_sha256": "0"}))
 
 
-def with_another_model(directory):
+def with_a_different_model(directory):
     config = json.loads((directory / "config.json").read_text())
     config["model"]["se"]["ratio"] = 1
     (directory / "config.json").write_text(json.dumps(config))
@@ -128,7 +128,7 @@ def with_damage(directory):
         (without_result, (), r"has no result\.json: its run is not finished"),
         (with_other_weights, (), "are not those of .*: their params_sha256 differ"),
         (
-            with_another_model,
+            with_a_different_model,
             (),
             r"params/stage2/block1/se/expand/kernel is float32 \(1, 4\) there and float32 \(4, 4\)",
         ),
