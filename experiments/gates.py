@@ -25,9 +25,10 @@ from experiments.reporting.publish import to_csv
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.steps import make_eval_step
-from senet_jax.inference import gate_statistics, trained
-from senet_jax.inference.gate_statistics import Block, GateSums
-from senet_jax.inference.trained import TrainedRun
+from senet_jax.inference import gate_statistics, gated_blocks
+from senet_jax.inference.gate_statistics import GateSums
+from senet_jax.inference.gated_blocks import GatedBlock
+from senet_jax.inference.trained_run import TrainedRun, load_run
 from senet_jax.models.counts import summarize
 from senet_jax.runs import workdir
 from senet_jax.system import cli, compilation_cache, files
@@ -80,7 +81,7 @@ def main(argv: list[str]) -> None:
     directory = Path(values.workdir)
     workdir.check_usable(directory)
     compilation_cache.enable()
-    done = trained.load_run(directory)
+    done = load_run(directory)
     blocks = find_blocks(done)
     names = done.run.dataset.class_names
     if values.classes is not None:
@@ -93,9 +94,9 @@ def main(argv: list[str]) -> None:
     print(f"-> {directory}/excitation.png, excitation.csv, excitation_removed.csv")
 
 
-def find_blocks(done: TrainedRun) -> tuple[Block, ...]:
+def find_blocks(done: TrainedRun) -> tuple[GatedBlock, ...]:
     """The gated blocks of the run's network. Raises: InputError if it has none."""
-    blocks = gate_statistics.find_blocks(done.run.model, done.image_shape)
+    blocks = gated_blocks.find_blocks(done.run.model, done.image_shape)
     if not blocks:
         raise InputError(
             f"the {done.result['model']} of this run has no SE blocks, so no gates to look at"
@@ -156,7 +157,7 @@ def record(done: TrainedRun) -> GateSums:
     )
 
 
-def removal(done: TrainedRun, blocks: Sequence[Block], sums: GateSums) -> list[dict[str, Any]]:
+def removal(done: TrainedRun, blocks: Sequence[GatedBlock], sums: GateSums) -> list[dict[str, Any]]:
     """Evaluations of the run: as it is, and with the last stage's gates replaced by constants.
 
     The last stage is the last that has SE blocks. Parameters are those that each case needs: with
@@ -164,9 +165,7 @@ def removal(done: TrainedRun, blocks: Sequence[Block], sums: GateSums) -> list[d
     """
     stage = blocks[-1].stage
     means = {b.name: own.mean for b, own in sums.split(blocks) if b.stage == stage}
-    without = summarize(
-        gate_statistics.without_stage(done.run.model, stage), done.image_shape
-    ).params
+    without = summarize(gated_blocks.without_stage(done.run.model, stage), done.image_shape).params
     cases = (
         ("as trained", {}, done.result["params"]),
         ("1 (blocks removed)", dict.fromkeys(means, 1.0), without),
@@ -179,18 +178,18 @@ def removal(done: TrainedRun, blocks: Sequence[Block], sums: GateSums) -> list[d
 
 
 def evaluate_with(done: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
-    """Loss, errors and number of examples of the evaluation set, see gates.with_constants."""
+    """Loss, errors and number of examples of the evaluation set, with gates replaced."""
     run = done.run
     step = make_eval_step(run.model, run.normalize, AXIS)
     mapped = pmap_step(
-        gate_statistics.with_constants(step, constants), run.devices, donate_state=False
+        gated_blocks.with_constants(step, constants), run.devices, donate_state=False
     )
     return evaluate(
         mapped, done.state.variables, run.dataset.eval, run.settings.batch_size, run.devices
     )
 
 
-def summaries(blocks: Sequence[Block], sums: GateSums) -> list[dict[str, Any]]:
+def summaries(blocks: Sequence[GatedBlock], sums: GateSums) -> list[dict[str, Any]]:
     """A row for each block: its name, stage and channels, and GateSums.summary."""
     return [
         {"block": block.label, "stage": block.stage, "channels": block.channels, **own.summary()}
@@ -199,7 +198,7 @@ def summaries(blocks: Sequence[Block], sums: GateSums) -> list[dict[str, Any]]:
 
 
 def panels(
-    blocks: Sequence[Block], sums: GateSums, names: Sequence[str], classes: Sequence[int]
+    blocks: Sequence[GatedBlock], sums: GateSums, names: Sequence[str], classes: Sequence[int]
 ) -> dict[str, dict[str, np.ndarray]]:
     """The lines of the figure: the last block of each stage, and every block of the last one.
 

@@ -30,8 +30,7 @@ from rich.table import Table
 
 from senet_jax import models
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.inference import preprocessing
-from senet_jax.inference.images import open_image
+from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.system import cli
 from senet_jax.weights import files as weight_files
@@ -194,7 +193,7 @@ def evaluate(
             f"it knows {known} classes and the images are in {classes} folders; where some are "
             "left out, give the classes with --labels"
         )
-    shown = preprocessing.of_weights(row.images(weights.image_spec))
+    shown = Preprocessing.of_weights(row.images(weights.image_spec))
     forward = jax.jit(
         lambda variables, images: weights.model.apply(variables, shown.normalize(images))
     )

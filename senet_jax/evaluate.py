@@ -3,48 +3,44 @@
     python -m senet_jax.evaluate --workdir=runs/x
     python -m senet_jax.evaluate --workdir=runs/x --split=train --dataset=imagenet_v2
     python -m senet_jax.evaluate --workdir=runs/x --image_size=320 --crops=10
-    python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=said.csv
+    python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=y.csv
 
-Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. What counts
-is the mean of the probabilities, over networks and over what each is shown of an image. Everything
-is by default as the run has it.
+Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. Probabilities
+are averaged over the networks, and over the views that each is shown of an image. Without flags all
+is as in the evaluation of the run itself.
 
-    --split, --dataset   any TFDS split expression, and a dataset of as many classes
-    --image_size         of streamed images, in pixels; several, as in 224,320, are averaged over
-    --crops              1: the middle; 10: corners and middle, and their mirror images
-    --eval_crop          side of a crop against the shorter side of the image
+    --workdir            work directory of a run; give it once for each network
+    --dataset, --split   a TFDS dataset with as many classes, and any split expression
+    --image_size         height and width of streamed images in pixels; several, as in 224,320, are
+                         averaged over
+    --crops              1: the middle; 10: the middle, the corners, and their mirror images
+    --eval_crop          side of a crop against the shorter side of the image, above 0, at most 1
     --flip               average over each image and its mirror image
-    --weights            final, ema (moving averages), best (of the lowest error, if kept)
-    --checkpoint=latest  also of a run that is not finished
-    --batch_size         examples a step
-    --predictions        a CSV file to write what was predicted to, example by example
-    --json               print for machines
+    --weights            final, ema (moving averages), or best (lowest error, if the run kept it)
+    --checkpoint=latest  take a run that is not finished as well
+    --batch_size         examples per step
+    --predictions        CSV file to write the predictions to, a row per example
+    --json               print JSON
 """
 
 import json
-import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
 from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory
-from senet_jax.system.terminal import counting
-
-if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.inference.ensemble import Feed, Member, Predicted, TestViews
-    from senet_jax.inference.predictions import Predictions
 
 
 def main(argv: list[str]) -> None:
     values = define_flags()
-    if left_over := cli.parse_flags(argv, values):
+    if extra := cli.parse_flags(argv, values):
         raise InputError(
-            f"unexpected argument {left_over[0]!r}; flags look like --workdir=runs/x, once for "
+            f"unexpected argument {extra[0]!r}; flags look like --workdir=runs/x, once for "
             "each network of an ensemble"
         )
     if not values.workdir:
@@ -55,65 +51,57 @@ def main(argv: list[str]) -> None:
     if values.predictions:
         check_writable(Path(values.predictions))
 
-    from senet_jax.inference import ensemble
-    from senet_jax.inference.predictions import Predictions
-    from senet_jax.system import compilation_cache, interrupt
+    # These import JAX, which is slow: flags come first.
+    from senet_jax.inference.ensemble import evaluate_runs
+    from senet_jax.inference.ensemble_views import TestViews
+    from senet_jax.inference.predictions_csv import PredictionsCsv
+    from senet_jax.system import compilation_cache
 
-    try:
-        views = ensemble.TestViews(sizes, values.crops, values.eval_crop, values.flip)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    views = TestViews(sizes, values.crops, values.eval_crop, values.flip)
     compilation_cache.enable()
     host_memory.release_after_compilation()
-    with interrupt.at_safe_points() as stop:
-        directories = [Path(directory) for directory in values.workdir]
-        unfinished = values.checkpoint == "latest"
-        members = ensemble.load_members(directories, values.weights, unfinished=unfinished)
-        own = members[0].config["data"]
-        dataset, split = values.dataset or own["name"], values.split or own["eval_split"]
-        feeds = ensemble.feeds(members, dataset, split, views)
-        if (names := feeds[0].class_names) != members[0].class_names:
-            print(
-                f"warning: the classes of {dataset} have other names than those of {own['name']}, "
-                f"such as {names[0]!r} and {members[0].class_names[0]!r}; they are compared by "
-                "number",
-                file=sys.stderr,
-            )
-        rows = Predictions(feeds[0].class_names) if values.predictions else None
-        batch_size = values.batch_size or default_batch_size(members, views)
-        said = ensemble.predictions(
-            members, feeds, views, batch_size, lambda: stop.if_asked(members[0].variables)
-        )
-        found = evaluate(said, members, feeds, rows)
-    shown = {"crops": views.crops, "flip": views.mirrored, "weights": values.weights}
-    result = {"dataset": dataset, "split": split, **shown, **found}
+    predictions = PredictionsCsv()
+    result = evaluate_runs(
+        values.workdir,
+        dataset=values.dataset,
+        split=values.split,
+        views=views,
+        weights=values.weights,
+        unfinished=values.checkpoint == "latest",
+        batch_size=values.batch_size,
+        on_batch=predictions.add if values.predictions else None,
+    )
     print(json.dumps(result, indent=2, allow_nan=False) if values.json else in_words(result))
-    if rows is not None:
-        rows.write(Path(values.predictions))
+    if values.predictions:
+        predictions.write(Path(values.predictions))
         print(f"-> {values.predictions}", file=sys.stderr if values.json else sys.stdout)
 
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    flags.DEFINE_multi_string("workdir", [], "Of a run; once for each network.", flag_values=values)
-    flags.DEFINE_string("dataset", None, "Of TFDS, with as many classes.", flag_values=values)
+    flags.DEFINE_multi_string("workdir", [], "Of a run; once per network.", flag_values=values)
+    flags.DEFINE_string("dataset", None, "A TFDS dataset.", flag_values=values)
     flags.DEFINE_string("split", None, "A TFDS split expression.", flag_values=values)
-    flags.DEFINE_list("image_size", None, "In pixels.", flag_values=values)
+    flags.DEFINE_list("image_size", None, "Heights and widths in pixels.", flag_values=values)
     flags.DEFINE_integer("crops", 1, "1 or 10.", flag_values=values)
     flags.DEFINE_float(
         "eval_crop", None, "Side of a crop against the shorter side.", flag_values=values
     )
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
-    flags.DEFINE_enum("weights", "final", ["final", "ema", "best"], "Of a run.", flag_values=values)
-    flags.DEFINE_enum("checkpoint", "final", ["final", "latest"], "Of a run.", flag_values=values)
-    flags.DEFINE_integer("batch_size", None, "Examples a step.", flag_values=values)
+    flags.DEFINE_enum(
+        "weights", "final", ["final", "ema", "best"], "Which of a run's.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "checkpoint", "final", ["final", "latest"], "Which of a run's.", flag_values=values
+    )
+    flags.DEFINE_integer("batch_size", None, "Examples per step.", flag_values=values)
     flags.DEFINE_string("predictions", None, "CSV file to write.", flag_values=values)
-    flags.DEFINE_bool("json", False, "Print for machines.", flag_values=values)
+    flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
 
 
 def whole_numbers(texts: Sequence[str] | None) -> tuple[int, ...]:
-    """Of --image_size. Raises: InputError for what is none."""
+    """Read the values of --image_size. Raises: InputError if one is no whole number."""
     try:
         return tuple(dict.fromkeys(int(text) for text in texts or ()))
     except ValueError as error:
@@ -129,90 +117,35 @@ def check_writable(path: Path) -> None:
         raise InputError(f"--predictions={path} cannot be written: {reason}")
 
 
-def default_batch_size(members: Sequence["Member"], views: "TestViews") -> int:
-    """Examples a step: as many as keep a network as busy as a step of its training."""
-    smallest = min(member.config["train"]["batch_size"] for member in members)
-    return max(1, smallest // views.count)
-
-
-def evaluate(
-    said: Iterable["Predicted"],
-    members: Sequence["Member"],
-    feeds: Sequence["Feed"],
-    rows: "Predictions | None",
-) -> dict[str, Any]:
-    """Loss, errors and numbers of examples of an ensemble, and of each of its "members".
-
-    A loss that is not finite is None.
-
-    Args:
-      feeds: what `said` was said of.
-      rows: is given everything, example by example.
-
-    Raises: InputError for a split without labels, or of which nothing can be decoded.
-    """
-    from senet_jax.evaluation import metrics
-    from senet_jax.evaluation.scores import sums
-
-    tallies: list[list[dict[str, float]]] = [[] for _ in (None, *members)]
-    total = len(feeds[0].split)
-    with counting(total, "evaluating") as done:
-        for one in said:
-            if (one.label[one.mask > 0] < 0).any():
-                raise InputError("the split has examples without labels, so there are no errors")
-            for tally, log_probability in zip(tallies, (one.together, *one.members), strict=True):
-                tally.append(sums(log_probability, one.label, one.mask))
-            if rows is not None:
-                rows.add(one)
-            done(int(one.mask.sum()))
-    together, *each = (metrics.means(tally) for tally in tallies)
-    if not together["examples"]:
-        raise InputError(f"none of the {total} images of the split can be decoded")
-    said_by: list[dict[str, Any]] = [
-        {
-            "workdir": member.name,
-            "model": member.config["model"]["name"],
-            "step": member.step,
-            "image_sizes": [f.split.image_shape[0] for f in feeds if index in f.members],
-            **finite(means),
-        }
-        for index, (member, means) in enumerate(zip(members, each, strict=True))
-    ]
-    unreadable = total - int(together["examples"])
-    return {**finite(together), "unreadable": unreadable, "members": said_by}
-
-
-def finite(means: Mapping[str, float]) -> dict[str, float | None]:
-    """None for what is not finite, as JSON has it."""
-    return {name: value if math.isfinite(value) else None for name, value in means.items()}
-
-
 def in_words(result: Mapping[str, Any]) -> str:
-    """What was evaluated and how it went, for people."""
-    members, on = result["members"], f"{result['dataset']}, split {result['split']!r}"
-    what = f"ensemble of {len(members)}" if len(members) > 1 else described(members[0], result)
-    said = [f"{what}, on {on}", f"{errors(result)}, on {result['examples']:,} examples"]
+    """Say what was evaluated and how it went, for people."""
+    members = result["members"]
+    what = network(members[0], result) if len(members) == 1 else f"ensemble of {len(members)}"
+    lines = [
+        f"{what}, on {result['dataset']}, split {result['split']!r}",
+        f"{errors(result)}, on {result['examples']:,} examples",
+    ]
     if len(members) > 1:
-        said += [f"- {described(member, result)}: {errors(member)}" for member in members]
+        lines += [f"- {network(member, result)}: {errors(member)}" for member in members]
     if result["unreadable"]:
-        said.append(f"{result['unreadable']:,} images cannot be decoded and are left out")
-    return "\n".join(said)
+        lines.append(f"{result['unreadable']:,} images cannot be decoded and are left out")
+    return "\n".join(lines)
 
 
-def described(member: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    """A network, its weights, and what it was shown."""
-    of = {"final": "", "ema": "moving averages of ", "best": "lowest error, "}[result["weights"]]
+def network(member: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Describe a network, its weights, and what it was shown."""
+    kind = {"final": "", "ema": "moving averages of ", "best": "lowest error, "}[result["weights"]]
     sizes = " and ".join(map(str, member["image_sizes"]))
     shown = f"10 crops of {sizes} pixels" if result["crops"] == 10 else f"{sizes} pixels"
     if result["flip"] and result["crops"] == 1:
         shown += " and mirror images"
-    return f"{member['model']} of {member['workdir']} ({of}step {member['step']:,}), {shown}"
+    return f"{member['model']} of {member['workdir']} ({kind}step {member['step']:,}), {shown}"
 
 
-def errors(found: Mapping[str, Any]) -> str:
-    loss = "not finite" if found["loss"] is None else f"{found['loss']:.4f}"
+def errors(scores: Mapping[str, Any]) -> str:
+    loss = "not finite" if scores["loss"] is None else f"{scores['loss']:.4f}"
     return (
-        f"top-1 error {found['top1_error']:.2f} %, top-5 error {found['top5_error']:.2f} %, "
+        f"top-1 error {scores['top1_error']:.2f} %, top-5 error {scores['top5_error']:.2f} %, "
         f"loss {loss}"
     )
 

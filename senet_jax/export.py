@@ -5,10 +5,10 @@
 
 Writes into the folder
 
-    model.stablehlo    the network, its weights and the normalisation of images: from uint8
-                       [batch, H, W, C], for any batch, to logits, on a CPU, GPU or TPU
-    model.json         by which size, crop and interpolation files become such images, and what the
-                       classes are called
+    model.stablehlo    the network with its weights and the normalisation of images: uint8
+                       [batch, H, W, C], with any batch, to logits, on a CPU, GPU or TPU
+    model.json         the size, crop and interpolation that turn image files into such images, and
+                       the names of the classes
     model.safetensors, config.json
                        the weights in timm's form, if timm has the network
 
@@ -17,8 +17,9 @@ The program needs nothing but JAX:
     program = jax.export.deserialize(bytearray(open("exported/model.stablehlo", "rb").read()))
     logits = program.call(images)
 
-`--model`, `--weights`, `--checkpoint`, `--image_size` and `--eval_crop` are as in
-senet_jax.predict.
+    --output  folder to write to; created if needed
+
+--model, --weights, --checkpoint, --image_size and --eval_crop are as in senet_jax.predict.
 """
 
 from pathlib import Path
@@ -27,10 +28,14 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from senet_jax.errors import InputError
-from senet_jax.inference.flags import check_network_flags, define_network_flags, load_network
+from senet_jax.inference.network_flags import (
+    check_network_flags,
+    define_network_flags,
+    load_network,
+)
 from senet_jax.system import cli, files, host_memory
 
-if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
+if TYPE_CHECKING:  # this imports JAX, which is slow: flags come first
     from senet_jax.inference.classifier import Classifier
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -39,8 +44,8 @@ PROGRAM, CARD = "model.stablehlo", "model.json"
 
 def main(argv: list[str]) -> None:
     values = define_flags()
-    if left_over := cli.parse_flags(argv, values):
-        raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --output=folder")
+    if extra := cli.parse_flags(argv, values):
+        raise InputError(f"unexpected argument {extra[0]!r}; flags look like --output=folder")
     check_network_flags(values)
     if not values.output:
         raise InputError("give a folder to write to, e.g. --output=exported")
@@ -64,7 +69,7 @@ def main(argv: list[str]) -> None:
         folder,
         network.model,
         network.variables,
-        network.shown.as_config(),
+        network.preprocessing.as_config(),
         network.class_names,
     )
     print(f"-> {folder}/{PROGRAM}, {CARD}, model.safetensors, config.json")
@@ -78,32 +83,34 @@ def define_flags() -> flags.FlagValues:
 
 
 def program(network: "Classifier") -> bytes:
-    """The network as StableHLO for all PLATFORMS, uint8 [batch, H, W, C] to logits."""
+    """Lower the network for all PLATFORMS to StableHLO, uint8 [batch, H, W, C] to logits."""
     import jax
 
-    # Plain layers: what is fast on one platform would only make the program of all longer.
+    # Plain layers: what is fast on one platform would only make the program for all longer.
     model = network.model.clone(implementation="xla")
+    preprocessing = network.preprocessing
 
     def logits(images: jax.Array) -> Any:
-        return model.apply(network.variables, network.shown.normalize(images), train=False)
+        return model.apply(network.variables, preprocessing.normalize(images), train=False)
 
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *network.shown.image_shape), "uint8")
+    images = jax.ShapeDtypeStruct((batch, *preprocessing.image_shape), "uint8")
     return bytes(jax.export.export(jax.jit(logits), platforms=PLATFORMS)(images).serialize())
 
 
 def card(network: "Classifier") -> dict[str, Any]:
-    """What images the program takes, and what its outputs are called."""
-    height, width, channels = network.shown.image_shape
+    """Describe the images that the program takes, and name its outputs."""
+    preprocessing = network.preprocessing
+    height, width, channels = preprocessing.image_shape
     return {
         "model": network.name,
         "height": height,
         "width": width,
         "channels": channels,
-        "crop_pct": network.shown.eval_crop,
-        "interpolation": network.shown.interpolation,
-        "mean": network.shown.mean,
-        "std": network.shown.std,
+        "crop_pct": preprocessing.eval_crop,
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
         "class_names": network.class_names,
     }
 

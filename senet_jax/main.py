@@ -1,11 +1,22 @@
 """Train one network.
 
+    python -m senet_jax.main --config=configs/digits.py:seresnet20 --workdir=runs/digits
     python -m senet_jax.main --config=configs/cifar.py:seresnet20,cifar100 \\
         --config.model.se.ratio=4 --workdir=runs/x
 
-All devices of this machine are used. Over several machines, or several processes on one, start it
-in each process, with --distributed where SLURM (srun), Open MPI, a TPU or Kubernetes tells JAX
-where the others are, or else with --coordinator=HOST:PORT --num_processes=N --process_id=I.
+The same command continues a run that was interrupted. All devices of this machine are used. Over
+several machines, or in several processes on one machine, start the command in each process: with
+--distributed where SLURM (srun), Open MPI, a TPU or Kubernetes tells JAX where the others are, or
+else with --coordinator, --num_processes and --process_id.
+
+    --config        configuration file, and after a colon its argument: network, dataset, ...
+    --config.KEY    new value for a key of it, as in --config.optim.learning_rate=0.1
+    --workdir       folder for the run's files; created if needed
+    --distributed   train with the other processes of the job
+    --coordinator   HOST:PORT of process 0, the same for all processes
+    --num_processes number of processes that train together
+    --process_id    number of this process, from 0
+    --join_timeout  seconds to wait for the other processes; 300 by default
 """
 
 if __name__ == "__main__":
@@ -23,30 +34,17 @@ from senet_jax.system import cli, host_memory, processes
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; created if needed.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the run's files.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many train together.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 JOIN_TIMEOUT = flags.DEFINE_integer("join_timeout", 300, "Seconds to wait for the others.")
 
 
 def main(argv: list[str]) -> None:
-    if not any(argument.split("=")[0].strip("-") == "config" for argument in argv[1:]):
-        raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
-    for position, argument in enumerate(argv):
-        if argument.strip("-").startswith("config="):
-            cli.check_config_file(argument.partition("=")[2])
-        elif argument.strip("-") == "config" and position + 1 < len(argv):
-            cli.check_config_file(argv[position + 1])
-    if left_over := cli.parse_flags(argv, FLAGS):
-        raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --config.seed=1")
-    if not isinstance(CONFIG.value, ConfigDict):
-        raise InputError(f"get_config() must return a ConfigDict, not {CONFIG.value!r}")
-    if not WORKDIR.value:
-        raise InputError("give a work directory, e.g. --workdir=runs/x")
-
-    _join()
+    config, directory = parse(argv)
+    join()
     # These import JAX, which is slow: flags come first.
     from senet_jax.system import compilation_cache
     from senet_jax.training.loop import train_and_evaluate
@@ -54,12 +52,41 @@ def main(argv: list[str]) -> None:
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
-    result = train_and_evaluate(CONFIG.value, Path(WORKDIR.value))
+    result = train_and_evaluate(config, directory)
     if processes.is_first():
-        print(in_words(result, Path(WORKDIR.value)))
+        print(in_words(result, directory))
 
 
-def _join() -> None:
+def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
+    """The configuration and the work directory. Raises: InputError for bad flags."""
+    for file in config_files(argv):
+        cli.check_config_file(file)
+    if extra := cli.parse_flags(argv, FLAGS):
+        raise InputError(f"unexpected argument {extra[0]!r}; flags look like --config.seed=1")
+    if not isinstance(CONFIG.value, ConfigDict):
+        raise InputError(f"get_config() must return a ConfigDict, not {CONFIG.value!r}")
+    if not WORKDIR.value:
+        raise InputError("give a work directory, e.g. --workdir=runs/x")
+    return CONFIG.value, Path(WORKDIR.value)
+
+
+def config_files(argv: list[str]) -> list[str]:
+    """The values of --config in either form. Raises: InputError if the flag is absent."""
+    arguments = [argument.partition("=") for argument in argv[1:]]
+    places = [place for place, (name, _, _) in enumerate(arguments) if name.strip("-") == "config"]
+    if not places:
+        raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
+    files = []
+    for place in places:
+        _, equals, value = arguments[place]
+        if equals:
+            files.append(value)
+        elif place + 1 < len(arguments):
+            files.append("".join(arguments[place + 1]))
+    return files
+
+
+def join() -> None:
     """Meet the other processes, if any flag says that there are some."""
     address, count, index = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
     if address is None and count is None and index is None:

@@ -1,26 +1,26 @@
 """Say what is in image files, with published weights or those of a run.
 
     python -m senet_jax.predict --model=seresnet50.ra2_in1k cat.jpg holidays/
-    python -m senet_jax.predict --model=runs/x --top=1 --json digits/ > said.json
+    python -m senet_jax.predict --model=runs/x --top=1 --json digits/ > answers.json
     python -m senet_jax.predict --model=senet154 --gates --cam=maps cat.jpg
 
-Prints the most probable classes of each image. Folders are searched for images, also in folders in
-them. An image is shown to the network as in the evaluation that its weights had: the size, crop and
-normalisation are theirs. Exit status 1 says that some images could not be read, which are named;
-2 that the command cannot be carried out.
+Prints the most probable classes of each image. Folders are searched for images, with the folders in
+them. The network is shown an image as in the evaluation of its weights, with their size, crop and
+normalisation. Exit status 1 says that some images, which are named, could not be read; 2 that the
+command could not be carried out.
 
     --model       a name in timm, with or without the tag of weights; a hub id; a safetensors file
                   or folder; or the work directory of a run
-    --top         how many classes of each image
-    --image_size  in pixels, other than that of the weights
+    --top         number of classes per image; 5 by default
+    --image_size  height and width in pixels, if different from those of the weights
     --eval_crop   side of the middle that is seen against the shorter side of the image
     --flip        average over each image and its mirror image
-    --weights     of a run: final, ema (moving averages), best (of the lowest error, if kept)
-    --checkpoint=latest  also of a run that is not finished
-    --batch_size  images at once
-    --gates       which channels each SE block opened for each image
-    --cam         a folder to write class-activation maps to, a PNG for each image
-    --json        print for machines
+    --weights     weights of a run: final, ema (moving averages), or best (lowest error, if kept)
+    --checkpoint=latest  take a run that is not finished as well
+    --batch_size  images at once; 32 by default
+    --gates       show which channels each SE block opened for each image
+    --cam         folder to write class-activation maps to, a PNG per image
+    --json        print JSON
 """
 
 import json
@@ -36,19 +36,23 @@ from rich.table import Table
 from rich.text import Text
 
 from senet_jax.errors import InputError
-from senet_jax.inference.flags import check_network_flags, define_network_flags, load_network
+from senet_jax.inference.network_flags import (
+    check_network_flags,
+    define_network_flags,
+    load_network,
+)
 from senet_jax.system import cli, files, host_memory
 
 if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
-    from senet_jax.inference.answers import Answer
     from senet_jax.inference.classifier import Classifier
+    from senet_jax.inference.image_answers import Answer
 
 
 def main(argv: list[str]) -> None:
     values = define_flags()
-    given = cli.parse_flags(argv, values)
+    images = cli.parse_flags(argv, values)
     check_network_flags(values)
-    if not given:
+    if not images:
         raise InputError("give images or folders of images")
     for name in ("top", "batch_size"):
         if getattr(values, name) < 1:
@@ -57,103 +61,109 @@ def main(argv: list[str]) -> None:
     if maps:
         files.check_folder(maps, "--cam")
 
-    from senet_jax.inference import answers as predicting
-    from senet_jax.inference.images import find_images
+    from senet_jax.inference.image_answers import Question, answer_files
+    from senet_jax.inference.image_files import find_images
     from senet_jax.system import compilation_cache, interrupt
 
-    paths = find_images(given)
+    paths = find_images(images)
     compilation_cache.enable()
     host_memory.release_after_compilation()
-    asked = predicting.Asked(values.top, values.flip, values.gates, maps)
+    question = Question(values.top, values.flip, values.gates, maps)
     network = load_network(values)
     with interrupt.at_safe_points() as stop:
-        said = predicting.predict(
-            network, paths, values.batch_size, asked, lambda: stop.if_asked(network.variables)
+        answers = answer_files(
+            network, paths, values.batch_size, question, lambda: stop.if_asked(network.variables)
         )
     if values.json:
-        print(json.dumps(in_full(network, said), indent=2, allow_nan=False))
+        print(json.dumps(as_json(network, answers), indent=2, allow_nan=False))
     else:
-        show(network, said)
-    if errors := [one.error for one in said if one.error]:
+        show(network, answers)
+    if errors := [answer.error for answer in answers if answer.error]:
         print(*errors, sep="\n", file=sys.stderr)
-        print(f"{len(errors)} of {len(said)} images have no answer", file=sys.stderr)
+        print(f"{len(errors)} of {len(answers)} images have no answer", file=sys.stderr)
         sys.exit(1)
 
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     define_network_flags(values)
-    flags.DEFINE_integer("top", 5, "Classes of each image.", flag_values=values)
+    flags.DEFINE_integer("top", 5, "Classes per image.", flag_values=values)
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
     flags.DEFINE_integer("batch_size", 32, "Images at once.", flag_values=values)
-    flags.DEFINE_bool("gates", False, "What each SE block opened.", flag_values=values)
+    flags.DEFINE_bool("gates", False, "Show what each SE block opened.", flag_values=values)
     flags.DEFINE_string("cam", None, "Folder of class-activation maps.", flag_values=values)
-    flags.DEFINE_bool("json", False, "Print for machines.", flag_values=values)
+    flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
 
 
-def in_full(network: "Classifier", said: Sequence["Answer"]) -> dict[str, Any]:
-    """Everything, as JSON has it."""
+def as_json(network: "Classifier", answers: Sequence["Answer"]) -> dict[str, Any]:
+    """Everything that --json prints."""
     return {
         "model": network.name,
-        "image_size": network.shown.image_shape[0],
-        "images": [one_in_full(network.class_names, one) for one in said],
+        "image_size": network.preprocessing.image_shape[0],
+        "images": [answer_as_json(network.class_names, answer) for answer in answers],
     }
 
 
-def one_in_full(names: Sequence[str], said: "Answer") -> dict[str, Any]:
-    if said.error is not None:
-        return {"image": str(said.path), "error": said.error}
-    found: dict[str, Any] = {
-        "image": str(said.path),
+def answer_as_json(names: Sequence[str], answer: "Answer") -> dict[str, Any]:
+    if answer.error is not None:
+        return {"image": str(answer.path), "error": answer.error}
+    content: dict[str, Any] = {
+        "image": str(answer.path),
         "classes": [
             {"class": number, "name": names[number], "probability": probability}
-            for number, probability in zip(said.classes, said.probabilities, strict=True)
+            for number, probability in zip(answer.classes, answer.probabilities, strict=True)
         ],
     }
-    if said.gates:
-        found["gates"] = {name: gates.tolist() for name, gates in said.gates.items()}
-    return found | ({"cam": str(said.map)} if said.map else {})
+    if answer.gates:
+        content["gates"] = {name: gates.tolist() for name, gates in answer.gates.items()}
+    if answer.map:
+        content["cam"] = str(answer.map)
+    return content
 
 
-def show(network: "Classifier", said: Sequence["Answer"]) -> None:
+def show(network: "Classifier", answers: Sequence["Answer"]) -> None:
     """Print tables for people."""
     console = Console(file=sys.stdout, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("image", overflow="fold", ratio=1)
-    table.add_column("class", overflow="fold", ratio=1)
-    table.add_column("probability", justify="right")
-    answers = [one for one in said if one.error is None]
-    for one in answers:
-        for place, number in enumerate(one.classes):
-            table.add_row(
-                Text("" if place else legible(one.path)),
-                Text(network.class_names[number]),
-                f"{one.probabilities[place]:.2%}",
-                end_section=place == len(one.classes) - 1 and len(one.classes) > 1,
-            )
+    answers = [answer for answer in answers if answer.error is None]
     if answers:
-        console.print(table)
-    for one in answers:
-        if one.gates:
-            show_gates(console, one)
-    maps = [one.map for one in answers if one.map]
-    if maps:
+        console.print(class_table(network, answers))
+    for answer in answers:
+        if answer.gates:
+            console.print(gate_table(answer, console.width))
+    if maps := [answer.map for answer in answers if answer.map]:
         more = f" and {len(maps) - 1} more" if len(maps) > 1 else ""
         console.print(Text(f"-> {legible(maps[0])}{more}"), soft_wrap=True)
 
 
+def class_table(network: "Classifier", answers: Sequence["Answer"]) -> Table:
+    """A row per class of each image."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("image", overflow="fold", ratio=1)
+    table.add_column("class", overflow="fold", ratio=1)
+    table.add_column("probability", justify="right")
+    for answer in answers:
+        for place, number in enumerate(answer.classes):
+            table.add_row(
+                Text("" if place else legible(answer.path)),
+                Text(network.class_names[number]),
+                f"{answer.probabilities[place]:.2%}",
+                end_section=place == len(answer.classes) - 1 and len(answer.classes) > 1,
+            )
+    return table
+
+
 def legible(path: Path) -> str:
-    """A path for the terminal, in which bytes of a name that are no text are question marks."""
+    """A path for the terminal: bytes of a name that are no text become question marks."""
     return str(path).encode(errors="replace").decode()
 
 
-def show_gates(console: Console, said: "Answer") -> None:
-    """Print a row for each SE block of what it made of an image."""
-    from senet_jax.inference import explain
+def gate_table(answer: "Answer", width: int) -> Table:
+    """A row per SE block: its gates for one image, in at most `width` columns of the terminal."""
+    from senet_jax.inference.gate_statistics import summary_of_image
 
     table = Table(
-        title=Text(f"Gates for {legible(said.path)}"), title_justify="left", box=box.SIMPLE_HEAD
+        title=Text(f"Gates for {legible(answer.path)}"), title_justify="left", box=box.SIMPLE_HEAD
     )
     table.collapse_padding, table.pad_edge = True, False
     table.add_column("block", overflow="fold")
@@ -161,17 +171,22 @@ def show_gates(console: Console, said: "Answer") -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("most open", "most shut"):
         table.add_column(heading, no_wrap=True)
-    fitting = (console.width - 48) // 22  # beside the other columns, in both of these
-    for name, gates in said.gates.items():
-        found = explain.summary(gates, most=max(1, min(3, fitting)))
+    fitting = (width - 48) // 22  # channels beside the other columns, in both of these
+    for name, gates in answer.gates.items():
+        summary = summary_of_image(gates, most=max(1, min(3, fitting)))
         extremes = (
-            "  ".join(f"{channel}: {gate:.2f}" for channel, gate in found[key])
+            "  ".join(f"{channel}: {gate:.2f}" for channel, gate in summary[key])
             for key in ("most_open", "most_shut")
         )
-        shares = (f"{found[key]:.1%}" for key in ("high", "low"))
-        mean = f"{found['mean']:.3f}"
-        table.add_row(name.removesuffix("/se"), str(found["channels"]), mean, *shares, *extremes)
-    console.print(table)
+        table.add_row(
+            name.removesuffix("/se"),
+            str(summary["channels"]),
+            f"{summary['mean']:.3f}",
+            f"{summary['high']:.1%}",
+            f"{summary['low']:.1%}",
+            *extremes,
+        )
+    return table
 
 
 if __name__ == "__main__":

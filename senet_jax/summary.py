@@ -1,17 +1,27 @@
-"""Exact parameters and multiply-adds of any model, stage by stage.
+"""Count the parameters and multiply-adds of any model exactly, stage by stage.
 
     python -m senet_jax.summary seresnet50 --se.ratio=8
     python -m senet_jax.summary --list 'se*'
-    python -m senet_jax.summary --all               (every model, with what the paper prints for it)
-    python -m senet_jax.summary --markdown          (the same for README)
+    python -m senet_jax.summary --all 'se*'
+    python -m senet_jax.summary --markdown
 
 A multiply-add is counted as one, for convolutions and fully connected layers only, at the given
 image size: the paper's convention for its "GFLOPs" to within the last printed digit.
+
+    --se.FIELD     a field of the SE blocks, such as --se.ratio, --se.placement or --se.kind
+    --num_classes  width of the classifier
+    --image_size   height and width in pixels
+    --stride_on    which convolution of a bottleneck has the stride: 3x3 or 1x1
+    --list         print the names of the models that match
+    --all          print a table of the models that match, with the errors that the paper prints
+    --markdown     print this table of all models in Markdown
 """
 
 import dataclasses
 import fnmatch
 import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -21,88 +31,110 @@ from rich.table import Table
 from senet_jax.errors import InputError
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models import MODELS, create_model, list_models, paper
-from senet_jax.models.counts import Part, image_shape_of, summarize
+from senet_jax.models.counts import Part, Summary, image_shape_of, summarize
 from senet_jax.system import cli
 
 COLUMNS = ("model", "parameters", "with se.bias", "GMACs", "pixels", "paper's errors")
+T = TypeVar("T")
+
+
+def main(argv: list[str]) -> None:
+    values = define_flags(argv)
+    names = cli.parse_flags(argv, values)
+    if values.list:
+        print("\n".join(matching(names, list_models)))
+    elif values.markdown:
+        print(markdown_table(), end="")
+    elif values.all:
+        Console(file=sys.stdout).print(table_of_all(matching(names, all_models)))
+    else:
+        Console(file=sys.stdout).print(table_of_one(names, values))
+
+
+def define_flags(argv: Sequence[str]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_integer("num_classes", None, "Width of the classifier.", flag_values=values)
+    flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
+    flags.DEFINE_string("stride_on", None, "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
+    flags.DEFINE_bool("list", False, "Print the names that match.", flag_values=values)
+    flags.DEFINE_bool("all", False, "Print a table of the models that match.", flag_values=values)
+    flags.DEFINE_bool("markdown", False, "Print this table in Markdown.", flag_values=values)
+    se = ConfigDict(dataclasses.asdict(SEConfig()))
+    cli.given_keys(argv, "se", se)  # refuses unknown ones with a sentence; the next line would not
+    config_flags.DEFINE_config_dict("se", se, flag_values=values)
+    return values
+
+
+def matching(patterns: Sequence[str], find: Callable[[str], list[T]]) -> list[T]:
+    """What `find` gives for each shell pattern, or for all models if there is none.
+
+    Raises: InputError if that is nothing.
+    """
+    matches = [match for pattern in patterns or ["*"] for match in find(pattern)]
+    if not matches:
+        raise InputError(f"no model matches {patterns[0]!r}; see --list")
+    return matches
 
 
 def all_models(pattern: str = "*") -> list[tuple[str, ...]]:
-    """COLUMNS of every network that matches: those for ImageNet, then those for CIFAR."""
-    rows = []
-    for name in sorted(
-        fnmatch.filter(MODELS, pattern), key=lambda name: image_shape_of(name)[0] == 32
-    ):
-        shape = image_shape_of(name)
-        counts, biased = summarize(create_model(name), shape), "-"
-        if name.startswith("se"):
-            biased = f"{summarize(create_model(name, se={'bias': True}), shape).params:,}"
-        macs = f"{counts.macs / 1e9:.3f}"
-        size = str(shape[0])
-        rows.append((name, f"{counts.params:,}", biased, macs, size, paper.errors_of(name)))
-    return rows
+    """COLUMNS of each network whose name matches: those for ImageNet, then those for CIFAR."""
+    names = fnmatch.filter(MODELS, pattern)
+    return [
+        columns_of(name) for name in sorted(names, key=lambda name: image_shape_of(name)[0] == 32)
+    ]
+
+
+def columns_of(name: str) -> tuple[str, ...]:
+    shape = image_shape_of(name)
+    counts, with_bias = summarize(create_model(name), shape), "-"
+    if name.startswith("se"):
+        with_bias = f"{summarize(create_model(name, se={'bias': True}), shape).params:,}"
+    macs = f"{counts.macs / 1e9:.3f}"
+    return name, f"{counts.params:,}", with_bias, macs, str(shape[0]), paper.errors_of(name)
 
 
 def markdown_table() -> str:
-    """`all_models` for README."""
+    """All models in Markdown."""
     lines = [COLUMNS, ("---", *["---:"] * 4, "---")]
     lines += [(f"`{name}`", *cells) for name, *cells in all_models()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def main(argv: list[str]) -> None:
-    values = flags.FlagValues()
-    flags.DEFINE_integer("num_classes", None, "Width of the classifier.", flag_values=values)
-    flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
-    flags.DEFINE_string("stride_on", None, "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
-    flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
-    flags.DEFINE_bool("all", False, "Print all models in a table.", flag_values=values)
-    flags.DEFINE_bool("markdown", False, "Print this table for README.", flag_values=values)
-    se = ConfigDict(dataclasses.asdict(SEConfig()))
-    cli.given_keys(argv, "se", se)  # refuses unknown ones with a sentence; the next line would not
-    config_flags.DEFINE_config_dict("se", se, flag_values=values)
-    names = cli.parse_flags(argv, values)
-    if values.list:
-        matches = [name for pattern in names or ["*"] for name in list_models(pattern)]
-        if not matches:
-            raise InputError(f"no model matches {names[0]!r}; see --list")
-        print("\n".join(matches))
-        return
-    if values.markdown:
-        print(markdown_table(), end="")
-        return
-    if values.all:
-        table = Table(title="Errors: top-1 / top-5 on ImageNet", title_justify="left")
-        for column in COLUMNS:
-            number = column not in (COLUMNS[0], COLUMNS[-1])
-            wraps = column == COLUMNS[-1]
-            table.add_column(column, justify="right" if number else "left", no_wrap=not wraps)
-        rows = [row for pattern in names or ["*"] for row in all_models(pattern)]
-        if not rows:
-            raise InputError(f"no model matches {names[0]!r}; see --list")
-        for row in rows:
-            table.add_row(*row)
-        Console(file=sys.stdout).print(table)
-        return
+def table_of_all(rows: Sequence[tuple[str, ...]]) -> Table:
+    """Models for the terminal; only the paper's errors may wrap."""
+    table = Table(title="Errors: top-1 / top-5 on ImageNet", title_justify="left")
+    name, *numbers, errors = COLUMNS
+    table.add_column(name, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column(errors)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def table_of_one(names: Sequence[str], values: flags.FlagValues) -> Table:
+    """The parts of the one model that the command names, with the fields that its flags set."""
     if len(names) != 1:
         raise InputError("give one model, e.g. `python -m senet_jax.summary seresnet50`")
-    given = config_flags.get_override_values(values["se"])
+    (name,) = names
+    se = config_flags.get_override_values(values["se"])
     fields = {} if values.stride_on is None else {"stride_on": values.stride_on}
-    model = create_model(names[0], num_classes=values.num_classes, se=given, **fields)
-    size = image_shape_of(names[0])[0] if values.image_size is None else values.image_size
+    model = create_model(name, num_classes=values.num_classes, se=se, **fields)
+    size = image_shape_of(name)[0] if values.image_size is None else values.image_size
     if size < 1:
         raise InputError(f"--image_size must be at least 1 pixel, not {size}")
-    summary = summarize(model, (size, size, 3))
-    table = Table(
-        "", title=f"{names[0]}, {size} x {size} pixels", title_justify="left", min_width=50
-    )
+    return table_of_parts(f"{name}, {size} x {size} pixels", summarize(model, (size, size, 3)))
+
+
+def table_of_parts(title: str, summary: Summary) -> Table:
+    table = Table("", title=title, title_justify="left", min_width=50)
     table.add_column("parameters", justify="right")
     table.add_column("multiply-adds", justify="right")
     for part in (*summary.parts, Part("total", summary.params, summary.macs)):
-        table.add_row(
-            part.name, f"{part.params:,}", f"{part.macs:,}", end_section=part == summary.parts[-1]
-        )
-    Console(file=sys.stdout).print(table)
+        is_last = part == summary.parts[-1]
+        table.add_row(part.name, f"{part.params:,}", f"{part.macs:,}", end_section=is_last)
+    return table
 
 
 if __name__ == "__main__":

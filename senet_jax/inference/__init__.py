@@ -1,1 +1,1 @@
-"""A trained network, asked."""
+"""A trained network, asked: what it sees in images, why, and how well it does on a split."""

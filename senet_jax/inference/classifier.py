@@ -1,4 +1,4 @@
-"""A trained network with all that it takes to say what is in an image file, whatever its source."""
+"""A classifier: a trained network, whatever its source, with all it takes to name what it sees."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.evaluation.scores import best, log_probabilities
-from senet_jax.inference import preprocessing, trained
+from senet_jax.inference import trained_run
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
 from senet_jax.runs import workdir
@@ -22,95 +22,105 @@ from senet_jax.weights import files as weight_files
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A trained network.
+    """A trained network, how it is shown images, and what its outputs mean.
 
     Attributes:
-      name: what it was asked for by.
-      variables: `params` and `batch_stats`.
-      shown: how image files become what it takes.
-      class_names: of each of its outputs.
+      name: the source that it was asked for by.
+      model: the module, normalised images [B, H, W, C] to logits [B, classes].
+      variables: `params` and `batch_stats`, as `model.apply` takes them.
+      preprocessing: how image files become what the network takes.
+      class_names: one name per output.
     """
 
     name: str
     model: Network
     variables: Any
-    shown: Preprocessing
+    preprocessing: Preprocessing
     class_names: tuple[str, ...]
 
     def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Classifier":
-        """The same with images of another size or crop; None leaves what the weights had.
+        """The same with images of a different size or crop; None leaves what the weights had.
+
+        Args:
+          image_size: height and width in pixels.
+          eval_crop: side of the middle that is seen against the shorter side of the image.
 
         Raises: InputError for a size that the network cannot take.
         """
-        shown = self.shown.seen_at(image_size, eval_crop)
-        image = jax.ShapeDtypeStruct((1, *shown.image_shape), np.float32)
+        preprocessing = self.preprocessing.seen_at(image_size, eval_crop)
+        image = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), np.float32)
         try:
             jax.eval_shape(self.model.apply, self.variables, image)
         except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
-            height, width, _ = self.shown.image_shape
+            height, width, _ = self.preprocessing.image_shape
             raise InputError(
                 f"{self.name} cannot take images of {image_size} pixels: it is tied to about the "
                 f"{height} x {width} that it was trained on"
             ) from error
-        return dataclasses.replace(self, shown=shown)
+        return dataclasses.replace(self, preprocessing=preprocessing)
 
     def most_probable(self, images: np.ndarray, count: int = 5) -> list[list[tuple[str, float]]]:
-        """Of each image the most probable classes, by name, with their probabilities.
+        """The most probable classes of each image: (name, probability), most probable first.
 
         Args:
-          images: uint8 [B, H, W, C], as `shown` makes them.
-          count: classes of an image, or as many as there are.
+          images: uint8 [B, H, W, C], as `preprocessing` makes them.
+          count: classes per image; all if there are fewer.
         """
-        normalized = self.shown.normalize(jnp.asarray(images))
+        normalized = self.preprocessing.normalize(jnp.asarray(images))
         logits = jax.jit(self.model.apply)(self.variables, normalized)
-        said = log_probabilities(np.asarray(logits)[:, None])
-        places = best(said, count)
+        log_probability = log_probabilities(np.asarray(logits)[:, None])
+        classes = best(log_probability, count)
         return [
-            [(self.class_names[number], float(np.exp(row[number]))) for number in numbers]
-            for row, numbers in zip(said, places, strict=True)
+            [(self.class_names[number], float(np.exp(of_image[number]))) for number in numbers]
+            for of_image, numbers in zip(log_probability, classes, strict=True)
         ]
 
 
 def load_classifier(source: str, weights: str = "final", *, unfinished: bool = False) -> Classifier:
-    """The network that a source stands for.
+    """Load the network that a source stands for.
+
+        network = senet_jax.load_classifier("seresnet50.ra2_in1k")
+        image = network.preprocessing(senet_jax.open_image("cat.jpg"))  # [224, 224, 3] uint8
+        (classes,) = network.most_probable(image[None])  # [("tabby", 0.71), ...]
 
     Args:
       source: a name of timm's, with or without the tag of weights; a hub id; a safetensors file
         whose name, or a folder whose config.json, says the network; or a work directory of ours.
-      weights, unfinished: of a work directory, see finished.load.
+      weights: "final", or of a work directory "ema" or "best" as well, see `load_run`.
+      unfinished: take a run that has no result yet, at its latest checkpoint.
 
-    Raises: InputError for what is none of these or cannot be read.
+    Raises: InputError for a source that is none of these or cannot be read.
     """
     path = Path(source).expanduser()
     if loading.is_run(path):
-        return _of_run(path, weights, unfinished=unfinished)
+        return _from_run(path, weights, unfinished=unfinished)
     if weights != "final" or unfinished:
         raise InputError(
             f"only runs have other weights than their final ones, and {source} is none"
         )
     network = source.partition(".")[0]
     if network in timm.NETWORKS and not path.exists():
-        found = loading.load_pretrained(source)
+        loaded = loading.load_pretrained(source)
     else:
-        found = loading.load_pretrained(*_named(source))
-    assert found.image_spec is not None
-    shown = preprocessing.of_weights(found.image_spec)
-    return Classifier(source, found.model, found.variables, shown, found.class_names)
+        loaded = loading.load_pretrained(*_named(source))
+    assert loaded.image_spec is not None
+    preprocessing = Preprocessing.of_weights(loaded.image_spec)
+    return Classifier(source, loaded.model, loaded.variables, preprocessing, loaded.class_names)
 
 
-def _of_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
-    with trained.offering_latest():
-        done = trained.load_run(directory, weights, unfinished=unfinished)
-    dataset, section = done.run.dataset, workdir.load_config(directory).to_dict()["data"]
-    shown = preprocessing.of_run(section, done.image_shape, dataset.mean, dataset.std)
+def _from_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
+    with trained_run.offering_latest():
+        trained = trained_run.load_run(directory, weights, unfinished=unfinished)
+    dataset, section = trained.run.dataset, workdir.load_config(directory).to_dict()["data"]
+    preprocessing = Preprocessing.of_run(section, trained.image_shape, dataset.mean, dataset.std)
     names = class_names.readable(dataset.class_names)
     # One copy, not one on each device.
-    variables = jax.tree.map(jnp.asarray, jax.device_get(done.state.variables))
-    return Classifier(str(directory), done.run.model, variables, shown, names)
+    variables = jax.tree.map(jnp.asarray, jax.device_get(trained.state.variables))
+    return Classifier(str(directory), trained.run.model, variables, preprocessing, names)
 
 
 def _named(source: str) -> tuple[str, Path]:
-    """The network's name in timm, with a tag if it is known, and the file or folder of weights."""
+    """The network's name in timm, with a tag that timm has, and the file or folder of weights."""
     if "/" not in source and not Path(source).exists() and not source.endswith(".safetensors"):
         near = did_you_mean(source, [*timm.NETWORKS, *timm.weights()])
         raise InputError(

@@ -1,227 +1,124 @@
-"""One network or several on one split: probabilities averaged over views of an image and networks.
+"""The evaluation of one network or several on a split: probabilities averaged over views.
 
 A network is shown the middle of an image, or its ten crops (Krizhevsky et al. 2012), at one size or
 at several, with mirror images or without. The mean of its probabilities over all these views is
 what it says; the mean of what all networks say is what the ensemble says.
 """
 
-import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.errors
 import jax
 import numpy as np
 
-from senet_jax import data
 from senet_jax.data.augment import normalize
-from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
+from senet_jax.evaluation import metrics
 from senet_jax.evaluation.loop import outputs
-from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities
+from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities, sums
 from senet_jax.evaluation.steps import make_logits_step
-from senet_jax.inference import trained
+from senet_jax.inference.ensemble_members import Member, Statistics, load_members
+from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds
 from senet_jax.layers.network import Network
-from senet_jax.runs import workdir
-from senet_jax.system.devices import AXIS, pmap_step, replicate
-
-# Keys of the "data" section that say how streamed images are seen.
-OF_STREAMS = {field.name for field in dataclasses.fields(CropSpec)} - {"image_size"}
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each channel
+from senet_jax.system import interrupt
+from senet_jax.system.devices import AXIS, pmap_step
+from senet_jax.system.terminal import counting
 
 
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """A trained network.
+def evaluate_runs(
+    directories: Path | str | Sequence[Path | str],
+    *,
+    dataset: str | None = None,
+    split: str | None = None,
+    views: TestViews | None = None,
+    weights: str = "final",
+    unfinished: bool = False,
+    batch_size: int | None = None,
+    on_batch: Callable[[Predicted, Sequence[str]], None] | None = None,
+) -> dict[str, Any]:
+    """Evaluate a trained run, or several as an ensemble, on any split, on all local devices.
 
-    Attributes:
-      name: of its run's directory.
-      config: of its run, nested.
-      statistics: what it normalises images with.
-      variables: on all local devices.
-      step: of its run, to which the variables belong.
-      image_shape: [H, W, C] of the images it was trained on.
-    """
+        result = senet_jax.evaluate_runs(["runs/x", "runs/y"], split="test")
+        result["top1_error"], [member["top1_error"] for member in result["members"]]
 
-    name: str
-    config: Mapping[str, Any]
-    model: Network
-    statistics: Statistics
-    class_names: tuple[str, ...]
-    variables: Any
-    step: int
-    image_shape: tuple[int, int, int]
+    Args:
+      directories: a work directory, or one per network of the ensemble.
+      dataset, split: a TFDS dataset with as many classes, and a split expression; by default those
+        of the first run's evaluation.
+      views: what the networks are shown of each image; by default what their own evaluation shows.
+      weights: "final", "ema" (moving averages) or "best" (lowest error, if kept).
+      unfinished: take runs that have no result yet, at their latest checkpoint.
+      batch_size: examples per step; by default as many views as a step of training has examples.
+      on_batch: called with what is predicted of each batch, in order, and the names of the classes;
+        `PredictionsCsv.add` collects rows in this way.
 
-    @property
-    def streamed(self) -> bool:
-        """Whether its images are streamed and cropped, not taken whole from memory."""
-        return self.config["data"]["image_size"] > 0
-
-
-@dataclasses.dataclass(frozen=True)
-class TestViews:
-    """What a network is shown of each image.
-
-    Attributes:
-      image_sizes: in pixels; none are each network's own. Of streamed images only, as the next two.
-      crops: 1, the middle; or 10, the middle, the four corners and all their mirror images.
-      eval_crop: side of a crop against the image's shorter side; None is each network's own.
-      flip: mirror images as well.
+    Returns:
+      `loss` (nats), `top1_error` and `top5_error` (per cent), `examples` (number) and `unreadable`
+      (images that cannot be decoded) of the ensemble, what was evaluated (`dataset`, `split`,
+      `crops`, `flip`, `weights`), and `members`, a dict per network. A loss that is not finite is
+      None.
 
     Raises:
-      ValueError: for values outside these.
+      InputError: if a run, dataset or split cannot be loaded, they do not fit together, the split
+        has no labels, or none of its images can be decoded.
+      KeyboardInterrupt: after Ctrl-C or SIGTERM, between two batches.
     """
-
-    image_sizes: tuple[int, ...] = ()
-    crops: int = 1
-    eval_crop: float | None = None
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if self.crops not in (1, 10):
-            raise ValueError(f"--crops must be 1 or 10, not {self.crops}")
-        if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
-            raise ValueError(f"--eval_crop must be above 0 and at most 1, not {self.eval_crop}")
-        for size in self.image_sizes:
-            if size < 1:
-                raise ValueError(f"--image_size must be at least 1 pixel, not {size}")
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether there are mirror images; ten crops have them anyway."""
-        return self.flip or self.crops == 10
-
-    @property
-    def count(self) -> int:
-        """Of the views of one image at one size."""
-        return self.crops if self.crops > 1 else 1 + self.flip
-
-    def sizes(self, member: Member) -> tuple[int, ...]:
-        """Those at which a network sees each image, 0 where it takes it from memory as it is.
-
-        Raises: InputError for a network of whose images there are no other views.
-        """
-        if member.streamed:
-            return self.image_sizes or (member.config["data"]["image_size"],)
-        for flag, given in (
-            ("image_size", self.image_sizes),
-            ("crops=10", self.crops > 1),
-            ("eval_crop", self.eval_crop is not None),
-        ):
-            if given:
-                raise InputError(
-                    f"--{flag} is of images that are streamed and cropped, but {member.name} was "
-                    f"trained on whole images of {member.image_shape[0]} pixels, as they are "
-                    "stored; it can be evaluated with --flip"
-                )
-        return (0,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Feed:
-    """A split as some of the members see it; `members` are their places in the ensemble."""
-
-    split: data.Split
-    class_names: tuple[str, ...]
-    members: tuple[int, ...]
-
-
-def load_members(directories: Sequence[Path], weights: str, *, unfinished: bool) -> list[Member]:
-    """The networks of runs, see finished.load. Raises: InputError if their classes differ."""
-    members = []
-    for directory in directories:
-        with trained.offering_latest():
-            done = trained.load_run(directory, weights, unfinished=unfinished)
-        dataset = done.run.dataset
-        member = Member(
-            name=str(directory),
-            config=workdir.load_config(directory).to_dict(),
-            model=done.run.model,
-            statistics=(dataset.mean, dataset.std),
-            class_names=dataset.class_names,
-            variables=replicate(done.state.variables, jax.local_devices()),
-            step=int(done.state.step),
-            image_shape=done.image_shape,
+    if isinstance(directories, Path | str):
+        directories = [directories]
+    if not directories:
+        raise InputError("give at least one work directory to evaluate")
+    views = views or TestViews()
+    with interrupt.at_safe_points() as stop:
+        members = load_members([*map(Path, directories)], weights, unfinished=unfinished)
+        section = members[0].config["data"]
+        dataset = dataset or str(section["name"])
+        split = split or str(section["eval_split"])
+        feeds = load_feeds(members, dataset, split, views)
+        _warn_of_other_names(members[0], dataset, feeds[0].class_names)
+        predicted = predict(
+            members,
+            feeds,
+            views,
+            batch_size or default_batch_size(members, views),
+            lambda: stop.if_asked(members[0].variables),
         )
-        if members and member.class_names != members[0].class_names:
-            raise InputError(
-                f"{member.name} was trained on the classes of {member.config['data']['name']!r}, "
-                f"{members[0].name} on those of {members[0].config['data']['name']!r}; the "
-                "networks of an ensemble must have the same classes"
-            )
-        members.append(member)
-    return members
+        scores = score(predicted, members, feeds, on_batch)
+    shown = {"crops": views.crops, "flip": views.mirrored, "weights": weights}
+    return {"dataset": dataset, "split": split, **shown, **scores}
 
 
-def feeds(members: Sequence[Member], dataset: str, split: str, views: TestViews) -> list[Feed]:
-    """The split, once for each way of seeing it; members with the same views share one.
-
-    Raises: InputError for a dataset or split that is not there or has another number of classes,
-      or images that a network cannot take.
-    """
-    wanted: dict[tuple[Any, ...], list[int]] = {}
-    for index, member in enumerate(members):
-        own = member.config["data"]
-        eval_crop = own["eval_crop"] if views.eval_crop is None else views.eval_crop
-        for size in views.sizes(member):
-            seen = (size, eval_crop, own["interpolation"]) if size else (0,)
-            wanted.setdefault(seen, []).append(index)
-    if dataset == "fake" and views.crops > 1:
-        raise InputError("dataset 'fake' has no crops; leave out --crops=10")
-    found = []
-    for (size, *cut), indices in wanted.items():
-        own = members[indices[0]].config["data"]
-        fields = {key: value for key, value in own.items() if key in OF_STREAMS}
-        fields |= dict(zip(("eval_crop", "interpolation"), cut, strict=False))
-        fields["corners"] = views.crops > 1
-        fields["classes"] = own.get("classes", ()) if dataset == own["name"] else ()
-        loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
-        for index in indices:
-            _check_takes(members[index], loaded.image_shape, dataset, class_names)
-        found.append(Feed(loaded, class_names, tuple(indices)))
-    return found
-
-
-def _check_takes(
-    member: Member, shape: tuple[int, int, int], dataset: str, class_names: Sequence[str]
-) -> None:
-    """Raises: InputError if the network cannot be evaluated on these images [H, W, C]."""
-    if len(class_names) != len(member.class_names):
-        raise InputError(
-            f"dataset {dataset!r} has {len(class_names)} classes, but {member.name} was trained on "
-            f"the {len(member.class_names)} of {member.config['data']['name']!r}"
+def _warn_of_other_names(member: Member, dataset: str, names: Sequence[str]) -> None:
+    if tuple(names) != member.class_names:
+        print(
+            f"warning: the classes of {dataset} have other names than those of "
+            f"{member.config['data']['name']}, such as {names[0]!r} and {member.class_names[0]!r}; "
+            "they are compared by number",
+            file=sys.stderr,
         )
-    height, width, channels = shape
-    if channels != member.image_shape[2]:
-        raise InputError(
-            f"the images of {dataset!r} have {channels} channels, but {member.name} was trained on "
-            f"images of {member.image_shape[2]}"
-        )
-    image = jax.ShapeDtypeStruct((1, *shape), np.float32)
-    try:
-        jax.eval_shape(member.model.apply, member.variables, image)
-    except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(
-            f"the {member.config['model']['name']} of {member.name} cannot take images of "
-            f"{height} x {width} pixels: it is tied to about the {member.image_shape[0]} x "
-            f"{member.image_shape[1]} that it was trained on"
-        ) from error
 
 
-def predictions(
+def default_batch_size(members: Sequence[Member], views: TestViews) -> int:
+    """Examples per step that keep a network as busy as a step of its training."""
+    smallest = min(member.config["train"]["batch_size"] for member in members)
+    return max(1, smallest // views.count)
+
+
+def predict(
     members: Sequence[Member],
-    seen: Sequence[Feed],
+    feeds: Sequence[Feed],
     views: TestViews,
     batch_size: int,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[Predicted]:
-    """What is said of each batch of the split, in order, on all local devices.
+    """Predict each batch of the split, in order, on all local devices.
 
     Args:
-      batch_size: examples a step, rounded up to a multiple of the devices.
+      batch_size: examples per step, rounded up to a multiple of the devices.
       between: called before each batch; what it raises ends the evaluation.
     """
     devices = jax.local_devices()
@@ -233,25 +130,78 @@ def predictions(
         step = make_logits_step(model, scale, AXIS, flip=views.mirrored)
         return pmap_step(step, devices, donate_state=False)
 
-    def all_of(feed: Feed) -> Callable[..., Any]:
-        ours: list[Any] = [members[index] for index in feed.members]
-        ready = [(compiled(one.model, one.statistics), one.variables) for one in ours]
-        return lambda _, batch: [step(variables, batch) for step, variables in ready]
+    def logits_of_feed(feed: Feed) -> Callable[..., Any]:
+        sharers: list[Any] = [members[index] for index in feed.members]
+        steps = [(compiled(one.model, one.statistics), one.variables) for one in sharers]
+        return lambda _, batch: [step(variables, batch) for step, variables in steps]
 
     passes = [
-        outputs(all_of(feed), None, feed.split, batch_size, devices, between) for feed in seen
+        outputs(logits_of_feed(feed), None, feed.split, batch_size, devices, between)
+        for feed in feeds
     ]
     queued = zip(*passes, strict=True)
     # The devices work on the next batch while the host looks at this one.
-    for together, _ in itertools.pairwise(itertools.chain(queued, (None,))):
-        assert together is not None
-        said: list[list[np.ndarray]] = [[] for _ in members]
-        for feed, (_, logits) in zip(seen, together, strict=True):
+    for of_feeds, _ in itertools.pairwise(itertools.chain(queued, (None,))):
+        assert of_feeds is not None
+        views_of_member: list[list[np.ndarray]] = [[] for _ in members]
+        for feed, (_, logits) in zip(feeds, of_feeds, strict=True):
             for index, of_views in zip(feed.members, logits, strict=True):
-                said[index].append(np.asarray(of_views))
-        batches = [batch for batch, _ in together]
+                views_of_member[index].append(np.asarray(of_views))
+        batches = [batch for batch, _ in of_feeds]
         mask = np.prod([batch["mask"] for batch in batches], axis=0)
         for batch in batches:
             assert np.array_equal(batch["label"] * mask, batches[0]["label"] * mask)
-        each = np.stack([log_probabilities(np.concatenate(found, axis=1)) for found in said])
-        yield Predicted(batches[0]["label"], mask, log_mean(each, axis=0), each)
+        of_members = np.stack(
+            [log_probabilities(np.concatenate(logits, axis=1)) for logits in views_of_member]
+        )
+        yield Predicted(batches[0]["label"], mask, log_mean(of_members, axis=0), of_members)
+
+
+def score(
+    predicted: Iterable[Predicted],
+    members: Sequence[Member],
+    feeds: Sequence[Feed],
+    on_batch: Callable[[Predicted, Sequence[str]], None] | None = None,
+) -> dict[str, Any]:
+    """Loss, errors and numbers of examples of an ensemble, and of each of its "members".
+
+    A loss that is not finite is None.
+
+    Args:
+      predicted: what `members` say of `feeds`, batch by batch.
+      on_batch: as in `evaluate_runs`.
+
+    Raises: InputError for a split without labels, or if none of its images can be decoded.
+    """
+    tallies: list[list[dict[str, float]]] = [[] for _ in (None, *members)]
+    total = len(feeds[0].split)
+    with counting(total, "evaluating") as done:
+        for batch in predicted:
+            if (batch.label[batch.mask > 0] < 0).any():
+                raise InputError("the split has examples without labels, so there are no errors")
+            log_probabilities_of = (batch.together, *batch.members)
+            for tally, log_probability in zip(tallies, log_probabilities_of, strict=True):
+                tally.append(sums(log_probability, batch.label, batch.mask))
+            if on_batch is not None:
+                on_batch(batch, feeds[0].class_names)
+            done(int(batch.mask.sum()))
+    together, *each = (metrics.means(tally) for tally in tallies)
+    if not together["examples"]:
+        raise InputError(f"none of the {total} images of the split can be decoded")
+    scores: list[dict[str, Any]] = [
+        {
+            "workdir": member.name,
+            "model": member.config["model"]["name"],
+            "step": member.step,
+            "image_sizes": [f.split.image_shape[0] for f in feeds if index in f.members],
+            **_finite(means),
+        }
+        for index, (member, means) in enumerate(zip(members, each, strict=True))
+    ]
+    unreadable = total - int(together["examples"])
+    return {**_finite(together), "unreadable": unreadable, "members": scores}
+
+
+def _finite(means: Mapping[str, float]) -> dict[str, float | None]:
+    """The means as JSON can have them: None where one is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in means.items()}

@@ -1,4 +1,4 @@
-"""Why a network says what it says of an image: where it looked, and which channels it opened."""
+"""Where a network looked: class-activation maps, and drawing them over the image."""
 
 from typing import Any
 
@@ -8,25 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from senet_jax.inference.gate_statistics import HIGH, LOW
 from senet_jax.layers.network import Network
 
 LEGIBLE = 224  # pixels, to which an overlay of a smaller image is enlarged
-BRIGHTEST = 0.85  # of the colours, of which the last are dark
-OPACITY = 0.6  # of the colour where the map is highest
+BRIGHTEST = 0.85  # the part of the colour map that is used; its last colours are dark
+OPACITY = 0.6  # what covers the image where the map is highest
 
 
 def grad_cam(model: Network, variables: Any, images: jax.Array, classes: jax.Array) -> jax.Array:
-    """Grad-CAM (Selvaraju et al., arXiv 1610.02391) on the last map before the classifier.
+    """Compute Grad-CAM (Selvaraju et al., arXiv 1610.02391) on the last map before the classifier.
 
     Each channel is weighted by the mean gradient of a class's logit over the map; where the
     weighted sum is positive, the map speaks for the class.
 
-    Args:
-      images: [B, H, W, C], normalised.
-      classes: [B], of each image the class to explain.
+        heat = grad_cam(model, variables, images, logits.argmax(-1))  # [B, 7, 7]
 
-    Returns: [B, H', W'], at least 0, in the units of the logit.
+    Args:
+      variables: `params` and `batch_stats`, as `model.apply` takes them.
+      images: [B, H, W, C], normalised.
+      classes: the class to explain for each image [B].
+
+    Returns: maps [B, H', W'], at least 0, in the units of the logit.
     """
 
     def logits_of(shift: jax.Array | float) -> tuple[jax.Array, jax.Array]:
@@ -52,9 +54,9 @@ def grad_cam(model: Network, variables: Any, images: jax.Array, classes: jax.Arr
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """An image [H, W, C] uint8 under a map [H', W'], which is scaled to its highest value.
+    """Draw a map [H', W'], scaled to its highest value, over an image [H, W, C] uint8.
 
-    A small image is enlarged to what can be looked at. Where the map is 0 the image is as it was.
+    A small image is enlarged until it can be looked at. Where the map is 0 the image is as it was.
     """
     import matplotlib
 
@@ -68,20 +70,3 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> Image.Image:
     colour = 255 * matplotlib.colormaps["turbo"](BRIGHTEST * share[..., 0])[..., :3]
     mixed = np.asarray(below) * (1 - OPACITY * share) + colour * OPACITY * share
     return Image.fromarray(np.clip(np.round(mixed), 0, 255).astype(np.uint8))
-
-
-def summary(gates: np.ndarray, most: int = 3) -> dict[str, Any]:
-    """Of a block's gates [C] for one image: mean, shares nearly open and shut, extreme channels.
-
-    Args:
-      most: how many of the channels that are most open, and most shut, are named.
-    """
-    order = np.argsort(-gates, kind="stable")
-    return {
-        "channels": len(gates),
-        "mean": float(gates.mean()),
-        "high": float((gates > HIGH).mean()),
-        "low": float((gates < LOW).mean()),
-        "most_open": [(int(channel), float(gates[channel])) for channel in order[:most]],
-        "most_shut": [(int(channel), float(gates[channel])) for channel in order[::-1][:most]],
-    }

@@ -1,9 +1,4 @@
-"""The gates of a trained network: found, recorded over a dataset, and replaced by constants.
-
-A gated block is a module that sows its gate as "gate" into the collection "gates", and whose
-`__call__(u, ...)` returns `u` scaled by it. Nothing is kept unless the collection is made mutable,
-as it is here only.
-"""
+"""Statistics of gates: of one image, and of every example of a split, by class."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,83 +8,39 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from senet_jax import data
 from senet_jax.evaluation.loop import outputs
-from senet_jax.layers.network import Network
+from senet_jax.inference.gated_blocks import GatedBlock, gates_of
 from senet_jax.system.devices import Devices, gather_over_devices
 
 HIGH, LOW = 0.95, 0.05  # a gate above or below hardly depends on its input
 
 
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """A gated block: its module's path ("stage2/block1/se"), its stage, and its channels.
+def summary_of_image(gates: np.ndarray, most: int = 3) -> dict[str, Any]:
+    """Sum up one block's gates [C] for one image: mean, shares nearly open and shut, extremes.
 
-    Stages are those of `se.stages`, numbered as in the paper.
+    Args:
+      most: how many channels are named, of the most open ones and of the most shut ones.
     """
-
-    name: str
-    stage: int
-    channels: int
-
-    @property
-    def label(self) -> str:
-        """For people: "stage2/block1"."""
-        return self.name.removesuffix("/se")
-
-
-def gates_of(model: nn.Module, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-    """Path of each gated block to its gates [B, C], in the order of the computation.
-
-    Gates that differ from position to position (NoSqueeze) are averaged over them.
-    """
-    _, sown = model.apply(variables, images, train=False, mutable=["gates"])
-    flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(sown.get("gates", {}))
+    order = np.argsort(-gates, kind="stable")
     return {
-        "/".join(path[:-1]): jnp.mean(gate, axis=tuple(range(1, gate.ndim - 1)))
-        for path, (gate,) in flat.items()
+        "channels": len(gates),
+        "mean": float(gates.mean()),
+        "high": float((gates > HIGH).mean()),
+        "low": float((gates < LOW).mean()),
+        "most_open": [(int(channel), float(gates[channel])) for channel in order[:most]],
+        "most_shut": [(int(channel), float(gates[channel])) for channel in order[::-1][:most]],
     }
-
-
-def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[Block, ...]:
-    """The gated blocks of a network in the order of the computation; nothing is computed.
-
-    A block's stage is the one without which it is not there: paths do not say it in every family.
-    """
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-
-    def channels(network: Network) -> dict[str, int]:
-        found: dict[str, int] = {}
-
-        def trace(variables: Any, image: jax.Array) -> None:
-            gates = gates_of(network, variables, image)
-            found.update({name: gate.shape[-1] for name, gate in gates.items()})
-
-        jax.eval_shape(trace, variables, image)
-        return found
-
-    everything = channels(model)
-    stages = {
-        name: stage
-        for stage in getattr(model, "se").stages  # noqa: B009 (each family declares its own)
-        for name in everything.keys() - channels(without_stage(model, stage)).keys()
-    }
-    return tuple(Block(name, stages[name], count) for name, count in everything.items())
-
-
-def without_stage(model: Any, stage: int) -> Network:
-    """The network with no SE blocks in a stage."""
-    kept = tuple(number for number in model.se.stages if number != stage)
-    return model.clone(se=dataclasses.replace(model.se, stages=kept))
 
 
 def make_gate_step(
     model: nn.Module, normalize: Callable[[jax.Array], jax.Array], axis_name: str | None
 ) -> Callable[[Any, Mapping[str, jax.Array]], jax.Array]:
-    """Gates of all blocks, side by side [B, sum of C], for a whole batch on every device."""
+    """Make the step from a batch to the gates of all its blocks, side by side [B, sum of C].
+
+    Every device gets those of the whole batch.
+    """
 
     def gate_step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
         gates = gates_of(model, variables, normalize(batch["image"]))
@@ -98,40 +49,15 @@ def make_gate_step(
     return gate_step
 
 
-def with_constants(
-    step: Callable[..., Any], constants: Mapping[str, float | np.ndarray]
-) -> Callable[..., Any]:
-    """`step`, with the gates of the named blocks replaced: 1 is the network without the block.
-
-    Args:
-      constants: path of a block to a number or one number a channel [C].
-    """
-
-    def replace(
-        next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
-    ) -> Any:
-        name = "/".join(context.module.path)
-        if context.method_name != "__call__" or name not in constants:
-            return next_fun(*args, **kwargs)
-        u = args[0]
-        return u * jnp.asarray(constants[name], u.dtype)
-
-    def replaced(*args: Any) -> Any:
-        with nn.intercept_methods(replace):
-            return step(*args)
-
-    return replaced
-
-
 @dataclasses.dataclass
 class GateSums:
     """What is kept of the gates of N examples: sums in float64, never the gates themselves.
 
     Attributes:
-      examples: [K], of each class.
-      total: [K, C], of the gates by class.
-      squares: [C], of the squared gates.
-      high, low: [C], numbers of gates above HIGH and below LOW.
+      examples: number of examples per class [K].
+      total: sums of the gates by class [K, C].
+      squares: sums of the squared gates [C].
+      high, low: numbers of gates above HIGH and below LOW [C].
     """
 
     examples: np.ndarray
@@ -151,7 +77,7 @@ class GateSums:
         )
 
     def add(self, gates: np.ndarray, labels: np.ndarray) -> None:
-        """Count gates [B, C] of examples with labels [B]."""
+        """Count in the gates [B, C] of examples with labels [B]."""
         gates = gates.astype(np.float64)
         for label in np.unique(labels):
             of_class = gates[labels == label]
@@ -161,8 +87,8 @@ class GateSums:
         self.high += (gates > HIGH).sum(axis=0)
         self.low += (gates < LOW).sum(axis=0)
 
-    def split(self, blocks: Sequence[Block]) -> Iterator[tuple[Block, "GateSums"]]:
-        """Each block with its own part of the channels."""
+    def split(self, blocks: Sequence[GatedBlock]) -> Iterator[tuple[GatedBlock, "GateSums"]]:
+        """Yield each block with the sums of its channels."""
         start = 0
         for block in blocks:
             part = slice(start, start + block.channels)
@@ -180,24 +106,24 @@ class GateSums:
 
     @property
     def mean(self) -> np.ndarray:
-        """[C], over all examples."""
+        """The mean of each channel's gate over all examples [C]."""
         return self.total.sum(axis=0) / self.examples.sum()
 
     @property
     def class_means(self) -> np.ndarray:
-        """[K, C]; not a number for a class without examples."""
+        """The means by class [K, C]; not a number for a class without examples."""
         examples = np.where(self.examples > 0, self.examples, np.nan)
         return self.total / examples[:, None]
 
     def summary(self) -> dict[str, float]:
-        """One number each for all gates of N examples and C channels.
+        """Sum up all gates of N examples and C channels in one number each.
 
         mean, std: over all N C gates; std is the square root of their variance, divided by N C.
-        high, low: the fraction of the N C gates above HIGH, and below LOW.
+        high, low: the fractions of the N C gates above HIGH, and below LOW.
         between: variance of the class means about the mean of all examples, each class weighted by
           its number of examples; for each channel by itself, then averaged over channels.
-        within: variance of the gates about the mean of their class, averaged in the same way. So
-          between + within is the variance over examples, averaged over channels, and with the
+        within: variance of the gates about the mean of their class, averaged in the same way.
+          between + within is the variance over examples, averaged over channels. Together with the
           variance of the channels' means over channels it is std^2.
         share: between / (between + within): 1 if the gate is a function of the class, 0 if classes
           do not differ; not a number if no gate depends on the example.
@@ -207,8 +133,7 @@ class GateSums:
         weights = self.examples[present, None] / n
         deviations = self.class_means[present] - mean
         between = float((weights * deviations**2).sum(axis=0).mean())
-        # Of the channels' own variance what is between classes is taken away; rounding can leave
-        # less than nothing.
+        # A channel's variance less what is between classes; rounding can make it negative.
         variance = np.maximum(self.squares / n - mean**2, 0)
         within = max(float(variance.mean()) - between, 0.0)
         return {
@@ -230,15 +155,15 @@ def record(
     classes: int,
     devices: Devices,
 ) -> GateSums:
-    """The sums over every example of a split; padding is left out.
+    """Sum up the gates of every example of a split; padding does not count.
 
     Args:
       gate_step: mapped over `devices`, see make_gate_step.
-      batch_size: examples a step, rounded up to a multiple of the devices.
+      batch_size: examples per step, rounded up to a multiple of the devices.
     """
     sums = None
-    for batch, found in outputs(gate_step, variables, split, batch_size, devices):
-        gates = np.asarray(found)
+    for batch, on_device in outputs(gate_step, variables, split, batch_size, devices):
+        gates = np.asarray(on_device)
         sums = sums or GateSums.zeros(classes, gates.shape[-1])
         real = batch["mask"] > 0
         sums.add(gates[real], batch["label"][real])

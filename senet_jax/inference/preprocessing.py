@@ -1,4 +1,4 @@
-"""What a network is shown of an image file: its middle, resized, as evaluation sees it."""
+"""From an image file to what a network takes: the middle, cut out, resized and normalised."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ class Preprocessing:
       image_shape: [H, W, C] of the result. A square is cut out of the middle; to another shape,
         which only datasets in memory have, the whole image is resized.
       eval_crop: side of the square against the resized image's shorter side ("crop_pct" in timm).
-      interpolation: "bilinear" or "bicubic", of resizing, antialiased.
-      mean, std: of each channel, in units of 0 to 255.
+      interpolation: "bilinear" or "bicubic"; images are resized with antialiasing.
+      mean, std: one number per channel, in units of 0 to 255.
 
     Raises:
-      InputError: for images of as many channels as no file has, or as mean and std have not.
+      InputError: if no image file has as many channels, or mean and std have a different number.
     """
 
     image_shape: tuple[int, int, int]
@@ -37,6 +37,38 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of_weights(cls, config: ImageSpec) -> "Preprocessing":
+        """What published weights are made for. Raises: InputError as `data_fields` and the class.
+
+        Example:
+          preprocessing = Preprocessing.of_weights(timm.weights()["seresnet50.ra2_in1k"])
+        """
+        fields = data_fields(config)
+        side, channels = fields["image_size"], config.input_size[0]
+        mean, std = (tuple(255 * value for value in fields[key]) for key in ("mean", "std"))
+        return cls((side, side, channels), config.crop_pct, config.interpolation, mean, std)
+
+    @classmethod
+    def of_run(
+        cls,
+        section: Mapping[str, Any],
+        image_shape: tuple[int, int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> "Preprocessing":
+        """What the evaluation of a run shows its network.
+
+        Where the run keeps its images in memory, an image of their shape is left as it is.
+
+        Args:
+          section: `data` of the run's configuration.
+          image_shape: [H, W, C] of its images.
+          mean, std: one number per channel, in units of 0 to 255.
+        """
+        eval_crop = section["eval_crop"] if section["image_size"] else 1.0
+        return cls(image_shape, eval_crop, section["interpolation"], mean, std)
 
     def __post_init__(self) -> None:
         channels = self.image_shape[2]
@@ -49,7 +81,7 @@ class Preprocessing:
             )
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """An image in RGB, or in grey for a network of grey images, to uint8 [H, W, C]."""
+        """Turn an image, RGB, or grey for a network of grey images, into uint8 [H, W, C]."""
         height, width, channels = self.image_shape
         image = image.convert(MODES[channels])
         method = Image.Resampling[self.interpolation.upper()]
@@ -68,18 +100,18 @@ class Preprocessing:
         return np.asarray(image).reshape(self.image_shape)
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """uint8 [B, H, W, C] to what the network takes."""
+        """Normalise uint8 [B, H, W, C] to the float32 that the network takes."""
         return normalize(images, self.mean, self.std)
 
     def as_config(self) -> ImageSpec:
-        """The same as timm says it of weights."""
+        """Say the same in timm's terms, mean and std in units of 0 to 1."""
         height, width, channels = self.image_shape
         mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))
         size = (channels, height, width)
         return ImageSpec(size, self.eval_crop, self.interpolation, mean, std)
 
     def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Preprocessing":
-        """The same with another size in pixels, or another crop; None leaves it as it is."""
+        """The same at a different size in pixels, or a different crop; None changes nothing."""
         side = image_size or self.image_shape[0]
         return dataclasses.replace(
             self,
@@ -89,34 +121,7 @@ class Preprocessing:
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:
-    """The middle of an image so long that resized it would not fit into memory."""
+    """The middle of an image so long that it would not fit into memory when resized."""
     most = LONGEST * min(image.size)
     left, top = (max(0, (side - most) // 2) for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top))
-
-
-def of_weights(config: ImageSpec) -> Preprocessing:
-    """That of published weights. Raises: InputError as `data_fields` and Preprocessing."""
-    fields = data_fields(config)
-    side, channels = fields["image_size"], config.input_size[0]
-    mean, std = (tuple(255 * value for value in fields[key]) for key in ("mean", "std"))
-    return Preprocessing((side, side, channels), config.crop_pct, config.interpolation, mean, std)
-
-
-def of_run(
-    section: Mapping[str, Any],
-    image_shape: tuple[int, int, int],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> Preprocessing:
-    """That of the evaluation in a run of ours.
-
-    An image as it is stored is left as it is where the run keeps its images in memory.
-
-    Args:
-      section: `data` of its configuration.
-      image_shape: [H, W, C] of its images.
-      mean, std: of each channel, in units of 0 to 255.
-    """
-    eval_crop = section["eval_crop"] if section["image_size"] else 1.0
-    return Preprocessing(image_shape, eval_crop, section["interpolation"], mean, std)

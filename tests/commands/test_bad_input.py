@@ -1,4 +1,4 @@
-"""Whatever cannot work is refused by its key, in one sentence, before anything is compiled."""
+"""Refusals: a value that cannot work is named by its key, before anything is compiled."""
 
 import sys
 
@@ -120,7 +120,7 @@ def test_there_are_bad_values_of_every_key():
 
 
 def refused(call):
-    """The sentence, and nothing has been compiled for it."""
+    """Return the sentence of the refusal, for which nothing may be compiled."""
     before = len(compiled)
     with pytest.raises(InputError) as caught:
         call()
@@ -132,7 +132,7 @@ def refused(call):
 
 @pytest.mark.parametrize("key", BAD)
 def test_a_bad_value_is_refused_by_the_name_of_its_key(tiny, tmp_path, key):
-    """On four devices, with images of 8 x 8 pixels."""
+    """The devices are four and the images have 8 x 8 pixels: some values are bad only there."""
     for value in BAD[key]:
 
         def run(value=value):
@@ -185,7 +185,7 @@ def test_the_least_image_is_one_that_the_network_takes(name):
 
 
 class Unlabelled(tfds.core.GeneratorBasedBuilder):
-    """A test split as of a competition: TFDS lets its labels be -1."""
+    """A dataset with the test split of a competition: TFDS lets its labels be -1."""
 
     VERSION = tfds.core.Version("1.0.0")
 

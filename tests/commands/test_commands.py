@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def environment():
-    """As a user's, with one device and a wide terminal."""
+    """A user's environment, with one device and a wide terminal."""
     kept = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     return kept | {"COLUMNS": "120"}
 
@@ -217,7 +217,7 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
     assert "train.epochs (3.0 there, 9.0 now)" in other.stderr
 
 
-# One for each way of making rows, and the one with all kinds of blocks. The programs of all rows of
+# A study for each way of making rows, and the one with all kinds of blocks. Programs of all rows of
 # all studies are built in test_studies.py; to compile them would take a quarter of an hour.
 IN_MINIATURE = ("squeeze", "successors", "cifar", "transfer")
 
@@ -227,11 +227,11 @@ IN_MINIATURE = ("squeeze", "successors", "cifar", "transfer")
 def test_a_study_runs_in_miniature(command, tmp_path, name):
     done = command("experiments.run", name, "--smoke", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    rows, found = len(study.load_study(name).rows), fingerprints(tmp_path)
-    assert len(found) == rows
+    rows, trained = len(study.load_study(name).rows), fingerprints(tmp_path)
+    assert len(trained) == rows
     text = (tmp_path / "table.md").read_text()
     assert len([line for line in text.splitlines() if "|" in line]) == rows + 2
-    assert len(set(found.values())) == rows
+    assert len(set(trained.values())) == rows
     assert ("narrow members of these families on digits" in text) == (name == "cifar")
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     if name == "squeeze":

@@ -1,4 +1,4 @@
-"""What is exported runs with JAX alone, for any number of images, and says the same."""
+"""Exported networks run with JAX alone, on any number of images, and say the same."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from senet_jax import export
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.classifier import Classifier
-from senet_jax.inference.preprocessing import of_weights
+from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.slot import KINDS
 from senet_jax.models import create_model
 from senet_jax.weights import saving
@@ -35,9 +35,9 @@ sys.exit("flax" in sys.modules or any(name.startswith("senet_jax") for name in s
 def made(name, side, **fields):
     model = create_model(name, **fields)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, side, side, 3)))
-    shown = of_weights(ImageSpec((3, side, side), 0.9, "bilinear"))
+    preprocessing = Preprocessing.of_weights(ImageSpec((3, side, side), 0.9, "bilinear"))
     names = tuple(map(str, range(model.num_classes)))
-    return Classifier(name, model, fill(shapes), shown, names)
+    return Classifier(name, model, fill(shapes), preprocessing, names)
 
 
 def test_the_program_needs_only_jax(tmp_path):
@@ -45,12 +45,12 @@ def test_the_program_needs_only_jax(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     (tmp_path / "program").write_bytes(export.program(network))
     np.save(tmp_path / "images.npy", images)
-    names = ("program", "images.npy", "said.npy")
+    names = ("program", "images.npy", "logits.npy")
     command = [sys.executable, "-c", ALONE, *(str(tmp_path / name) for name in names)]
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
-    expected = network.model.apply(network.variables, network.shown.normalize(images))
-    for said in np.load(tmp_path / "said.npy"):
-        np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
+    expected = network.model.apply(network.variables, network.preprocessing.normalize(images))
+    for logits in np.load(tmp_path / "logits.npy"):
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted({name for name in NARROW if "cifar" not in name}))
@@ -67,17 +67,17 @@ def test_every_family_can_be_exported(name):
 def test_every_kind_of_block_can_be_exported(kind):
     se = {"kind": kind} | ({"placement": "between_stages"} if kind == "bam" else {})
     network = made("seresnet20_cifar", 16, stage_sizes=(1, 1, 1), width=16, se=se)
-    (said,) = jax.export.deserialize(bytearray(export.program(network))).out_avals
-    assert [str(size) for size in said.shape] == ["batch", "10"]
+    (logits,) = jax.export.deserialize(bytearray(export.program(network))).out_avals
+    assert [str(size) for size in logits.shape] == ["batch", "10"]
 
 
 def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
     network = made("resnet18", 40, num_classes=3)
-    config, names = network.shown.as_config(), ("cat", "dog", "emu")
+    config, names = network.preprocessing.as_config(), ("cat", "dog", "emu")
     saving.save(tmp_path / "one", network.model, network.variables, config, names)
-    found = classifier.load_classifier(str(tmp_path / "one"))
-    assert found.shown.image_shape == (40, 40, 3)
-    np.testing.assert_allclose(found.shown.mean, network.shown.mean, rtol=1e-12)
+    loaded = classifier.load_classifier(str(tmp_path / "one"))
+    assert loaded.preprocessing.image_shape == (40, 40, 3)
+    np.testing.assert_allclose(loaded.preprocessing.mean, network.preprocessing.mean, rtol=1e-12)
     export.main(["export", f"--model={tmp_path / 'one'}", f"--output={tmp_path / 'two'}"])
     again = classifier.load_classifier(str(tmp_path / "two"))
     assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, network.variables))

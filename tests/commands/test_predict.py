@@ -1,4 +1,4 @@
-"""The command that says what is in image files: with runs, with weights, with neither."""
+"""The command that says what is in image files: with runs, with weights, and with neither."""
 
 import functools
 import json
@@ -17,8 +17,8 @@ from senet_jax import data, evaluate, predict
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.explain import grad_cam
-from senet_jax.inference.gate_statistics import gates_of
-from senet_jax.inference.images import open_image
+from senet_jax.inference.gated_blocks import gates_of
+from senet_jax.inference.image_files import open_image
 from senet_jax.weights import loading
 
 SMALL = "mobilenetv1_100"
@@ -32,7 +32,7 @@ def _leave_the_process_as_it_is(monkeypatch):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """On digits."""
+    """A run on digits."""
     directory = tmp_path_factory.mktemp("run")
     finish_untrained(directory, tiny_config())
     return directory
@@ -65,7 +65,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def call(capsys):
-    """What the command prints as JSON, and its exit status."""
+    """Call the command: what it prints as JSON, and its exit status."""
 
     def called(*arguments):
         capsys.readouterr()
@@ -79,36 +79,41 @@ def call(capsys):
     return called
 
 
-def probabilities(found):
-    """[images, classes] in the order of the classes, of all of them."""
-    rows = [sorted(one["classes"], key=lambda c: c["class"]) for one in found["images"]]
+def probabilities(printed):
+    """The printed probabilities [images, classes] in the order of the class numbers."""
+    rows = [sorted(one["classes"], key=lambda c: c["class"]) for one in printed["images"]]
     return np.array([[c["probability"] for c in row] for row in rows])
 
 
 def test_a_run_says_of_files_what_it_says_of_its_dataset(run, digits, call, tmp_path):
-    """On four devices, in batches that do not fit, and for as many classes as there are."""
-    evaluate.main(["evaluate", f"--workdir={run}", f"--predictions={tmp_path / 'said.csv'}"])
-    lines = (tmp_path / "said.csv").read_text().splitlines()[1:12]
-    found, status = call(f"--model={run}", "--batch_size=3", digits)
-    assert (status, found["model"], found["image_size"]) == (0, str(run), 8)
-    assert [one["image"] for one in found["images"]] == sorted(map(str, digits.iterdir()))
-    for one, line in zip(found["images"], lines, strict=True):
+    """Batches do not divide by the four devices, and --top is more than there are classes."""
+    evaluate.main(["evaluate", f"--workdir={run}", f"--predictions={tmp_path / 'predictions.csv'}"])
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:12]
+    printed, status = call(f"--model={run}", "--batch_size=3", digits)
+    assert (status, printed["model"], printed["image_size"]) == (0, str(run), 8)
+    assert [one["image"] for one in printed["images"]] == sorted(map(str, digits.iterdir()))
+    for one, line in zip(printed["images"], lines, strict=True):
         best = line.split(",")[4:]
         assert [(c["class"], c["name"]) for c in one["classes"]] == [
             (int(number), name) for number, name in zip(best[::3], best[1::3], strict=True)
         ]
-        said = [c["probability"] for c in one["classes"]]
-        np.testing.assert_allclose(said, np.array(best[2::3], float), rtol=1e-4)
+        predicted = [c["probability"] for c in one["classes"]]
+        np.testing.assert_allclose(predicted, np.array(best[2::3], float), rtol=1e-4)
     everything, _ = call(f"--model={run}", "--batch_size=4", "--top=99", digits)
     np.testing.assert_allclose(probabilities(everything).sum(1), 1, rtol=1e-9)
 
 
+def preprocessed(network, paths):
+    """Files as the network sees them, [images, H, W, C] uint8."""
+    return np.stack([network.preprocessing(open_image(path)) for path in paths])
+
+
 def test_from_python_images_get_the_answers_of_the_command(run, digits, call):
     network = classifier.load_classifier(str(run))
-    images = np.stack([network.shown(open_image(path)) for path in sorted(digits.iterdir())])
-    found, _ = call(f"--model={run}", "--top=3", digits)
-    for one, said in zip(found["images"], network.most_probable(images, 3), strict=True):
-        names, probabilities = zip(*said, strict=True)
+    images = preprocessed(network, sorted(digits.iterdir()))
+    printed, _ = call(f"--model={run}", "--top=3", digits)
+    for one, classes in zip(printed["images"], network.most_probable(images, 3), strict=True):
+        names, probabilities = zip(*classes, strict=True)
         assert list(names) == [c["name"] for c in one["classes"]]
         expected = [c["probability"] for c in one["classes"]]
         np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
@@ -124,17 +129,17 @@ def photograph(tmp_path_factory):
 
 
 def test_weights_are_shown_an_image_as_they_say_and_name_the_classes(weights, photograph, call):
-    found, status = call(f"--model={weights}", photograph)
+    printed, status = call(f"--model={weights}", photograph)
     assert status == 0
-    assert {c["class"]: c["name"] for c in found["images"][0]["classes"]} == dict(
+    assert {c["class"]: c["name"] for c in printed["images"][0]["classes"]} == dict(
         enumerate(("cat", "n2", "sea"))
     )
     image = Image.open(photograph).resize((64, 50), Image.Resampling.BICUBIC)
     image = np.asarray(image.crop((12, 5, 52, 45))) / 255
     image = (image - (0.5, 0.4, 0.3)) / (0.229, 0.224, 0.225)
-    known = loading.load_pretrained(SMALL, weights)
-    logits = jax.jit(known.model.apply)(known.variables, image[None].astype(np.float32))
-    np.testing.assert_allclose(probabilities(found), softmax(np.asarray(logits)), rtol=1e-4)
+    loaded = loading.load_pretrained(SMALL, weights)
+    logits = jax.jit(loaded.model.apply)(loaded.variables, image[None].astype(np.float32))
+    np.testing.assert_allclose(probabilities(printed), softmax(np.asarray(logits)), rtol=1e-4)
 
 
 def test_with_mirror_images_their_mean_counts(run, digits, call, tmp_path):
@@ -150,15 +155,16 @@ def test_with_mirror_images_their_mean_counts(run, digits, call, tmp_path):
 def test_another_size_and_crop_can_be_asked_for(weights, photograph):
     network = classifier.load_classifier(str(weights)).seen_at(50, 1.0)
     image = Image.open(photograph).resize((64, 50), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(network.shown(open_image(photograph)), image.crop((7, 0, 57, 50)))
+    (seen,) = preprocessed(network, [photograph])
+    np.testing.assert_array_equal(seen, image.crop((7, 0, 57, 50)))
 
 
 def test_a_file_is_known_by_its_name(weights, tmp_path):
     tensors = weights / "model.safetensors"
     shutil.copy(tensors, tmp_path / "mobilenetv1_100.ra4_e3600_r224_in1k.safetensors")
-    (found,) = tmp_path.iterdir()
-    shown = classifier.load_classifier(str(found)).shown
-    assert (shown.image_shape, shown.mean) == ((224, 224, 3), (127.5,) * 3)  # those of the tag
+    (file,) = tmp_path.iterdir()
+    of_tag = classifier.load_classifier(str(file)).preprocessing
+    assert (of_tag.image_shape, of_tag.mean) == ((224, 224, 3), (127.5,) * 3)
     shutil.copy(tensors, tmp_path / "mine.safetensors")
     with pytest.raises(InputError, match=r"nothing says which network .*mine.safetensors has"):
         classifier.load_classifier(str(tmp_path / "mine.safetensors"))
@@ -170,13 +176,13 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run, digits, call, ca
     whole, _ = call(f"--model={run}", tmp_path)
     (tmp_path / "01.png").write_bytes(b"no image")
     for batch in (1, 32):
-        found, status = call(f"--model={run}", tmp_path, f"--batch_size={batch}")
+        printed, status = call(f"--model={run}", tmp_path, f"--batch_size={batch}")
         assert status == 1
-        (error,) = (one for one in found["images"] if "error" in one)
+        (error,) = (one for one in printed["images"] if "error" in one)
         assert error["image"] == str(tmp_path / "01.png")
         assert "is no image of a format that can be read" in error["error"]
         whole["images"][1] = error
-        for one, before in zip(found["images"], whole["images"], strict=True):
+        for one, before in zip(printed["images"], whole["images"], strict=True):
             assert [c["class"] for c in one.get("classes", ())] == [
                 c["class"] for c in before.get("classes", ())
             ]
@@ -186,23 +192,23 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run, digits, call, ca
 
 
 def test_gates_and_maps_are_those_of_the_network(run, digits, call, tmp_path):
-    """Of images in two folders that have the same name, too."""
+    """Two images in different folders have the same name."""
     (tmp_path / "more").mkdir()
     shutil.copy(digits / "03.png", tmp_path / "more" / "02.png")
     files = [digits / "02.png", tmp_path / "more" / "02.png"]
-    found, status = call(f"--model={run}", *files, "--gates", f"--cam={tmp_path / 'maps'}")
+    printed, status = call(f"--model={run}", *files, "--gates", f"--cam={tmp_path / 'maps'}")
     assert status == 0
     network = classifier.load_classifier(str(run))
-    images = network.shown.normalize(np.stack([network.shown(open_image(file)) for file in files]))
+    images = network.preprocessing.normalize(preprocessed(network, files))
     once = functools.partial(jax.jit, static_argnums=0)
     expected = once(gates_of)(network.model, network.variables, images)
-    for place, one in enumerate(found["images"]):
+    for place, one in enumerate(printed["images"]):
         assert list(one["gates"]) == list(expected)
         for name, gates in one["gates"].items():
             np.testing.assert_allclose(gates, expected[name][place], rtol=1e-5)
-    first = np.array([one["classes"][0]["class"] for one in found["images"]])
+    first = np.array([one["classes"][0]["class"] for one in printed["images"]])
     heat = np.asarray(once(grad_cam)(network.model, network.variables, images, first))
-    names = [one["cam"] for one in found["images"]]
+    names = [one["cam"] for one in printed["images"]]
     assert names == [str(tmp_path / "maps" / f"02_cam{n}.png") for n in ("", "-2")]
     for file, name, hot in zip(files, names, heat, strict=True):
         picture = np.asarray(Image.open(name)).astype(int)
@@ -246,14 +252,14 @@ def test_tables_are_for_people(run, digits, capsys, monkeypatch):
     ],
 )
 def test_bad_input_is_a_sentence(arguments, sentence, run, weights, photograph):
-    known = {"RUN": run, "WEIGHTS": weights, "IMAGE": photograph}
-    given = []
+    paths = {"RUN": run, "WEIGHTS": weights, "IMAGE": photograph}
+    filled_in = []
     for argument in arguments:
-        for word, value in known.items():
+        for word, value in paths.items():
             argument = argument.replace(word, str(value))
-        given.append(argument)
+        filled_in.append(argument)
     with pytest.raises(InputError, match=sentence) as caught:
-        predict.main(["predict", *given])
+        predict.main(["predict", *filled_in])
     assert "\n" not in str(caught.value)
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from experiments import timm_accuracy
 from senet_jax.errors import InputError
-from senet_jax.inference import preprocessing
+from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.weights import loading
 from senet_jax.weights.timm import weights
 
@@ -51,7 +51,7 @@ def test_published_rows_are_of_weights_that_are_here():
 def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
     found = loading.load_pretrained(TAG, given / "weights" / f"{TAG}.safetensors")
     (row,) = (row for row in timm_accuracy.published() if row.weights == TAG)
-    shown = preprocessing.of_weights(row.images(found.image_spec))
+    shown = Preprocessing.of_weights(row.images(found.image_spec))
     files = [given / "images" / f"{number}.png" for number in range(5)]
     images = shown.normalize(np.stack([timm_accuracy.read(file, shown) for file in files]))
     ranks = np.argsort(-np.asarray(jax.jit(found.model.apply)(found.variables, images)), axis=-1)

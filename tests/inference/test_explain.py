@@ -1,4 +1,4 @@
-"""Grad-CAM against gradients computed another way, and where it must point."""
+"""Grad-CAM against gradients computed in a different way, and where it must point."""
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ from senet_jax.layers.network import Network
 from senet_jax.models import create_model
 
 
-def given(model, side, seed=0):
+def images_and_variables(model, side, seed=0):
     images = np.random.default_rng(seed).standard_normal((2, side, side, 3), np.float32)
     return images, fill(jax.eval_shape(model.init, jax.random.key(0), images))
 
@@ -21,21 +21,21 @@ def given(model, side, seed=0):
 def test_where_the_head_is_one_layer_weights_are_those_of_the_class():
     """The logit is the mean over the map times the head, so its gradient is the head's column."""
     model = create_model("seresnet20_cifar", stage_sizes=(1, 1, 1), width=4)
-    images, variables = given(model, 16)
+    images, variables = images_and_variables(model, 16)
     classes = np.array([3, 7])
-    found = jax.jit(explain.grad_cam, static_argnums=0)(model, variables, images, classes)
+    heat = jax.jit(explain.grad_cam, static_argnums=0)(model, variables, images, classes)
     *_, last = model.clone(features=True).apply(variables, images).values()
     head = variables["params"]["head"]["kernel"][:, classes]
     positions = last.shape[1] * last.shape[2]
     expected = np.maximum(np.einsum("bhwc,cb->bhw", last, head) / positions, 0)
-    assert found.shape == (2, 4, 4)
+    assert heat.shape == (2, 4, 4)
     assert expected.max() > 0
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_where_the_head_has_more_layers_weights_are_finite_differences():
     model = create_model("sevgg16_bn", **NARROW["sevgg16_bn"])
-    images, variables = given(model, 64, seed=2)  # for which no ReLU turns within the step
+    images, variables = images_and_variables(model, 64, seed=2)  # no ReLU turns within the step
     classes = np.array([1, 0])
     last, weights = [], []
 
@@ -56,8 +56,8 @@ def test_where_the_head_has_more_layers_weights_are_finite_differences():
         slope = (logits(channel, step) - logits(channel, -step)) / (2 * step)
         weights.append(slope / (height * width))  # the mean over positions, not the sum
     expected = np.maximum(np.einsum("bhwc,cb->bhw", last[0], np.array(weights)), 0)
-    found = explain.grad_cam(model, variables, images, classes)
-    np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02 * expected.max())
+    heat = explain.grad_cam(model, variables, images, classes)
+    np.testing.assert_allclose(heat, expected, rtol=0.02, atol=0.02 * expected.max())
     assert expected.max() > 0
 
 
@@ -100,13 +100,3 @@ def test_an_overlay_colours_what_the_map_has_and_nothing_else(channels):
     np.testing.assert_array_equal(scaled, explain.overlay(image, heat))
     large = np.zeros((300, 400, channels), np.uint8)
     assert explain.overlay(large, heat).size == (400, 300)
-
-
-def test_what_a_block_did_is_summed_up():
-    gates = np.array([0.5, 0.99, 0.01, 0.6, 0.97, 0.02, 0.4, 0.51], np.float32)
-    found = explain.summary(gates, most=2)
-    assert found["channels"] == 8
-    assert found["mean"] == pytest.approx(0.5)
-    assert (found["high"], found["low"]) == (0.25, 0.25)
-    assert [channel for channel, _ in found["most_open"]] == [1, 4]
-    assert [channel for channel, _ in found["most_shut"]] == [2, 5]

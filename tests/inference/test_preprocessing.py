@@ -13,8 +13,8 @@ from PIL import Image
 from senet_jax import data
 from senet_jax.data import center_crop as middle
 from senet_jax.errors import InputError
-from senet_jax.inference import preprocessing
-from senet_jax.inference.images import open_image
+from senet_jax.inference.image_files import open_image
+from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.weights.image_spec import ImageSpec, data_fields
 from senet_jax.weights.timm import NETWORKS, weights
 
@@ -27,19 +27,20 @@ def test_the_middle_is_torchvisions(height, width, size, crop):
     shorter = middle.shorter_side(size, crop)
     assert shorter in (math.floor(size / crop), round(size / crop))
     sides = np.array([height, width])
-    found = middle.resized(sides, sides.min(), shorter)
-    assert found.tolist() == [int(shorter * side / min(height, width)) for side in sides.tolist()]
-    begin = middle.begin(found, size)
-    assert begin.tolist() == [round((side - size) / 2.0) for side in found.tolist()]
+    resized_to = middle.resized(sides, sides.min(), shorter)
+    expected = [int(shorter * side / min(height, width)) for side in sides.tolist()]
+    assert resized_to.tolist() == expected
+    begin = middle.begin(resized_to, size)
+    assert begin.tolist() == [round((side - size) / 2.0) for side in resized_to.tolist()]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_published_weights_get_the_sizes_that_timm_gives_them(name):
-    for config in [found for key, found in weights().items() if key.partition(".")[0] == name]:
-        shown = preprocessing.of_weights(config)
+    for config in [config for key, config in weights().items() if key.partition(".")[0] == name]:
+        preprocess = Preprocessing.of_weights(config)
         side = config.input_size[1]
-        assert shown.image_shape == (side, side, 3)
-        assert middle.shorter_side(side, shown.eval_crop) == math.floor(side / config.crop_pct)
+        assert preprocess.image_shape == (side, side, 3)
+        assert middle.shorter_side(side, preprocess.eval_crop) == math.floor(side / config.crop_pct)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -47,53 +48,54 @@ def test_published_weights_get_the_sizes_that_timm_gives_them(name):
 @pytest.mark.parametrize("size", [24, 96])
 def test_images_are_shown_as_timm_shows_them(interpolation, crop, size):
     config = ImageSpec((3, size, size), crop, interpolation)
-    shown = preprocessing.of_weights(config)
+    preprocess = Preprocessing.of_weights(config)
     for index in range(12):
         image = photo(index).convert("RGB")
         expected = np.asarray(center_crop(resized(image, size, crop, interpolation), size))
-        np.testing.assert_array_equal(shown(image), expected)
+        np.testing.assert_array_equal(preprocess(image), expected)
 
 
 def test_images_are_normalised_as_timm_does():
     config = ImageSpec(mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 0.1))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
     expected = (pixels / 255 - config.mean) / config.std
-    found = preprocessing.of_weights(config).normalize(pixels)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    normalized = Preprocessing.of_weights(config).normalize(pixels)
+    np.testing.assert_allclose(normalized, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_configuration_of_the_weights_shows_and_normalises_the_same(tmp_path):
-    """Training and evaluation, from TensorFlow's records, and prediction, from files."""
+    """Training and evaluation read TensorFlow's records, prediction reads files."""
     config = ImageSpec((3, 32, 32), 0.9, "bicubic", (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
     fields = data_fields(config)
     rest = {"crop_area": 0.08, "shuffle_buffer": 20, "max_unreadable": 5}
     dataset = data.load_dataset("photos", "whole", "whole", **fields, **rest)
-    shown = preprocessing.of_weights(config)
-    assert (dataset.mean, dataset.std) == (shown.mean, shown.std)
-    assert preprocessing.of_run(fields, (32, 32, 3), dataset.mean, dataset.std) == shown
+    preprocess = Preprocessing.of_weights(config)
+    assert (dataset.mean, dataset.std) == (preprocess.mean, preprocess.std)
+    assert Preprocessing.of_run(fields, (32, 32, 3), dataset.mean, dataset.std) == preprocess
     (batch,) = dataset.eval.eval_batches(57)
     for image, label in zip(batch["image"], batch["label"], strict=True):
         (tmp_path / "image").write_bytes(encoded(label))
-        assert np.abs(image - shown(open_image(tmp_path / "image")).astype(int)).max() <= 1, label
+        from_file = preprocess(open_image(tmp_path / "image"))
+        assert np.abs(image - from_file.astype(int)).max() <= 1, label
 
 
 def test_images_as_a_dataset_in_memory_has_them_are_left_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    shown = preprocessing.of_run(IN_MEMORY, (8, 8, 3), (0.0,) * 3, (1.0,) * 3)
-    np.testing.assert_array_equal(shown(Image.fromarray(pixels)), pixels)
-    grey = preprocessing.of_run(IN_MEMORY, (8, 8, 1), (0.0,), (1.0,))
+    preprocess = Preprocessing.of_run(IN_MEMORY, (8, 8, 3), (0.0,) * 3, (1.0,) * 3)
+    np.testing.assert_array_equal(preprocess(Image.fromarray(pixels)), pixels)
+    grey = Preprocessing.of_run(IN_MEMORY, (8, 8, 1), (0.0,), (1.0,))
     same = Image.fromarray(pixels[..., 0]).convert("RGB")
     np.testing.assert_array_equal(grey(same), pixels[..., :1])
-    oblong = preprocessing.of_run(IN_MEMORY, (4, 6, 3), (0.0,) * 3, (1.0,) * 3)
+    oblong = Preprocessing.of_run(IN_MEMORY, (4, 6, 3), (0.0,) * 3, (1.0,) * 3)
     assert oblong(Image.fromarray(pixels)).shape == (4, 6, 3)
 
 
 def test_an_image_of_any_shape_is_cheap_to_show():
     """A line of pixels: resized as a whole, it would take 6 GB."""
-    shown = preprocessing.of_weights(ImageSpec(interpolation="bilinear"))
+    preprocess = Preprocessing.of_weights(ImageSpec(interpolation="bilinear"))
     line = np.zeros((1, 30_001, 3), np.uint8)
     line[:, 15_000] = 255
-    seen = shown(Image.fromarray(line))
+    seen = preprocess(Image.fromarray(line))
     assert seen.shape == (224, 224, 3)
     assert (seen == seen[0]).all()
     assert np.abs(seen - seen[:, ::-1].astype(int)).max() <= 1 < seen.max()
@@ -109,9 +111,9 @@ def test_an_image_of_any_shape_is_cheap_to_show():
 )
 def test_weights_for_other_images_are_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):
-        preprocessing.of_weights(dataclasses.replace(ImageSpec(), **change))
+        Preprocessing.of_weights(dataclasses.replace(ImageSpec(), **change))
 
 
 def test_a_run_on_images_as_no_file_has_is_refused():
     with pytest.raises(InputError, match="images of 2 channels, as no file has"):
-        preprocessing.of_run(IN_MEMORY, (8, 8, 2), (0.0,) * 2, (1.0,) * 2)
+        Preprocessing.of_run(IN_MEMORY, (8, 8, 2), (0.0,) * 2, (1.0,) * 2)

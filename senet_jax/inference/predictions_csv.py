@@ -1,4 +1,4 @@
-"""What networks say of a split, written down example by example."""
+"""A CSV file of predictions: what an ensemble says of each example of a split."""
 
 import csv
 import io
@@ -12,32 +12,33 @@ from senet_jax.evaluation.scores import BEST, Predicted, best
 from senet_jax.system import files
 
 
-class Predictions:
-    """What an ensemble said of a split, to be written as CSV; a row takes about a hundred bytes."""
+class PredictionsCsv:
+    """Rows of predictions, collected batch by batch; a row takes about a hundred bytes."""
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self._names = class_names
+    def __init__(self) -> None:
+        self._names: Sequence[str] = ()
         self._seen = 0
-        self._parts: list[tuple[np.ndarray, ...]] = []
+        self._batches: list[tuple[np.ndarray, ...]] = []
 
-    def add(self, predicted: Predicted) -> None:
-        """The next batch of the split."""
+    def add(self, predicted: Predicted, class_names: Sequence[str]) -> None:
+        """Add the next batch of the split."""
+        self._names = class_names
         real = np.flatnonzero(predicted.mask)
         label, log_probability = predicted.label[real], predicted.together[real]
         top = best(log_probability)
         probability = np.exp(np.take_along_axis(log_probability, top, axis=-1))
         of_label = np.exp(np.take_along_axis(log_probability, label[:, None], axis=-1))
-        self._parts.append((self._seen + real, label, of_label[:, 0], top, probability))
+        self._batches.append((self._seen + real, label, of_label[:, 0], top, probability))
         self._seen += len(predicted.mask)
 
     def rows(self) -> Iterator[list[int | float | str]]:
-        """The header, then a row for each example, in the order of the split."""
-        numbers = range(1, 1 + min(BEST, len(self._names)))
-        of_places = [(f"top{n}", f"top{n}_name", f"top{n}_probability") for n in numbers]
-        yield ["index", "label", "label_name", "label_probability", *sum(of_places, ())]
-        for part in self._parts:
+        """Yield the header, then a row per example, in the order of the split."""
+        places = range(1, 1 + min(BEST, len(self._names)))
+        columns = [(f"top{n}", f"top{n}_name", f"top{n}_probability") for n in places]
+        yield ["index", "label", "label_name", "label_probability", *sum(columns, ())]
+        for batch in self._batches:
             for index, label, of_label, top, probability in zip(
-                *(values.tolist() for values in part), strict=True
+                *(values.tolist() for values in batch), strict=True
             ):
                 row = [index, label, self._names[label], of_label]
                 for number, value in zip(top, probability, strict=True):
@@ -45,7 +46,7 @@ class Predictions:
                 yield row
 
     def write(self, path: Path) -> None:
-        """Write as CSV, atomically. Raises: InputError if it cannot be written."""
+        """Write the file atomically. Raises: InputError if it cannot be written."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(self.rows())
         try:

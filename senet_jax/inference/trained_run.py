@@ -1,4 +1,4 @@
-"""The weights of a run, for whatever is done with them afterwards."""
+"""A trained run, loaded from its work directory with its data: network, state and result."""
 
 import contextlib
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import checkpoints, workdir
 from senet_jax.runs.stored import Unfinished, check_weights, read_records
 from senet_jax.training.prepare import Run, prepare
@@ -19,7 +19,7 @@ WEIGHTS = ("final", "ema", "best")
 
 @contextlib.contextmanager
 def offering_latest() -> Iterator[None]:
-    """For commands with --checkpoint: an Unfinished run is refused with how to take it."""
+    """Refuse an Unfinished run with how to take it, for commands with --checkpoint."""
     try:
         yield
     except Unfinished as error:
@@ -28,7 +28,13 @@ def offering_latest() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """What a run was built from, a state of it, and its result.json, {} if there is none yet."""
+    """A trained run.
+
+    Attributes:
+      run: what it was built from: `run.model`, `run.dataset`, `run.normalize`, `run.settings`.
+      state: a state of its training; `state.variables` is what `model.apply` takes.
+      result: the content of its result.json, or {} if there is none yet.
+    """
 
     run: Run
     state: TrainState
@@ -40,27 +46,40 @@ class TrainedRun:
         return self.run.dataset.train.image_shape
 
 
-def load_run(directory: Path, weights: str = "final", *, unfinished: bool = False) -> TrainedRun:
-    """The run in a work directory, on as many devices as it was trained on if there are so many.
+def load_run(
+    directory: Path | str, weights: str = "final", *, unfinished: bool = False
+) -> TrainedRun:
+    """Load the run in a work directory, and its dataset with it.
+
+        trained = senet_jax.load_run("runs/x")
+        trained.run.model.apply(trained.state.variables, images)
+
+    It lies on as many devices as it was trained on, or on all local ones if there are fewer.
 
     Args:
-      weights: one of WEIGHTS: those of the end, their moving averages ("ema"), or those of the
-        lowest evaluation top-1 error on the way, if the run kept them.
-      unfinished: a run without a result will do; its latest checkpoint is then its end.
+      weights: "final", "ema" (their moving averages) or "best" (those of the lowest evaluation
+        top-1 error on the way, if the run kept them).
+      unfinished: take a run without a result, at its latest checkpoint.
 
-    Raises: InputError if there is no such run (Unfinished if it is one) or it has no such weights,
-      or if the weights of its end are not those of result.json.
+    Raises: InputError if there is no such run (Unfinished if it has no result) or it lacks such
+      weights, or if its final weights are not those of result.json.
     """
+    if weights not in WEIGHTS:
+        raise InputError(
+            f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}"
+            f"{did_you_mean(weights, WEIGHTS)}"
+        )
+    directory = Path(directory)
     config, result = read_records(directory, unfinished=unfinished)
     if weights == "ema" and not config.to_dict()["train"]["ema_decay"]:
         raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
     devices = jax.local_devices()
     run = prepare(config, devices[: result["devices"]] if result else devices[:1], begun=True)
-    found = checkpoints.restore(directory / workdir.CHECKPOINTS, run.initial_state)
-    check_weights(directory, found.state.variables, result)
+    restored = checkpoints.restore(directory / workdir.CHECKPOINTS, run.initial_state)
+    check_weights(directory, restored.state.variables, result)
     if weights == "best":
-        found = _best(directory, found, run.initial_state)
-    state = found.state.averaged if weights == "ema" else found.state
+        restored = _best(directory, restored, run.initial_state)
+    state = restored.state.averaged if weights == "ema" else restored.state
     return TrainedRun(run, state, result)
 
 

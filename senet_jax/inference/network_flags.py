@@ -11,10 +11,15 @@ if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
 
 
 def define_network_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("model", None, "Of timm, the hub, a file or a run.", flag_values=values)
-    flags.DEFINE_enum("weights", "final", ["final", "ema", "best"], "Of a run.", flag_values=values)
-    flags.DEFINE_enum("checkpoint", "final", ["final", "latest"], "Of a run.", flag_values=values)
-    flags.DEFINE_integer("image_size", None, "In pixels.", flag_values=values)
+    """Define --model, --weights, --checkpoint, --image_size and --eval_crop."""
+    flags.DEFINE_string("model", None, "Name, hub id, file or run.", flag_values=values)
+    flags.DEFINE_enum(
+        "weights", "final", ["final", "ema", "best"], "Which of a run's.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "checkpoint", "final", ["final", "latest"], "Which of a run's.", flag_values=values
+    )
+    flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
     flags.DEFINE_float(
         "eval_crop", None, "Side of the middle against the shorter side.", flag_values=values
     )
@@ -31,9 +36,10 @@ def check_network_flags(values: flags.FlagValues) -> None:
 
 
 def load_network(values: flags.FlagValues) -> "Classifier":
-    """The network that was asked for. Raises: InputError as classifier.load and seen_at."""
-    from senet_jax.inference import classifier
+    """Load what the flags ask for. Raises: InputError as load_classifier and Classifier.seen_at."""
+    from senet_jax.inference.classifier import load_classifier
 
-    unfinished = values.checkpoint == "latest"
-    network = classifier.load_classifier(values.model, values.weights, unfinished=unfinished)
+    network = load_classifier(
+        values.model, values.weights, unfinished=values.checkpoint == "latest"
+    )
     return network.seen_at(values.image_size, values.eval_crop)

@@ -1,4 +1,4 @@
-"""Image files of every kind: what is read of them, and the sentence for what is not."""
+"""Image files of every kind: what is read of them, and the sentence where nothing is."""
 
 import io
 
@@ -8,19 +8,19 @@ from helpers.photos import photo
 from PIL import Image
 
 from senet_jax.errors import InputError
-from senet_jax.inference.images import find_images, open_image
+from senet_jax.inference.image_files import find_images, open_image
 
 COLOURS = photo(1).convert("RGB")
 PIXELS = np.asarray(COLOURS).astype(int)
 
 
 def seen(path, image=None, **options):
-    """What is read of an image that is saved there."""
+    """Read an image after saving it there."""
     if image is not None:
         image.save(path, **options)
-    found = open_image(path)
-    assert found.mode == "RGB"
-    return np.asarray(found).astype(int)
+    opened = open_image(path)
+    assert opened.mode == "RGB"
+    return np.asarray(opened).astype(int)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def seen(path, image=None, **options):
 )
 def test_formats(tmp_path, name, off):
     options = {"lossless": True} if name == "x.webp" else {"quality": 95}
-    found = seen(tmp_path / name, COLOURS, **options)
-    assert np.abs(found - PIXELS).max() <= off
+    pixels = seen(tmp_path / name, COLOURS, **options)
+    assert np.abs(pixels - PIXELS).max() <= off
 
 
 def test_grey_has_three_equal_channels(tmp_path):
@@ -44,9 +44,9 @@ def test_grey_has_three_equal_channels(tmp_path):
 @pytest.mark.parametrize("name", ["x.png", "x.tiff"])
 def test_sixteen_bits_become_eight_without_clipping(tmp_path, name):
     values = np.linspace(0, 65535, 48 * 32).astype(np.uint16).reshape(32, 48)
-    found = seen(tmp_path / name, Image.fromarray(values))
-    assert (found[0, 0, 0], found[-1, -1, 0]) == (0, 255)
-    assert np.abs(found - values[..., None] / 257).max() <= 0.5
+    pixels = seen(tmp_path / name, Image.fromarray(values))
+    assert (pixels[0, 0, 0], pixels[-1, -1, 0]) == (0, 255)
+    assert np.abs(pixels - values[..., None] / 257).max() <= 0.5
 
 
 def test_alpha_is_dropped_and_colours_stay(tmp_path):
@@ -60,13 +60,13 @@ def test_alpha_is_dropped_and_colours_stay(tmp_path):
 
 
 def test_cmyk_is_converted_without_a_profile(tmp_path):
-    found = seen(tmp_path / "x.tiff", COLOURS.convert("CMYK"))
-    assert np.abs(found - PIXELS).max() <= 1
+    pixels = seen(tmp_path / "x.tiff", COLOURS.convert("CMYK"))
+    assert np.abs(pixels - PIXELS).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photographs_are_turned_upright(tmp_path, orientation):
-    """As a camera writes them: the picture turned, and EXIF saying how."""
+    """Cameras write the picture turned, and EXIF says how."""
     turned = {
         1: lambda x: x,
         2: np.fliplr,
@@ -86,16 +86,16 @@ def test_photographs_are_turned_upright(tmp_path, orientation):
 
 
 def test_damaged_exif_leaves_the_picture(tmp_path):
-    found = seen(tmp_path / "x.png", COLOURS, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
-    np.testing.assert_array_equal(found, PIXELS)
+    pixels = seen(tmp_path / "x.png", COLOURS, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    np.testing.assert_array_equal(pixels, PIXELS)
 
 
 @pytest.mark.parametrize(("name", "off"), [("x.gif", 60), ("x.png", 0), ("x.tiff", 0)])
 def test_of_an_animation_the_first_frame_counts(tmp_path, name, off):
     later = [COLOURS.rotate(90), COLOURS.rotate(180)]
-    found = seen(tmp_path / name, COLOURS, save_all=True, append_images=later)
-    assert np.abs(found - PIXELS).mean() <= off / 10
-    assert np.abs(found - PIXELS).max() <= off
+    pixels = seen(tmp_path / name, COLOURS, save_all=True, append_images=later)
+    assert np.abs(pixels - PIXELS).mean() <= off / 10
+    assert np.abs(pixels - PIXELS).max() <= off
 
 
 def test_more_pixels_than_a_decompression_bomb_has_are_refused(tmp_path, monkeypatch):
@@ -129,27 +129,27 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path):
 
 
 def test_every_cut_of_a_file_is_read_or_refused(tmp_path):
-    """Whatever a decoder raises of a damaged file, it is a sentence."""
+    """A decoder may raise anything on a damaged file; what is said is a sentence."""
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP"):
         whole = io.BytesIO()
         COLOURS.save(whole, kind)
         content = whole.getvalue()
         for length in range(1, len(content), max(1, len(content) // 25)):
             (tmp_path / "x").write_bytes(content[:length])
-            said = ""
+            sentence = ""
             try:
                 assert open_image(tmp_path / "x").size == COLOURS.size
             except InputError as error:
-                said = str(error)
-            assert "\n" not in said
+                sentence = str(error)
+            assert "\n" not in sentence
 
 
 def test_folders_are_searched_in_order_and_files_taken_as_they_are(tmp_path):
     for name in ("b.JPG", "a/c.png", "a/b/d.webp", "notes.txt", ".hidden.png", ".git/e.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found = find_images([str(tmp_path / "notes.txt"), str(tmp_path)])
-    names = [str(path.relative_to(tmp_path)) for path in found]
+    paths = find_images([str(tmp_path / "notes.txt"), str(tmp_path)])
+    names = [str(path.relative_to(tmp_path)) for path in paths]
     assert names == ["notes.txt", "a/b/d.webp", "a/c.png", "b.JPG"]
     with pytest.raises(InputError, match="there is no image"):
         find_images([str(tmp_path / "nope.png")])

@@ -1,0 +1,146 @@
+"""What an ensemble is shown: views of each image, and a split once for each way of seeing it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.errors
+import jax
+import numpy as np
+
+from senet_jax import data
+from senet_jax.data.views import CropSpec
+from senet_jax.errors import InputError
+from senet_jax.inference.ensemble_members import Member
+
+# Keys of the "data" section that say how streamed images are seen.
+STREAM_KEYS = {field.name for field in dataclasses.fields(CropSpec)} - {"image_size"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TestViews:
+    """What a network is shown of each image.
+
+        TestViews(image_sizes=(224, 320), crops=10)
+
+    Attributes:
+      image_sizes: heights and widths in pixels to average over; () takes those of each network.
+        It, `crops` and `eval_crop` apply to streamed images only.
+      crops: 1, the middle; or 10, the middle, the four corners and all their mirror images
+        (Krizhevsky et al. 2012).
+      eval_crop: side of a crop against the image's shorter side; None takes that of each network.
+      flip: whether mirror images are shown as well.
+
+    Raises:
+      InputError: for other values, which it names as `senet_jax.evaluate` calls them.
+    """
+
+    image_sizes: tuple[int, ...] = ()
+    crops: int = 1
+    eval_crop: float | None = None
+    flip: bool = False
+
+    __test__ = False  # for pytest, which takes classes called Test... for tests
+
+    def __post_init__(self) -> None:
+        if self.crops not in (1, 10):
+            raise InputError(f"--crops must be 1 or 10, not {self.crops}")
+        if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
+            raise InputError(f"--eval_crop must be above 0 and at most 1, not {self.eval_crop}")
+        for size in self.image_sizes:
+            if size < 1:
+                raise InputError(f"--image_size must be at least 1 pixel, not {size}")
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether mirror images are shown; ten crops have them anyway."""
+        return self.flip or self.crops == 10
+
+    @property
+    def count(self) -> int:
+        """The number of views of one image at one size."""
+        return self.crops if self.crops > 1 else 1 + self.flip
+
+    def sizes(self, member: Member) -> tuple[int, ...]:
+        """The sizes at which a network sees each image; 0 is as it is stored in memory.
+
+        Raises: InputError if the network's images have only one view and others are asked for.
+        """
+        if member.streamed:
+            return self.image_sizes or (member.config["data"]["image_size"],)
+        for flag, chosen in (
+            ("image_size", bool(self.image_sizes)),
+            ("crops=10", self.crops > 1),
+            ("eval_crop", self.eval_crop is not None),
+        ):
+            if chosen:
+                raise InputError(
+                    f"--{flag} is for images that are streamed and cropped, but {member.name} was "
+                    f"trained on whole images of {member.image_shape[0]} pixels, as they are "
+                    "stored; it can be evaluated with --flip"
+                )
+        return (0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """A split as some of the members see it; `members` are their places in the ensemble."""
+
+    split: data.Split
+    class_names: tuple[str, ...]
+    members: tuple[int, ...]
+
+
+def load_feeds(members: Sequence[Member], dataset: str, split: str, views: TestViews) -> list[Feed]:
+    """Load the split, once for each way of seeing it; members with the same views share one.
+
+    Raises: InputError if the dataset or split does not exist or has a different number of classes,
+      or a network cannot take the images.
+    """
+    sharers: dict[tuple[Any, ...], list[int]] = {}
+    for index, member in enumerate(members):
+        section = member.config["data"]
+        eval_crop = section["eval_crop"] if views.eval_crop is None else views.eval_crop
+        for size in views.sizes(member):
+            way_of_seeing = (size, eval_crop, section["interpolation"]) if size else (0,)
+            sharers.setdefault(way_of_seeing, []).append(index)
+    if dataset == "fake" and views.crops > 1:
+        raise InputError("dataset 'fake' has no crops; leave out --crops=10")
+    feeds = []
+    for (size, *crop), indices in sharers.items():
+        section = members[indices[0]].config["data"]
+        fields = {key: value for key, value in section.items() if key in STREAM_KEYS}
+        fields |= dict(zip(("eval_crop", "interpolation"), crop, strict=False))
+        fields["corners"] = views.crops > 1
+        fields["classes"] = section.get("classes", ()) if dataset == section["name"] else ()
+        loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
+        for index in indices:
+            _check_takes(members[index], loaded.image_shape, dataset, class_names)
+        feeds.append(Feed(loaded, class_names, tuple(indices)))
+    return feeds
+
+
+def _check_takes(
+    member: Member, shape: tuple[int, int, int], dataset: str, class_names: Sequence[str]
+) -> None:
+    """Raises: InputError if the network cannot be evaluated on these images [H, W, C]."""
+    if len(class_names) != len(member.class_names):
+        raise InputError(
+            f"dataset {dataset!r} has {len(class_names)} classes, but {member.name} was trained on "
+            f"the {len(member.class_names)} of {member.config['data']['name']!r}"
+        )
+    height, width, channels = shape
+    if channels != member.image_shape[2]:
+        raise InputError(
+            f"the images of {dataset!r} have {channels} channels, but {member.name} was trained on "
+            f"images of {member.image_shape[2]}"
+        )
+    image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    try:
+        jax.eval_shape(member.model.apply, member.variables, image)
+    except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"the {member.config['model']['name']} of {member.name} cannot take images of "
+            f"{height} x {width} pixels: it is tied to about the {member.image_shape[0]} x "
+            f"{member.image_shape[1]} that it was trained on"
+        ) from error

@@ -1,0 +1,122 @@
+"""The gated blocks of a network: found, asked for their gates, and replaced by constants.
+
+A gated block is a module that sows its gate as "gate" into the collection "gates", and whose
+`__call__(u, ...)` returns `u` scaled by it. Nothing is kept unless the collection is made mutable,
+which happens only here.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from senet_jax.layers.network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedBlock:
+    """A gated block: its module's path ("stage2/block1/se"), its stage, and its channels.
+
+    Stages are those of `se.stages`, numbered as in the paper.
+    """
+
+    name: str
+    stage: int
+    channels: int
+
+    @property
+    def label(self) -> str:
+        """The path for people: "stage2/block1"."""
+        return self.name.removesuffix("/se")
+
+
+def gates_of(model: nn.Module, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+    """The gates of each SE block for each image, in the order of the computation.
+
+        gates = senet_jax.gates_of(model, variables, images)
+        gates["stage2/block1/se"]  # [B, 256], between 0 and 1 where the gate is a sigmoid
+
+    It can be jitted, `jax.jit(senet_jax.gates_of, static_argnums=0)`; JAX then sorts the paths.
+
+    Args:
+      variables: `params` and `batch_stats`, as `model.apply` takes them.
+      images: [B, H, W, C], normalised.
+
+    Returns: path of each block to its gates [B, C]; {} for a network without SE blocks. Gates that
+      differ from position to position (`squeeze="none"`) are averaged over positions.
+    """
+    _, sown = model.apply(variables, images, train=False, mutable=["gates"])
+    flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(sown.get("gates", {}))
+    return {
+        "/".join(path[:-1]): jnp.mean(gate, axis=tuple(range(1, gate.ndim - 1)))
+        for path, (gate,) in flat.items()
+    }
+
+
+def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[GatedBlock, ...]:
+    """The gated blocks of a network in the order of the computation; nothing is computed.
+
+    A block is in the stage without which it would be absent: not every family says it in its paths.
+
+    Args:
+      image_shape: [H, W, C].
+    """
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+
+    def channels(network: Network) -> dict[str, int]:
+        in_order: dict[str, int] = {}
+
+        def trace(variables: Any, image: jax.Array) -> None:
+            gates = gates_of(network, variables, image)
+            in_order.update({name: gate.shape[-1] for name, gate in gates.items()})
+
+        jax.eval_shape(trace, variables, image)  # what it returns would be sorted by name
+        return in_order
+
+    everything = channels(model)
+    stages = {
+        name: stage
+        for stage in getattr(model, "se").stages  # noqa: B009 (each family declares its own)
+        for name in everything.keys() - channels(without_stage(model, stage)).keys()
+    }
+    return tuple(GatedBlock(name, stages[name], count) for name, count in everything.items())
+
+
+def without_stage(model: Any, stage: int) -> Network:
+    """The network with no SE blocks in a stage."""
+    kept = tuple(number for number in model.se.stages if number != stage)
+    return model.clone(se=dataclasses.replace(model.se, stages=kept))
+
+
+def with_constants(
+    apply: Callable[..., Any], constants: Mapping[str, float | np.ndarray]
+) -> Callable[..., Any]:
+    """Replace the gates of the named blocks in whatever `apply` computes.
+
+    A gate of 1 gives the network without the block.
+
+    Args:
+      apply: a function that applies the network, such as an evaluation step.
+      constants: path of a block to one number, or to one per channel [C].
+    """
+
+    def replace(
+        next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        name = "/".join(context.module.path)
+        if context.method_name != "__call__" or name not in constants:
+            return next_fun(*args, **kwargs)
+        u = args[0]
+        return u * jnp.asarray(constants[name], u.dtype)
+
+    def replaced(*args: Any) -> Any:
+        with nn.intercept_methods(replace):
+            return apply(*args)
+
+    return replaced

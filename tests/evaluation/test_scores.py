@@ -1,0 +1,43 @@
+"""Scores in float64 against the evaluation step's and SciPy's."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+
+from senet_jax.evaluation.scores import log_probabilities, sums
+from senet_jax.evaluation.steps import classification_sums
+
+
+@pytest.fixture
+def scored():
+    """Logits [B, V, K], some of them equal or not finite, labels, and a mask."""
+    rng = np.random.default_rng(0)
+    logits = np.float32(rng.integers(-3, 4, (40, 1, 7)) * 300)
+    logits[3, 0, 2] = np.nan
+    logits[5, 0, 0] = np.inf
+    return logits, rng.integers(0, 7, 40).astype(np.int32), np.float32(rng.random(40) < 0.8)
+
+
+def test_scores_are_those_of_the_evaluation_step(scored):
+    logits, label, mask = scored
+    mask[[3, 5]] = 1
+    losses = jax.numpy.zeros(40)
+    expected = classification_sums(losses, jax.numpy.asarray(logits[:, 0]), label, mask)
+    counted = sums(log_probabilities(logits), label, mask)
+    for name in ("top1", "top5", "examples"):
+        assert counted[name] == expected[name], name
+    assert np.isnan(counted["loss"])
+    mask[[3, 5]] = 0
+    counted = sums(log_probabilities(logits), label, mask)
+    real = np.flatnonzero(mask)
+    expected = scipy.special.log_softmax(np.float64(logits[real, 0]), axis=-1)
+    of_label = expected[np.arange(len(real)), label[real]]
+    assert of_label.min() < -1000  # a probability of this logarithm is 0, and its loss is finite
+    assert counted["loss"] == pytest.approx(-of_label.sum(), rel=1e-12)
+
+
+def test_log_probabilities_are_those_of_the_mean(scored):
+    views = np.concatenate([scored[0][6:], scored[0][6:, :, ::-1] / 2], axis=1) / 50
+    expected = np.log(scipy.special.softmax(np.float64(views), axis=-1).mean(axis=1))
+    np.testing.assert_allclose(log_probabilities(views), expected, rtol=1e-12)

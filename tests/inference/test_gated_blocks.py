@@ -1,0 +1,96 @@
+"""Gated blocks: their gates, names and stages, and networks in which constants replace them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from experiments.grid.narrow import NARROW, size_of
+from senet_jax.inference.gated_blocks import find_blocks, gates_of, with_constants, without_stage
+from senet_jax.layers.squeeze_excite import SqueezeExcite
+from senet_jax.models import create_model
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_gates_are_sown_only_where_they_are_asked_for():
+    layer, u = SqueezeExcite(squeeze="none"), jnp.ones((2, 3, 3, 16))
+    variables = layer.init(jax.random.key(0), u)
+    assert set(variables) == {"params"}
+    assert not isinstance(layer.apply(variables, u), tuple)
+    y, sown = layer.apply(variables, u, mutable=["gates"])
+    np.testing.assert_array_equal(y, layer.apply(variables, u))
+    np.testing.assert_array_equal(sown["gates"]["gate"][0] * u, y)
+
+
+@pytest.mark.parametrize("squeeze", ["avg", "max", "none"])
+def test_recorded_gates_are_what_scales_the_maps(squeeze):
+    """With a map of ones, an identity block after it would give the gate itself."""
+    layer, u = SqueezeExcite(ratio=2, squeeze=squeeze), jnp.ones((2, 3, 3, 4))
+    u = u * jnp.arange(1, 5)
+    variables = layer.init(jax.random.key(0), u)
+    gates = gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)
+    expected = (layer.apply(variables, u) / u).mean(axis=(1, 2))
+    np.testing.assert_allclose(gates["layer"], expected, rtol=1e-6)
+
+
+class Whole(nn.Module):
+    layer: SqueezeExcite
+
+    def __call__(self, u, train):
+        return self.layer(u)
+
+
+NETWORKS = [name for name in NARROW if name.startswith("se")]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_family_names_its_blocks_in_order_with_their_stages(name):
+    fields = {key: value for key, value in NARROW[name].items() if key != "se"}
+    model = create_model(name, **fields, se=NARROW[name].get("se"))
+    shape = (size_of(name), size_of(name), 3)
+    blocks = find_blocks(model, shape)
+    assert {block.stage for block in blocks} == set(model.se.stages)
+    stages = [block.stage for block in blocks]
+    assert stages == sorted(stages)
+    assert len({block.name for block in blocks}) == len(blocks)
+    kept = find_blocks(without_stage(model, stages[-1]), shape)
+    assert kept == tuple(block for block in blocks if block.stage != stages[-1])
+
+
+@pytest.mark.parametrize("placement", ["standard", "pre", "post", "identity"])
+@pytest.mark.parametrize("squeeze", ["avg", "none"])
+def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze):
+    """Both give the same bits with the same remaining weights; other gates do not."""
+    se = {"placement": placement, "squeeze": squeeze, "ratio": 2}
+    fields = {"stage_sizes": (1, 1, 2), "width": 4, "num_classes": 3}
+    model = create_model("seresnet20_cifar", se=se, **fields)
+    images = jnp.float32(rng.normal(size=(5, 8, 8, 3)))
+    variables = model.init(jax.random.key(0), images)
+    blocks = [b.name for b in find_blocks(model, (8, 8, 3)) if b.stage == 4]
+    assert len(blocks) == 2
+    plain = without_stage(model, 4)
+    kept = jax.tree.map(lambda leaf: leaf, variables["params"])  # a copy of the dicts
+    for block in kept["stage4"].values():
+        block.pop("se")
+    expected = plain.apply({**variables, "params": kept}, images)
+    with_one = with_constants(model.apply, dict.fromkeys(blocks, 1.0))
+    np.testing.assert_array_equal(with_one(variables, images), expected)
+    assert np.abs(model.apply(variables, images) - expected).max() > 1e-3
+    halves = with_constants(model.apply, dict.fromkeys(blocks, 0.5))
+    assert np.abs(halves(variables, images) - expected).max() > 1e-3
+
+
+def test_constants_are_the_gates_where_these_do_not_depend_on_the_image(rng):
+    model = create_model("seresnet20_cifar", stage_sizes=(1, 1, 1), width=4)
+    images = jnp.float32(rng.normal(size=(1, 8, 8, 3)))
+    variables = model.init(jax.random.key(0), images)
+    constants = {
+        name: np.asarray(gate[0]) for name, gate in gates_of(model, variables, images).items()
+    }
+    replaced = with_constants(model.apply, constants)(variables, images)
+    np.testing.assert_allclose(replaced, model.apply(variables, images), rtol=1e-5)
