@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from helpers.runs import interrupt_training, tiny_config
-from senet_jax.inference.trained import load_run
+from senet_jax.inference.trained_run import load_run
 
 from configs import finetune
 from senet_jax import data
