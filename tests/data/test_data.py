@@ -209,7 +209,7 @@ def test_statistics_that_are_given_replace_the_datasets_own():
 
 
 def test_the_first_use_of_digits_says_nothing(tmp_path):
-    code = "from senet_jax import data; data.load('digits', 'train', 'test')"
+    code = "from senet_jax import data; data.load_dataset('digits', 'train', 'test')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"TFDS_DATA_DIR": str(tmp_path)},

@@ -241,7 +241,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     """A limit on the size of files gives the same error from the same place."""
     code = (
         "import resource, signal, sys; from pathlib import Path; import jax.numpy as jnp;"
-        "from senet_jax import checkpoints, errors;"
+        "from senet_jax import errors; from senet_jax.runs import checkpoints;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));\n"
         "try: checkpoints.save(Path(sys.argv[1]), 7, {'a': jnp.arange(1e6)})\n"

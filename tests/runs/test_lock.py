@@ -20,7 +20,7 @@ from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
 HOLD = (
-    "import sys, time, pathlib; from senet_jax import lock\n"
+    "import sys, time, pathlib; from senet_jax.runs import lock\n"
     "with lock.held(pathlib.Path(sys.argv[1]), total_steps=3):\n"
     "    print('held', flush=True); time.sleep(100)\n"
 )

@@ -47,7 +47,7 @@ def test_the_command_starts_again_as_it_was(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from senet_jax import host_memory\n"
+        "from senet_jax.system import host_memory\n"
         "print(os.getpid(), *sys.argv[1:], os.environ.get('GLIBC_TUNABLES'))\n"
         "host_memory.use_huge_pages()\n"
     )

@@ -79,7 +79,7 @@ def test_before_there_is_anything_to_save_a_signal_ends_the_process_at_once(numb
     """In the middle of an import, where Python's own answer is a traceback, or none at all."""
     code = (
         "import os\n"
-        "from senet_jax import startup\n"
+        "from senet_jax.system import startup\n"
         "startup.begin()\n"
         "try:\n"
         f"    os.kill(os.getpid(), {int(number)})\n"
@@ -130,7 +130,7 @@ def test_a_command_with_nothing_to_save_does_not_wait_for_a_safe_point(monkeypat
 @pytest.mark.parametrize("continues", [True, False])
 def test_a_command_says_whether_it_continues_only_if_it_does(continues):
     code = (
-        "from senet_jax import cli\n"
+        "from senet_jax.system import cli\n"
         "def main(argv):\n"
         "    raise KeyboardInterrupt\n"
         f"cli.run(main, None, continues={continues})\n"

@@ -157,7 +157,7 @@ import sys
 from pathlib import Path
 import jax
 from configs import digits, imagenet
-from senet_jax import compilation_cache
+from senet_jax.system import compilation_cache
 from senet_jax.training.loop import train_and_evaluate
 
 kind, count, workdir = sys.argv[1:]
@@ -166,7 +166,7 @@ if kind == "memory":
     config.data.update({"train_split": "train[:128]", "eval_split": "test[:50]"})
 else:
     sys.path.insert(0, "tests")
-    import photos
+    from helpers import photos
     config, fields = imagenet.get_config("seresnet50,photos"), {"stage_sizes": (1, 1), "width": 4}
     config.data.update({"train_split": "whole", "eval_split": "whole", "image_size": 32})
     config.data.shuffle_buffer = 8
