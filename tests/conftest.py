@@ -8,24 +8,21 @@ import shutil
 import signal
 import tempfile
 
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 # A folder for what a session writes beside its tests. The process that starts the workers makes
 # and removes it, and they inherit its name.
-if WORKER == "alone":
-    FOLDER = os.environ["SENET_JAX_TESTS"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
-    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
-else:
-    FOLDER = os.environ["SENET_JAX_TESTS"]
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["SENET_JAX_TESTS"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["SENET_JAX_TESTS"], ignore_errors=True)
 # Compiled programs are kept for these tests and the commands they call, not the user's: most of a
 # tiny run is its compilation, and many are of the same network. All workers share them; only with a
 # limit on their size does JAX lock the folder, without which one might read what another writes.
-os.environ["XDG_CACHE_HOME"] = os.path.join(FOLDER, "cache")
+os.environ["XDG_CACHE_HOME"] = os.path.join(os.environ["SENET_JAX_TESTS"], "cache")
 os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
 # Datasets of this worker's own: tests neither read nor write the user's. TFDS reads it on import.
-os.environ["TFDS_DATA_DIR"] = os.path.join(FOLDER, WORKER, "tfds")
+os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="tfds_", dir=os.environ["SENET_JAX_TESTS"])
 # The hub of weights is not asked, and has nothing in its cache.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = os.path.join(FOLDER, WORKER, "hub")
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hub_", dir=os.environ["SENET_JAX_TESTS"])
 # A shell lets its background jobs ignore Ctrl-C, and they and all that they start inherit that.
 # Tests press it, and ask the commands that they start to answer it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -305,7 +305,7 @@ def test_a_network_without_gates_is_refused(tiny, one_device):
     run = prepare(tiny, one_device)
     with pytest.raises(InputError, match="has no SE blocks"):
         role_of_excitation.find_blocks(
-            role_of_excitation.Finished(run, run.initial_state, {"model": "resnet"})
+            role_of_excitation.TrainedRun(run, run.initial_state, {"model": "resnet"})
         )
 
 

@@ -43,7 +43,10 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypat
     # Without the kink of ReLU, at which a last bit decides about a whole gradient.
     monkeypatch.setattr(nn, "relu", jax.nn.softplus)
     model, x, loss = network_loss(name, "auto")
-    variables = fill(jax.eval_shape(model.init, jax.random.key(0), x))
+    if "inception_resnet" in name:  # which with weights like a trained one's amplifies last bits
+        variables = jax.jit(model.init)(jax.random.key(0), x)
+    else:  # without compiling its initialisation
+        variables = fill(jax.eval_shape(model.init, jax.random.key(0), x))
     ours, plain = (jax.jit(jax.grad(f)) for f in (loss, network_loss(name, "xla")[2]))
     last_bit = 1 + np.float32(2**-23) * np.sign(normal(x.shape, seed=5))
     got, want, nudged = (
