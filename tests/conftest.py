@@ -1,18 +1,32 @@
 """Four simulated devices, no accelerator, compilation without optimisation, and data of our own."""
 
+import atexit
 import gc
 import importlib.metadata
 import os
+import shutil
+import signal
 import tempfile
 
-# Compiled programs are kept for this worker's tests and the commands they call, not the user's:
-# most of a tiny run is its compilation, and many are of the same network.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+# A folder for what a session writes beside its tests. The process that starts the workers makes
+# and removes it, and they inherit its name.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["SENET_JAX_TESTS"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["SENET_JAX_TESTS"], ignore_errors=True)
+# Compiled programs are kept for these tests and the commands they call, not the user's: most of a
+# tiny run is its compilation, and many are of the same network. All workers share them; only with a
+# limit on their size does JAX lock the folder, without which one might read what another writes.
+os.environ["XDG_CACHE_HOME"] = os.path.join(os.environ["SENET_JAX_TESTS"], "cache")
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
 # Datasets of this worker's own: tests neither read nor write the user's. TFDS reads it on import.
-os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="tfds_", dir=os.environ["SENET_JAX_TESTS"])
 # The hub of weights is not asked, and has nothing in its cache.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="senet_jax_tests_")
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hub_", dir=os.environ["SENET_JAX_TESTS"])
+# A shell lets its background jobs ignore Ctrl-C, and they and all that they start inherit that.
+# Tests press it, and ask the commands that they start to answer it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation.
@@ -30,6 +44,7 @@ from helpers.runs import tiny_config
 from senet_jax.system import compilation_cache, host_memory
 
 compilation_cache.enable()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 host_memory.release_after_compilation()
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile("no deadline", deadline=None)

@@ -47,6 +47,8 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     times the number of positions at which it is applied. This holds for full, grouped and depthwise
     convolutions and for fully connected layers alike.
     """
+    # Of the same parameters and maps, plain layers are traced in less than half the time.
+    model = model.clone(implementation="xla")
     macs: dict[str, int] = {}
 
     def count(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:

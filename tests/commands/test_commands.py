@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.commands import call
 
 from experiments.grid import study
 
@@ -46,14 +47,14 @@ def test_summary_prints_the_exact_counts(command):
     assert "stage5" in done.stdout
 
 
-def test_list_prints_the_models(command):
-    done = command("senet_jax.summary", "--list", "seresnet*")
+def test_list_prints_the_models():
+    done = call("senet_jax.summary", "--list", "seresnet*")
     assert "seresnet50\n" in done.stdout
     assert "\nresnet50" not in done.stdout
 
 
-def test_all_prints_what_the_paper_prints(command):
-    done = command("senet_jax.summary", "--all", "seresnext50*", "semobilenetv1", "sewrn*")
+def test_all_prints_what_the_paper_prints():
+    done = call("senet_jax.summary", "--all", "seresnext50*", "semobilenetv1", "sewrn*")
     assert done.returncode == 0, done.stderr
     for cell in ("27,543,848", "21.10 / 5.49", "25.3 / 7.7", "cifar10 3.88, cifar100 19.14"):
         assert cell in done.stdout
@@ -134,7 +135,8 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_bad_input_gives_one_sentence_and_touches_nothing(command, tmp_path, arguments, sentence):
-    done = command(*(argument.format(tmp=tmp_path) for argument in arguments))
+    start = command if arguments[0] == "senet_jax.main" else call
+    done = start(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import call
 
 from experiments import benchmark, overhead
 from experiments.timing import input_race, readers
@@ -113,7 +114,7 @@ def test_the_readme_holds_the_published_tables(mark, table):
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(module, arguments, sentence):
-    done = command(*arguments.split(), module=module)
+    done = call(f"experiments.{module}", *arguments.split())
     assert done.returncode != 0
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,10 +16,11 @@ from senet_jax.training.prepare import Plan, prepare
 
 
 def tiny_config():
-    """SE-ResNet-20 with one block a stage, on a few digits."""
+    """SE-ResNet-20 of two stages with one block each, on a few digits."""
     config = digits.get_config("seresnet20")
+    config.model.se.stages = (2, 3)
     with config.unlocked():
-        config.model.stage_sizes = (1, 1, 1)
+        config.model.stage_sizes = (1, 1)
         config.model.width = 4
     config.data.train_split = "train[:128]"
     config.data.eval_split = "test[:50]"
@@ -32,9 +33,10 @@ def tiny_config():
 def photos_config():
     """A narrow, shallow SE-ResNet-18 on the streamed images of photos.py, some of them broken."""
     config = imagenet.get_config("seresnet18,photos")
+    config.model.se.stages = (2, 3)
     with config.unlocked():
         config.model.width = 4
-        config.model.stage_sizes = (1, 1, 1, 1)
+        config.model.stage_sizes = (1, 1)
     config.data.update(train_split="whole", eval_split="with_broken", image_size=32)
     config.train.update(epochs=2.0, batch_size=16)
     return config

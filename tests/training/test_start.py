@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from helpers.runs import interrupt_training, tiny_config
-from senet_jax.inference.trained_run import load_run
 
 from configs import finetune
 from senet_jax import data
 from senet_jax.errors import InputError
+from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import workdir
 from senet_jax.system import files
 from senet_jax.training.loop import train_and_evaluate

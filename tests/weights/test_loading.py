@@ -235,7 +235,7 @@ def test_a_run_of_ours_gives_its_averages(tmp_path):
     assert again == model
     assert equal(variables, state.averaged.variables)
     other, renewed = create_model(name, pretrained=tmp_path, num_classes=7, se={"gate": "relu"})
-    assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (16, 7))
+    assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (8, 7))
     with pytest.raises(InputError, match="is a run of seresnet20_cifar, not of resnet20_cifar"):
         create_model("resnet20_cifar", pretrained=tmp_path)
     with pytest.raises(InputError, match=r"do not fit .* with these fields: .*/bias is missing"):
