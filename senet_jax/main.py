@@ -20,7 +20,6 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory, processes
-from senet_jax.training.result import in_words
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -51,6 +50,7 @@ def main(argv: list[str]) -> None:
     # These import JAX, which is slow: flags come first.
     from senet_jax.system import compilation_cache
     from senet_jax.training.loop import train_and_evaluate
+    from senet_jax.training.result import in_words
 
     compilation_cache.enable()
     host_memory.release_after_compilation()

@@ -26,7 +26,6 @@ from experiments.launch import LOG
 from senet_jax.errors import InputError, Occupied
 from senet_jax.runs import workdir
 from senet_jax.system import cli, host_memory, processes
-from senet_jax.training.result import in_words
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
 # Asked to end, and saved; or before it could answer, when there was nothing to save.
@@ -67,6 +66,7 @@ def main(argv: list[str]) -> None:
 
     from senet_jax.system import compilation_cache
     from senet_jax.training.loop import train_and_evaluate
+    from senet_jax.training.result import in_words
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
