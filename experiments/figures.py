@@ -136,7 +136,9 @@ def _maps(axes: Any, x: float, shades: Sequence[float]) -> None:
         colour = COLOURS[index % len(COLOURS)]
         axes.add_patch(Rectangle(corner, 2.2, 2.6, fc="white", ec="none", zorder=2 * index + 1))
         axes.add_patch(
-            Rectangle(corner, 2.2, 2.6, fc=colour, ec=INK, lw=0.7, alpha=shade, zorder=2 * index + 2)
+            Rectangle(
+                corner, 2.2, 2.6, fc=colour, ec=INK, lw=0.7, alpha=shade, zorder=2 * index + 2
+            )
         )
 
 

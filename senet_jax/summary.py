@@ -3,7 +3,7 @@
     python -m senet_jax.summary seresnet50 --se.ratio=8
     python -m senet_jax.summary --list 'se*'
     python -m senet_jax.summary --all               (every model, with what the paper prints for it)
-    python -m senet_jax.summary --markdown          (the same for README)
+    python -m senet_jax.summary --markdown          (the same for docs/models.md)
 
 A multiply-add is counted as one, for convolutions and fully connected layers only, at the given
 image size: the paper's convention for its "GFLOPs" to within the last printed digit.
@@ -44,7 +44,7 @@ def all_models(pattern: str = "*") -> list[tuple[str, ...]]:
 
 
 def markdown_table() -> str:
-    """`all_models` for README."""
+    """The table of `all_models` as Markdown, for docs/models.md."""
     lines = [COLUMNS, ("---", *["---:"] * 4, "---")]
     lines += [(f"`{name}`", *cells) for name, *cells in all_models()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string("stride_on", None, "Stride of a bottleneck: 3x3, 1x1.", flag_values=values)
     flags.DEFINE_bool("list", False, "List the models that match.", flag_values=values)
     flags.DEFINE_bool("all", False, "Print all models in a table.", flag_values=values)
-    flags.DEFINE_bool("markdown", False, "Print this table for README.", flag_values=values)
+    flags.DEFINE_bool("markdown", False, "Print this table as Markdown.", flag_values=values)
     se = ConfigDict(dataclasses.asdict(SEConfig()))
     cli.given_keys(argv, "se", se)  # refuses unknown ones with a sentence; the next line would not
     config_flags.DEFINE_config_dict("se", se, flag_values=values)
