@@ -103,7 +103,7 @@ def _draw_block(axes: Any) -> None:
     middle = 4.0
     _maps(axes, 0.3, even)
     axes.text(1.9, 6.9, "U", ha="center", fontsize=12, weight="bold", color=INK)
-    axes.text(1.9, 0.65, "H × W × C", ha="center", fontsize=8, color=MUTED)
+    axes.text(1.9, 0.65, "H x W x C", ha="center", fontsize=8, color=MUTED)
     _arrow(axes, (3.9, middle), (5.5, middle))
     axes.text(4.7, 4.3, "squeeze", ha="center", fontsize=10, color=INK)
     axes.text(4.7, 3.3, "mean over\nH and W", ha="center", va="top", fontsize=8, color=MUTED)
@@ -111,13 +111,13 @@ def _draw_block(axes: Any) -> None:
     _arrow(axes, (6.6, middle), (11.4, middle))
     axes.text(9.0, 4.3, "excitation", ha="center", fontsize=10, color=INK)
     axes.text(9.0, 5.0, "C → C/r → C", ha="center", fontsize=8, color=MUTED)
-    axes.text(9.0, 3.6, "s = σ(W₂ ReLU(W₁ z))", ha="center", va="top", fontsize=9, color=INK)
+    axes.text(9.0, 3.6, "s = gate(W₂ ReLU(W₁ z))", ha="center", va="top", fontsize=9, color=INK)
     axes.text(9.0, 2.9, "a gate from 0 to 1\nper channel", ha="center", va="top", fontsize=8,
               color=MUTED)  # fmt: skip
     _vector(axes, 11.6, gates, "s")
     _arrow(axes, (12.5, middle), (14.9, middle))
     axes.text(13.5, 4.3, "scale", ha="center", fontsize=10, color=INK)
-    axes.text(13.5, 3.6, "U × s", ha="center", va="top", fontsize=9, color=INK)
+    axes.text(13.5, 3.6, "U s", ha="center", va="top", fontsize=9, color=INK)
     _maps(axes, 15.1, gates)
     axes.text(16.7, 0.65, "each channel by its gate", ha="center", fontsize=8, color=MUTED)
     # The feature map itself goes around the gate.
@@ -135,11 +135,8 @@ def _maps(axes: Any, x: float, shades: Sequence[float]) -> None:
         corner = (x + 0.22 * index, 3.6 - 0.35 * index)
         colour = COLOURS[index % len(COLOURS)]
         axes.add_patch(Rectangle(corner, 2.2, 2.6, fc="white", ec="none", zorder=2 * index + 1))
-        axes.add_patch(
-            Rectangle(
-                corner, 2.2, 2.6, fc=colour, ec=INK, lw=0.7, alpha=shade, zorder=2 * index + 2
-            )
-        )
+        style = {"fc": colour, "ec": INK, "lw": 0.7, "alpha": shade}
+        axes.add_patch(Rectangle(corner, 2.2, 2.6, **style, zorder=2 * index + 2))
 
 
 def _vector(axes: Any, x: float, shades: Sequence[float], name: str) -> None:

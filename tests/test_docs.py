@@ -1,4 +1,4 @@
-"""README and docs say what is so: their code runs, their commands can be given, their links lead."""
+"""README and docs say what is so: code runs, commands can be given, links lead somewhere."""
 
 import functools
 import importlib
@@ -73,7 +73,7 @@ def commands(page):
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """Where somebody reads: a folder with a photograph, an export and weights in the hub's cache."""
+    """Where somebody reads: a folder with a photograph, and weights in the hub's cache."""
     constructors = [(models.MODELS, "seresnet50"), (timm.NETWORKS, "seresnet50")]
     for known, name in constructors:
         monkeypatch.setitem(known, name, functools.partial(known[name], **NARROW))
@@ -133,9 +133,10 @@ def parse(module, arguments, monkeypatch):
             return rest
         raise ParsedError(*rest)
 
-    with monkeypatch.context() as patched, pytest.raises(ParsedError) as stopped:
+    with monkeypatch.context() as patched:
         patched.setattr(cli, "parse_flags", parse_and_stop)
-        command.main(argv)
+        with pytest.raises(ParsedError) as stopped:
+            command.main(argv)
     return stopped.value.args
 
 
