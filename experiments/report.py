@@ -7,8 +7,8 @@
 Writes table.csv, runs.csv, table.md and table.png into the study's directory, with the curves of
 the runs in curves.csv and curves.png, and prints the table. Where there are no runs, the table is
 that of the published ones. `--publish` copies them all to experiments/results/ and the table into
-README.md. `--all` writes one page with all studies to report/index.html. `--index` only brings the
-list of studies in README.md up to date.
+the docs. `--all` writes one page with all studies to report/index.html. `--index` only brings the
+list of studies in the docs up to date.
 """
 
 from pathlib import Path
@@ -27,9 +27,9 @@ from senet_jax.system import cli
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     define_flags(values)
-    flags.DEFINE_bool("publish", False, "Also write README.md.", flag_values=values)
+    flags.DEFINE_bool("publish", False, "Also write the docs.", flag_values=values)
     flags.DEFINE_bool("all", False, "One page with all studies.", flag_values=values)
-    flags.DEFINE_bool("index", False, "The list of studies in README.md.", flag_values=values)
+    flags.DEFINE_bool("index", False, "The list of studies in the docs.", flag_values=values)
     flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if values.all or values.index:

@@ -94,7 +94,7 @@ def columns_of(name: str) -> tuple[str, ...]:
 
 
 def markdown_table() -> str:
-    """All models in Markdown."""
+    """All models in Markdown, for docs/models.md."""
     lines = [COLUMNS, ("---", *["---:"] * 4, "---")]
     lines += [(f"`{name}`", *cells) for name, *cells in all_models()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

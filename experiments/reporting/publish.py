@@ -1,4 +1,4 @@
-"""Results under version control: experiments/results/, read back, and the blocks of README.md."""
+"""Results under version control: experiments/results/, read back, and the blocks of the docs."""
 
 import ast
 import csv
@@ -16,6 +16,7 @@ from senet_jax.system import files
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments" / "results"
+PAGES = ("docs/studies.md", "docs/finetune.md")  # the list of studies is in the first
 # What of `files` is published as it is, and how its name ends there.
 ENDINGS = {
     "runs.csv": ".csv",
@@ -44,9 +45,9 @@ def documents(
 
 
 def publish(study: Study, results: Results, stopped: Stopped) -> None:
-    """Write the runs, their curves, table and figures to experiments/results/, and README.md.
+    """Write the runs, their curves, table and figures to experiments/results/, and the pages.
 
-    README.md has the table if it has a place for it, and always the list of studies.
+    Pages have the table where they have a place for it, and always the list of studies.
 
     Raises: InputError for runs whose code is not a commit, or on a part of the data.
     """
@@ -74,16 +75,16 @@ def publish(study: Study, results: Results, stopped: Stopped) -> None:
         else:
             path.unlink(missing_ok=True)  # curves of other runs
     files.write(RESULTS / f"{name}.md", (text + "".join(pictures)).encode())
-    readme = ROOT / "README.md"
-    if f"<!-- {name} -->" in (before := readme.read_text("utf-8")):
-        files.write(readme, insert(before, name, text).encode())
+    for page in (ROOT / path for path in PAGES):
+        if page.exists() and f"<!-- {name} -->" in (before := page.read_text("utf-8")):
+            files.write(page, insert(before, name, text).encode())
     write_index()
 
 
 def write_index() -> None:
-    """Bring the list of studies in README.md up to date."""
-    readme = ROOT / "README.md"
-    files.write(readme, insert(readme.read_text("utf-8"), "studies", index()).encode())
+    """Bring the list of studies in the docs up to date."""
+    page = ROOT / PAGES[0]
+    files.write(page, insert(page.read_text("utf-8"), "studies", index()).encode())
 
 
 def path_of(study: Study, dataset: str) -> Path:
@@ -138,10 +139,10 @@ def index() -> str:
         found = []
         for path in published(study):
             results, _ = read(path)
-            link = f"[{in_brief(results)}](experiments/results/{path.stem}.md)"
+            link = f"[{in_brief(results)}](../experiments/results/{path.stem}.md)"
             found.append(f"{link}: {compare.in_short(study, compare.gains(study, results))}")
         lines.append(
-            f"| [{study.source}](experiments/studies/{study.name}.py) | {study.subject} "
+            f"| [{study.source}](../experiments/studies/{study.name}.py) | {study.subject} "
             f"| `python -m experiments.run {study.name}` | {study.dataset} "
             f"| {'<br>'.join(found) or 'not run yet'} |"
         )
@@ -160,7 +161,7 @@ def insert(text: str, name: str, content: str) -> str:
     start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise InputError(f"README.md has no place marked {start} ... {end}")
+        raise InputError(f"the page has no place marked {start} ... {end}")
     return pattern.sub(lambda _: f"{start}\n{content}{end}", text)
 
 

@@ -1,4 +1,4 @@
-"""What is published reads back as it was, and README.md says what is published."""
+"""What is published reads back as it was, and the docs say what is published."""
 
 import json
 
@@ -15,7 +15,7 @@ from senet_jax.runs import workdir
 
 REDUCTION = study.load_study("reduction")
 CIFAR = study.load_study("cifar")
-README = publish.ROOT / "README.md"
+PAGE = publish.ROOT / publish.PAGES[0]
 
 
 def grid(which, directory, dataset="digits", **result):
@@ -33,10 +33,13 @@ def grid(which, directory, dataset="digits", **result):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with an empty list of studies in README.md and nothing published."""
+    """A checkout with an empty list of studies in its docs and nothing published."""
     root = tmp_path / "checkout"
     (root / "experiments").mkdir(parents=True)
-    (root / "README.md").write_text("# Us\n<!-- studies -->\n<!-- end studies -->\nEnd.\n")
+    (root / "docs").mkdir()
+    (root / "docs" / "studies.md").write_text(
+        "# Us\n<!-- studies -->\n<!-- end studies -->\nEnd.\n"
+    )
     monkeypatch.setattr(publish, "ROOT", root)
     monkeypatch.setattr(publish, "RESULTS", root / "experiments" / "results")
     return root
@@ -83,25 +86,25 @@ def test_curves_of_other_runs_do_not_stay(tmp_path, checkout):
     assert "curves" not in (publish.RESULTS / "reduction_digits.md").read_text()
 
 
-def test_readme_gets_the_list_always_and_a_table_where_it_has_a_place(tmp_path, checkout):
+def test_the_docs_get_the_list_always_and_a_table_where_it_has_a_place(tmp_path, checkout):
     results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs"))
     publish.publish(REDUCTION, results, {})
-    text = (checkout / "README.md").read_text("utf-8")
-    assert "[digits, n = 1 to 2](experiments/results/reduction_digits.md): " in text
+    text = (checkout / "docs" / "studies.md").read_text("utf-8")
+    assert "[digits, n = 1 to 2](../experiments/results/reduction_digits.md): " in text
     assert "**Table 10" not in text
     assert text.count("not run yet") == len(study.STUDIES) - 1
-    (checkout / "README.md").write_text(
+    (checkout / "docs" / "studies.md").write_text(
         f"{text}<!-- reduction_digits -->\nold\n<!-- end reduction_digits -->\n"
     )
     publish.publish(REDUCTION, results, {})
-    text = (checkout / "README.md").read_text("utf-8")
+    text = (checkout / "docs" / "studies.md").read_text("utf-8")
     assert "**Table 10" in text
     assert "old" not in text
 
 
-def test_readme_lists_every_study_with_what_is_published():
+def test_the_docs_list_every_study_with_what_is_published():
     """If not: `python -m experiments.report --index`."""
-    text = README.read_text("utf-8")
+    text = PAGE.read_text("utf-8")
     assert publish.insert(text, "studies", publish.index()) == text
     for name in study.STUDIES:
         assert f"`python -m experiments.run {name}`" in text
@@ -156,10 +159,10 @@ def test_what_cannot_be_repeated_is_not_published(file, change, sentence, tmp_pa
         for key, value in change.items():
             values[key] = values[key] | value if isinstance(value, dict) else value
         path.write_text(json.dumps(values))
-    before = (checkout / "README.md").read_bytes()
+    before = (checkout / "docs" / "studies.md").read_bytes()
     with pytest.raises(InputError, match=sentence):
         publish.publish(REDUCTION, collect(REDUCTION, directory), {})
-    assert (checkout / "README.md").read_bytes() == before
+    assert (checkout / "docs" / "studies.md").read_bytes() == before
     assert not publish.RESULTS.exists()
 
 

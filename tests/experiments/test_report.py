@@ -126,18 +126,18 @@ def test_every_row_of_a_study_is_a_valid_se_block():
         SEConfig(**{key.removeprefix("model.se."): v for key, v in row.overrides.items()})
 
 
-def test_the_readme_table_is_the_one_the_committed_results_give():
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_the_table_of_the_docs_is_the_one_the_committed_results_give():
+    page = (ROOT / "docs" / "studies.md").read_text("utf-8")
     path = ROOT / "experiments" / "results" / "reduction_digits.csv"
     runs = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert len(runs) == 18
     for row in REDUCTION.rows:
         errors = [float(run["eval/top1_error"]) for run in runs if run["row"] == row.label]
         cell = f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} ({len(errors)})"
-        line = next(line for line in readme.splitlines() if line.startswith(f"| {row.label} |"))
+        line = next(line for line in page.splitlines() if line.startswith(f"| {row.label} |"))
         assert cell in line
     assert {run["git_commit"] for run in runs} == {runs[0]["git_commit"]}
-    assert runs[0]["git_commit"] in readme
+    assert runs[0]["git_commit"] in page
 
 
 def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):

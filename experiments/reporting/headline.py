@@ -1,0 +1,71 @@
+"""The results table of README.md: some published studies, each row with its interval.
+
+    python -m experiments.reporting.headline      (writes it between its marks)
+
+A test fails where README.md says something else than the published runs.
+"""
+
+import statistics
+
+from experiments.grid.study import Study, load_study
+from experiments.reporting import compare, publish, table
+from experiments.reporting.collect import Results
+from senet_jax.errors import InputError
+from senet_jax.system import files
+
+MARK = "results"
+SHOWN = (("transfer", "cifar100"), ("reduction", "digits"))  # studies and their datasets
+COLUMNS = ("study", "row", "top-1 error, %", "gain, points", "95 % interval", "verdict")
+
+
+def markdown() -> str:
+    """The table and, below it, the conditions of each study.
+
+    Raises: InputError if one of the studies is not published.
+    """
+    lines = [COLUMNS, ("---", "---", "---:", "---:", "---:", "---")]
+    conditions = []
+    for name, dataset in SHOWN:
+        study = load_study(name)
+        results = published_on(study, dataset)
+        lines += rows(study, dataset, results)
+        conditions.append(f"- {name}: {table.caption(study, results)}")
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return f"{text}\n" + "\n".join(conditions) + "\n"
+
+
+def rows(study: Study, dataset: str, results: Results) -> list[tuple[str, ...]]:
+    """The cells of each row that is compared with another, and of the reference itself."""
+    gains = compare.gains(study, results)
+    lines = []
+    for row in study.rows:
+        errors = [run["eval/top1_error"] for run in results[row.label]]
+        spread = f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} ({len(errors)})"
+        name = f"{study.column} = {row.label}" if study.column != "row" else row.label
+        cells: tuple[str, ...] = ("-", "-", "the reference")
+        if row.label not in gains and name != study.reference_name:
+            continue
+        if gain := gains.get(row.label):
+            low, high = gain.interval or (float("nan"), float("nan"))
+            cells = f"{gain.mean:+.2f}", f"[{low:.2f}, {high:.2f}]", gain.verdict
+        lines.append((f"{study.name}, {dataset}", name, spread, *cells))
+    return lines
+
+
+def published_on(study: Study, dataset: str) -> Results:
+    """The published results of a study on a dataset. Raises: InputError if there are none."""
+    for path in publish.published(study):
+        results, _ = publish.read(path)
+        if next(iter(results.values()))[0]["dataset"] == dataset:
+            return results
+    raise InputError(f"there are no published results of {study.name} on {dataset}")
+
+
+def main() -> None:
+    """Write the table into README.md."""
+    readme = publish.ROOT / "README.md"
+    files.write(readme, publish.insert(readme.read_text("utf-8"), MARK, markdown()).encode())
+
+
+if __name__ == "__main__":
+    main()
