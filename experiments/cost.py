@@ -20,7 +20,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments.grid.study import STUDIES, load_study
+from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
 from experiments.timing.race import Entry, Taken, machine, race
@@ -68,7 +68,7 @@ def variants(network: str) -> dict[str, dict[str, Any]]:
         "SE": {"name": network, "se": {}},
     }
     seen = [create_model(**fields).se for fields in found.values()]
-    for study in map(load_study, STUDIES):
+    for study in load_studies():
         for row in study.rows if study.network == "seresnet50" else ():
             fields = {"name": network, **row.model_fields}
             try:

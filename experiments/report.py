@@ -16,10 +16,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments.grid.plan import dataset_of, define_flags, directory_of
-from experiments.grid.study import Study, the_study
+from experiments.grid.study import Study
 from experiments.reporting import page, publish, table
 from experiments.reporting.collect import Results, Stopped, collect, missing, unfinished
 from experiments.reporting.report import report
+from experiments.studies import the_study
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 

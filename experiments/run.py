@@ -31,8 +31,9 @@ from ml_collections import ConfigDict
 
 from experiments.grid import sweep
 from experiments.grid.plan import base_config, dataset_of, define_flags, directory_of, plan
-from experiments.grid.study import Study, the_study
+from experiments.grid.study import Study
 from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
+from experiments.studies import the_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.system import cli

@@ -1,31 +1,14 @@
 """What a study is: rows that override a base configuration, and the figures the paper prints.
 
-A study is one short file that declares a `Study`; `run` and `report` work on any of them.
+A study is one short file in experiments/studies that declares a `Study`; every command works on any
+of them.
 """
 
 import dataclasses
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import workdir
-
-STUDIES = (
-    "reduction",
-    "squeeze",
-    "excitation",
-    "stages",
-    "integration",
-    "se3x3",
-    "no_squeeze",
-    "bias",
-    "wrong_variants",
-    "successors",
-    "backbones",
-    "cifar",
-    "transfer",
-)
 
 PRETRAINED = "model.pretrained"
 OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are not of the network
@@ -49,7 +32,7 @@ class Row:
 
     label: str
     overrides: Mapping[str, Any]
-    paper: Mapping[str, float | Mapping[str, float]]
+    paper: Mapping[str, float | Mapping[str, float]] = dataclasses.field(default_factory=dict)
     network: str | None = None
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     starts_from: str | None = None
@@ -77,12 +60,13 @@ class Row:
         return figure.get(_unversioned(dataset)) if isinstance(figure, Mapping) else figure
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A table of the paper as data.
 
     Attributes:
-      name: of the study's file and work directory.
+      name: the study's, in commands and paths; that of its file, whose loader sets it.
+      order: the study's place in lists of studies, lowest first; equal ones go by name.
       title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
       column: heading of the row labels.
       rows: in the order of the table.
@@ -108,13 +92,14 @@ class Study:
         place of the label's.
     """
 
-    name: str
+    name: str = ""
+    order: int = 100
     title: str
     column: str
     rows: tuple[Row, ...]
     base: Mapping[str, str]
-    paper_columns: Mapping[str, tuple[str, ...]]
-    plotted: Mapping[str, str]
+    paper_columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    plotted: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reference: str | None = None
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     network: str | None = None
@@ -220,18 +205,3 @@ def plain_and_se(
         Row(label, overrides or {}, plain, network, without),
         Row(f"SE-{label}", overrides or {}, se, f"se{network}", narrow),
     )
-
-
-def the_study(names: Sequence[str], command: str) -> Study:
-    """The one study named on the command line. Raises: InputError for none, several, an unknown."""
-    if len(names) != 1:
-        raise InputError(f"give one study, e.g. `python -m experiments.{command} reduction`")
-    return load_study(names[0])
-
-
-def load_study(name: str) -> Study:
-    """Raises: InputError for a name that is not a study."""
-    if name not in STUDIES:
-        near = did_you_mean(name, STUDIES)
-        raise InputError(f"unknown study {name!r}{near} (there is {', '.join(STUDIES)})")
-    return importlib.import_module(f"experiments.studies.{name}").STUDY

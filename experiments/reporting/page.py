@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from experiments.grid.study import STUDIES, Study, load_study
+from experiments.grid.study import Study
 from experiments.reporting import compare, plot, publish, table
 from experiments.reporting.collect import (
     Results,
@@ -23,6 +23,7 @@ from experiments.reporting.collect import (
     missing,
     unfinished,
 )
+from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
 from experiments.timing.records import read
@@ -78,7 +79,7 @@ def write(root: Path) -> Path:
 
 def render(root: Path) -> str:
     """The page as HTML."""
-    studies = [(study, find(study, root)) for study in map(load_study, STUDIES)]
+    studies = [(study, find(study, root)) for study in load_studies()]
     sections = []
     overview = []
     for study, findings in studies:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid.study import STUDIES, Study, load_study
+from experiments.grid.study import Study
 from experiments.reporting import compare, plot, table
 from experiments.reporting.collect import CURVE, NEEDED, Results, Stopped, made_with
+from experiments.studies import load_studies, study_names
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
@@ -96,7 +97,9 @@ def published(study: Study) -> list[Path]:
     found = []
     for path in sorted(RESULTS.glob("*.csv")):
         # A study's name may begin with that of another one.
-        owner = max((s for s in STUDIES if path.stem.startswith(f"{s}_")), key=len, default=None)
+        owner = max(
+            (s for s in study_names() if path.stem.startswith(f"{s}_")), key=len, default=None
+        )
         if owner == study.name and not path.stem.endswith("_curves"):
             found.append(path)
     return found
@@ -134,7 +137,7 @@ def index() -> str:
         "| table | subject | command | data by default | our results |",
         "|---|---|---|---|---|",
     ]
-    for study in map(load_study, STUDIES):
+    for study in load_studies():
         found = []
         for path in published(study):
             results, _ = read(path)

@@ -8,14 +8,14 @@ import pytest
 from helpers.runs import finish
 
 from experiments import report
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
 from experiments.reporting import page, publish
+from experiments.studies import load_study, study_names
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
-REDUCTION = study.load_study("reduction")
+REDUCTION = load_study("reduction")
 
 
 class Page(HTMLParser):
@@ -71,8 +71,8 @@ def test_the_page_needs_nothing_but_itself(root):
 
 def test_every_study_is_there_and_one_without_results_with_its_command(root):
     text = Page(page.render(root)).text
-    for name in study.STUDIES:
-        assert study.load_study(name).subject in text
+    for name in study_names():
+        assert load_study(name).subject in text
         asked = f"not run yet: python -m experiments.run {name}" in text
         assert asked == (name != "reduction")
 
@@ -147,7 +147,7 @@ def test_the_command_writes_the_page_and_refuses_what_does_not_go_with_it(root, 
 def test_what_se_costs_is_on_the_page_where_it_is_published(root, monkeypatch):
     assert "What SE costs" not in page.render(root)
     monkeypatch.setattr(publish, "RESULTS", publish.ROOT / "experiments" / "results")
-    monkeypatch.setattr(page, "STUDIES", ("reduction",))  # the figures of all take a while
+    monkeypatch.setattr(page, "load_studies", lambda: [REDUCTION])  # figures take a while
     found = Page(page.render(root))
     assert "What SE costs" in found.text
     assert "Paper, SE-ResNet-50: 1.100" in found.text

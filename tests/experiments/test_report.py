@@ -9,19 +9,19 @@ import pytest
 from helpers.runs import finish
 
 from configs import digits
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
 from experiments.launch import launch, serial
 from experiments.report import main
 from experiments.reporting import plot, table
 from experiments.reporting.collect import collect, unfinished
 from experiments.reporting.report import report
+from experiments.studies import load_study, study_names
 from senet_jax.errors import Diverged, InputError
 from senet_jax.layers.squeeze_excite import SEConfig
 from senet_jax.runs import workdir
 
 ROOT = Path(__file__).parents[2]
-REDUCTION = study.load_study("reduction")
+REDUCTION = load_study("reduction")
 
 
 def fake(directory, label, overrides, seed, error):
@@ -191,8 +191,8 @@ def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, mon
     assert not list(tmp_path.glob("*/seed*/failed.json"))
 
 
-@pytest.mark.parametrize("name", study.STUDIES)
+@pytest.mark.parametrize("name", study_names())
 def test_no_two_curves_of_a_figure_look_alike(name):
-    which = study.load_study(name)
+    which = load_study(name)
     looks = plot.looks(which, [row.label for row in which.rows])
     assert len({(look["color"], look["linestyle"]) for look in looks}) == len(which.rows)

@@ -8,18 +8,18 @@ import jax
 import pytest
 from helpers.runs import finish
 
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
 from experiments.reporting import table
 from experiments.reporting.collect import collect
 from experiments.reporting.report import report
 from experiments.run import override
+from experiments.studies import load_studies
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
 from senet_jax.training.start import split_origin
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-STUDIES = {name: study.load_study(name) for name in study.STUDIES}
+STUDIES = {study.name: study for study in load_studies()}
 BACKBONES, CIFAR = STUDIES["backbones"], STUDIES["cifar"]
 ABLATIONS = [which for which in STUDIES.values() if which.network == "seresnet50"]
 
@@ -237,9 +237,9 @@ def test_counts_are_exact(which):
             assert round(counts.macs / 1e9, len(gmacs.partition(".")[2])) == float(gmacs)
 
 
-@pytest.mark.parametrize("name", study.STUDIES)
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_study_says_what_its_rows_are_compared_with(name):
-    which = study.load_study(name)
+    which = STUDIES[name]
     assert which.reference is None or which.reference in {row.label for row in which.rows}
     references = {row.label: which.reference_of(row) for row in which.rows}
     assert references.get(which.reference) is None
