@@ -71,13 +71,13 @@ def main(argv: list[str]) -> None:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
 
     # With these come JAX and the models.
-    from experiments.reporting.collect import collect
-    from experiments.reporting.report import report
+    from experiments.reporting.collect import collect_results
+    from experiments.reporting.write import write_report
 
     failures = launch(plan(study, bases, seeds, directory), launcher)
-    results = collect(study, directory)
+    results = collect_results(study, directory)
     if results:
-        report(study, results, directory)
+        write_report(study, results, directory)
         print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
         lines = []
