@@ -97,6 +97,25 @@ def get_config() -> ConfigDict:
     )
 
 
+def split_argument(argument: str, **defaults: str) -> tuple[str, ...]:
+    """Split what a configuration file is given after its colon, "PART,PART,...".
+
+    Args:
+      argument: the text; spaces around a part do not count.
+      defaults: names of the parts in their order, each with its value where the part is left out or
+        empty.
+
+    Raises: ValueError if there are more parts than names.
+    """
+    parts = [part.strip() for part in argument.split(",")]
+    if len(parts) > len(defaults):
+        raise ValueError(
+            f"the argument is {','.join(defaults)}; it has no part for {parts[len(defaults)]!r}"
+        )
+    parts += [""] * (len(defaults) - len(parts))
+    return tuple(part or default for part, default in zip(parts, defaults.values(), strict=True))
+
+
 # Networks whose blocks have neither a choice of stride nor a last batch norm on a branch.
 NO_BOTTLENECK = ("vgg", "bninception", "inception_resnet", "mobilenet", "shufflenet")
 

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
-        seeds = tuple(_seed(text) for text in values.seeds or [""])
+        seeds = parse_seeds(values.seeds)
     directory = directory_of(study, values)
     launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # most of it would be compilation, for steps that take no time
@@ -159,10 +159,16 @@ def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
     return {key: value if equals else True for key, equals, value in pairs}
 
 
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
-    return int(text)
+def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
+    """The seeds of `--seeds`. Raises: InputError for none, one that is no number, or one twice."""
+    for text in texts or [""]:
+        if not (text.isascii() and text.isdecimal()):
+            raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
+    seeds = tuple(map(int, texts))
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise InputError(f"--seeds has {seed} twice")
+    return seeds
 
 
 if __name__ == "__main__":
