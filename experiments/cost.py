@@ -5,9 +5,9 @@
     python -m experiments.cost --draw --csv=FILE                 (its figure and table again)
 
 Rows are the networks of all studies of section 6, each once. They race in groups beside the plain
-network (experiments/race.py), and the ratio to it is what counts. The paper's own ratios (section
-4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for one image on a
-CPU.
+network (experiments/timing/race.py), and the ratio to it is what counts. The paper's own ratios
+(section 4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for one
+image on a CPU.
 """
 
 import statistics

@@ -53,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def dataset_of(study: Study, values: flags.FlagValues) -> str:
     """The dataset that the flags mean; of a sweep, its configuration's."""
-    if study.swept:
+    if study.is_sweep:
         return study.dataset
     return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
 

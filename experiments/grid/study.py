@@ -5,7 +5,9 @@ of them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from senet_jax.runs import workdir
@@ -26,6 +28,7 @@ class Row:
         reference in the source of the row's own figures, where that is another than the others'.
       network: the paper's network in this row, by our name; None for Study.network.
       narrow: fields of it that make a narrow member of its family, for --smoke.
+      factors: the row's cells by heading, in a table of several factors; see grid.
       starts_from: label of the row whose weights, of the same seed, this one starts from; it comes
         before this one.
     """
@@ -35,6 +38,7 @@ class Row:
     paper: Mapping[str, float | Mapping[str, float]] = dataclasses.field(default_factory=dict)
     network: str | None = None
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    factors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     starts_from: str | None = None
 
     @property
@@ -68,7 +72,7 @@ class Study:
       name: the study's, in commands and paths; that of its file, whose loader sets it.
       order: the study's place in lists of studies, lowest first; equal ones go by name.
       title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
-      column: heading of the row labels.
+      column: heading of the row labels; not shown where rows have factors.
       rows: in the order of the table.
       base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
         other dataset, whose name replaces {dataset}. {network} is the row's network, without the
@@ -88,14 +92,14 @@ class Study:
       notes: sentences below the table.
       secondary: headings that a narrow terminal does without.
       seeds: of each row, unless the command line gives others.
-      swept: of a sweep (see sweep.py), heading to the configuration key of the column below it, in
-        place of the label's.
+      is_sweep: whether it was made on the command line (see sweep.py): its dataset is then that of
+        its configuration, and its counts are those of the networks that were trained.
     """
 
     name: str = ""
     order: int = 100
     title: str
-    column: str
+    column: str = "row"
     rows: tuple[Row, ...]
     base: Mapping[str, str]
     paper_columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -113,7 +117,12 @@ class Study:
     notes: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
-    swept: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_sweep: bool = False
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The headings of the factors; empty where rows have labels only."""
+        return tuple(dict.fromkeys(heading for row in self.rows for heading in row.factors))
 
     @property
     def varied(self) -> set[str]:
@@ -149,7 +158,11 @@ class Study:
         """What rows are compared with, in words."""
         if self.reference is None:
             return "the same network without SE"
-        return self.reference if self.swept else f"{self.column} = {self.reference}"
+        return self.in_words(self.reference)
+
+    def in_words(self, label: str) -> str:
+        """A row, or several, by its label in a sentence."""
+        return label if self.factors else f"{self.column} = {label}"
 
     @property
     def gain_of(self) -> str:
@@ -181,6 +194,29 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
         key: value.get(name, value.get("*")) if isinstance(value, Mapping) else value
         for key, value in values.items()
     }
+
+
+def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
+    """Rows for all combinations of the values of configuration keys; the last key changes fastest.
+
+    `grid({"model.se.ratio": (2, 16), "model.se.gate": ("relu", "sigmoid")})` has four rows; the
+    first is "ratio=2,gate=relu". A table has a column per key, under the key's last part, or
+    under all of it where two keys end alike.
+    """
+    ends = [key.rpartition(".")[2] for key in values]
+    headings = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
+    rows = []
+    for combination in itertools.product(*values.values()):
+        factors = dict(zip(headings, combination, strict=True))
+        overrides = dict(zip(values, combination, strict=True))
+        label = ",".join(f"{heading}={in_a_path(value)}" for heading, value in factors.items())
+        rows.append(Row(label, overrides, network=overrides.get("model.name"), factors=factors))
+    return tuple(rows)
+
+
+def in_a_path(value: Any) -> str:
+    """A value as part of a file's name."""
+    return re.sub(r"[^\w.,=+%()\[\]:-]+", "", str(value).replace("/", "_"))
 
 
 def plain_and_se(

@@ -55,6 +55,7 @@ def number_rows(study: Study, results: Results) -> list[Numbers]:
     return [
         {
             study.column: row.label,
+            **row.factors,
             **_counts_of(study, row, results.get(row.label, [])),
             **_paper_figures(study, row, dataset),
             **_our_errors(results.get(row.label, [])),
@@ -65,12 +66,10 @@ def number_rows(study: Study, results: Results) -> list[Numbers]:
 
 
 def _counts_of(study: Study, row: Row, runs: Sequence[Result]) -> Numbers:
-    if not study.swept:
+    if not study.is_sweep:
         return {"params": counts(study, row).params, "macs": counts(study, row).macs}
-    # Of a sweep, the networks that were trained, and no other.
-    trained = runs[0] if runs else {}
-    factors = {heading: row.overrides[key] for heading, key in study.swept.items()}
-    return {**factors, "params": trained.get("params"), "macs": trained.get("macs")}
+    trained = runs[0] if runs else {}  # and no other network, as nothing is printed of a sweep
+    return {"params": trained.get("params"), "macs": trained.get("macs")}
 
 
 def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
@@ -113,7 +112,7 @@ def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
 def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
     """Map each heading to the cells below it, as people read them; `rows` are number_rows."""
     columns = {
-        **{key: [str(row[key]) for row in rows] for key in study.swept or (study.column,)},
+        **_label_columns(study),
         "parameters": [_number(row["params"], ",") for row in rows],
         "GMACs": [_number(row["macs"] and row["macs"] / 1e9, ".3f") for row in rows],
     }
@@ -121,13 +120,24 @@ def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
         columns[heading] = [_paper_cell(row, keys) for row in rows]
     if any(row["paper_gain"] is not None for row in rows):
         columns["paper gain"] = [_signed(row["paper_gain"]) for row in rows]
-    if not study.swept:
+    if not study.is_sweep:
         columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
     columns["our top-1"] = [_error(row) for row in rows]
     if any(row["our_gain"] is not None for row in rows):
         columns["our gain"] = [_gain(row) for row in rows]
     columns["s/run"] = [_number(row["our_seconds"], ".1f") for row in rows]
     return columns
+
+
+def _label_columns(study: Study) -> dict[str, list[str]]:
+    """The rows' labels, or a column per factor; a row without any has its label in the first."""
+    if not study.factors:
+        return {study.column: [row.label for row in study.rows]}
+    first, *others = study.factors
+    return {
+        first: [str(row.factors.get(first, row.label)) for row in study.rows],
+        **{other: [str(row.factors.get(other, "-")) for row in study.rows] for other in others},
+    }
 
 
 def _paper_cell(row: Numbers, keys: Sequence[str]) -> str:
@@ -239,7 +249,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
     ]
     if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
         lines.append(
-            f"With {study.column} = {', '.join(narrow)} our network has blocks with fewer channels "
+            f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
     return lines + missing(study, results, unfinished)
@@ -247,7 +257,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
 
 def _about_other_columns(study: Study, results: Results) -> list[str]:
     """What the columns that are not our errors are of, and what MARK says where a cell has it."""
-    if study.swept:
+    if study.is_sweep:
         return []
     if not study.paper_columns:
         return [f"Parameters and multiply-adds (GMACs) are those of {study.network}, counted here."]

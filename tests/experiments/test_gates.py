@@ -11,7 +11,7 @@ import pytest
 from helpers.runs import tiny_config
 
 import senet_jax
-from experiments import gates as role_of_excitation
+from experiments import gates
 from experiments.grid.narrow import NARROW, size_of
 from experiments.reporting import plot_gates
 from senet_jax.errors import InputError
@@ -26,7 +26,7 @@ from senet_jax.training.prepare import prepare
 @pytest.fixture(autouse=True)
 def _no_cache(monkeypatch):
     """The command's cache of compiled programs would stay on for the tests after it."""
-    monkeypatch.setattr(role_of_excitation.compilation_cache, "enable", lambda: None)
+    monkeypatch.setattr(gates.compilation_cache, "enable", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def read(path):
 def test_the_command_writes_its_files_and_agrees_with_the_run(finished_run, capsys):
     directory, result = finished_run
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-    role_of_excitation.main(["excitation", f"--workdir={directory}", "--classes=7,0"])
+    gates.main(["gates", f"--workdir={directory}", "--classes=7,0"])
     assert all(path.read_bytes() == content for path, content in before.items())
     assert (directory / "excitation.png").read_bytes().startswith(b"\x89PNG")
     rows = read(directory / "excitation.csv")
@@ -227,18 +227,18 @@ def test_the_command_writes_its_files_and_agrees_with_the_run(finished_run, caps
 def test_without_flags_four_classes_that_have_examples_are_drawn():
     names = tuple("abcdefghij")
     examples = np.array([0, 0, 3, 3, 3, 3, 3, 3, 3, 0])
-    assert role_of_excitation.chosen_classes(None, names, examples) == [2, 4, 6, 8]
-    assert role_of_excitation.chosen_classes(None, names, examples * (np.arange(10) == 5)) == [5]
-    assert role_of_excitation.chosen_classes(["c", "4", "c"], names, examples) == [2, 4]
+    assert gates.chosen_classes(None, names, examples) == [2, 4, 6, 8]
+    assert gates.chosen_classes(None, names, examples * (np.arange(10) == 5)) == [5]
+    assert gates.chosen_classes(["c", "4", "c"], names, examples) == [2, 4]
     with pytest.raises(InputError, match="class 'a' has no images"):
-        role_of_excitation.chosen_classes(["c", "a"], names, examples)
+        gates.chosen_classes(["c", "a"], names, examples)
 
 
 def test_the_figure_has_the_last_block_of_each_stage_and_all_of_the_last(rng):
     blocks = [Block(f"stage{s}/block{b}/se", s, 3) for s in (2, 3) for b in (1, 2)]
     labels = np.array([0, 0, 0, 1])
     all_gates = rng.uniform(size=(4, 12))
-    drawn = role_of_excitation.panels(blocks, make_sums(all_gates, labels, 2), ("cat", "dog"), [1])
+    drawn = gates.panels(blocks, make_sums(all_gates, labels, 2), ("cat", "dog"), [1])
     assert list(drawn) == ["stage2/block2", "stage3/block1", "stage3/block2"]
     lines = drawn["stage2/block2"]
     assert list(lines) == ["dog", plot_gates.EVERYTHING]
@@ -295,7 +295,7 @@ def with_damage(directory):
 def test_what_cannot_be_used_is_refused_with_a_sentence(finished_copy, change, arguments, sentence):
     change(finished_copy)
     with pytest.raises(InputError, match=sentence) as caught:
-        role_of_excitation.main(["excitation", f"--workdir={finished_copy}", *arguments])
+        gates.main(["gates", f"--workdir={finished_copy}", *arguments])
     assert "\n" not in str(caught.value)
     assert not list(finished_copy.glob("excitation*"))
 
@@ -304,11 +304,9 @@ def test_a_network_without_gates_is_refused(tiny, one_device):
     tiny.model.se.stages = ()
     run = prepare(tiny, one_device)
     with pytest.raises(InputError, match="has no SE blocks"):
-        role_of_excitation.find_blocks(
-            role_of_excitation.Finished(run, run.initial_state, {"model": "resnet"})
-        )
+        gates.find_blocks(gates.TrainedRun(run, run.initial_state, {"model": "resnet"}))
 
 
 def test_a_work_directory_must_be_given():
     with pytest.raises(InputError, match="give the work directory of a finished run"):
-        role_of_excitation.main(["excitation"])
+        gates.main(["gates"])

@@ -43,9 +43,9 @@ def test_keys_that_end_alike_keep_their_whole_names():
     which, _ = sweep.study_of(
         FILE, ["optim.schedule=step,cosine", "optim.warmup=linear"], smoke=False
     )
-    assert list(which.swept) == ["schedule", "warmup"]
+    assert list(which.factors) == ["schedule", "warmup"]
     which, _ = sweep.study_of(FILE, ["data.name=cifar10,cifar100", "model.name=a,b"], smoke=False)
-    assert list(which.swept) == ["data.name", "model.name"]
+    assert list(which.factors) == ["data.name", "model.name"]
     assert [row.network for row in which.rows] == ["a", "b"] * 2
 
 
