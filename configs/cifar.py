@@ -76,8 +76,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def get_config(arg: str = "seresnet20,cifar10") -> ConfigDict:
-    network, _, dataset = arg.partition(",")
-    dataset = dataset or "cifar10"
+    network, dataset = common.split_argument(arg, network="seresnet20", dataset="cifar10")
     config = common.get_config()
     common.set_network(config, model_name(network), stages=(2, 3, 4))
     config.data.name = dataset

@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
             "model": {
                 "name": "seresnet20_cifar",  # any of senet_jax.list_models()
                 "dtype": "float32",  # of activations; "bfloat16" halves their memory
-                "implementation": "auto",  # "xla": plain layers on a CPU too, see layers/conv.py
+                "implementation": "auto",  # "xla": plain layers on a CPU, too; see layers/conv.py
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "dropout": 0.0,  # before the classifier
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
                 # work directory; "": none.
                 "pretrained": "",
                 "new_head": False,  # a new classifier even where the weights have one that fits
-                "se": {  # one field an ablation; see senet_jax/layers/slot.py
+                "se": {  # one field per ablation; see senet_jax/layers/slot.py
                     "kind": "se",  # or a successor: eca, cbam, ...; see layers/attention.py
                     "ratio": 16,
                     "squeeze": "avg",  # avg, max, none
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
                 "mixup": 0.0,  # neighbours in a batch are mixed, in shares from Beta(a, a); 0: not
                 "cutmix": 0.0,  # the same by pasting rectangles
             },
-            "optim": {  # see senet_jax/optim.py
+            "optim": {  # see senet_jax/training/optim.py
                 "learning_rate": 0.1,
                 "schedule": "step",  # step, cosine, constant, plateau
                 "boundaries": (0.5, 0.75),  # of "step", as fractions of the run
@@ -95,6 +95,25 @@ def get_config() -> ConfigDict:
             },
         }
     )
+
+
+def split_argument(argument: str, **defaults: str) -> tuple[str, ...]:
+    """Split what a configuration file is given after its colon, "PART,PART,...".
+
+    Args:
+      argument: the text; spaces around a part do not count.
+      defaults: names of the parts in their order, each with its value where the part is left out or
+        empty.
+
+    Raises: ValueError if there are more parts than names.
+    """
+    parts = [part.strip() for part in argument.split(",")]
+    if len(parts) > len(defaults):
+        raise ValueError(
+            f"the argument is {','.join(defaults)}; it has no part for {parts[len(defaults)]!r}"
+        )
+    parts += [""] * (len(defaults) - len(parts))
+    return tuple(part or default for part, default in zip(parts, defaults.values(), strict=True))
 
 
 # Networks whose blocks have neither a choice of stride nor a last batch norm on a branch.

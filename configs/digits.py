@@ -12,8 +12,9 @@ from configs import cifar, common
 
 
 def get_config(arg: str = "seresnet20") -> ConfigDict:
+    (network,) = common.split_argument(arg, network="seresnet20")
     config = common.get_config()
-    common.set_network(config, cifar.model_name(arg), stages=(2, 3, 4))
+    common.set_network(config, cifar.model_name(network), stages=(2, 3, 4))
     config.data.name = "digits"
     config.data.pad = 1
     config.optim.learning_rate = 0.1

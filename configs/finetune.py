@@ -36,19 +36,21 @@ RECIPES = {"all": ALL, "probe": PROBE}
 
 
 def get_config(arg: str = "food101,seresnet50.ra2_in1k,all") -> ConfigDict:
-    dataset, network, recipe = (*arg.split(","), "", "")[:3]
-    if (recipe or "all") not in RECIPES:
+    dataset, network, recipe = common.split_argument(
+        arg, dataset="food101", network="seresnet50.ra2_in1k", recipe="all"
+    )
+    if recipe not in RECIPES:
         raise ValueError(f"the recipe is {' or '.join(RECIPES)}, not {recipe!r}")
     config = common.get_config()
-    config.model.name = network or "seresnet50.ra2_in1k"
+    config.model.name = network
     for field in ("se", "stride_on", "zero_init_last_bn"):  # the weights say what they are
         del config.model[field]
     config.model.pretrained = "timm"
-    config.data.name = dataset or "food101"
+    config.data.name = dataset
     if config.data.name.partition(":")[0] in imagenet.VALIDATED:
         config.data.eval_split = "validation"
     config.data.update(image_size=-1, eval_crop=0.0, interpolation="", flip=True)
     config.optim.update(schedule="cosine", nesterov=True, warmup_epochs=1.0)
     config.train.update(epochs=20.0, batch_size=64)
-    config.update_from_flattened_dict(RECIPES[recipe or "all"])
+    config.update_from_flattened_dict(RECIPES[recipe])
     return config

@@ -19,7 +19,7 @@ top-5 errors that the paper prints for its own training, plain and SE:
     shufflenet_g3         32.6  / 12.5   31.0  / 11.1
     senet154                             18.68 / 4.47    Table 8; net154 is its body without SE
 
-Also resnet18, resnet34 and resnext101_64x4d, which the paper has not.
+Also resnet18, resnet34 and resnext101_64x4d, which the paper lacks.
 
 Table 2 is SGD of batch 1024 with learning rate 0.6, divided by 10 every 30 of 100 epochs; on what
 hardware is not printed (the released weights were trained on 8 Titan X, batch 256). Table 3
@@ -115,10 +115,12 @@ VALIDATED = ("imagenet2012", "places365_small", "food101", "imagenette", "imagew
 
 
 def get_config(arg: str = "seresnet50,imagenet2012,paper") -> ConfigDict:
-    network, dataset, recipe = (*arg.split(","), "", "")[:3]
+    network, dataset, recipe = common.split_argument(
+        arg, network="seresnet50", dataset="imagenet2012", recipe="paper"
+    )
     config = common.get_config()
     common.set_network(config, network, STAGES.get(network, (2, 3, 4, 5)))
-    config.data.name = dataset or "imagenet2012"
+    config.data.name = dataset
     if config.data.name.partition(":")[0] in VALIDATED:
         config.data.eval_split = "validation"
     config.data.image_size = 224
@@ -126,7 +128,7 @@ def get_config(arg: str = "seresnet50,imagenet2012,paper") -> ConfigDict:
     config.optim.schedule = "step"
     plain = network if network.startswith("senet") else network.removeprefix("se")
     config.update_from_flattened_dict(RECIPES.get(plain, TABLE_2))
-    if (recipe or "paper") not in RECIPES_OF_ALL:
+    if recipe not in RECIPES_OF_ALL:
         raise ValueError(f"the recipe is {', '.join(RECIPES_OF_ALL)}, not {recipe!r}")
-    config.update_from_flattened_dict(RECIPES_OF_ALL[recipe or "paper"])
+    config.update_from_flattened_dict(RECIPES_OF_ALL[recipe])
     return config

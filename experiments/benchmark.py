@@ -7,12 +7,12 @@
     python -m experiments.benchmark --growth=growth.csv           (as growth.png)
     python -m experiments.benchmark --input=photographs,imagenet2012 --csv=input.csv
 
-Contestants take turns (experiments/race.py): read the ratios, not the seconds. Compilation is timed
-twice, the second time with the programs of the first at hand.
+Contestants take turns (experiments/timing/race.py): read the ratios, not the seconds. Compilation
+is timed twice, the second time with the programs of the first at hand.
 `torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes,
 and `torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
 --input times what reads streamed datasets instead, ours and one made of Pillow
-(experiments/readers.py); `photographs` are 400 JPEGs that it makes itself.
+(experiments/timing/readers.py); `photographs` are 400 JPEGs that it makes itself.
 """
 
 import itertools

@@ -5,9 +5,9 @@
     python -m experiments.cost --draw --csv=FILE                 (its figure and table again)
 
 Rows are the networks of all studies of section 6, each once. They race in groups beside the plain
-network (experiments/race.py), and the ratio to it is what counts. The paper's own ratios (section
-4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for one image on a
-CPU.
+network (experiments/timing/race.py), and the ratio to it is what counts. The paper's own ratios
+(section 4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for one
+image on a CPU.
 """
 
 import statistics
@@ -20,7 +20,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments.grid.study import STUDIES, load_study
+from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
 from experiments.timing.race import Entry, Taken, machine, race
@@ -68,7 +68,7 @@ def variants(network: str) -> dict[str, dict[str, Any]]:
         "SE": {"name": network, "se": {}},
     }
     seen = [create_model(**fields).se for fields in found.values()]
-    for study in map(load_study, STUDIES):
+    for study in load_studies():
         for row in study.rows if study.network == "seresnet50" else ():
             fields = {"name": network, **row.model_fields}
             try:

@@ -24,7 +24,7 @@ STYLES = ("-", "--", ":", "-.")
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 # The gates of a trained network, a row a block: python -m experiments.gates
-PUBLISHED_GATES = ROOT / "experiments" / "results" / "role_of_excitation_digits.csv"
+PUBLISHED_GATES = ROOT / "experiments" / "results" / "gates" / "digits" / "excitation.csv"
 
 INK, MUTED, PAPER = "0.15", "0.4", "0.97"
 # The floors of the house, from the top down: name and what each room answers.

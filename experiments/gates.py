@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.reporting import plot_gates
-from experiments.reporting.publish import to_csv
+from experiments.reporting.csv_files import to_csv
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.steps import make_eval_step

@@ -5,11 +5,11 @@
     python -m experiments.overhead --config=configs/digits.py:seresnet20 \\
         --config.train.steps_per_call=8 --steps=400 --csv=overhead.csv
 
-A round takes so many steps in the loop of senet_jax/train.py and so many bare ones, on a batch that
-is on the device already, in turn; the bare ones come first in every other round. What is read is
-the median of the ratios, with its 95 % interval (of medians of resampled rounds): many short rounds
-say more than few long ones, because a machine's speed drifts. First calls, which compile,
-evaluation and checkpoints are left out of both.
+A round takes so many steps in the loop of senet_jax/training/loop.py and so many bare ones, on a
+batch that is on the device already, in turn; the bare ones come first in every other round. What is
+read is the median of the ratios, with its 95 % interval (of medians of resampled rounds). Many
+short rounds say more than few long ones, because a machine's speed drifts. First calls, which
+compile, evaluation and checkpoints are left out of both.
 """
 
 import dataclasses

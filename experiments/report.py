@@ -6,9 +6,11 @@
 
 Writes table.csv, runs.csv, table.md and table.png into the study's directory, with the curves of
 the runs in curves.csv and curves.png, and prints the table. Where there are no runs, the table is
-that of the published ones. `--publish` copies them all to experiments/results/ and the table into
-the docs. `--all` writes one page with all studies to report/index.html. `--index` only brings the
-list of studies in the docs up to date.
+that of the published ones. `--publish` writes all but table.csv to
+experiments/results/STUDY/DATASET/, and the table into the pages (README.md and docs/) that have the
+marks `<!-- STUDY_DATASET -->` and `<!-- end STUDY_DATASET -->`. `--all` writes one page with all
+studies to report/index.html. `--index` only brings the list of studies, between the marks
+`<!-- studies -->` and `<!-- end studies -->`, and README's table of results up to date.
 """
 
 from pathlib import Path
@@ -16,10 +18,18 @@ from pathlib import Path
 from absl import flags
 
 from experiments.grid.plan import dataset_of, define_flags, directory_of
-from experiments.grid.study import Study, the_study
-from experiments.reporting import page, publish, table
-from experiments.reporting.collect import Results, Stopped, collect, missing, unfinished
-from experiments.reporting.report import report
+from experiments.grid.study import Study
+from experiments.reporting import headline, page, publish, table
+from experiments.reporting.collect import (
+    Results,
+    Unfinished,
+    collect_results,
+    find_unfinished,
+    missing,
+)
+from experiments.reporting.csv_files import read_results
+from experiments.reporting.write import write_report
+from experiments.studies import the_study
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 
@@ -27,9 +37,9 @@ from senet_jax.system import cli
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     define_flags(values)
-    flags.DEFINE_bool("publish", False, "Also write the docs.", flag_values=values)
+    flags.DEFINE_bool("publish", False, "To experiments/results/ as well.", flag_values=values)
     flags.DEFINE_bool("all", False, "One page with all studies.", flag_values=values)
-    flags.DEFINE_bool("index", False, "The list of studies in the docs.", flag_values=values)
+    flags.DEFINE_bool("index", False, "Bring the list of studies up to date.", flag_values=values)
     flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if values.all or values.index:
@@ -37,35 +47,43 @@ def main(argv: list[str]) -> None:
             raise InputError("--all and --index each stand alone, without a study or --publish")
         if values.index:
             publish.write_index()
+            headline.write()
         else:
             print(f"-> {page.write(Path(values.root))}")
         return
     study = the_study(names, "report")
     directory = directory_of(study, values)
-    results, stopped = collect(study, directory), unfinished(study, directory)
+    results, unfinished = collect_results(study, directory), find_unfinished(study, directory)
     if results:
-        report(study, results, directory)
+        write_report(study, results, directory)
     else:
-        if stopped:
-            lines = missing(study, {}, stopped)
+        if unfinished:
+            lines = missing(study, {}, unfinished)
             line = next((line for line in lines if " failed: " in line), lines[0])
             raise InputError(f"no run in {directory} has a result; r{line[1:].rstrip('.')}")
-        results, stopped = _published(study, values, directory)
-        table.show(study, results, table.numbers(study, results), stopped)
+        results, unfinished = _published(study, values, directory)
+        table.show(study, results, unfinished)
     if values.publish:
-        publish.publish(study, results, stopped)
+        publish.publish(study, results, unfinished)
+        headline.write()
 
 
-def _published(study: Study, values: flags.FlagValues, directory: Path) -> tuple[Results, Stopped]:
+def _published(
+    study: Study, values: flags.FlagValues, directory: Path
+) -> tuple[Results, Unfinished]:
     """The published results that the flags mean. Raises: InputError if there are none."""
-    path = publish.path_of(study, dataset_of(study, values))
-    if values.workdir or values.smoke or not path.exists():
+    dataset = dataset_of(study, values)
+    if values.workdir or values.smoke or dataset not in publish.published_datasets(study):
         raise InputError(
             f"there are no results in {directory}; make them with "
             f"`python -m experiments.run {study.name}`"
         )
-    print(f"There are no results in {directory}; these are those of {path.name}.")
-    return publish.read(path)
+    place = publish.directory_of(study, dataset)
+    print(
+        f"There are no results in {directory}; these are those in "
+        f"experiments/results/{study.name}/{dataset}."
+    )
+    return read_results(place)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ from ml_collections import ConfigDict
 
 from experiments.grid import sweep
 from experiments.grid.plan import base_config, dataset_of, define_flags, directory_of, plan
-from experiments.grid.study import Study, the_study
+from experiments.grid.study import Study
 from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
+from experiments.studies import the_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.system import cli
@@ -63,20 +64,20 @@ def main(argv: list[str]) -> None:
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
-        seeds = tuple(_seed(text) for text in values.seeds or [""])
+        seeds = parse_seeds(values.seeds)
     directory = directory_of(study, values)
     launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # most of it would be compilation, for steps that take no time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
 
     # With these come JAX and the models.
-    from experiments.reporting.collect import collect
-    from experiments.reporting.report import report
+    from experiments.reporting.collect import collect_results
+    from experiments.reporting.write import write_report
 
     failures = launch(plan(study, bases, seeds, directory), launcher)
-    results = collect(study, directory)
+    results = collect_results(study, directory)
     if results:
-        report(study, results, directory)
+        write_report(study, results, directory)
         print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
         lines = []
@@ -158,10 +159,16 @@ def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
     return {key: value if equals else True for key, equals, value in pairs}
 
 
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
-    return int(text)
+def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
+    """The seeds of `--seeds`. Raises: InputError for none, one that is no number, or one twice."""
+    for text in texts or [""]:
+        if not (text.isascii() and text.isdecimal()):
+            raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
+    seeds = tuple(map(int, texts))
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise InputError(f"--seeds has {seed} twice")
+    return seeds
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.grid.plan import define_flags, directory_of
-from experiments.grid.study import the_study
+from experiments.studies import the_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.runs import lock, workdir

@@ -1,14 +1,14 @@
-"""Published weights against their published accuracy, on a folder of images.
+"""The accuracy of timm's weights on a folder of images, against what timm publishes of them.
 
     python -m experiments.timm_accuracy --images=imagenet/val
     python -m experiments.timm_accuracy 'seresnet50.*' legacy_senet154.in1k --images=imagenet/val
 
 Each set of weights is downloaded to the hub's cache, or read from --weights=FOLDER/NAME or
-FOLDER/NAME.safetensors, and its top-1 and top-5 compared with what timm publishes for the same
-pixels, crop and interpolation: published.csv, rows of timm's results-imagenet.csv. Images are in
-one folder a class, whose names in order are the classes, or in one folder with --labels=FILE, whose
-lines are a file's name and its class from 0. --limit=N takes N images, spread over all, --batch=N
-so many at once, and --csv=FILE gets the rows as well.
+FOLDER/NAME.safetensors. Its top-1 and top-5 are compared with what timm publishes for the same
+pixels, crop and interpolation: timm_accuracy.csv, rows of timm's results-imagenet.csv. Images are
+in one folder per class, whose names in order are the classes, or in one folder with --labels=FILE,
+whose lines are a file's name and its class from 0. --limit=N takes N images, spread over all,
+--batch=N so many at once, and --csv=FILE gets the rows as well.
 """
 
 import csv
@@ -43,7 +43,7 @@ COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5"
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class TimmAccuracy:
     """What timm publishes of a set of weights for one size of images; accuracies in per cent."""
 
     weights: str
@@ -98,11 +98,11 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{len(failed)} of {len(rows)} were not evaluated")
 
 
-def published() -> list[Published]:
-    """The rows of published.csv."""
+def timm_accuracies() -> list[TimmAccuracy]:
+    """The rows of timm_accuracy.csv."""
     with FILE.open(encoding="utf-8") as file:
         return [
-            Published(
+            TimmAccuracy(
                 row["weights"],
                 int(row["pixels"]),
                 float(row["crop_pct"]),
@@ -114,12 +114,12 @@ def published() -> list[Published]:
         ]
 
 
-def chosen(patterns: Sequence[str]) -> list[Published]:
+def chosen(patterns: Sequence[str]) -> list[TimmAccuracy]:
     """Rows whose weights match any of the shell patterns; all if there are none.
 
     Raises: InputError for a pattern that matches nothing.
     """
-    rows = published()
+    rows = timm_accuracies()
     names = {row.weights for row in rows}
     for pattern in patterns:
         if not models.matching(pattern, names):
@@ -176,7 +176,7 @@ def _source(name: str, folder: str | None) -> Any:
 
 
 def evaluate(
-    row: Published,
+    row: TimmAccuracy,
     source: Any,
     examples: Sequence[tuple[Path, int]],
     classes: int | None,

@@ -20,8 +20,8 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from experiments import figures
-from experiments.grid.study import STUDIES
 from experiments.reporting import headline
+from experiments.studies import study_names
 from senet_jax import models
 from senet_jax.errors import InputError
 from senet_jax.system import cli
@@ -165,7 +165,7 @@ def check(words, monkeypatch):
         rest = parse(words[2], words[3:], monkeypatch)
         if words[2] in ("senet_jax.predict", "senet_jax.evaluate"):
             return  # image files
-        known = (*STUDIES, *models.MODELS, *timm.weights())
+        known = (*study_names(), *models.MODELS, *timm.weights())
         for argument in rest:
             assert models.matching(argument, known), f"{argument} is neither a study nor a network"
     elif words[0] == "python" and words[1].endswith(".py"):
@@ -239,7 +239,7 @@ def test_what_is_read_first_is_short(name, most):
 
 
 def test_the_results_of_the_readme_are_the_published_ones():
-    """If not: `python -m experiments.reporting.headline`."""
+    """If not: `python -m experiments.report --index`."""
     text = f"<!-- {headline.MARK} -->\n{headline.markdown()}<!-- end {headline.MARK} -->"
     assert text in PAGES["README.md"].read_text("utf-8")
 

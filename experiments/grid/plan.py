@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments.grid.narrow import least_size_of
 from experiments.grid.study import PRETRAINED, Row, Study, on_dataset
+from senet_jax.errors import InputError
 
 # A few steps a row on a handful of images: the whole grid as a first look, and for tests.
 SMOKE = {
@@ -52,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def dataset_of(study: Study, values: flags.FlagValues) -> str:
     """The dataset that the flags mean; of a sweep, its configuration's."""
-    if study.swept:
+    if study.is_sweep:
         return study.dataset
     return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
 
@@ -65,11 +66,17 @@ def directory_of(study: Study, values: flags.FlagValues) -> Path:
 
 
 def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:
-    """The configuration that a row of the study starts from."""
+    """The configuration that a row of the study starts from.
+
+    Raises: InputError if the study's configuration file refuses the dataset's name.
+    """
     module, _, argument = study.base.get(dataset, study.base["*"]).partition(":")
     network = study.network_of(row).removesuffix("_cifar")
-    get_config = importlib.import_module(f"configs.{module}").get_config
-    config = get_config(argument.format(network=network, dataset=dataset))
+    argument = argument.format(network=network, dataset=dataset)
+    try:
+        config = importlib.import_module(f"configs.{module}").get_config(argument)
+    except ValueError as error:  # of a dataset's name, which came from the command line
+        raise InputError(f"configs/{module}.py:{argument}: {error}") from error
     if config.model.name.endswith("_cifar"):
         config.model.update(study.cifar_fields)
     config.update_from_flattened_dict(on_dataset(study.recipe, dataset))

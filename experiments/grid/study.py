@@ -1,31 +1,16 @@
 """What a study is: rows that override a base configuration, and the figures the paper prints.
 
-A study is one short file that declares a `Study`; `run` and `report` work on any of them.
+A study is one short file in experiments/studies that declares a `Study`; every command works on any
+of them.
 """
 
 import dataclasses
-import importlib
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import workdir
-
-STUDIES = (
-    "reduction",
-    "squeeze",
-    "excitation",
-    "stages",
-    "integration",
-    "se3x3",
-    "no_squeeze",
-    "bias",
-    "wrong_variants",
-    "successors",
-    "backbones",
-    "cifar",
-    "transfer",
-)
 
 PRETRAINED = "model.pretrained"
 OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are not of the network
@@ -43,15 +28,17 @@ class Row:
         reference in the source of the row's own figures, where that is another than the others'.
       network: the paper's network in this row, by our name; None for Study.network.
       narrow: fields of it that make a narrow member of its family, for --smoke.
+      factors: the row's cells by heading, in a table of several factors; see grid.
       starts_from: label of the row whose weights, of the same seed, this one starts from; it comes
         before this one.
     """
 
     label: str
     overrides: Mapping[str, Any]
-    paper: Mapping[str, float | Mapping[str, float]]
+    paper: Mapping[str, float | Mapping[str, float]] = dataclasses.field(default_factory=dict)
     network: str | None = None
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    factors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     starts_from: str | None = None
 
     @property
@@ -77,14 +64,15 @@ class Row:
         return figure.get(_unversioned(dataset)) if isinstance(figure, Mapping) else figure
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A table of the paper as data.
 
     Attributes:
-      name: of the study's file and work directory.
+      name: the study's, in commands and paths; that of its file, whose loader sets it.
+      order: the study's place in lists of studies, lowest first; equal ones go by name.
       title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
-      column: heading of the row labels.
+      column: heading of the row labels; not shown where rows have factors.
       rows: in the order of the table.
       base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
         other dataset, whose name replaces {dataset}. {network} is the row's network, without the
@@ -104,17 +92,18 @@ class Study:
       notes: sentences below the table.
       secondary: headings that a narrow terminal does without.
       seeds: of each row, unless the command line gives others.
-      swept: of a sweep (see sweep.py), heading to the configuration key of the column below it, in
-        place of the label's.
+      is_sweep: whether it was made on the command line (see sweep.py): its dataset is then that of
+        its configuration, and its counts are those of the networks that were trained.
     """
 
-    name: str
+    name: str = ""
+    order: int = 100
     title: str
-    column: str
+    column: str = "row"
     rows: tuple[Row, ...]
     base: Mapping[str, str]
-    paper_columns: Mapping[str, tuple[str, ...]]
-    plotted: Mapping[str, str]
+    paper_columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    plotted: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reference: str | None = None
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     network: str | None = None
@@ -128,7 +117,12 @@ class Study:
     notes: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
-    swept: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_sweep: bool = False
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The headings of the factors; empty where rows have labels only."""
+        return tuple(dict.fromkeys(heading for row in self.rows for heading in row.factors))
 
     @property
     def varied(self) -> set[str]:
@@ -164,7 +158,11 @@ class Study:
         """What rows are compared with, in words."""
         if self.reference is None:
             return "the same network without SE"
-        return self.reference if self.swept else f"{self.column} = {self.reference}"
+        return self.in_words(self.reference)
+
+    def in_words(self, label: str) -> str:
+        """A row, or several, by its label in a sentence."""
+        return label if self.factors else f"{self.column} = {label}"
 
     @property
     def gain_of(self) -> str:
@@ -198,6 +196,29 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     }
 
 
+def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
+    """Rows for all combinations of the values of configuration keys; the last key changes fastest.
+
+    `grid({"model.se.ratio": (2, 16), "model.se.gate": ("relu", "sigmoid")})` has four rows; the
+    first is "ratio=2,gate=relu". A table has a column per key, under the key's last part, or
+    under all of it where two keys end alike.
+    """
+    ends = [key.rpartition(".")[2] for key in values]
+    headings = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
+    rows = []
+    for combination in itertools.product(*values.values()):
+        factors = dict(zip(headings, combination, strict=True))
+        overrides = dict(zip(values, combination, strict=True))
+        label = ",".join(f"{heading}={in_a_path(value)}" for heading, value in factors.items())
+        rows.append(Row(label, overrides, network=overrides.get("model.name"), factors=factors))
+    return tuple(rows)
+
+
+def in_a_path(value: Any) -> str:
+    """A value as part of a file's name."""
+    return re.sub(r"[^\w.,=+%()\[\]:-]+", "", str(value).replace("/", "_"))
+
+
 def plain_and_se(
     label: str,
     network: str,
@@ -220,18 +241,3 @@ def plain_and_se(
         Row(label, overrides or {}, plain, network, without),
         Row(f"SE-{label}", overrides or {}, se, f"se{network}", narrow),
     )
-
-
-def the_study(names: Sequence[str], command: str) -> Study:
-    """The one study named on the command line. Raises: InputError for none, several, an unknown."""
-    if len(names) != 1:
-        raise InputError(f"give one study, e.g. `python -m experiments.{command} reduction`")
-    return load_study(names[0])
-
-
-def load_study(name: str) -> Study:
-    """Raises: InputError for a name that is not a study."""
-    if name not in STUDIES:
-        near = did_you_mean(name, STUDIES)
-        raise InputError(f"unknown study {name!r}{near} (there is {', '.join(STUDIES)})")
-    return importlib.import_module(f"experiments.studies.{name}").STUDY

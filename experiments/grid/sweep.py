@@ -6,10 +6,9 @@
 Its rows are all combinations, the last key changing fastest; they are compared with the first one.
 """
 
-import itertools
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 
 from experiments.grid.narrow import NARROW
 from experiments.grid.plan import shrink
-from experiments.grid.study import Row, Study
+from experiments.grid.study import Study, grid, in_a_path
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli
@@ -41,28 +40,20 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
         with config.unlocked():
             shrink(config, {k: v for k, v in narrow.items() if k != "se" or k in config.model})
     values = _values(config, sweeps)
-    headings = _headings(list(values))
-    rows = []
-    for combination in itertools.product(*values.values()):
-        overrides = dict(zip(values, combination, strict=True))
-        label = ",".join(f"{heading}={_plain(overrides[key])}" for heading, key in headings.items())
-        network = overrides.get("model.name")
-        rows.append(Row(label, overrides, {}, network))
+    rows = grid(values)
+    headings = list(rows[0].factors)
     place, _, argument = file.partition(":")
     name = "-".join(filter(None, ("sweep", Path(place).stem, argument, ",".join(headings))))
     study = Study(
-        name=_plain(name),
+        name=in_a_path(name),
         title=f"Sweep of {file}: {' x '.join(headings)}",
-        column="row",
-        rows=tuple(rows),
+        rows=rows,
         base={"*": file},
-        paper_columns={},
-        plotted={},
         reference=rows[0].label,
         network=config.model.name,
         dataset=config.data.name,
         paper_datasets={},
-        swept=headings,
+        is_sweep=True,
     )
     return study, config
 
@@ -84,35 +75,22 @@ def _load(file: str) -> Any:
 
 def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
     """Key to its values, of the types that the configuration has."""
-    found: dict[str, list[Any]] = {}
+    values: dict[str, list[Any]] = {}
     for sweep in sweeps:
         key, _, text = sweep.partition("=")
         if not text.strip():
             raise InputError(f"--sweep={sweep} selects no run: give values, like --sweep={key}=2,4")
         if key == "seed":
             raise InputError("the seeds of a sweep are given by --seeds, like --seeds=0,1,2")
-        if key in found:
+        if key in values:
             raise InputError(f"--sweep={key} is given twice; give it all values at once")
-        found[key] = []
+        values[key] = []
         for value in COMMA.split(text):
             argument = f"--config.{key}={value.strip()}"
             cli.given_keys([argument], "config", config)
             one = cli.with_flags(config.copy_and_resolve_references(), [argument])
             typed = flatten(one.to_dict())[key]
-            if typed in found[key]:
+            if typed in values[key]:
                 raise InputError(f"--sweep={sweep} has {value.strip()} twice")
-            found[key].append(typed)
-    return found
-
-
-def _headings(keys: Sequence[str]) -> Mapping[str, str]:
-    """Short names of keys: their last parts, where these differ."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {
-        name if last.count(name) == 1 else key: key for name, key in zip(last, keys, strict=True)
-    }
-
-
-def _plain(value: Any) -> str:
-    """As part of a file's name."""
-    return re.sub(r"[^\w.,=+%()\[\]:-]+", "", str(value).replace("/", "_"))
+            values[key].append(typed)
+    return values

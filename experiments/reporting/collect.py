@@ -13,7 +13,7 @@ from senet_jax.system import files
 # result.json with its "config", flat, and its "curve": one dict an evaluation, see CURVE.
 Result = dict[str, Any]
 Results = dict[str, list[Result]]  # row label to the results of its seeds
-Stopped = Mapping[str, Mapping[int, str]]  # row label to seed to why, "" where nobody knows
+Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to why, "" where nobody knows
 
 CURVE = ("step", "epoch", "eval/top1_error", "eval/loss", "train/loss")
 # What the tables need of a result; the rest is shown where it is there.
@@ -23,50 +23,60 @@ NEEDED = (
 )
 
 
-def collect(study: Study, directory: Path) -> Results:
-    """Row label to the results of its seeds, in order of the seeds; rows without results left out.
+def collect_results(study: Study, directory: Path) -> Results:
+    """Read the results of each row's seeds, in order of the seeds; rows without any are left out.
 
     Raises: InputError if a file cannot be read, or runs differ in what they should have in common.
     """
     results: Results = {}
     for row in study.rows:
-        found = [_read(path) for path in (directory / row.label).glob("seed*/result.json")]
-        for result in found if row.starts_from else ():  # wherever these runs lie
-            result["config"][PRETRAINED] = f"{row.starts_from}/seed{result['seed']}"
-        if found:
-            results[row.label] = sorted(found, key=lambda result: result["seed"])
+        runs = [_read(path) for path in (directory / row.label).glob("seed*/result.json")]
+        for run in runs if row.starts_from else ():  # wherever these runs lie
+            run["config"][PRETRAINED] = f"{row.starts_from}/seed{run['seed']}"
+        if runs:
+            results[row.label] = sorted(runs, key=lambda run: run["seed"])
     _check_comparable(study, results, directory)
     return results
 
 
+def dataset_of(results: Results) -> str:
+    """The TFDS dataset of results, which all have in common."""
+    return next(iter(results.values()))[0]["dataset"]
+
+
 def made_with(results: Results, key: str) -> list[str]:
-    """The different values of a key of the runs, and of what they were begun with, in order."""
-    runs = [result for found in results.values() for result in found]
-    made = [one for run in runs for one in (run, *run.get("earlier_environments", ()))]
-    return sorted({str(one[key]) for one in made if one.get(key) is not None})
+    """The different values of a key of the runs, and of what they were begun with, sorted."""
+    runs = [run for of_row in results.values() for run in of_row]
+    environments = [one for run in runs for one in (run, *run.get("earlier_environments", ()))]
+    return sorted({str(one[key]) for one in environments if one.get(key) is not None})
 
 
-def unfinished(study: Study, directory: Path) -> Stopped:
-    """The runs that were started and have no result."""
-    found: dict[str, dict[int, str]] = {}
+def find_unfinished(study: Study, directory: Path) -> Unfinished:
+    """Find the runs that were started and have no result: they failed, stopped, or still train."""
+    unfinished: dict[str, dict[int, str]] = {}
     for row in study.rows:
         for path in sorted((directory / row.label).glob("seed*")):
             seed = path.name.removeprefix("seed")
             failed = files.read_json(path / "failed.json")
             started = failed is not None or (path / "config.json").exists()
             if started and seed.isdecimal() and not (path / "result.json").exists():
-                found.setdefault(row.label, {})[int(seed)] = (failed or {}).get("reason", "")
-    return found
+                reason = (failed or {}).get("reason", "")
+                unfinished.setdefault(row.label, {})[int(seed)] = reason
+    return unfinished
 
 
-def missing(study: Study, results: Results, stopped: Stopped) -> list[str]:
-    """A sentence for every seed that a row lacks and another row has, or has been started with."""
-    expected = {run["seed"] for found in results.values() for run in found}
-    expected |= {seed for seeds in stopped.values() for seed in seeds}
+def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
+    """Sentences that name the seeds a row lacks, of those that any row has or was started with."""
+    expected = {run["seed"] for runs in results.values() for run in runs}
+    expected |= {seed for seeds in unfinished.values() for seed in seeds}
     lines = []
     for row in study.rows:
         lacking = expected - {run["seed"] for run in results.get(row.label, [])}
-        reasons = {s: why for s, why in stopped.get(row.label, {}).items() if why and s in lacking}
+        reasons = {
+            seed: why
+            for seed, why in unfinished.get(row.label, {}).items()
+            if why and seed in lacking
+        }
         for seed, why in sorted(reasons.items()):
             lines.append(f"Row {row.label}: seed {seed} failed: {why.splitlines()[0].rstrip('.')}.")
         if silent := sorted(lacking - reasons.keys()):
@@ -82,7 +92,9 @@ def _read(path: Path) -> Result:
         raise InputError(f"{path.parent} has a result.json but no config.json")
     result = files.read_json(path)
     if lacking := [key for key in NEEDED if key not in result]:
-        raise InputError(f"{path} lacks {', '.join(lacking)}; run it again in another --workdir")
+        raise InputError(
+            f"{path} lacks {', '.join(lacking)}; run it again in a different --workdir"
+        )
     flat = flatten(config)
     curve = _curve(path.with_name("metrics.jsonl"), flat["train.epochs"])
     return result | {"config": flat, "curve": curve}

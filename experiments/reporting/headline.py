@@ -1,17 +1,16 @@
 """The results table of README.md: some published studies, each row with its interval.
 
-    python -m experiments.reporting.headline      (writes it between its marks)
-
-A test fails where README.md says something else than the published runs.
+`python -m experiments.report --index` writes it between its marks; a test fails where README.md
+says something else than the published runs.
 """
 
 import statistics
 
-from experiments.grid.study import Study, load_study
-from experiments.reporting import compare, publish, table
+from experiments.grid.study import Study
+from experiments.reporting import blocks, compare, publish, table
 from experiments.reporting.collect import Results
-from senet_jax.errors import InputError
-from senet_jax.system import files
+from experiments.reporting.csv_files import read_results
+from experiments.studies import load_study
 
 MARK = "results"
 SHOWN = (("transfer", "cifar100"), ("reduction", "digits"))  # studies and their datasets
@@ -27,7 +26,7 @@ def markdown() -> str:
     conditions = []
     for name, dataset in SHOWN:
         study = load_study(name)
-        results = published_on(study, dataset)
+        results, _ = read_results(publish.directory_of(study, dataset))
         lines += rows(study, dataset, results)
         conditions.append(f"- {name}: {table.caption(study, results)}")
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -52,20 +51,6 @@ def rows(study: Study, dataset: str, results: Results) -> list[tuple[str, ...]]:
     return lines
 
 
-def published_on(study: Study, dataset: str) -> Results:
-    """The published results of a study on a dataset. Raises: InputError if there are none."""
-    for path in publish.published(study):
-        results, _ = publish.read(path)
-        if next(iter(results.values()))[0]["dataset"] == dataset:
-            return results
-    raise InputError(f"there are no published results of {study.name} on {dataset}")
-
-
-def main() -> None:
-    """Write the table into README.md."""
-    readme = publish.ROOT / "README.md"
-    files.write(readme, publish.insert(readme.read_text("utf-8"), MARK, markdown()).encode())
-
-
-if __name__ == "__main__":
-    main()
+def write() -> None:
+    """Bring the table up to date in every page that has a place for it."""
+    blocks.write_block(MARK, lambda page: markdown())

@@ -13,16 +13,18 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from experiments.grid.study import STUDIES, Study, load_study
+from experiments.grid.study import Study
 from experiments.reporting import compare, plot, publish, table
 from experiments.reporting.collect import (
     Results,
-    Stopped,
-    collect,
+    Unfinished,
+    collect_results,
+    find_unfinished,
     made_with,
     missing,
-    unfinished,
 )
+from experiments.reporting.csv_files import read_results
+from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
 from experiments.timing.records import read
@@ -38,9 +40,9 @@ class Finding:
     """What there is of a study on a dataset.
 
     Attributes:
-      study, dataset: of the runs.
-      place: the directory of the runs, or the file that they are published in.
-      results, stopped: see collect.
+      study, dataset: what the runs are part of.
+      place: the directory of the runs or of their published results.
+      results, unfinished: what was collected of them.
       error: why they cannot be shown; "" if they can.
     """
 
@@ -48,7 +50,7 @@ class Finding:
     dataset: str
     place: Path
     results: Results = dataclasses.field(default_factory=dict)
-    stopped: Stopped = dataclasses.field(default_factory=dict)
+    unfinished: Unfinished = dataclasses.field(default_factory=dict)
     error: str = ""
 
     @property
@@ -78,7 +80,7 @@ def write(root: Path) -> Path:
 
 def render(root: Path) -> str:
     """The page as HTML."""
-    studies = [(study, find(study, root)) for study in map(load_study, STUDIES)]
+    studies = [(study, find(study, root)) for study in load_studies()]
     sections = []
     overview = []
     for study, findings in studies:
@@ -114,7 +116,7 @@ def render(root: Path) -> str:
 
 def _costs() -> str:
     """What SE costs, as published; "" if nothing is."""
-    path = publish.RESULTS / "cost.csv"
+    path = publish.RESULTS / publish.TIMING / "cost.csv"
     if not path.exists():
         return ""
     rows = read(str(path))
@@ -138,21 +140,25 @@ def find(study: Study, root: Path) -> list[Finding]:
         if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
             dataset = str(directory.relative_to(root / study.name))
             try:
-                found = collect(study, directory), unfinished(study, directory)
-                findings.append(Finding(study, dataset, directory, *found))
+                collected = collect_results(study, directory), find_unfinished(study, directory)
+                findings.append(Finding(study, dataset, directory, *collected))
             except InputError as error:
                 findings.append(Finding(study, dataset, directory, error=str(error)))
     done = {finding.dataset for finding in findings if finding.results or finding.error}
-    for path in publish.published(study):
-        try:
-            results, stopped = publish.read(path)
-            dataset = next(iter(results.values()))[0]["dataset"]
-            finding = Finding(study, dataset, path.relative_to(publish.ROOT), results, stopped)
-        except InputError as error:
-            finding = Finding(study, path.stem, path.relative_to(publish.ROOT), error=str(error))
-        if finding.dataset not in done:  # instead of runs that have only been started, too
-            findings = [other for other in findings if other.dataset != finding.dataset] + [finding]
+    for dataset in publish.published_datasets(study):
+        if dataset not in done:  # instead of runs that have only been started, too
+            findings = [finding for finding in findings if finding.dataset != dataset]
+            findings.append(_published(study, dataset))
     return findings
+
+
+def _published(study: Study, dataset: str) -> Finding:
+    directory = publish.directory_of(study, dataset)
+    place = Path("experiments/results", study.name, dataset)
+    try:
+        return Finding(study, dataset, place, *read_results(directory))
+    except InputError as error:
+        return Finding(study, dataset, place, error=str(error))
 
 
 def _section(finding: Finding) -> tuple[Finding, str]:
@@ -168,30 +174,30 @@ def _section(finding: Finding) -> tuple[Finding, str]:
     if finding.error:
         body = f'<p class="error">{escape(finding.error)}</p>\n'
     elif not body:
-        body = _remarks(missing(finding.study, {}, finding.stopped), "missing")
+        body = _remarks(missing(finding.study, {}, finding.unfinished), "missing")
     title = f"{finding.study.title}; ours on {finding.dataset}"
     return finding, f'<h2 id="{escape(finding.anchor)}">{escape(title)}</h2>\n{body}'
 
 
 def _body(finding: Finding) -> str:
     study, results = finding.study, finding.results
-    rows = table.numbers(study, results)
-    columns = table.formatted(study, rows)
+    rows = table.number_rows(study, results)
+    columns = table.text_columns(study, rows)
     caption = table.caption(study, results)
     figures = [
         ("Errors", plot.draw(study, results, rows, table.theirs(study, results), caption)),
     ]
     if any(run["curve"] for found in results.values() for run in found):
         figures.append(("Error against epoch", plot.curves(study, results, caption)))
-    absent = missing(study, results, finding.stopped)
-    said = [line for line in table.remarks(study, results, finding.stopped) if line not in absent]
+    absent = missing(study, results, finding.unfinished)
+    remarks = table.remarks(study, results, finding.unfinished)
     cells = zip(*columns.values(), strict=True)
     labels = [row.label for row in study.rows]
     marked = labels.index(study.reference) if study.reference else None
     return "".join(
         [
             _table(list(columns), [map(escape, row) for row in cells], "numbers", marked),
-            _remarks(said, "remarks"),
+            _remarks([line for line in remarks if line not in absent], "remarks"),
             _remarks(absent, "remarks missing"),
             '<div class="figures">\n',
             *(_figure(alt, png) for alt, png in figures),
@@ -256,7 +262,7 @@ def _progress(finding: Finding) -> str:
     """Rows times seeds, and how many of these runs are done."""
     found = [(label, run["seed"]) for label, runs in finding.results.items() for run in runs]
     seeds = {seed for _, seed in found}
-    seeds |= {seed for stopped in finding.stopped.values() for seed in stopped}
+    seeds |= {seed for row in finding.unfinished.values() for seed in row}
     rows = len(finding.study.rows)
     total = rows * len(seeds)
     done = "all done" if len(found) == total else f"{len(found)} of {total} done"

@@ -24,15 +24,15 @@ def draw(
     marks the error of the row that the others are compared with.
     """
     labels = [row[study.column] for row in rows]
-    published = {}
+    printed = {}
     for name, key in study.plotted.items():
         points = [(row[f"paper_{key}"], y) for y, row in enumerate(rows)]
         if known := [(x, y) for x, y in points if x is not None]:
-            published[name] = known
+            printed[name] = known
     figure = canvas((9, 2.2 + 0.26 * len(rows)))
-    *left, right = figure.subplots(1, 2 if published else 1, sharey=True, squeeze=False)[0]
+    *left, right = figure.subplots(1, 2 if printed else 1, sharey=True, squeeze=False)[0]
     for axes in left:
-        for fill, (name, points) in zip(("full", "none"), published.items(), strict=False):
+        for fill, (name, points) in zip(("full", "none"), printed.items(), strict=False):
             axes.plot(*zip(*points, strict=True), "o", markersize=7, fillstyle=fill, label=name)
         _head(axes, f"{theirs}, as published")
     _draw_ours(right, study, results, rows)

@@ -1,57 +1,44 @@
-"""Results under version control: experiments/results/, read back, and the blocks of the docs."""
+"""Results under version control: experiments/results/STUDY/DATASET/, and the list of studies.
 
-import ast
-import csv
-import io
-import re
-from collections.abc import Sequence
+The tree is that of runs/, and its files are named like those beside a study's runs.
+"""
+
 from pathlib import Path
-from typing import Any
 
-from experiments.grid.study import STUDIES, Study, load_study
-from experiments.reporting import compare, plot, table
-from experiments.reporting.collect import CURVE, NEEDED, Results, Stopped, made_with
+from experiments.grid.study import Study
+from experiments.reporting import blocks, compare
+from experiments.reporting.collect import Results, Unfinished, dataset_of, made_with
+from experiments.reporting.csv_files import CURVES, RUNS, read_results
+from experiments.reporting.write import report_files
+from experiments.studies import load_studies
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "experiments" / "results"
-PAGES = ("docs/studies.md", "docs/finetune.md")  # the list of studies is in the first
-# What of `files` is published as it is, and how its name ends there.
-ENDINGS = {
-    "runs.csv": ".csv",
-    "curves.csv": "_curves.csv",
-    "table.png": ".png",
-    "curves.png": "_curves.png",
-}
+RESULTS = blocks.ROOT / "experiments" / "results"
+TIMING = "timing"  # its folder of measured times, beside those of the studies
+FILES = (RUNS, CURVES, "table.md", "table.png", "curves.png")
 PICTURES = {"table.png": "Errors of the rows", "curves.png": "Error against epoch"}
 
 
-def documents(
-    study: Study, results: Results, rows: table.Rows, stopped: Stopped
-) -> dict[str, bytes]:
-    """Everything written about a study's results, by file name; curves only if there are any."""
-    caption = table.caption(study, results)
-    written = {
-        "table.csv": to_csv(rows),
-        "runs.csv": runs_csv(results, stopped),
-        "table.md": table.markdown(study, results, rows, stopped).encode(),
-        "table.png": plot.draw(study, results, rows, table.theirs(study, results), caption),
-    }
-    if any(run["curve"] for found in results.values() for run in found):
-        written["curves.csv"] = curves_csv(results)
-        written["curves.png"] = plot.curves(study, results, caption)
-    return written
+def directory_of(study: Study, dataset: str) -> Path:
+    """Where the results of a study on a dataset are published."""
+    return RESULTS / study.name / dataset
 
 
-def publish(study: Study, results: Results, stopped: Stopped) -> None:
+def published_datasets(study: Study) -> list[str]:
+    """The datasets on which results of the study are published."""
+    folder = RESULTS / study.name
+    return [path.parent.relative_to(folder).as_posix() for path in sorted(folder.rglob(RUNS))]
+
+
+def publish(study: Study, results: Results, unfinished: Unfinished) -> None:
     """Write the runs, their curves, table and figures to experiments/results/, and the pages.
 
-    Pages have the table where they have a place for it, and always the list of studies.
+    Pages have the table where they have the block STUDY_DATASET, and the list of studies.
 
     Raises: InputError for runs whose code is not a commit, or on a part of the data.
     """
-    runs = [result for found in results.values() for result in found]
+    runs = [run for of_row in results.values() for run in of_row]
     commits = made_with(results, "git_commit")
     if any(commit == "unknown" or commit.endswith("-dirty") for commit in commits):
         raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
@@ -59,167 +46,51 @@ def publish(study: Study, results: Results, stopped: Stopped) -> None:
         "[" in run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")
     ):
         raise InputError("these runs used a part of the data; publish runs on all of it")
-    name = path_of(study, runs[0]["dataset"]).stem
-    written = documents(study, results, table.numbers(study, results), stopped)
+    written = report_files(study, results, unfinished)
     text = written["table.md"].decode()
-    pictures = [
-        f"\n![{what}]({name}{ENDINGS[source]})\n"
-        for source, what in PICTURES.items()
-        if source in written
-    ]
-    RESULTS.mkdir(exist_ok=True)
-    for source, ending in ENDINGS.items():
-        path = RESULTS / f"{name}{ending}"
-        if source in written:
-            files.write(path, written[source])
+    pictures = [f"\n![{what}]({name})\n" for name, what in PICTURES.items() if name in written]
+    written["table.md"] = (text + "".join(pictures)).encode()
+    dataset = dataset_of(results)
+    directory = directory_of(study, dataset)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if name in written:
+            files.write(directory / name, written[name])
         else:
-            path.unlink(missing_ok=True)  # curves of other runs
-    files.write(RESULTS / f"{name}.md", (text + "".join(pictures)).encode())
-    for page in (ROOT / path for path in PAGES):
-        if page.exists() and f"<!-- {name} -->" in (before := page.read_text("utf-8")):
-            files.write(page, insert(before, name, text).encode())
+            (directory / name).unlink(missing_ok=True)  # curves of other runs
+    blocks.write_block(f"{study.name}_{dataset.replace('/', '-')}", lambda page: text)
     write_index()
 
 
 def write_index() -> None:
-    """Bring the list of studies in the docs up to date."""
-    page = ROOT / PAGES[0]
-    files.write(page, insert(page.read_text("utf-8"), "studies", index()).encode())
+    """Bring the list of studies up to date. Raises: InputError if no page has a place for it."""
+    if not blocks.write_block("studies", index):
+        raise InputError("no page has a place marked <!-- studies --> ... <!-- end studies -->")
 
 
-def path_of(study: Study, dataset: str) -> Path:
-    """Where the runs of a study on a dataset are published."""
-    return RESULTS / f"{study.name}_{dataset.replace('/', '-')}.csv"
-
-
-def published(study: Study) -> list[Path]:
-    """The files of a study's runs in experiments/results/, one a dataset."""
-    found = []
-    for path in sorted(RESULTS.glob("*.csv")):
-        # A study's name may begin with that of another one.
-        owner = max((s for s in STUDIES if path.stem.startswith(f"{s}_")), key=len, default=None)
-        if owner == study.name and not path.stem.endswith("_curves"):
-            found.append(path)
-    return found
-
-
-def read(path: Path) -> tuple[Results, Stopped]:
-    """What `collect` and `unfinished` gave when the file was published, with curves.
-
-    Raises: InputError for a file that is not one of ours.
-    """
-    results: Results = {}
-    stopped: dict[str, dict[int, str]] = {}
-    for line in _lines(path):
-        label, values = line.pop("row"), {key: _decode(text) for key, text in line.items() if text}
-        if "failed" in values:
-            stopped.setdefault(label, {})[values["seed"]] = values["failed"]
-            continue
-        if lacking := [key for key in NEEDED if key not in values]:
-            raise InputError(f"{path} lacks {', '.join(lacking)} in row {label}")
-        config = {k.removeprefix("config."): v for k, v in values.items() if k[:7] == "config."}
-        result = {k: v for k, v in values.items() if k[:7] != "config."}
-        results.setdefault(label, []).append(result | {"config": config, "curve": []})
-    curves = path.with_name(f"{path.stem}_curves.csv")
-    for line in _lines(curves) if curves.exists() else []:
-        point = {key: _decode(line[key]) for key in CURVE if line[key]}
-        for result in results.get(line["row"], []):
-            if result["seed"] == _decode(line["seed"]):
-                result["curve"].append(point)
-    return results, stopped
-
-
-def index() -> str:
-    """The studies as a Markdown table, each with what its published results say."""
+def index(page: Path) -> str:
+    """The studies as a Markdown table for a page, each with what its published results say."""
     lines = [
         "| table | subject | command | data by default | our results |",
         "|---|---|---|---|---|",
     ]
-    for study in map(load_study, STUDIES):
-        found = []
-        for path in published(study):
-            results, _ = read(path)
-            link = f"[{in_brief(results)}](../experiments/results/{path.stem}.md)"
-            found.append(f"{link}: {compare.in_short(study, compare.gains(study, results))}")
+    for study in load_studies():
+        file = blocks.ROOT / "experiments" / "studies" / f"{study.name}.py"
+        verdicts = [_verdict(study, dataset, page) for dataset in published_datasets(study)]
         lines.append(
-            f"| [{study.source}](../experiments/studies/{study.name}.py) | {study.subject} "
+            f"| [{study.source}]({blocks.link(page, file)}) | {study.subject} "
             f"| `python -m experiments.run {study.name}` | {study.dataset} "
-            f"| {'<br>'.join(found) or 'not run yet'} |"
+            f"| {'<br>'.join(verdicts) or 'not run yet'} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def in_brief(results: Results) -> str:
-    """Dataset and number of seeds."""
-    dataset = next(iter(results.values()))[0]["dataset"]
-    seeds = sorted({len(found) for found in results.values()})
-    return f"{dataset}, n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}"
-
-
-def insert(text: str, name: str, content: str) -> str:
-    """Replace what stands between `<!-- name -->` and `<!-- end name -->`."""
-    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-    pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(text):
-        raise InputError(f"the page has no place marked {start} ... {end}")
-    return pattern.sub(lambda _: f"{start}\n{content}{end}", text)
-
-
-def runs_csv(results: Results, stopped: Stopped) -> bytes:
-    """One line a run: row, result and configuration; of an unfinished one row, seed and reason."""
-    done = [
-        {
-            "row": label,
-            **{k: _encode(v) for k, v in run.items() if k not in ("config", "curve")},
-            **{f"config.{k}": _encode(v) for k, v in run["config"].items()},
-        }
-        for label, found in results.items()
-        for run in found
-    ]
-    rest = [
-        {"row": label, "seed": seed, "failed": _encode(why)}
-        for label, seeds in stopped.items()
-        for seed, why in seeds.items()
-    ]
-    return to_csv([*done, *rest])
-
-
-def curves_csv(results: Results) -> bytes:
-    """One line an evaluation of a run."""
-    return to_csv(
-        [
-            {"row": label, "seed": run["seed"], **point}
-            for label, found in results.items()
-            for run in found
-            for point in run["curve"]
-        ]
-    )
-
-
-def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """CSV; the header has the keys of all rows, and what a row lacks is empty."""
-    text = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-def _lines(path: Path) -> list[dict[str, str]]:
-    lines = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
-    if not lines or not {"row", "seed"} <= lines[0].keys():
-        raise InputError(f"{path} is not a file of runs: it has no columns row and seed")
-    return lines
-
-
-def _encode(value: Any) -> str:
-    """A cell that _decode reads back as it was; quoted only if it is text that looks like none."""
-    return value if isinstance(value, str) and value and _decode(value) == value else repr(value)
-
-
-def _decode(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _verdict(study: Study, dataset: str, page: Path) -> str:
+    """What the published results on a dataset say, behind a link to them."""
+    directory = directory_of(study, dataset)
+    results, _ = read_results(directory)
+    counts = [len(runs) for runs in results.values()]
+    seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    address = blocks.link(page, directory / "table.md")
+    said = compare.in_short(study, compare.gains(study, results))
+    return f"[{dataset_of(results)}, n = {seeds}]({address}): {said}"

@@ -14,16 +14,24 @@ from rich.table import Table
 
 from experiments.grid.study import Row, Study
 from experiments.reporting import compare
-from experiments.reporting.collect import Result, Results, Stopped, made_with, missing
+from experiments.reporting.collect import (
+    Result,
+    Results,
+    Unfinished,
+    dataset_of,
+    made_with,
+    missing,
+)
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize
 from senet_jax.models.paper import as_printed
 from senet_jax.models.resnet import ResNet
 from senet_jax.system.terminal import print_whole
 
-Rows = Sequence[dict[str, Any]]
+Numbers = dict[str, Any]  # behind a row of the table, unrounded; None where there is none
 
 MARK = "*"  # at a printed count that is not ours
+COUNTS = {"params": 1e6, "gflops": 1e9}  # figures that are counts, and what they are printed in
 
 # Left out in this order, after the study's own, where a terminal is too narrow.
 SECONDARY = ("our parameters", "s/run", "paper gain", "GMACs")
@@ -40,36 +48,41 @@ def _counts(network: str, fields: str) -> Summary:
     return summarize(create_model(network, **json.loads(fields)), image_shape_of(network))
 
 
-def numbers(study: Study, results: Results) -> Rows:
-    """One dict a row: the numbers behind the table, unrounded; None where there is none."""
-    dataset = next((run["dataset"] for found in results.values() for run in found), study.dataset)
+def number_rows(study: Study, results: Results) -> list[Numbers]:
+    """The numbers behind the table, row by row."""
+    dataset = dataset_of(results) if results else study.dataset
     gains = compare.gains(study, results)
     return [
-        _numbers(study, row, results.get(row.label, []), dataset)
-        | _gains(study, row, gains.get(row.label, compare.Gain(())), dataset)
+        {
+            study.column: row.label,
+            **row.factors,
+            **_counts_of(study, row, results.get(row.label, [])),
+            **_paper_figures(study, row, dataset),
+            **_our_errors(results.get(row.label, [])),
+            **_gains(study, row, gains.get(row.label, compare.Gain(())), dataset),
+        }
         for row in study.rows
     ]
 
 
-def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> dict[str, Any]:
-    errors = [result["eval/top1_error"] for result in found]
-    if study.swept:  # the networks that were trained, and no other
-        first = found[0] if found else {}
-        exact = {key: row.overrides[name] for key, name in study.swept.items()}
-        exact |= {"params": first.get("params"), "macs": first.get("macs")}
-    else:
-        exact = {"params": counts(study, row).params, "macs": counts(study, row).macs}
-    seconds = [result["wall_time_seconds"] for result in found]
+def _counts_of(study: Study, row: Row, runs: Sequence[Result]) -> Numbers:
+    if not study.is_sweep:
+        return {"params": counts(study, row).params, "macs": counts(study, row).macs}
+    trained = runs[0] if runs else {}  # and no other network, as nothing is printed of a sweep
+    return {"params": trained.get("params"), "macs": trained.get("macs")}
+
+
+def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
+    keys = [key for keys in study.paper_columns.values() for key in keys]
+    return {f"paper_{key}": row.printed(key, dataset) for key in keys}
+
+
+def _our_errors(runs: Sequence[Result]) -> Numbers:
+    errors = [run["eval/top1_error"] for run in runs]
+    seconds = [run["wall_time_seconds"] for run in runs]
     low, high = compare.t_interval(errors) or (None, None)
     return {
-        study.column: row.label,
-        **exact,
-        **{
-            f"paper_{key}": row.printed(key, dataset)
-            for keys in study.paper_columns.values()
-            for key in keys
-        },
-        "our_params": found[0]["params"] if found else None,
+        "our_params": runs[0]["params"] if runs else None,
         "our_top1_error_mean": statistics.fmean(errors) if errors else None,
         "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
         "our_top1_error_low": low,
@@ -80,13 +93,12 @@ def _numbers(study: Study, row: Row, found: Sequence[Result], dataset: str) -> d
     }
 
 
-def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> dict[str, Any]:
-    """What the paper's row and ours gain over the rows they are compared with."""
+def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
+    """What the paper's row and ours gain over the rows that they are compared with."""
     reference, key = study.reference_of(row), study.gain_of
-    before = reference.printed(key, dataset) if reference else None
-    if reference and (own := row.printed("reference1", dataset)):
-        before = own
-    after = row.printed(key, dataset)
+    before, after = None, row.printed(key, dataset)
+    if reference:  # a row from a different source has that source's figure for it
+        before = row.printed("reference1", dataset) or reference.printed(key, dataset)
     low, high = gain.interval or (None, None)
     return {
         "paper_gain": None if before is None or after is None else before - after,
@@ -97,18 +109,18 @@ def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> dict[str
     }
 
 
-def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
-    """Heading to the cells below it, as people read them."""
+def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
+    """Map each heading to the cells below it, as people read them; `rows` are number_rows."""
     columns = {
-        **{key: [str(row[key]) for row in rows] for key in study.swept or (study.column,)},
+        **_label_columns(study),
         "parameters": [_number(row["params"], ",") for row in rows],
         "GMACs": [_number(row["macs"] and row["macs"] / 1e9, ".3f") for row in rows],
     }
     for heading, keys in study.paper_columns.items():
-        columns[heading] = [_printed(row, keys) + MARK * _deviates(row, keys[0]) for row in rows]
+        columns[heading] = [_paper_cell(row, keys) for row in rows]
     if any(row["paper_gain"] is not None for row in rows):
         columns["paper gain"] = [_signed(row["paper_gain"]) for row in rows]
-    if not study.swept:
+    if not study.is_sweep:
         columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
     columns["our top-1"] = [_error(row) for row in rows]
     if any(row["our_gain"] is not None for row in rows):
@@ -117,27 +129,46 @@ def formatted(study: Study, rows: Rows) -> dict[str, list[str]]:
     return columns
 
 
-def _printed(row: dict[str, Any], keys: Sequence[str]) -> str:
+def _label_columns(study: Study) -> dict[str, list[str]]:
+    """The rows' labels, or a column per factor; a row without any has its label in the first."""
+    if not study.factors:
+        return {study.column: [row.label for row in study.rows]}
+    first, *others = study.factors
+    return {
+        first: [str(row.factors.get(first, row.label)) for row in study.rows],
+        **{other: [str(row.factors.get(other, "-")) for row in study.rows] for other in others},
+    }
+
+
+def _paper_cell(row: Numbers, keys: Sequence[str]) -> str:
+    """The paper's figures of a column, with MARK at a count that is not ours."""
     figures = [row[f"paper_{key}"] for key in keys]
     if figures[0] is None:
         return "-"
-    if keys[0] == "params":
-        return f"{figures[0]:.1f}M"
-    if keys[0] == "gflops":  # Table 3 prints millions
-        return f"{figures[0]:.{3 if figures[0] < 1 else 2}f}"
-    return as_printed(figures)
+    if keys[0] not in COUNTS:
+        return as_printed(figures)
+    unit = "M" if keys[0] == "params" else ""
+    mark = MARK if _deviates(row, keys[0]) else ""
+    return f"{figures[0]:.{_decimals(keys[0], figures[0])}f}{unit}{mark}"
 
 
-def _deviates(row: dict[str, Any], key: str) -> bool:
+def _decimals(key: str, printed: float) -> int:
+    """How many decimals the paper prints of a count."""
+    if key == "params":
+        return 1
+    return 3 if printed < 1 else 2  # Table 3 prints millions of multiply-adds
+
+
+def _deviates(row: Numbers, key: str) -> bool:
     """Whether a printed count is not ours, rounded to as many decimals."""
-    ours = {"params": row["params"] / 1e6, "gflops": row["macs"] / 1e9}
     printed = row[f"paper_{key}"]
-    if key not in ours or printed is None:
+    if printed is None:
         return False
-    return round(ours[key], 1 if key == "params" else 3 if printed < 1 else 2) != printed
+    ours = row["params" if key == "params" else "macs"] / COUNTS[key]
+    return round(ours, _decimals(key, printed)) != printed
 
 
-def _error(row: dict[str, Any]) -> str:
+def _error(row: Numbers) -> str:
     if not row["our_seeds"]:
         return "-"
     spread = row["our_top1_error_std"]
@@ -145,7 +176,7 @@ def _error(row: dict[str, Any]) -> str:
     return f"{row['our_top1_error_mean']:.2f}{between} ({row['our_seeds']})"
 
 
-def _gain(row: dict[str, Any]) -> str:
+def _gain(row: Numbers) -> str:
     low, high = row["our_gain_low"], row["our_gain_high"]
     between = "" if low is None else f" [{_rounded(low):.2f}, {_rounded(high):.2f}]"
     return _signed(row["our_gain"]) + between
@@ -165,15 +196,15 @@ def _number(value: float | None, form: str) -> str:
 
 def caption(study: Study, results: Results) -> str:
     """One line: which network, data and conditions the column "ours" stands for."""
-    runs = [result for found in results.values() for result in found]
+    runs = [run for of_row in results.values() for run in of_row]
     first = runs[0]
 
     def all_of(key: str) -> str:
         return ", ".join(made_with(results, key))
 
-    published = study.paper_name_of(first["dataset"])
     others = " or ".join(study.paper_datasets.values())
-    instead = f", not {others}" if others and not published else ""
+    differs = others and not study.paper_name_of(first["dataset"])
+    instead = f", not {others}" if differs else ""
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
         f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
@@ -192,8 +223,8 @@ def _ours(study: Study, results: Results) -> str:
             field: first["config"].get(f"model.{field}")
             for field in dict.fromkeys((*study.cifar_fields, *study.narrow))
         }
-        given = [f"{field} = {value}" for field, value in fields.items() if value is not None]
-        return first["model"] + (f" with {' and '.join(given)}" if given else "")
+        changes = [f"{field} = {value}" for field, value in fields.items() if value is not None]
+        return first["model"] + (f" with {' and '.join(changes)}" if changes else "")
     row = next(row for row in study.rows if row.label in results)
     config = results[row.label][0]["config"]
     narrow = all(f"model.{field}" in config for field in row.narrow if field != "se")
@@ -202,50 +233,50 @@ def _ours(study: Study, results: Results) -> str:
 
 def theirs(study: Study, results: Results) -> str:
     """The networks and data of the paper's figures."""
-    dataset = study.paper_name_of(next(iter(results.values()))[0]["dataset"])
+    dataset = study.paper_name_of(dataset_of(results))
     networks = study.network or "the networks"
     return f"{networks} on {dataset or ' or '.join(study.paper_datasets.values())}"
 
 
-def remarks(study: Study, results: Results, stopped: Stopped) -> list[str]:
+def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
     """What the table says, what it is of, and what a reader must know about these runs."""
-    pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
-    others = (
-        f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
-        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
-        if study.paper_columns
-        else f"Parameters and multiply-adds (GMACs) are those of {study.network}, counted here."
-    )
     lines = [
         caption(study, results),
-        *([] if study.swept else [others]),
-        *marked(study, results),
+        *_about_other_columns(study, results),
         "Our top-1: mean ± standard deviation (seeds).",
         *compare.in_words(study, compare.gains(study, results)),
         *study.notes,
     ]
     if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
         lines.append(
-            f"With {study.column} = {', '.join(narrow)} our network has blocks with fewer channels "
+            f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    return lines + missing(study, results, stopped)
+    return lines + missing(study, results, unfinished)
 
 
-def marked(study: Study, results: Results) -> list[str]:
-    """What the mark of a printed count says, if one has it."""
-    counts = {"params", "gflops"} & {keys[0] for keys in study.paper_columns.values()}
-    if any(_deviates(row, key) for row in numbers(study, results) for key in counts):
-        return [f"{MARK}: not what is counted here, rounded."]
-    return []
+def _about_other_columns(study: Study, results: Results) -> list[str]:
+    """What the columns that are not our errors are of, and what MARK says where a cell has it."""
+    if study.is_sweep:
+        return []
+    if not study.paper_columns:
+        return [f"Parameters and multiply-adds (GMACs) are those of {study.network}, counted here."]
+    pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
+    lines = [
+        f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
+        f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
+    ]
+    counts = [keys[0] for keys in study.paper_columns.values() if keys[0] in COUNTS]
+    if any(_deviates(row, key) for row in number_rows(study, results) for key in counts):
+        lines.append(f"{MARK}: not what is counted here, rounded.")
+    return lines
 
 
-def _is_narrow(found: Sequence[Result]) -> bool:
+def _is_narrow(runs: Sequence[Result]) -> bool:
     """Whether some SE block of the row's network has fewer channels than its ratio."""
-    if not found or not found[0]["config"].get("model.se.stages"):
+    if not runs or not runs[0]["config"].get("model.se.stages"):
         return False
-    model = create_model(found[0]["model"])
-    config = found[0]["config"]
+    model, config = create_model(runs[0]["model"]), runs[0]["config"]
     first_stage = min(config["model.se.stages"])
     return isinstance(model, ResNet) and (
         config.get("model.width", model.width) * 2 ** (first_stage - 2) * model.block.expansion
@@ -253,9 +284,9 @@ def _is_narrow(found: Sequence[Result]) -> bool:
     )
 
 
-def markdown(study: Study, results: Results, rows: Rows, stopped: Stopped) -> str:
+def markdown(study: Study, results: Results, unfinished: Unfinished) -> str:
     """The table and its remarks as Markdown."""
-    columns = formatted(study, rows)
+    columns = text_columns(study, number_rows(study, results))
     lines = [
         f"**{study.title}**",
         "",
@@ -263,18 +294,19 @@ def markdown(study: Study, results: Results, rows: Rows, stopped: Stopped) -> st
         "|" + "---:|" * len(columns),
         *("| " + " | ".join(cells) + " |" for cells in zip(*columns.values(), strict=True)),
         "",
-        *(f"- {line}" for line in remarks(study, results, stopped)),
+        *(f"- {line}" for line in remarks(study, results, unfinished)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def show(study: Study, results: Results, rows: Rows, stopped: Stopped) -> None:
+def show(study: Study, results: Results, unfinished: Unfinished) -> None:
     """Print the table; where it does not fit, without its secondary columns, never cut digits."""
-    columns = formatted(study, rows)
+    columns = text_columns(study, number_rows(study, results))
     console = Console(file=sys.stdout, highlight=False)
     left_out: list[str] = []
     for heading in (*study.secondary, *SECONDARY):
-        if console.width >= sum(max(map(len, (h, *cells))) + 2 for h, cells in columns.items()):
+        widths = [max(map(len, (head, *cells))) + 2 for head, cells in columns.items()]
+        if console.width >= sum(widths):
             break
         if columns.pop(heading, None):
             left_out.append(heading)
@@ -287,5 +319,5 @@ def show(study: Study, results: Results, rows: Rows, stopped: Stopped) -> None:
     print_whole(drawn)
     if left_out:
         console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
-    for line in remarks(study, results, stopped):
+    for line in remarks(study, results, unfinished):
         console.print(f"- {line}", markup=False)

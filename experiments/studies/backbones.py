@@ -47,7 +47,7 @@ def _resnet(depth: int, gflops: Printed, original: Printed) -> tuple[Row, Row]:
 
 
 STUDY = Study(
-    name="backbones",
+    order=20,
     title="Tables 2 and 3 of Hu et al.: plain and SE networks on ImageNet",
     column="network",
     rows=(

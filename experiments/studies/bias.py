@@ -5,18 +5,18 @@ figures for it.
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import ERRORS, SE, ablation
 
-STUDY = section6.study(
-    "bias",
-    "Section 6 of Hu et al.: biases in the two layers of the excitation",
-    "biases",
-    (
-        Row("without", {"model.se.bias": False}, section6.SE),
+STUDY = ablation(
+    order=17,
+    title="Section 6 of Hu et al.: biases in the two layers of the excitation",
+    column="biases",
+    rows=(
+        Row("without", {"model.se.bias": False}, SE),
         Row("with", {"model.se.bias": True}, {"params": 28.1}),
     ),
     reference="without",
-    paper_columns={"printed": ("params",)} | section6.ERRORS,
+    paper_columns={"printed": ("params",)} | ERRORS,
     notes=(
         "The printed parameters are those with biases, rounded up, in every table of the paper.",
     ),

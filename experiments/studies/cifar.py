@@ -18,7 +18,7 @@ def _rows(label: str, network: str, overrides: dict[str, Any] | None = None) -> 
 
 
 STUDY = Study(
-    name="cifar",
+    order=21,
     title="Tables 4 and 5 of Hu et al.: plain and SE networks on CIFAR",
     column="network",
     rows=(

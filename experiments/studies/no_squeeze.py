@@ -4,22 +4,22 @@ NoSqueeze has no pooling: the two layers become 1x1 convolutions on the map, of 
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import COUNTS, ERRORS, PLAIN, SE, WITHOUT, ablation
 
-STUDY = section6.study(
-    "no_squeeze",
-    "Table 16 of Hu et al.: the role of the squeeze",
-    "design",
-    (
-        Row("plain", section6.WITHOUT, section6.PLAIN),
+STUDY = ablation(
+    order=16,
+    title="Table 16 of Hu et al.: the role of the squeeze",
+    column="design",
+    rows=(
+        Row("plain", WITHOUT, PLAIN),
         Row(
             "NoSqueeze",
             {"model.se.squeeze": "none"},
             {"params": 28.1, "gflops": 4.27, "top1": 22.93, "top5": 6.39},
         ),
-        Row("SE", {"model.se.squeeze": "avg"}, section6.SE),
+        Row("SE", {"model.se.squeeze": "avg"}, SE),
     ),
     reference="SE",
-    paper_columns=section6.COUNTS | section6.ERRORS,
+    paper_columns=COUNTS | ERRORS,
     secondary=("printed", "GFLOPs"),
 )

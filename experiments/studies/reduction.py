@@ -5,14 +5,14 @@ and, in brackets in the table, the CVPR 2018 version (100 epochs), which has no 
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import PLAIN, SE, WITHOUT, ablation
 
-STUDY = section6.study(
-    "reduction",
-    "Table 10 of Hu et al.: the reduction ratio r",
-    "r",
-    (
-        Row("original", section6.WITHOUT, section6.PLAIN | {"cvpr1": 24.80, "cvpr5": 7.48}),
+STUDY = ablation(
+    order=10,
+    title="Table 10 of Hu et al.: the reduction ratio r",
+    column="r",
+    rows=(
+        Row("original", WITHOUT, PLAIN | {"cvpr1": 24.80, "cvpr5": 7.48}),
         Row("2", {"model.se.ratio": 2}, {"params": 45.7, "top1": 22.29, "top5": 6.00}),
         Row(
             "4",
@@ -24,7 +24,7 @@ STUDY = section6.study(
             {"model.se.ratio": 8},
             {"params": 30.7, "top1": 22.26, "top5": 5.99, "cvpr1": 23.19, "cvpr5": 6.64},
         ),
-        Row("16", {"model.se.ratio": 16}, section6.SE | {"cvpr1": 23.29, "cvpr5": 6.62}),
+        Row("16", {"model.se.ratio": 16}, SE | {"cvpr1": 23.29, "cvpr5": 6.62}),
         Row(
             "32",
             {"model.se.ratio": 32},

@@ -1,14 +1,14 @@
 """Table 15: the SE block right after the 3x3 convolution (Hu et al., section 6.5)."""
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import COUNTS, ERRORS, SE, ablation
 
-STUDY = section6.study(
-    "se3x3",
-    "Table 15 of Hu et al.: SE after the 3x3 convolution",
-    "design",
-    (
-        Row("SE", {"model.se.placement": "standard"}, section6.SE),
+STUDY = ablation(
+    order=15,
+    title="Table 15 of Hu et al.: SE after the 3x3 convolution",
+    column="design",
+    rows=(
+        Row("SE", {"model.se.placement": "standard"}, SE),
         Row(
             "SE_3x3",
             {"model.se.placement": "after_3x3"},
@@ -16,7 +16,7 @@ STUDY = section6.study(
         ),
     ),
     reference="SE",
-    paper_columns=section6.COUNTS | section6.ERRORS,
+    paper_columns=COUNTS | ERRORS,
     secondary=("printed", "GFLOPs"),
     notes=(
         "After batch norm and ReLU of the 3x3, which the paper leaves open. In basic blocks, as "

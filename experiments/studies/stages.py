@@ -4,14 +4,14 @@ CIFAR networks have three stages; here they get four of two blocks each, so that
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import COUNTS, ERRORS, PLAIN, SE, WITHOUT, ablation
 
-STUDY = section6.study(
-    "stages",
-    "Table 13 of Hu et al.: the stages that have SE blocks",
-    "stages",
-    (
-        Row("none", section6.WITHOUT, section6.PLAIN),
+STUDY = ablation(
+    order=13,
+    title="Table 13 of Hu et al.: the stages that have SE blocks",
+    column="stages",
+    rows=(
+        Row("none", WITHOUT, PLAIN),
         Row(
             "2",
             {"model.se.stages": (2,)},
@@ -27,11 +27,11 @@ STUDY = section6.study(
             {"model.se.stages": (4,)},
             {"params": 26.4, "gflops": 3.86, "top1": 22.68, "top5": 6.22},
         ),
-        Row("5", {"model.se.stages": (5,)}, {}),
-        Row("all", {"model.se.stages": (2, 3, 4, 5)}, section6.SE),
+        Row("5", {"model.se.stages": (5,)}),
+        Row("all", {"model.se.stages": (2, 3, 4, 5)}, SE),
     ),
     reference="none",
-    paper_columns=section6.COUNTS | section6.ERRORS,
+    paper_columns=COUNTS | ERRORS,
     secondary=("printed", "GFLOPs"),
     cifar_fields={"stage_sizes": (2, 2, 2, 2)},
     notes=("The paper has no row for stage 5 alone.",),

@@ -7,7 +7,7 @@ recipes differ by more than the blocks do.
 from typing import Any
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import PLAIN, SE, WITHOUT, ablation
 
 
 def _row(
@@ -23,15 +23,15 @@ def _row(
     return Row(label, {f"model.se.{key}": value for key, value in overrides.items()}, figures)
 
 
-SECTION_6 = {"reference1": section6.SE["top1"], "plain1": section6.PLAIN["top1"]}
+SECTION_6 = {"reference1": SE["top1"], "plain1": PLAIN["top1"]}
 
-STUDY = section6.study(
-    "successors",
-    "Literature: what came after SE",
-    "block",
-    (
-        Row("plain", section6.WITHOUT, section6.PLAIN | SECTION_6),
-        Row("SE", {}, section6.SE | SECTION_6),
+STUDY = ablation(
+    order=19,
+    title="Literature: what came after SE",
+    column="block",
+    rows=(
+        Row("plain", WITHOUT, PLAIN | SECTION_6),
+        Row("SE", {}, SE | SECTION_6),
         _row("ECA", {"kind": "eca"}, 77.48, 76.71, 75.20),
         _row("eSE", {"kind": "ese"}),
         _row("CBAM-channel", {"kind": "cbam_channel"}, 77.20, 76.86, 75.44),

@@ -18,16 +18,16 @@ SECOND: dict[str, Any] = {"data.classes": {"cifar100": (50, 100), "*": (5, 10)}}
 
 def _tuned(label: str, overrides: dict[str, Any]) -> Row:
     given = {**SECOND, "model.new_head": True, **overrides}
-    return Row(label, given, {}, starts_from="pretraining")
+    return Row(label, given, starts_from="pretraining")
 
 
 STUDY = Study(
-    name="transfer",
+    order=22,
     title="Ours: fine-tuning on the other half of the classes",
     column="start",
     rows=(
-        Row("pretraining", FIRST, {}),
-        Row("scratch", SECOND, {}),
+        Row("pretraining", FIRST),
+        Row("scratch", SECOND),
         _tuned("linear-probe", {"optim.freeze": ("^(?!head/)",)}),
         _tuned("all-layers", {}),
         _tuned("layer-decay", {"optim.layer_decay": 0.8}),
@@ -44,8 +44,6 @@ STUDY = Study(
     network="seresnet20_cifar",
     narrow={"stage_sizes": (1, 1, 1), "width": 8},
     paper_datasets={},
-    paper_columns={},
-    plotted={},
     notes=(
         "The first half of the classes is that of pretraining, whose error is of these; the other "
         "rows have the second half, and equally many steps of one recipe.",

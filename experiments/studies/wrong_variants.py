@@ -12,19 +12,19 @@ it level with SE on ResNet-50 and behind it on CIFAR and deeper networks.
 """
 
 from experiments.grid.study import Row
-from experiments.studies import section6
+from experiments.studies._section6 import WITHOUT, ablation
 
-STUDY = section6.study(
-    "wrong_variants",
-    'The article: three "wrong variants" of the SE block',
-    "variant",
-    (
-        Row("plain", section6.WITHOUT, {"top1": 23.30, "top5": 6.55}),
+STUDY = ablation(
+    order=18,
+    title='The article: three "wrong variants" of the SE block',
+    column="variant",
+    rows=(
+        Row("plain", WITHOUT, {"top1": 23.30, "top5": 6.55}),
         Row("SE", {}, {"top1": 22.12, "top5": 5.99}),
         Row("wrong-1", {"model.se.excitation": "none"}, {"top1": 22.14, "top5": 6.24}),
-        Row("wrong-2", {"model.se.kind": "conv"}, {}),
-        Row("wrong-2-grouped", {"model.se.kind": "conv", "model.se.groups": 64}, {}),
-        Row("wrong-3", {"model.se.placement": "parallel"}, {}),
+        Row("wrong-2", {"model.se.kind": "conv"}),
+        Row("wrong-2-grouped", {"model.se.kind": "conv", "model.se.groups": 64}),
+        Row("wrong-3", {"model.se.placement": "parallel"}),
     ),
     reference="SE",
     paper_columns={"GENet 1/5": ("top1", "top5")},

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers.commands import call
 
-from experiments.grid import study
+from experiments.studies import load_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -229,7 +229,7 @@ IN_MINIATURE = ("squeeze", "successors", "cifar", "transfer")
 def test_a_study_runs_in_miniature(command, tmp_path, name):
     done = command("experiments.run", name, "--smoke", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    rows, trained = len(study.load_study(name).rows), fingerprints(tmp_path)
+    rows, trained = len(load_study(name).rows), fingerprints(tmp_path)
     assert len(trained) == rows
     text = (tmp_path / "table.md").read_text()
     assert len([line for line in text.splitlines() if "|" in line]) == rows + 2

@@ -10,6 +10,7 @@ import pytest
 from helpers.commands import call
 
 from experiments import benchmark, overhead
+from experiments.reporting.blocks import pages_with
 from experiments.timing import input_race, readers
 from senet_jax.training.prepare import prepare
 
@@ -85,11 +86,13 @@ def test_the_other_reader_crops_as_torchvision_does():
     ("mark", "table"),
     [("performance", benchmark.markdown_table), ("input", input_race.markdown_table)],
 )
-def test_the_docs_hold_the_published_tables(mark, table):
-    published = (ROOT / f"experiments/results/{mark}.csv").read_text("utf-8")
-    text = table(list(csv.DictReader(published.splitlines())))
-    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
-    assert f"<!-- {mark} -->\n{text}<!-- end {mark} -->" in page
+def test_pages_hold_the_published_tables(mark, table):
+    rows = (ROOT / f"experiments/results/timing/{mark}.csv").read_text("utf-8")
+    text = table(list(csv.DictReader(rows.splitlines())))
+    pages = pages_with(mark)
+    assert pages
+    for page in pages:
+        assert f"<!-- {mark} -->\n{text}<!-- end {mark} -->" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

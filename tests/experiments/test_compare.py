@@ -3,10 +3,10 @@
 import pytest
 from scipy import stats
 
-from experiments.grid import study
 from experiments.reporting import compare
+from experiments.studies import load_study
 
-REDUCTION = study.load_study("reduction")
+REDUCTION = load_study("reduction")
 
 
 def results(**errors):

@@ -52,7 +52,7 @@ def read(path):
 def test_the_command_writes_its_files_and_agrees_with_the_run(finished_run, capsys):
     directory, result = finished_run
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-    gates.main(["excitation", f"--workdir={directory}", "--classes=7,0"])
+    gates.main(["gates", f"--workdir={directory}", "--classes=7,0"])
     assert all(path.read_bytes() == content for path, content in before.items())
     assert (directory / "excitation.png").read_bytes().startswith(b"\x89PNG")
     rows = read(directory / "excitation.csv")
@@ -142,7 +142,7 @@ def with_damage(directory):
 def test_what_cannot_be_used_is_refused_with_a_sentence(finished_copy, change, arguments, sentence):
     change(finished_copy)
     with pytest.raises(InputError, match=sentence) as caught:
-        gates.main(["excitation", f"--workdir={finished_copy}", *arguments])
+        gates.main(["gates", f"--workdir={finished_copy}", *arguments])
     assert "\n" not in str(caught.value)
     assert not list(finished_copy.glob("excitation*"))
 
@@ -156,4 +156,4 @@ def test_a_network_without_gates_is_refused(tiny, one_device):
 
 def test_a_work_directory_must_be_given():
     with pytest.raises(InputError, match="give the work directory of a finished run"):
-        gates.main(["excitation"])
+        gates.main(["gates"])

@@ -14,16 +14,16 @@ import submitit
 from helpers.disks import mounted
 from helpers.runs import same
 
-from experiments.grid import study
 from experiments.grid.plan import plan
 from experiments.launch import LOG, in_waves, launch, local, serial, slurm
 from experiments.run import slurm_parameters
+from experiments.studies import load_study
 from senet_jax.errors import InputError
 from senet_jax.runs import lock, workdir
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
-BIAS = study.load_study("bias")
+BIAS = load_study("bias")
 
 
 def grid(config, directory, seeds=(0,)):

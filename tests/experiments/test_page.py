@@ -8,14 +8,14 @@ import pytest
 from helpers.runs import finish
 
 from experiments import report
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
-from experiments.reporting import page, publish
+from experiments.reporting import blocks, page, publish
+from experiments.studies import load_study, study_names
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
-REDUCTION = study.load_study("reduction")
+REDUCTION = load_study("reduction")
 
 
 class Page(HTMLParser):
@@ -71,8 +71,8 @@ def test_the_page_needs_nothing_but_itself(root):
 
 def test_every_study_is_there_and_one_without_results_with_its_command(root):
     text = Page(page.render(root)).text
-    for name in study.STUDIES:
-        assert study.load_study(name).subject in text
+    for name in study_names():
+        assert load_study(name).subject in text
         asked = f"not run yet: python -m experiments.run {name}" in text
         assert asked == (name != "reduction")
 
@@ -104,7 +104,7 @@ def test_a_broken_study_shows_its_sentence_and_the_others_stay(root):
 
 
 def test_an_error_that_nobody_foresaw_is_shown_in_its_place(root, monkeypatch, capsys):
-    monkeypatch.setattr(page.table, "formatted", lambda *_: 1 / 0)
+    monkeypatch.setattr(page.table, "text_columns", lambda *_: 1 / 0)
     text = Page(page.render(root)).text
     assert "ZeroDivisionError: division by zero" in text
     assert "not run yet: python -m experiments.run cifar" in text
@@ -124,13 +124,13 @@ def test_smoke_runs_are_left_out_and_started_ones_shown(root):
 
 @pytest.mark.slow
 def test_published_results_stand_in_for_runs_that_are_not_there(root, monkeypatch, tmp_path):
-    monkeypatch.setattr(publish, "RESULTS", publish.ROOT / "experiments" / "results")
-    assert "from experiments/results/reduction_digits.csv" not in Page(page.render(root)).text
+    monkeypatch.setattr(publish, "RESULTS", blocks.ROOT / "experiments" / "results")
+    assert "from experiments/results/reduction/digits" not in Page(page.render(root)).text
     empty = tmp_path / "empty"
     workdir.fail(empty / "reduction" / "digits" / "8" / "seed0", "it failed")
     found = Page(page.render(empty))
     assert found.anchors.count("reduction-digits") == 1
-    assert "6 rows x 3 seeds, all done, from experiments/results/reduction_digits.csv" in found.text
+    assert "6 rows x 3 seeds, all done, from experiments/results/reduction/digits" in found.text
 
 
 def test_the_command_writes_the_page_and_refuses_what_does_not_go_with_it(root, monkeypatch):
@@ -146,8 +146,8 @@ def test_the_command_writes_the_page_and_refuses_what_does_not_go_with_it(root, 
 
 def test_what_se_costs_is_on_the_page_where_it_is_published(root, monkeypatch):
     assert "What SE costs" not in page.render(root)
-    monkeypatch.setattr(publish, "RESULTS", publish.ROOT / "experiments" / "results")
-    monkeypatch.setattr(page, "STUDIES", ("reduction",))  # the figures of all take a while
+    monkeypatch.setattr(publish, "RESULTS", blocks.ROOT / "experiments" / "results")
+    monkeypatch.setattr(page, "load_studies", lambda: [REDUCTION])  # figures take a while
     found = Page(page.render(root))
     assert "What SE costs" in found.text
     assert "Paper, SE-ResNet-50: 1.100" in found.text

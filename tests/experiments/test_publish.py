@@ -1,21 +1,22 @@
 """What is published reads back as it was, and the docs say what is published."""
 
 import json
+import re
 
 import pytest
-from helpers.runs import finish
+from helpers.runs import contents, finish
 
 from experiments import report
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
-from experiments.reporting import publish, table
-from experiments.reporting.collect import collect, unfinished
+from experiments.reporting import blocks, publish, table
+from experiments.reporting.collect import collect_results, dataset_of, find_unfinished
+from experiments.reporting.csv_files import read_results, runs_csv
+from experiments.studies import load_study, study_names
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 
-REDUCTION = study.load_study("reduction")
-CIFAR = study.load_study("cifar")
-PAGE = publish.ROOT / publish.PAGES[0]
+REDUCTION = load_study("reduction")
+CIFAR = load_study("cifar")
 
 
 def grid(which, directory, dataset="digits", **result):
@@ -33,14 +34,11 @@ def grid(which, directory, dataset="digits", **result):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with an empty list of studies in its docs and nothing published."""
+    """A checkout with an empty list of studies in README.md, and nothing published."""
     root = tmp_path / "checkout"
     (root / "experiments").mkdir(parents=True)
-    (root / "docs").mkdir()
-    (root / "docs" / "studies.md").write_text(
-        "# Us\n<!-- studies -->\n<!-- end studies -->\nEnd.\n"
-    )
-    monkeypatch.setattr(publish, "ROOT", root)
+    (root / "README.md").write_text("# Us\n<!-- studies -->\n<!-- end studies -->\nEnd.\n")
+    monkeypatch.setattr(blocks, "ROOT", root)
     monkeypatch.setattr(publish, "RESULTS", root / "experiments" / "results")
     return root
 
@@ -49,22 +47,21 @@ def checkout(tmp_path, monkeypatch):
 @pytest.mark.parametrize("commit", ["31bb4c72c15c", "123456789012", "1234e5678901"])
 def test_published_results_read_back_as_they_were(which, commit, tmp_path, checkout):
     directory = grid(which, tmp_path / "runs", git_commit=commit)
-    results, stopped = collect(which, directory), unfinished(which, directory)
-    publish.publish(which, results, stopped)
-    path = publish.path_of(which, "digits")
-    again = publish.read(path)
-    assert again == (results, stopped)
-    files = {path.name: path.read_bytes() for path in publish.RESULTS.iterdir()}
+    results, unfinished = collect_results(which, directory), find_unfinished(which, directory)
+    publish.publish(which, results, unfinished)
+    place = publish.RESULTS / which.name / "digits"
+    again = read_results(place)
+    assert again == (results, unfinished)
+    files = contents(publish.RESULTS)
     assert sorted(files) == sorted(
-        f"{which.name}_digits{ending}"
-        for ending in (".csv", "_curves.csv", ".md", ".png", "_curves.png")
+        place / name for name in ("runs.csv", "curves.csv", "table.md", "table.png", "curves.png")
     )
     publish.publish(which, *again)
-    assert {path.name: path.read_bytes() for path in publish.RESULTS.iterdir()} == files
+    assert contents(publish.RESULTS) == files
 
 
 def test_curves_have_an_epoch_and_the_training_loss_of_the_same_step(tmp_path):
-    run = collect(REDUCTION, grid(REDUCTION, tmp_path))["16"][0]
+    run = collect_results(REDUCTION, grid(REDUCTION, tmp_path))["16"][0]
     assert run["config"]["train.epochs"] == 15
     assert run["curve"][0] == {
         "step": 10,
@@ -78,22 +75,22 @@ def test_curves_have_an_epoch_and_the_training_loss_of_the_same_step(tmp_path):
 
 def test_curves_of_other_runs_do_not_stay(tmp_path, checkout):
     directory = grid(REDUCTION, tmp_path / "runs")
-    publish.publish(REDUCTION, collect(REDUCTION, directory), {})
+    publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
     for path in directory.rglob("metrics.jsonl"):
         path.unlink()
-    publish.publish(REDUCTION, collect(REDUCTION, directory), {})
-    assert not list(publish.RESULTS.glob("*curves*"))
-    assert "curves" not in (publish.RESULTS / "reduction_digits.md").read_text()
+    publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
+    assert not list(publish.RESULTS.rglob("*curves*"))
+    assert "curves" not in (publish.RESULTS / "reduction" / "digits" / "table.md").read_text()
 
 
-def test_the_docs_get_the_list_always_and_a_table_where_it_has_a_place(tmp_path, checkout):
-    results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs"))
+def test_readme_gets_the_list_always_and_a_table_where_it_has_a_place(tmp_path, checkout):
+    results = collect_results(REDUCTION, grid(REDUCTION, tmp_path / "runs"))
     publish.publish(REDUCTION, results, {})
-    text = (checkout / "docs" / "studies.md").read_text("utf-8")
-    assert "[digits, n = 1 to 2](../experiments/results/reduction_digits.md): " in text
+    text = (checkout / "README.md").read_text("utf-8")
+    assert "[digits, n = 1 to 2](experiments/results/reduction/digits/table.md): " in text
     assert "**Table 10" not in text
-    assert text.count("not run yet") == len(study.STUDIES) - 1
-    (checkout / "docs" / "studies.md").write_text(
+    assert text.count("not run yet") == len(study_names()) - 1
+    (checkout / "README.md").write_text(
         f"{text}<!-- reduction_digits -->\nold\n<!-- end reduction_digits -->\n"
     )
     publish.publish(REDUCTION, results, {})
@@ -102,41 +99,71 @@ def test_the_docs_get_the_list_always_and_a_table_where_it_has_a_place(tmp_path,
     assert "old" not in text
 
 
-def test_the_docs_list_every_study_with_what_is_published():
+def test_blocks_are_found_in_any_page_and_link_from_there(tmp_path, checkout):
+    page = checkout / "docs" / "tables" / "all.md"
+    page.parent.mkdir(parents=True)
+    marks = ("studies", "reduction_digits")
+    page.write_text("".join(f"<!-- {mark} -->\n<!-- end {mark} -->\n" for mark in marks))
+    publish.publish(REDUCTION, collect_results(REDUCTION, grid(REDUCTION, tmp_path / "runs")), {})
+    text = page.read_text("utf-8")
+    assert "[Table 10](../../experiments/studies/reduction.py)" in text
+    assert "(../../experiments/results/reduction/digits/table.md): " in text
+    assert "**Table 10" in text
+    assert "**Table 10" not in (checkout / "README.md").read_text("utf-8")
+    assert blocks.pages_with("studies") == [checkout / "README.md", page]
+    assert blocks.pages_with("nothing") == []
+
+
+def test_without_a_place_for_the_list_it_is_a_sentence(checkout):
+    (checkout / "README.md").write_text("# Us\n")
+    with pytest.raises(InputError, match="no page has a place marked <!-- studies -->"):
+        publish.write_index()
+    (checkout / "README.md").write_text("# Us\n<!-- studies -->\n")
+    with pytest.raises(InputError, match=r"no place marked <!-- studies --> \.\.\. <!-- end st"):
+        publish.write_index()
+
+
+def test_pages_list_every_study_with_what_is_published():
     """If not: `python -m experiments.report --index`."""
-    text = PAGE.read_text("utf-8")
-    assert publish.insert(text, "studies", publish.index()) == text
-    for name in study.STUDIES:
-        assert f"`python -m experiments.run {name}`" in text
+    pages = blocks.pages_with("studies")
+    assert pages
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert blocks.insert(text, "studies", publish.index(page)) == text
+        for name in study_names():
+            assert f"`python -m experiments.run {name}`" in text
 
 
-def test_a_study_whose_name_begins_with_another_ones_keeps_its_results(checkout, monkeypatch):
-    monkeypatch.setattr(publish, "STUDIES", ("cifar", "cifar_role"))
-    publish.RESULTS.mkdir()
-    for name in ("cifar_digits", "cifar_role_digits", "cifar_digits_curves", "performance"):
-        (publish.RESULTS / f"{name}.csv").touch()
-    assert [path.stem for path in publish.published(CIFAR)] == ["cifar_digits"]
+def test_results_are_found_by_their_place_alone(checkout):
+    for place in ("cifar/digits", "cifar/a/b", "cifar_role/digits", "timing"):
+        (publish.RESULTS / place).mkdir(parents=True)
+        (publish.RESULTS / place / "runs.csv").touch()
+    assert publish.published_datasets(CIFAR) == ["a/b", "digits"]
+    assert publish.directory_of(CIFAR, "a/b") == publish.RESULTS / "cifar" / "a" / "b"
+    assert publish.published_datasets(REDUCTION) == []
 
 
 def test_every_committed_file_of_runs_can_be_read():
     """Its table is the one of today. If not: `python -m experiments.report STUDY --publish`."""
-    for name in study.STUDIES:
-        which = study.load_study(name)
-        for path in publish.published(which):
-            results, stopped = publish.read(path)
-            assert publish.runs_csv(results, stopped) == path.read_bytes()
-            dataset = next(iter(results.values()))[0]["dataset"]
-            assert publish.path_of(which, dataset) == path
-            said = path.with_suffix(".md").read_text("utf-8")
-            rows = table.numbers(which, results)
-            assert said.startswith(table.markdown(which, results, rows, stopped))
+    for name in study_names():
+        which = load_study(name)
+        for dataset in publish.published_datasets(which):
+            place = publish.directory_of(which, dataset)
+            results, unfinished = read_results(place)
+            assert runs_csv(results, unfinished) == (place / "runs.csv").read_bytes()
+            assert dataset_of(results) == dataset
+            text = (place / "table.md").read_text("utf-8")
+            assert text.startswith(table.markdown(which, results, unfinished))
+            pictures = re.findall(r"\]\((.*png)\)", text)
+            assert pictures == ["table.png", "curves.png"]
+            assert all((place / picture).is_file() for picture in pictures)
 
 
 def test_insert_replaces_only_what_is_marked():
     text = "a\n<!-- t -->\nold\n<!-- end t -->\nb\n"
-    assert publish.insert(text, "t", "new\n") == "a\n<!-- t -->\nnew\n<!-- end t -->\nb\n"
+    assert blocks.insert(text, "t", "new\n") == "a\n<!-- t -->\nnew\n<!-- end t -->\nb\n"
     with pytest.raises(InputError, match="no place marked"):
-        publish.insert("nothing", "t", "new\n")
+        blocks.insert("nothing", "t", "new\n")
 
 
 @pytest.mark.parametrize(
@@ -161,13 +188,13 @@ def test_what_cannot_be_repeated_is_not_published(file, change, sentence, tmp_pa
         path.write_text(json.dumps(values))
     before = (checkout / "docs" / "studies.md").read_bytes()
     with pytest.raises(InputError, match=sentence):
-        publish.publish(REDUCTION, collect(REDUCTION, directory), {})
-    assert (checkout / "docs" / "studies.md").read_bytes() == before
+        publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
+    assert (checkout / "README.md").read_bytes() == before
     assert not publish.RESULTS.exists()
 
 
 def test_a_file_of_something_else_is_a_sentence(tmp_path):
-    path = tmp_path / "reduction_digits.csv"
+    path = tmp_path / "runs.csv"
     for text, sentence in (
         ("", "no columns"),
         ("a,b\n1,2\n", "no columns"),
@@ -175,14 +202,14 @@ def test_a_file_of_something_else_is_a_sentence(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=sentence):
-            publish.read(path)
+            read_results(tmp_path)
 
 
 def test_without_runs_the_report_is_of_the_published_ones(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     report.main(["report", "reduction"])
     printed = capsys.readouterr().out
-    assert "those of reduction_digits.csv" in printed
+    assert "those in experiments/results/reduction/digits." in printed
     assert "28,071,976" in printed
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="there are no results"):

@@ -9,19 +9,20 @@ import pytest
 from helpers.runs import finish
 
 from configs import digits
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
 from experiments.launch import launch, serial
 from experiments.report import main
 from experiments.reporting import plot, table
-from experiments.reporting.collect import collect, unfinished
-from experiments.reporting.report import report
+from experiments.reporting.blocks import pages_with
+from experiments.reporting.collect import collect_results, find_unfinished
+from experiments.reporting.write import write_report
+from experiments.studies import load_study, study_names
 from senet_jax.errors import Diverged, InputError
 from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import workdir
 
 ROOT = Path(__file__).parents[2]
-REDUCTION = study.load_study("reduction")
+REDUCTION = load_study("reduction")
 
 
 def fake(directory, label, overrides, seed, error):
@@ -41,7 +42,9 @@ def directory(tmp_path):
 
 
 def test_rows_and_figures_are_those_of_table_10(directory):
-    columns = table.formatted(REDUCTION, table.numbers(REDUCTION, collect(REDUCTION, directory)))
+    columns = table.text_columns(
+        REDUCTION, table.number_rows(REDUCTION, collect_results(REDUCTION, directory))
+    )
     assert columns["r"] == ["original", "2", "4", "8", "16", "32"]
     # derived_reduction.csv, without biases
     assert columns["parameters"][1:] == [
@@ -61,7 +64,7 @@ def test_rows_and_figures_are_those_of_table_10(directory):
 
 
 def test_the_report_names_network_dataset_and_narrow_blocks(directory):
-    text = "\n".join(table.remarks(REDUCTION, collect(REDUCTION, directory), {}))
+    text = "\n".join(table.remarks(REDUCTION, collect_results(REDUCTION, directory), {}))
     assert "seresnet20_cifar on digits, not ImageNet" in text
     assert "With r = 32 our network" in text
     assert "no result" not in text
@@ -72,11 +75,11 @@ def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     (directory / "2" / "seed1" / "result.json").unlink()
     for seed in range(3):
         (directory / "4" / f"seed{seed}" / "result.json").unlink()
-    results = collect(REDUCTION, directory)
-    columns = table.formatted(REDUCTION, table.numbers(REDUCTION, results))
+    results = collect_results(REDUCTION, directory)
+    columns = table.text_columns(REDUCTION, table.number_rows(REDUCTION, results))
     assert columns["our top-1"][1].endswith("(2)")
     assert columns["our top-1"][2] == "-"
-    report(REDUCTION, results, directory)
+    write_report(REDUCTION, results, directory)
     text = (directory / "table.md").read_text("utf-8")
     assert "- Row 2: seed 1 has no result.\n- Row 4: seeds 0, 1, 2 have no result.\n" in text
 
@@ -85,15 +88,15 @@ def test_failed_seeds_are_named_with_their_reason_and_started_ones_are_expected(
     (directory / "4" / "seed2" / "result.json").unlink()
     workdir.fail(directory / "4" / "seed2", "the training loss became nan by step 40")
     workdir.fail(directory / "8" / "seed7", "XlaRuntimeError: out of memory\nand a page more")
-    stopped = unfinished(REDUCTION, directory)
-    text = "\n".join(table.remarks(REDUCTION, collect(REDUCTION, directory), stopped))
+    stopped = find_unfinished(REDUCTION, directory)
+    text = "\n".join(table.remarks(REDUCTION, collect_results(REDUCTION, directory), stopped))
     assert "Row 4: seed 2 failed: the training loss became nan by step 40.\n" in text
     assert "Row 4: seed 7 has no result.\n" in text
     assert "Row 8: seed 7 failed: XlaRuntimeError: out of memory.\n" in text
     # Started again, and finished: no trace of the failure.
     fake(directory, "4", {"model.se.ratio": 4}, 2, 6.0)
     assert not (directory / "4" / "seed2" / "failed.json").exists()
-    assert unfinished(REDUCTION, directory) == {
+    assert find_unfinished(REDUCTION, directory) == {
         "8": {7: "XlaRuntimeError: out of memory\nand a page more"}
     }
 
@@ -104,12 +107,12 @@ def test_runs_of_different_configurations_are_never_mixed(directory):
     config["train"]["epochs"] = 99.0
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match="different configurations"):
-        collect(REDUCTION, directory)
+        collect_results(REDUCTION, directory)
 
 
 def test_files_are_rebuilt_from_the_results_alone(directory):
-    results = collect(REDUCTION, directory)
-    report(REDUCTION, results, directory)
+    results = collect_results(REDUCTION, directory)
+    write_report(REDUCTION, results, directory)
     with (directory / "table.csv").open() as file:
         written = list(csv.DictReader(file))
     assert float(written[0]["our_top1_error_mean"]) == 3.0
@@ -126,18 +129,19 @@ def test_every_row_of_a_study_is_a_valid_se_block():
         SEConfig(**{key.removeprefix("model.se."): v for key, v in row.overrides.items()})
 
 
-def test_the_table_of_the_docs_is_the_one_the_committed_results_give():
-    page = (ROOT / "docs" / "studies.md").read_text("utf-8")
-    path = ROOT / "experiments" / "results" / "reduction_digits.csv"
+def test_the_table_in_pages_is_the_one_the_committed_results_give():
+    (page,) = pages_with("reduction_digits")
+    text = page.read_text("utf-8")
+    path = ROOT / "experiments" / "results" / "reduction" / "digits" / "runs.csv"
     runs = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert len(runs) == 18
     for row in REDUCTION.rows:
         errors = [float(run["eval/top1_error"]) for run in runs if run["row"] == row.label]
         cell = f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} ({len(errors)})"
-        line = next(line for line in page.splitlines() if line.startswith(f"| {row.label} |"))
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row.label} |"))
         assert cell in line
     assert {run["git_commit"] for run in runs} == {runs[0]["git_commit"]}
-    assert runs[0]["git_commit"] in page
+    assert runs[0]["git_commit"] in text
 
 
 def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
@@ -146,13 +150,13 @@ def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
     config["model"]["se"]["stages"] = [4]
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"model\.se\.stages"):
-        collect(REDUCTION, directory)
+        collect_results(REDUCTION, directory)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    report(REDUCTION, collect(REDUCTION, directory), directory)
+    write_report(REDUCTION, collect_results(REDUCTION, directory), directory)
     printed = " ".join(capsys.readouterr().out.split())
     assert "28,071,976" in printed
     assert "3.00 ± 2.65 (3)" in printed
@@ -191,8 +195,8 @@ def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, mon
     assert not list(tmp_path.glob("*/seed*/failed.json"))
 
 
-@pytest.mark.parametrize("name", study.STUDIES)
+@pytest.mark.parametrize("name", study_names())
 def test_no_two_curves_of_a_figure_look_alike(name):
-    which = study.load_study(name)
+    which = load_study(name)
     looks = plot.looks(which, [row.label for row in which.rows])
     assert len({(look["color"], look["linestyle"]) for look in looks}) == len(which.rows)

@@ -13,12 +13,12 @@ import pytest
 from helpers.runs import same
 from helpers.slurm_cluster import Unavailable, cluster
 
-from experiments.grid import study
 from experiments.launch import LOG, worker
+from experiments.studies import load_study
 from senet_jax.runs import lock, workdir
 
 ROOT = Path(__file__).parents[2]
-BIAS = study.load_study("bias")
+BIAS = load_study("bias")
 GRID = ("experiments.run", "bias", "--smoke", "--launcher=slurm", "--slurm.time=10")
 
 pytestmark = pytest.mark.slow

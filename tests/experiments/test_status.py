@@ -11,7 +11,7 @@ import pytest
 from helpers.runs import finish
 
 from experiments import status
-from experiments.grid import study
+from experiments.studies import load_study
 from senet_jax.runs import lock, workdir
 from senet_jax.system import files
 
@@ -81,7 +81,7 @@ def test_where_there_is_no_room_for_all_the_rest_is_counted(runs, tmp_path):
 
 
 def test_runs_come_in_the_order_of_the_table(tmp_path, tiny):
-    labels = [row.label for row in study.load_study("reduction").rows]
+    labels = [row.label for row in load_study("reduction").rows]
     for label in reversed(labels):
         for seed in (10, 2):
             workdir.start(tmp_path / label / f"seed{seed}", tiny)

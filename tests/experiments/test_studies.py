@@ -8,18 +8,18 @@ import jax
 import pytest
 from helpers.runs import finish
 
-from experiments.grid import study
 from experiments.grid.plan import base_config, plan
 from experiments.reporting import table
-from experiments.reporting.collect import collect
-from experiments.reporting.report import report
+from experiments.reporting.collect import collect_results
+from experiments.reporting.write import write_report
 from experiments.run import override
+from experiments.studies import load_studies
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
 from senet_jax.training.start import split_origin
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-STUDIES = {name: study.load_study(name) for name in study.STUDIES}
+STUDIES = {study.name: study for study in load_studies()}
 BACKBONES, CIFAR = STUDIES["backbones"], STUDIES["cifar"]
 ABLATIONS = [which for which in STUDIES.values() if which.network == "seresnet50"]
 
@@ -39,7 +39,7 @@ def planned(which, directory=Path("runs"), dataset="digits", smoke=True, argumen
 
 @pytest.fixture(scope="module")
 def numbers():
-    return {row["network"]: row for row in table.numbers(BACKBONES, {})}
+    return {row["network"]: row for row in table.number_rows(BACKBONES, {})}
 
 
 def test_figures_of_backbones_are_those_of_tables_2_and_3(numbers):
@@ -239,9 +239,9 @@ def test_counts_are_exact(which):
             assert round(counts.macs / 1e9, len(gmacs.partition(".")[2])) == float(gmacs)
 
 
-@pytest.mark.parametrize("name", study.STUDIES)
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_study_says_what_its_rows_are_compared_with(name):
-    which = study.load_study(name)
+    which = STUDIES[name]
     assert which.reference is None or which.reference in {row.label for row in which.rows}
     references = {row.label: which.reference_of(row) for row in which.rows}
     assert references.get(which.reference) is None
@@ -295,8 +295,8 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     for run in runs:
         if run.row.label in errors:
             finish(run.workdir, run.config, **{"eval/top1_error": errors[run.row.label][run.seed]})
-    results = collect(CIFAR, tmp_path)
-    columns = table.formatted(CIFAR, table.numbers(CIFAR, results))
+    results = collect_results(CIFAR, tmp_path)
+    columns = table.text_columns(CIFAR, table.number_rows(CIFAR, results))
     assert columns["our top-1"][:2] == ["31.00 ± 1.41 (2)", "27.00 ± 2.83 (2)"]
     half = 12.706 / 2**0.5 * 2**0.5  # t(0.975, 1) times the deviation of (5, 3) over the root of 2
     assert columns["our gain"] == ["-", f"+4.00 [{4 - half:.2f}, {4 + half:.2f}]", *["-"] * 8]
@@ -304,7 +304,7 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     assert columns["paper gain"] == [
         *("-", "+3.03", "-", "+3.02", "-", "+1.29", "-", "-", "-", "+0.44"),
     ]
-    report(CIFAR, results, tmp_path)
+    write_report(CIFAR, results, tmp_path)
     with (tmp_path / "runs.csv").open() as file:
         by_model = {run["config.model.name"]: run for run in csv.DictReader(file)}
     assert by_model["preresnet110_cifar"]["config.model.se.ratio"] == ""
@@ -330,10 +330,10 @@ def test_runs_need_in_common_what_their_networks_have(tmp_path, label, arguments
             if run.row.label == (label if options else "WRN-16-8"):
                 finish(run.workdir, run.config)
     if sentence is None:
-        assert len(collect(CIFAR, tmp_path)) == 2
+        assert len(collect_results(CIFAR, tmp_path)) == 2
     else:
         with pytest.raises(InputError, match=sentence):
-            collect(CIFAR, tmp_path)
+            collect_results(CIFAR, tmp_path)
 
 
 def test_rows_that_start_from_anothers_weights_follow_it_seed_by_seed(tmp_path):
@@ -356,7 +356,7 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
         if run.row.starts_from:
             run.config.data.mean, run.config.data.std = (0.25,), (0.5,)
         finish(run.workdir, run.config)
-    results = collect(which, tmp_path)
+    results = collect_results(which, tmp_path)
     assert len(results) == 5
     sources = [run["config"]["model.pretrained"] for run in results["all-layers"]]
     assert sources == ["pretraining/seed0", "pretraining/seed1"]
@@ -364,7 +364,7 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
         if run.row.label == "all-layers":
             finish(run.workdir, run.config)
     with pytest.raises(InputError, match=r"train\.epochs"):
-        collect(which, tmp_path)
+        collect_results(which, tmp_path)
 
 
 def test_counts_are_of_the_network_whatever_it_starts_from():

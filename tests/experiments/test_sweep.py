@@ -7,8 +7,8 @@ from helpers.runs import finish
 
 from experiments.grid import sweep
 from experiments.grid.plan import plan
-from experiments.reporting.collect import collect
-from experiments.reporting.report import report
+from experiments.reporting.collect import collect_results
+from experiments.reporting.write import write_report
 from experiments.run import override
 from senet_jax.errors import InputError
 
@@ -43,9 +43,9 @@ def test_keys_that_end_alike_keep_their_whole_names():
     which, _ = sweep.study_of(
         FILE, ["optim.schedule=step,cosine", "optim.warmup=linear"], smoke=False
     )
-    assert list(which.swept) == ["schedule", "warmup"]
+    assert list(which.factors) == ["schedule", "warmup"]
     which, _ = sweep.study_of(FILE, ["data.name=cifar10,cifar100", "model.name=a,b"], smoke=False)
-    assert list(which.swept) == ["data.name", "model.name"]
+    assert list(which.factors) == ["data.name", "model.name"]
     assert [row.network for row in which.rows] == ["a", "b"] * 2
 
 
@@ -71,7 +71,7 @@ def test_the_table_has_a_column_for_each_key_and_compares_with_the_first_row(tmp
             ratio = run.config.model.se.ratio
             counts = {"params": 1000 // ratio, "macs": 2e9}
             finish(run.workdir, run.config, (50.0, error), **counts, **{"eval/top1_error": error})
-    report(which, collect(which, tmp_path), tmp_path)
+    write_report(which, collect_results(which, tmp_path), tmp_path)
     text = (tmp_path / "table.md").read_text("utf-8")
     head, *rows = (line.strip("| ").split(" | ") for line in text.splitlines() if "| " in line)
     assert head == [

@@ -38,11 +38,11 @@ def run(given, *flags):
 
 
 def test_published_rows_are_of_weights_that_are_here():
-    rows = timm_accuracy.published()
+    rows = timm_accuracy.timm_accuracies()
     assert {row.weights for row in rows} <= weights().keys()
     found = {row.pixels: row for row in rows if row.weights == "seresnet50.a1_in1k"}
     # timm's results/results-imagenet.csv
-    assert found[224] == timm_accuracy.Published(
+    assert found[224] == timm_accuracy.TimmAccuracy(
         "seresnet50.a1_in1k", 224, 0.95, "bicubic", 80.012, 94.704
     )
     assert found[288].crop_pct == 1
@@ -50,7 +50,7 @@ def test_published_rows_are_of_weights_that_are_here():
 
 def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
     found = loading.load_pretrained(TAG, given / "weights" / f"{TAG}.safetensors")
-    (row,) = (row for row in timm_accuracy.published() if row.weights == TAG)
+    (row,) = (row for row in timm_accuracy.timm_accuracies() if row.weights == TAG)
     shown = Preprocessing.of_weights(row.images(found.image_spec))
     files = [given / "images" / f"{number}.png" for number in range(5)]
     images = shown.normalize(np.stack([timm_accuracy.read(file, shown) for file in files]))

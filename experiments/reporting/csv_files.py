@@ -1,0 +1,101 @@
+"""Results as CSV, and back: what a study's table and figures need of its runs."""
+
+import ast
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.reporting.collect import CURVE, NEEDED, Results, Unfinished
+from senet_jax.errors import InputError
+
+RUNS, CURVES = "runs.csv", "curves.csv"
+CONFIG = "config."  # before the keys of a configuration
+
+
+def runs_csv(results: Results, unfinished: Unfinished) -> bytes:
+    """One line per run: row, result, configuration; of an unfinished one, row, seed, reason."""
+    done = [
+        {
+            "row": label,
+            **{k: _encode(v) for k, v in run.items() if k not in ("config", "curve")},
+            **{f"{CONFIG}{k}": _encode(v) for k, v in run["config"].items()},
+        }
+        for label, runs in results.items()
+        for run in runs
+    ]
+    rest = [
+        {"row": label, "seed": seed, "failed": _encode(why)}
+        for label, seeds in unfinished.items()
+        for seed, why in seeds.items()
+    ]
+    return to_csv([*done, *rest])
+
+
+def curves_csv(results: Results) -> bytes:
+    """One line per evaluation of a run."""
+    return to_csv(
+        [
+            {"row": label, "seed": run["seed"], **point}
+            for label, runs in results.items()
+            for run in runs
+            for point in run["curve"]
+        ]
+    )
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """CSV whose header has the keys of all rows; what a row lacks is empty."""
+    text = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_results(directory: Path) -> tuple[Results, Unfinished]:
+    """What was collected when the directory's RUNS and CURVES were written.
+
+    Raises: InputError if they are not files of runs.
+    """
+    path = directory / RUNS
+    results: Results = {}
+    unfinished: dict[str, dict[int, str]] = {}
+    for line in _lines(path):
+        label, values = line.pop("row"), {key: _decode(text) for key, text in line.items() if text}
+        if "failed" in values:
+            unfinished.setdefault(label, {})[values["seed"]] = values["failed"]
+            continue
+        if lacking := [key for key in NEEDED if key not in values]:
+            raise InputError(f"{path} lacks {', '.join(lacking)} in row {label}")
+        result = {key: value for key, value in values.items() if not key.startswith(CONFIG)}
+        config = {k.removeprefix(CONFIG): v for k, v in values.items() if k.startswith(CONFIG)}
+        results.setdefault(label, []).append(result | {"config": config, "curve": []})
+    curves = directory / CURVES
+    for line in _lines(curves) if curves.exists() else []:
+        point = {key: _decode(line[key]) for key in CURVE if line[key]}
+        for result in results.get(line["row"], []):
+            if result["seed"] == _decode(line["seed"]):
+                result["curve"].append(point)
+    return results, unfinished
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    lines = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
+    if not lines or not {"row", "seed"} <= lines[0].keys():
+        raise InputError(f"{path} is not a file of runs: it has no columns row and seed")
+    return lines
+
+
+def _encode(value: Any) -> str:
+    """A cell that _decode reads back as it was; text that looks like a value is quoted."""
+    return value if isinstance(value, str) and value and _decode(value) == value else repr(value)
+
+
+def _decode(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
