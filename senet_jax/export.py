@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
         folder,
         network.model,
         network.variables,
-        network.preprocessing.as_config(),
+        network.preprocessing.as_image_spec(),
         network.class_names,
     )
     print(f"-> {folder}/{PROGRAM}, {CARD}, model.safetensors, config.json")

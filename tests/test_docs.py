@@ -245,12 +245,13 @@ def test_the_results_of_the_readme_are_the_published_ones():
 
 
 def test_badges_and_citation_say_what_the_package_says():
-    said = {
-        "python.svg": PROJECT["requires-python"].removeprefix(">=") + "+",
+    oldest, after_newest = PROJECT["requires-python"].removeprefix(">=").split(",<3.")
+    values = {
+        "python.svg": f"{oldest} to 3.{int(after_newest) - 1}",
         "jax.svg": next(d for d in PROJECT["dependencies"] if d.startswith("jax>="))[5:] + "+",
         "licence.svg": PROJECT["license"].replace("-", " "),
     }
-    for name, value in said.items():
+    for name, value in values.items():
         assert f">{value}<" in (DOCS / "images" / name).read_text("utf-8")
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()

@@ -103,7 +103,7 @@ class Preprocessing:
         """Normalise uint8 [B, H, W, C] to the float32 that the network takes."""
         return normalize(images, self.mean, self.std)
 
-    def as_config(self) -> ImageSpec:
+    def as_image_spec(self) -> ImageSpec:
         """Say the same in timm's terms, mean and std in units of 0 to 1."""
         height, width, channels = self.image_shape
         mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))

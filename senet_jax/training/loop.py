@@ -23,7 +23,7 @@ from senet_jax.training.writer import MetricWriter
 
 def train_and_evaluate(
     config: ConfigDict,
-    directory: Path,
+    directory: Path | str,
     devices: Devices | None = None,
     *,
     quiet: bool = False,
@@ -50,6 +50,7 @@ def train_and_evaluate(
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
     started = time.perf_counter()
+    directory = Path(directory)
     with WorkDirectory(directory) as work:
         if result := work.finished_result(config):
             return result

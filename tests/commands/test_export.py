@@ -73,7 +73,7 @@ def test_every_kind_of_block_can_be_exported(kind):
 
 def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
     network = made("resnet18", 40, num_classes=3)
-    config, names = network.preprocessing.as_config(), ("cat", "dog", "emu")
+    config, names = network.preprocessing.as_image_spec(), ("cat", "dog", "emu")
     saving.save(tmp_path / "one", network.model, network.variables, config, names)
     loaded = classifier.load_classifier(str(tmp_path / "one"))
     assert loaded.preprocessing.image_shape == (40, 40, 3)

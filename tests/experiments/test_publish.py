@@ -94,7 +94,7 @@ def test_readme_gets_the_list_always_and_a_table_where_it_has_a_place(tmp_path, 
         f"{text}<!-- reduction_digits -->\nold\n<!-- end reduction_digits -->\n"
     )
     publish.publish(REDUCTION, results, {})
-    text = (checkout / "docs" / "studies.md").read_text("utf-8")
+    text = (checkout / "README.md").read_text("utf-8")
     assert "**Table 10" in text
     assert "old" not in text
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_repeated_is_not_published(file, change, sentence, tmp_pa
         for key, value in change.items():
             values[key] = values[key] | value if isinstance(value, dict) else value
         path.write_text(json.dumps(values))
-    before = (checkout / "docs" / "studies.md").read_bytes()
+    before = (checkout / "README.md").read_bytes()
     with pytest.raises(InputError, match=sentence):
         publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
     assert (checkout / "README.md").read_bytes() == before
