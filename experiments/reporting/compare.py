@@ -121,4 +121,5 @@ def in_short(study: Study, found: Mapping[str, Gain]) -> str:
 
 
 def _order(gain: Gain) -> int:
-    return ("better", "worse").index(v) if (v := gain.verdict) in ("better", "worse") else 2
+    """The place of a gain's verdict in a sentence: better, worse, then what decides nothing."""
+    return {"better": 0, "worse": 1}.get(gain.verdict, 2)

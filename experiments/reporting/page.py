@@ -4,17 +4,15 @@ The page needs no other file: figures are part of it. Runs of `--smoke` are left
 of narrow networks on 50 images say nothing about the paper's.
 """
 
-import base64
 import dataclasses
 import statistics
 import traceback
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from experiments.grid.study import Study
-from experiments.reporting import compare, plot, publish, table
+from experiments.reporting import compare, html, numbers, plot, publish, table
 from experiments.reporting.collect import (
     Results,
     Unfinished,
@@ -109,7 +107,7 @@ def render(root: Path) -> str:
 {STYLE.read_text("utf-8")}</style>
 <h1>senet_jax: all studies</h1>
 <p>Tables of Hu et al., <i>Squeeze-and-Excitation Networks</i>, and our runs of them; {now}.</p>
-{_table(head, overview, "overview")}
+{html.table(head, overview, "overview")}
 {"".join(sections)}{_costs()}</html>
 """
 
@@ -124,10 +122,10 @@ def _costs() -> str:
     return "".join(
         [
             '<h2 id="cost">What SE costs</h2>\n',
-            _table(HEADINGS, lines, "numbers"),
-            _remarks(notes(rows), "remarks"),
+            html.table(HEADINGS, lines, "numbers"),
+            html.remarks(notes(rows), "remarks"),
             '<div class="figures">\n',
-            _figure("Time against the plain network", plot_times.costs(rows, PAPER)),
+            html.figure("Time against the plain network", plot_times.costs(rows, PAPER)),
             "</div>\n",
         ]
     )
@@ -174,14 +172,14 @@ def _section(finding: Finding) -> tuple[Finding, str]:
     if finding.error:
         body = f'<p class="error">{escape(finding.error)}</p>\n'
     elif not body:
-        body = _remarks(missing(finding.study, {}, finding.unfinished), "missing")
+        body = html.remarks(missing(finding.study, {}, finding.unfinished), "missing")
     title = f"{finding.study.title}; ours on {finding.dataset}"
     return finding, f'<h2 id="{escape(finding.anchor)}">{escape(title)}</h2>\n{body}'
 
 
 def _body(finding: Finding) -> str:
     study, results = finding.study, finding.results
-    rows = table.number_rows(study, results)
+    rows = numbers.number_rows(study, results)
     columns = table.text_columns(study, rows)
     caption = table.caption(study, results)
     figures = [
@@ -196,19 +194,15 @@ def _body(finding: Finding) -> str:
     marked = labels.index(study.reference) if study.reference else None
     return "".join(
         [
-            _table(list(columns), [map(escape, row) for row in cells], "numbers", marked),
-            _remarks([line for line in remarks if line not in absent], "remarks"),
-            _remarks(absent, "remarks missing"),
+            html.table(list(columns), [map(escape, row) for row in cells], "numbers", marked),
+            html.remarks([line for line in remarks if line not in absent], "remarks"),
+            html.remarks(absent, "remarks missing"),
             '<div class="figures">\n',
-            *(_figure(alt, png) for alt, png in figures),
+            *(html.figure(alt, png) for alt, png in figures),
             "</div>\n<h3>What was run</h3>\n",
             _facts(finding),
         ]
     )
-
-
-def _figure(alt: str, png: bytes) -> str:
-    return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
 
 
 def _facts(finding: Finding) -> str:
@@ -283,25 +277,3 @@ def _dates(finding: Finding) -> list[str]:
 
 def _joined(finding: Finding, key: str) -> str:
     return ", ".join(finding.values(key))
-
-
-def _remarks(lines: Iterable[str], kind: str) -> str:
-    items = "".join(f"<li>{escape(line)}\n" for line in lines)
-    return f'<ul class="{kind}">\n{items}</ul>\n' if items else ""
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[Iterable[str]], kind: str = "", marked: int | None = None
-) -> str:
-    """Cells of `rows` are HTML; `marked` is the row that the others are compared with."""
-    headings = "".join(f"<th>{escape(heading)}" for heading in head)
-    body = "".join(
-        f"<tr{' class=reference' if index == marked else ''}>"
-        + "".join(f"<td>{cell}" for cell in cells)
-        + "\n"
-        for index, cells in enumerate(rows)
-    )
-    return (
-        f'<div class="scroll"><table class="{kind}">\n<thead><tr>{headings}</thead>\n'
-        f"<tbody>\n{body}</tbody></table></div>\n"
-    )

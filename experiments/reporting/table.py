@@ -1,18 +1,14 @@
-"""A study's table: from results to numbers, from numbers to what people read."""
+"""A study's table: from numbers to what people read."""
 
-import functools
-import json
-import statistics
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.grid.study import Row, Study
+from experiments.grid.study import Study
 from experiments.reporting import compare
 from experiments.reporting.collect import (
     Result,
@@ -22,91 +18,16 @@ from experiments.reporting.collect import (
     made_with,
     missing,
 )
+from experiments.reporting.numbers import COUNTS, Numbers, decimals, deviates, number_rows
 from senet_jax.models import create_model
-from senet_jax.models.counts import Summary, image_shape_of, summarize
 from senet_jax.models.paper import as_printed
 from senet_jax.models.resnet import ResNet
 from senet_jax.system.terminal import print_whole
 
-Numbers = dict[str, Any]  # behind a row of the table, unrounded; None where there is none
-
 MARK = "*"  # at a printed count that is not ours
-COUNTS = {"params": 1e6, "gflops": 1e9}  # figures that are counts, and what they are printed in
 
 # Left out in this order, after the study's own, where a terminal is too narrow.
 SECONDARY = ("our parameters", "s/run", "paper gain", "GMACs")
-
-
-def counts(study: Study, row: Row) -> Summary:
-    """Exact counts of the paper's network in this row, at the image size it is made for."""
-    fields = {**study.network_fields, **row.model_fields}
-    return _counts(study.network_of(row), json.dumps(fields))
-
-
-@functools.cache
-def _counts(network: str, fields: str) -> Summary:
-    return summarize(create_model(network, **json.loads(fields)), image_shape_of(network))
-
-
-def number_rows(study: Study, results: Results) -> list[Numbers]:
-    """The numbers behind the table, row by row."""
-    dataset = dataset_of(results) if results else study.dataset
-    gains = compare.gains(study, results)
-    return [
-        {
-            study.column: row.label,
-            **row.factors,
-            **_counts_of(study, row, results.get(row.label, [])),
-            **_paper_figures(study, row, dataset),
-            **_our_errors(results.get(row.label, [])),
-            **_gains(study, row, gains.get(row.label, compare.Gain(())), dataset),
-        }
-        for row in study.rows
-    ]
-
-
-def _counts_of(study: Study, row: Row, runs: Sequence[Result]) -> Numbers:
-    if not study.is_sweep:
-        return {"params": counts(study, row).params, "macs": counts(study, row).macs}
-    trained = runs[0] if runs else {}  # and no other network, as nothing is printed of a sweep
-    return {"params": trained.get("params"), "macs": trained.get("macs")}
-
-
-def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
-    keys = [key for keys in study.paper_columns.values() for key in keys]
-    return {f"paper_{key}": row.printed(key, dataset) for key in keys}
-
-
-def _our_errors(runs: Sequence[Result]) -> Numbers:
-    errors = [run["eval/top1_error"] for run in runs]
-    seconds = [run["wall_time_seconds"] for run in runs]
-    low, high = compare.t_interval(errors) or (None, None)
-    return {
-        "our_params": runs[0]["params"] if runs else None,
-        "our_top1_error_mean": statistics.fmean(errors) if errors else None,
-        "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
-        "our_top1_error_low": low,
-        "our_top1_error_high": high,
-        "our_seeds": len(errors),
-        # The median: the first run of a row compiles, the others need not.
-        "our_seconds": statistics.median(seconds) if seconds else None,
-    }
-
-
-def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
-    """What the paper's row and ours gain over the rows that they are compared with."""
-    reference, key = study.reference_of(row), study.gain_of
-    before, after = None, row.printed(key, dataset)
-    if reference:  # a row from a different source has that source's figure for it
-        before = row.printed("reference1", dataset) or reference.printed(key, dataset)
-    low, high = gain.interval or (None, None)
-    return {
-        "paper_gain": None if before is None or after is None else before - after,
-        "our_gain": gain.mean,
-        "our_gain_low": low,
-        "our_gain_high": high,
-        "our_gain_seeds": len(gain.differences),
-    }
 
 
 def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
@@ -148,24 +69,8 @@ def _paper_cell(row: Numbers, keys: Sequence[str]) -> str:
     if keys[0] not in COUNTS:
         return as_printed(figures)
     unit = "M" if keys[0] == "params" else ""
-    mark = MARK if _deviates(row, keys[0]) else ""
-    return f"{figures[0]:.{_decimals(keys[0], figures[0])}f}{unit}{mark}"
-
-
-def _decimals(key: str, printed: float) -> int:
-    """How many decimals the paper prints of a count."""
-    if key == "params":
-        return 1
-    return 3 if printed < 1 else 2  # Table 3 prints millions of multiply-adds
-
-
-def _deviates(row: Numbers, key: str) -> bool:
-    """Whether a printed count is not ours, rounded to as many decimals."""
-    printed = row[f"paper_{key}"]
-    if printed is None:
-        return False
-    ours = row["params" if key == "params" else "macs"] / COUNTS[key]
-    return round(ours, _decimals(key, printed)) != printed
+    mark = MARK if deviates(row, keys[0]) else ""
+    return f"{figures[0]:.{decimals(keys[0], figures[0])}f}{unit}{mark}"
 
 
 def _error(row: Numbers) -> str:
@@ -267,7 +172,7 @@ def _about_other_columns(study: Study, results: Results) -> list[str]:
         f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
     ]
     counts = [keys[0] for keys in study.paper_columns.values() if keys[0] in COUNTS]
-    if any(_deviates(row, key) for row in number_rows(study, results) for key in counts):
+    if any(deviates(row, key) for row in number_rows(study, results) for key in counts):
         lines.append(f"{MARK}: not what is counted here, rounded.")
     return lines
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.grid.study import Study
-from experiments.reporting import plot, table
+from experiments.reporting import numbers, plot, table
 from experiments.reporting.collect import Results, Unfinished, find_unfinished
 from experiments.reporting.csv_files import CURVES, RUNS, curves_csv, runs_csv, to_csv
 from senet_jax.errors import InputError
@@ -12,7 +12,7 @@ from senet_jax.system import files
 
 def report_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
     """Everything written about a study's results, by file name; curves only if there are any."""
-    caption, rows = table.caption(study, results), table.number_rows(study, results)
+    caption, rows = table.caption(study, results), numbers.number_rows(study, results)
     written = {
         "table.csv": to_csv(rows),
         RUNS: runs_csv(results, unfinished),

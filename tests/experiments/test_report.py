@@ -12,7 +12,7 @@ from configs import digits
 from experiments.grid.plan import base_config, plan
 from experiments.launch import launch, serial
 from experiments.report import main
-from experiments.reporting import plot, table
+from experiments.reporting import numbers, plot, table
 from experiments.reporting.blocks import pages_with
 from experiments.reporting.collect import collect_results, find_unfinished
 from experiments.reporting.write import write_report
@@ -43,7 +43,7 @@ def directory(tmp_path):
 
 def test_rows_and_figures_are_those_of_table_10(directory):
     columns = table.text_columns(
-        REDUCTION, table.number_rows(REDUCTION, collect_results(REDUCTION, directory))
+        REDUCTION, numbers.number_rows(REDUCTION, collect_results(REDUCTION, directory))
     )
     assert columns["r"] == ["original", "2", "4", "8", "16", "32"]
     # derived_reduction.csv, without biases
@@ -76,7 +76,7 @@ def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     for seed in range(3):
         (directory / "4" / f"seed{seed}" / "result.json").unlink()
     results = collect_results(REDUCTION, directory)
-    columns = table.text_columns(REDUCTION, table.number_rows(REDUCTION, results))
+    columns = table.text_columns(REDUCTION, numbers.number_rows(REDUCTION, results))
     assert columns["our top-1"][1].endswith("(2)")
     assert columns["our top-1"][2] == "-"
     write_report(REDUCTION, results, directory)

@@ -9,7 +9,7 @@ import pytest
 from helpers.runs import finish
 
 from experiments.grid.plan import base_config, plan
-from experiments.reporting import table
+from experiments.reporting import numbers, table
 from experiments.reporting.collect import collect_results
 from experiments.reporting.write import write_report
 from experiments.run import override
@@ -38,17 +38,17 @@ def planned(which, directory=Path("runs"), dataset="digits", smoke=True, argumen
 
 
 @pytest.fixture(scope="module")
-def numbers():
-    return {row["network"]: row for row in table.number_rows(BACKBONES, {})}
+def backbones():
+    return {row["network"]: row for row in numbers.number_rows(BACKBONES, {})}
 
 
-def test_figures_of_backbones_are_those_of_tables_2_and_3(numbers):
+def test_figures_of_backbones_are_those_of_tables_2_and_3(backbones):
     printed = golden("table02_imagenet.csv")
     printed += [row for row in golden("table03_mobile.csv") if row["source"] == "v4 Table 3"]
     labels = [row["model"].partition(" ")[0] for row in printed]
-    assert list(numbers) == [name for label in labels for name in (label, f"SE-{label}")]
+    assert list(backbones) == [name for label in labels for name in (label, f"SE-{label}")]
     for label, row in zip(labels, printed, strict=True):
-        plain, se = numbers[label], numbers[f"SE-{label}"]
+        plain, se = backbones[label], backbones[f"SE-{label}"]
         assert plain["paper_original1"] == number(row["orig_top1"])
         assert plain["paper_original5"] == number(row["orig_top5"])
         assert se["paper_original1"] is None
@@ -63,8 +63,8 @@ def test_figures_of_backbones_are_those_of_tables_2_and_3(numbers):
             assert se["paper_gain"] == pytest.approx(float(row["gain_top1"]))
 
 
-def test_printed_counts_are_close_to_ours(numbers):
-    for label, row in numbers.items():
+def test_printed_counts_are_close_to_ours(backbones):
+    for label, row in backbones.items():
         if "Inception-ResNet" not in label:  # printed for a smaller network; see the study's notes
             assert row["macs"] / 1e9 == pytest.approx(row["paper_gflops"], rel=0.04)
         if row["paper_params"]:
@@ -178,7 +178,7 @@ DESIGNS = {
 @pytest.mark.parametrize(("name", "label"), DESIGNS)
 def test_counts_of_a_design_are_exact(name, label):
     which = STUDIES[name]
-    counts = table.counts(which, next(row for row in which.rows if row.label == label))
+    counts = numbers.counts(which, next(row for row in which.rows if row.label == label))
     design = DESIGNS[name, label]
     row = next(row for row in golden("designs_resnet50.csv") if row["design"] == design)
     biased = label in ("with", "eSE") or label.startswith("wrong-2")  # or batch norm's
@@ -190,7 +190,7 @@ def test_counts_of_a_design_are_exact(name, label):
 def test_printed_counts_of_ablations_fit(which):
     """Parameters as everywhere in the paper: with biases, rounded up (by 0.2 for SE_3x3)."""
     for row in which.rows:
-        counts = table.counts(which, row)
+        counts = numbers.counts(which, row)
         if printed := row.printed("params", "imagenet2012"):
             assert -0.06 < printed - counts.params / 1e6 < 0.12, row.label
         if printed := row.printed("gflops", "imagenet2012"):
@@ -227,7 +227,7 @@ def test_counts_are_exact(which):
         if row[kind]
     }
     for row in which.rows:
-        network, counts = which.network_of(row), table.counts(which, row)
+        network, counts = which.network_of(row), numbers.counts(which, row)
         fields = json.dumps({k.removeprefix("model."): v for k, v in row.overrides.items()})
         expected = {
             kind: known.get((network, fields, kind)) or known.get((network, "{}", kind))
@@ -296,7 +296,7 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
         if run.row.label in errors:
             finish(run.workdir, run.config, **{"eval/top1_error": errors[run.row.label][run.seed]})
     results = collect_results(CIFAR, tmp_path)
-    columns = table.text_columns(CIFAR, table.number_rows(CIFAR, results))
+    columns = table.text_columns(CIFAR, numbers.number_rows(CIFAR, results))
     assert columns["our top-1"][:2] == ["31.00 ± 1.41 (2)", "27.00 ± 2.83 (2)"]
     half = 12.706 / 2**0.5 * 2**0.5  # t(0.975, 1) times the deviation of (5, 3) over the root of 2
     assert columns["our gain"] == ["-", f"+4.00 [{4 - half:.2f}, {4 + half:.2f}]", *["-"] * 8]
@@ -369,4 +369,4 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
 
 def test_counts_are_of_the_network_whatever_it_starts_from():
     which = STUDIES["transfer"]
-    assert {table.counts(which, row).params for row in which.rows} == {274_490}
+    assert {numbers.counts(which, row).params for row in which.rows} == {274_490}

@@ -1,0 +1,105 @@
+"""The numbers behind a study's table: exact counts, the paper's figures, our errors and gains."""
+
+import functools
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.grid.study import Row, Study
+from experiments.reporting import compare
+from experiments.reporting.collect import Result, Results, dataset_of
+from senet_jax.models import create_model
+from senet_jax.models.counts import Summary, image_shape_of, summarize
+
+Numbers = dict[str, Any]  # behind a row of the table, unrounded; None where there is none
+
+COUNTS = {"params": 1e6, "gflops": 1e9}  # figures that are counts, and what they are printed in
+
+
+def counts(study: Study, row: Row) -> Summary:
+    """Exact counts of the paper's network in this row, at the image size it is made for."""
+    fields = {**study.network_fields, **row.model_fields}
+    return _counts(study.network_of(row), json.dumps(fields))
+
+
+@functools.cache
+def _counts(network: str, fields: str) -> Summary:
+    return summarize(create_model(network, **json.loads(fields)), image_shape_of(network))
+
+
+def number_rows(study: Study, results: Results) -> list[Numbers]:
+    """The numbers behind the table, row by row."""
+    dataset = dataset_of(results) if results else study.dataset
+    gains = compare.gains(study, results)
+    return [
+        {
+            study.column: row.label,
+            **row.factors,
+            **_counts_of(study, row, results.get(row.label, [])),
+            **_paper_figures(study, row, dataset),
+            **_our_errors(results.get(row.label, [])),
+            **_gains(study, row, gains.get(row.label, compare.Gain(())), dataset),
+        }
+        for row in study.rows
+    ]
+
+
+def _counts_of(study: Study, row: Row, runs: Sequence[Result]) -> Numbers:
+    if not study.is_sweep:
+        return {"params": counts(study, row).params, "macs": counts(study, row).macs}
+    trained = runs[0] if runs else {}  # and no other network, as nothing is printed of a sweep
+    return {"params": trained.get("params"), "macs": trained.get("macs")}
+
+
+def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
+    keys = [key for keys in study.paper_columns.values() for key in keys]
+    return {f"paper_{key}": row.printed(key, dataset) for key in keys}
+
+
+def _our_errors(runs: Sequence[Result]) -> Numbers:
+    errors = [run["eval/top1_error"] for run in runs]
+    seconds = [run["wall_time_seconds"] for run in runs]
+    low, high = compare.t_interval(errors) or (None, None)
+    return {
+        "our_params": runs[0]["params"] if runs else None,
+        "our_top1_error_mean": statistics.fmean(errors) if errors else None,
+        "our_top1_error_std": statistics.stdev(errors) if len(errors) > 1 else None,
+        "our_top1_error_low": low,
+        "our_top1_error_high": high,
+        "our_seeds": len(errors),
+        # The median: the first run of a row compiles, the others need not.
+        "our_seconds": statistics.median(seconds) if seconds else None,
+    }
+
+
+def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
+    """What the paper's row and ours gain over the rows that they are compared with."""
+    reference, key = study.reference_of(row), study.gain_of
+    before, after = None, row.printed(key, dataset)
+    if reference:  # a row from a different source has that source's figure for it
+        before = row.printed("reference1", dataset) or reference.printed(key, dataset)
+    low, high = gain.interval or (None, None)
+    return {
+        "paper_gain": None if before is None or after is None else before - after,
+        "our_gain": gain.mean,
+        "our_gain_low": low,
+        "our_gain_high": high,
+        "our_gain_seeds": len(gain.differences),
+    }
+
+
+def decimals(key: str, printed: float) -> int:
+    """How many decimals the paper prints of a count."""
+    if key == "params":
+        return 1
+    return 3 if printed < 1 else 2  # Table 3 prints millions of multiply-adds
+
+
+def deviates(row: Numbers, key: str) -> bool:
+    """Whether a printed count is not ours, rounded to as many decimals."""
+    printed = row[f"paper_{key}"]
+    if printed is None:
+        return False
+    ours = row["params" if key == "params" else "macs"] / COUNTS[key]
+    return round(ours, decimals(key, printed)) != printed
