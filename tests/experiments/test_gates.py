@@ -56,14 +56,14 @@ def test_the_command_writes_its_files_and_agrees_with_the_run(finished_run, caps
     assert all(path.read_bytes() == content for path, content in before.items())
     assert (directory / "excitation.png").read_bytes().startswith(b"\x89PNG")
     rows = read(directory / "excitation.csv")
-    assert [row["block"] for row in rows] == [f"stage{n}/block1" for n in (2, 3, 4)]
+    assert [row["block"] for row in rows] == [f"stage{n}/block1" for n in (2, 3)]
     as_trained, removed, mean = read(directory / "excitation_removed.csv")
     assert float(as_trained["top1_error"]) == result["eval/top1_error"]
     assert float(as_trained["loss"]) == result["eval/loss"]
     assert [int(row["examples"]) for row in (as_trained, removed, mean)] == [50] * 3
-    # Stage 4 has 16 channels and one hidden unit.
-    assert int(as_trained["params"]) - int(removed["params"]) == 2 * 16
-    assert int(mean["params"]) - int(removed["params"]) == 16
+    # Stage 3 has 8 channels and one hidden unit.
+    assert int(as_trained["params"]) - int(removed["params"]) == 2 * 8
+    assert int(mean["params"]) - int(removed["params"]) == 8
     printed = capsys.readouterr().out
     assert "rounds in another way" not in printed
     assert "1 (blocks removed)" in printed
