@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from senet_jax.config import differences, flatten, plain
 from senet_jax.errors import InputError
-from senet_jax.runs import checkpoints, lock
+from senet_jax.runs import lock
 from senet_jax.system import files, processes
 from senet_jax.system.processes import on_first
 
@@ -62,6 +62,8 @@ class WorkDirectory:
 
     def has_checkpoint(self) -> bool:
         """Whether there is a state to continue from."""
+        from senet_jax.runs import checkpoints  # imports JAX, before which commands read flags
+
         return on_first(lambda: bool(checkpoints.complete_steps(self.checkpoints)))
 
     def occupy(self, config: ConfigDict, **about: Any) -> dict[str, Any] | None:
