@@ -142,7 +142,7 @@ def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, mon
 
 
 def test_published_weights_bring_their_network_and_images(tmp_path):
-    """The values are those of config.json beside them, and of timm's table where it says nothing."""
+    """Values come from config.json beside them, or from timm's table where it says nothing."""
     published = {
         "architecture": "seresnet18",
         "pretrained_cfg": {"input_size": [3, 96, 96], "mean": [0.5] * 3},
