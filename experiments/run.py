@@ -148,7 +148,7 @@ def launcher_of(
         raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
     if values.jobs in (None, 1):
         return serial.train
-    parts = local.shares(values.jobs)
+    parts = local.slices_of_machine(values.jobs)
     return in_waves(lambda runs: local.train(runs, parts))
 
 

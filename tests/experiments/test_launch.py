@@ -46,15 +46,15 @@ def steps(directory):
 def test_the_machine_is_shared_without_a_remainder(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8}, raising=False)
     monkeypatch.setattr(local, "visible_gpus", list)
-    assert [part.processors for part in local.shares(2)] == [[2, 3], [5, 7]]
-    assert [part.flags for part in local.shares(1)] == [["--processors=2,3,5,7,8"]]
+    assert [part.processors for part in local.slices_of_machine(2)] == [[2, 3], [5, 7]]
+    assert [part.flags for part in local.slices_of_machine(1)] == [["--processors=2,3,5,7,8"]]
     monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1", "2", "3"])
-    assert [part.environment for part in local.shares(2)] == [
+    assert [part.environment for part in local.slices_of_machine(2)] == [
         {"CUDA_VISIBLE_DEVICES": "0,1"},
         {"CUDA_VISIBLE_DEVICES": "2,3"},
     ]
     with pytest.raises(InputError, match="--jobs must be from 1 to 4, the GPUs of this machine"):
-        local.shares(5)
+        local.slices_of_machine(5)
 
 
 def test_the_gpus_are_those_that_jax_would_use(monkeypatch):
@@ -252,7 +252,7 @@ def test_a_machine_without_slurm_or_submitit_is_told_so(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"needs submitit.*pip install -e '\.\[slurm\]'"):
         slurm.Slurm({"time": "9"}, tmp_path, None)
     (tmp_path / "sbatch").unlink()
-    with pytest.raises(InputError, match="needs sbatch, which this machine has not"):
+    with pytest.raises(InputError, match="needs sbatch, which this machine lacks"):
         slurm.Slurm({"time": "9"}, tmp_path, None)
 
 
