@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         if values.csv:
             append(Path(values.csv), [row])
         print(
-            f"round {number}: bare {bare:.4f} s, loop {loop:.4f} s a step, {loop / bare:.3f}",
+            f"round {number}: bare {bare:.4f} s, loop {loop:.4f} s per step, {loop / bare:.3f}",
             file=sys.stderr,
             flush=True,
         )

@@ -86,7 +86,7 @@ def test_the_section_says_what_was_run_and_what_is_missing(root):
         "<EPYC>; 2 processors",
         "28,071,976",
         "not corrected for the number of rows",
-        "10.0 s a run (median)",
+        "10.0 s per run (median)",
     ):
         assert said in text
 

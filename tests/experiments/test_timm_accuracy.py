@@ -93,7 +93,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(given, tmp_path, capsys)
         run(given)
     with pytest.raises(InputError, match="there is no folder of images /nope"):
         run(given, "--images=/nope")
-    with pytest.raises(InputError, match="has no folders of images, one a class"):
+    with pytest.raises(InputError, match="has no folders of images, one per class"):
         run(given, images)
     with pytest.raises(InputError, match=r"has no accuracy of 'seresnet5x'; did you mean"):
         timm_accuracy.main(["", "seresnet5x", images])
