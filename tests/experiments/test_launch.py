@@ -27,7 +27,7 @@ BIAS = load_study("bias")
 
 
 def grid(config, directory, seeds=(0,)):
-    """Two rows, the study's."""
+    """Plan two rows of the study."""
     return plan(BIAS, [config.copy_and_resolve_references() for _ in BIAS.rows], seeds, directory)
 
 
@@ -61,18 +61,18 @@ def test_the_gpus_are_those_that_jax_would_use(monkeypatch):
     plugin = dataclasses.make_dataclass("Plugin", ["name"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setenv("JAX_PLATFORMS", "")
-    for plugins, platforms, found in (
+    for plugins, platforms, gpus in (
         (["xla_cuda12"], None, ["3", "5"]),
         (["xla_cuda12"], "cuda,cpu", ["3", "5"]),
         (["xla_cuda12"], "cpu", []),
         ([], None, []),
     ):
-        known = [plugin(name) for name in plugins]
-        monkeypatch.setattr(local.importlib.metadata, "entry_points", lambda group, k=known: k)
+        installed = [plugin(name) for name in plugins]
+        monkeypatch.setattr(local.importlib.metadata, "entry_points", lambda group, p=installed: p)
         monkeypatch.delenv("JAX_PLATFORMS", raising=False)
         if platforms:
             monkeypatch.setenv("JAX_PLATFORMS", platforms)
-        assert local.visible_gpus() == found
+        assert local.visible_gpus() == gpus
 
 
 def test_nothing_to_run_is_refused_and_so_is_a_directory_of_another_configuration(tiny, tmp_path):
@@ -181,8 +181,8 @@ def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
         if status:
             wait_for(lambda p=process: all(map(steps, both)) or p.poll() is not None)
             process.terminate()
-        _, said = process.communicate(timeout=900)
-        assert (process.returncode, said) == (status, error)
+        _, errors = process.communicate(timeout=900)
+        assert (process.returncode, errors) == (status, error)
         for path in both:
             assert lock.last_process(path)["ended"]
             assert not (path / "failed.json").exists()
