@@ -39,7 +39,7 @@ from senet_jax.system import cli
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     define_flags(values)
-    flags.DEFINE_bool("publish", False, "To experiments/results/ as well.", flag_values=values)
+    flags.DEFINE_bool("publish", False, "Also write to experiments/results/.", flag_values=values)
     flags.DEFINE_bool("all", False, "One page with all studies.", flag_values=values)
     flags.DEFINE_bool("index", False, "Bring the list of studies up to date.", flag_values=values)
     flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)

@@ -53,8 +53,10 @@ def start(
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_list("processors", [], "Those to use; default: all.", flag_values=values)
-    flags.DEFINE_bool("distributed", False, "With the job's other processes.", flag_values=values)
+    flags.DEFINE_list("processors", [], "Processors to use; default: all.", flag_values=values)
+    flags.DEFINE_bool(
+        "distributed", False, "Train with the job's other processes.", flag_values=values
+    )
     rest = cli.parse_flags(argv, values)
     if len(rest) != 1:
         raise InputError("give one work directory")
