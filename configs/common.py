@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     """A configuration complete but for the recipe; each file sets `data.name` and `train`."""
-    # One literal, longer than other functions: it is the reference of all keys, read from the top.
+    # The function is long because it is the reference of all keys, to be read from the top.
     return ConfigDict(
         {
             "seed": 0,  # initial weights, order of examples and augmentation

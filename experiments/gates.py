@@ -105,10 +105,7 @@ def find_blocks(trained: TrainedRun) -> tuple[GatedBlock, ...]:
 
 
 def class_numbers(texts: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The numbers of classes that are given by name or by number.
-
-    Raises: InputError, which suggests the nearest name, if a text is neither.
-    """
+    """The numbers of classes given by name or number. Raises: InputError if a text is neither."""
     numbers = []
     for text in texts:
         if text in names:
@@ -189,12 +186,7 @@ def removal(
 
 
 def evaluate_with(trained: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
-    """Evaluate with gates replaced; returns loss, errors in per cent and number of examples.
-
-    Args:
-      trained: the run to evaluate.
-      constants: names of blocks to the constants that replace their gates.
-    """
+    """Evaluate the run with the gates of these blocks, by name, replaced by constants."""
     run = trained.run
     step = make_eval_step(run.model, run.normalize, AXIS)
     mapped = pmap_step(
