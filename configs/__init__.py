@@ -1,4 +1,4 @@
 """Configurations: programs that return a ConfigDict.
 
-The argument changes structure, flags change values.
+A file's argument changes the structure of its configuration; flags change values.
 """

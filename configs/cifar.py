@@ -15,12 +15,16 @@ before its name, and the top-1 errors that Tables 4 and 5 of the paper print, pl
 
 The paper says neither its hardware for CIFAR nor its reduction ratio; ours is the usual 16.
 
-(pre)resnet: He et al. 2016, section 4.2: SGD with momentum 0.9, batch 128, weight decay 1e-4,
-learning rate 0.1 divided by 10 at 32k and 48k of 64k steps; networks of 110 layers and more start
-with 0.01 for the first 400 steps. 64k steps of 128 images are 164 epochs of CIFAR; 400 steps are
-about one. wrn: Zagoruyko and Komodakis 2016: Nesterov, weight decay 5e-4, learning rate divided by
-5 at epochs 60, 120 and 160 of 200. shake...: Gastaldi 2017: Nesterov, cosine over 1800 epochs; with
-cutout as in DeVries and Taylor 2017.
+The recipes are those of the networks' papers.
+
+- resnet and preresnet, He et al. 2016, section 4.2: SGD with momentum 0.9, batch 128, weight decay
+  1e-4, learning rate 0.1 divided by 10 at 32k and 48k of 64k steps. Networks of 110 layers and more
+  start with 0.01 for the first 400 steps. 64k steps of 128 images are 164 epochs of CIFAR; 400
+  steps are about one.
+- wrn, Zagoruyko and Komodakis 2016: Nesterov momentum, weight decay 5e-4, learning rate divided by
+  5 at epochs 60, 120 and 160 of 200.
+- shakeshake and shakeeven, Gastaldi 2017: Nesterov momentum, cosine over 1800 epochs; cutout as in
+  DeVries and Taylor 2017.
 """
 
 from typing import Any
@@ -29,7 +33,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-# Where left and right can be exchanged without changing the class.
+# Datasets in which left and right can be exchanged without changing the class.
 MIRRORED = ("cifar10", "cifar100", "fashion_mnist")
 
 HE: dict[str, Any] = {
@@ -88,5 +92,5 @@ def get_config(arg: str = "seresnet20,cifar10") -> ConfigDict:
 
 
 def model_name(network: str) -> str:
-    """Our name of a network for CIFAR; those that are for nothing else have no suffix."""
+    """Our name of a network for CIFAR; families that exist only for CIFAR lack the suffix."""
     return network if "shake" in network else f"{network}_cifar"

@@ -1,8 +1,8 @@
-"""CIFAR ResNets on the hand-written digits that scikit-learn ships: seconds a run, no download.
+"""CIFAR ResNets on the hand-written digits that scikit-learn ships: seconds per run, no download.
 
     python -m senet_jax.main --config=configs/digits.py:seresnet20 --workdir=runs/digits
 
-Argument: the network, one of configs/cifar.py; by default seresnet20. This recipe is ours; it
+Argument: the network, one of configs/cifar.py; by default seresnet20. This recipe is ours. It
 exists so that everything can be tried within minutes, not to compare with the paper.
 """
 

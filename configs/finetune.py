@@ -7,12 +7,13 @@
         --config.model.pretrained=runs/x --workdir=runs/y
 
 Argument: dataset,network,recipe; by default food101,seresnet50.ra2_in1k,all. The network is one of
-timm's with the tag of its weights, or that of the run in the work directory model.pretrained. It is
-the weights' in every field, and so are the size of the images and what they are normalised with.
-The classifier is a new one for the classes of the dataset, unless the weights have as many.
+timm's with the tag of its weights, or that of the run in the work directory model.pretrained. The
+weights decide all its fields, the size of the images and the statistics that normalise them. The
+classifier is a new one for the classes of the dataset, unless the weights have as many.
 
-Recipes, all ours: "all" trains everything, lower layers less (layer-wise decay as in BEiT, Bao et
-al. 2021); "probe", linear probing, trains the classifier alone, on features that stay as they are.
+The recipes are ours. "all" trains everything, lower layers with smaller updates (layer-wise decay
+as in BEiT, Bao et al. 2021). "probe", linear probing, trains the classifier alone, on features that
+stay as they are.
 """
 
 from typing import Any
@@ -43,7 +44,7 @@ def get_config(arg: str = "food101,seresnet50.ra2_in1k,all") -> ConfigDict:
         raise ValueError(f"the recipe is {' or '.join(RECIPES)}, not {recipe!r}")
     config = common.get_config()
     config.model.name = network
-    for field in ("se", "stride_on", "zero_init_last_bn"):  # the weights say what they are
+    for field in ("se", "stride_on", "zero_init_last_bn"):  # the weights decide them
         del config.model[field]
     config.model.pretrained = "timm"
     config.data.name = dataset

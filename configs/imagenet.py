@@ -19,28 +19,34 @@ top-5 errors that the paper prints for its own training, plain and SE:
     shufflenet_g3         32.6  / 12.5   31.0  / 11.1
     senet154                             18.68 / 4.47    Table 8; net154 is its body without SE
 
-Also resnet18, resnet34 and resnext101_64x4d, which the paper lacks.
+There are also resnet18, resnet34 and resnext101_64x4d, which the paper lacks.
 
-Table 2 is SGD of batch 1024 with learning rate 0.6, divided by 10 every 30 of 100 epochs; on what
-hardware is not printed (the released weights were trained on 8 Titan X, batch 256). Table 3
-is batch 256 on 8 GPUs with 0.1, divided by 10 when the loss stops falling, about 400 epochs in all,
-with weaker augmentation; when that was is not printed, and ours divides at 1/2, 3/4 and 9/10.
-SENet-154 is batch 2048 on 64 GPUs with 1.0, label smoothing, dropout, and batch norm frozen "for
-the last few training epochs", ours 5 of 100. The paper prints no weight decay: 1e-4 is ours, and
-4e-5 for Table 3, from the ShuffleNet paper; nor a dropout for VGG, whose own is 0.5.
+Recipe "paper" depends on the network.
 
-Recipe "ablation", for the studies of section 6, is the footnote's form of fixed length: 8 GPUs,
-batch 256 (as in Hu et al. 2018, GENet), learning rate 0.1 divided by 10 at epochs 125, 200 and 250
-of 270, label smoothing. ResNet-50 then has 23.21 / 6.53, SE-ResNet-50 22.20 / 6.00. "plateau" is
-the form behind the tables, divided by 10 when the validation loss stops falling, three times in
-about 300 epochs: 23.30 / 6.55 and 22.28 / 6.03. How long it waits is not printed; ours is 10
-evaluations.
+- Table 2: SGD, batch 1024, learning rate 0.6 divided by 10 every 30 of 100 epochs. The paper does
+  not print the hardware; the released weights were trained on 8 Titan X with batch 256.
+- Table 3: batch 256 on 8 GPUs, weaker augmentation, learning rate 0.1 divided by 10 when the loss
+  stops falling, about 400 epochs in all. The paper does not print when that was; ours divides at
+  1/2, 3/4 and 9/10 of the run.
+- SENet-154: batch 2048 on 64 GPUs, learning rate 1.0, label smoothing, dropout, and batch norm
+  frozen "for the last few training epochs", ours the last 5 of 100.
+- The paper prints no weight decay. 1e-4 is ours; 4e-5 for Table 3 is the ShuffleNet paper's. It
+  prints no dropout for VGG either; 0.5 is the VGG paper's.
+
+Recipe "ablation", for the studies of section 6, is that of the paper's footnote, with a fixed
+length: 8 GPUs, batch 256 (as in Hu et al. 2018, GENet), learning rate 0.1 divided by 10 at epochs
+125, 200 and 250 of 270, label smoothing. ResNet-50 then has 23.21 / 6.53, SE-ResNet-50 22.20 /
+6.00.
+
+Recipe "plateau" is the one behind the tables of section 6: the learning rate is divided by 10 when
+the validation loss stops falling, three times in about 300 epochs. The networks then have 23.30 /
+6.55 and 22.28 / 6.03. The paper does not print how long it waits; ours waits 10 evaluations.
 
 Recipe "released" is what the authors say of the weights that they released: 8 Titan X, batch 256,
-learning rate 0.1, "more epochs", images turned by up to 10 degrees and "pixel jitter" of up to 20
-levels beside the crops; SE-ResNet-50 then has 22.37 / 6.36. Epochs, schedule and label smoothing
-are not printed and are those of "ablation", but without smoothing. Their networks also differ:
---config.model.se.bias --config.model.stride_on=1x1.
+learning rate 0.1, "more epochs", and beside the crops images turned by up to 10 degrees and "pixel
+jitter" of up to 20 levels. SE-ResNet-50 then has 22.37 / 6.36. Epochs, schedule and label smoothing
+are not printed. They are those of "ablation", but without smoothing. The released networks also
+differ: --config.model.se.bias --config.model.stride_on=1x1.
 """
 
 from typing import Any
@@ -100,7 +106,8 @@ RELEASED: dict[str, Any] = {
     "data.color_jitter": 20,
 }
 RECIPES_OF_ALL = {"paper": {}, "ablation": ABLATION, "plateau": PLATEAU, "released": RELEASED}
-# Numbered by resolution: stage 2 has a quarter of the image's; VGG has names of its own.
+# The stages with SE blocks, numbered by resolution: stage 2 has a quarter of the image's. VGG has
+# its own numbers.
 STAGES = {
     "sevgg16_bn": (1, 2, 3, 4, 5),
     "semobilenetv1": (1, 2, 3, 4, 5),

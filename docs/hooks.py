@@ -1,7 +1,8 @@
 """What mkdocs cannot do by itself: pages for the notebook, for results and for linked sources.
 
-Pages link to files of the repository as they lie there, `../experiments/results/cost.png` say, so
-that the links work in the repository as well. Here each linked file becomes part of the site.
+Pages link to files of the repository as they lie there, for example
+`../experiments/results/timing/cost.png`, so that the links work in the repository as well. Here
+each linked file becomes part of the site.
 """
 
 import base64

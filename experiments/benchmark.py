@@ -11,8 +11,8 @@ Contestants take turns (experiments/timing/race.py): read the ratios, not the se
 is timed twice, the second time with the programs of the first at hand.
 `torch` stands for three contestants: `torch` (channels last) and `torch-nchw`, as PyTorch comes,
 and `torch-huge`, with the huge pages that our commands take; pip install -e '.[parity]'.
---input times what reads streamed datasets instead, ours and one made of Pillow
-(experiments/timing/readers.py); `photographs` are 400 JPEGs that it makes itself.
+--input instead times two readers of streamed datasets, ours and one on Pillow
+(experiments/timing/readers.py); `photographs` are 400 JPEGs that the command makes itself.
 """
 
 import itertools
@@ -35,26 +35,27 @@ from senet_jax.system import cli
 
 TORCH = (*contestants.WITHOUT_HUGE_PAGES, "torch-huge")
 OTHERS = ", ".join(contestants.CONTESTANTS[1:])
-# What a first start costs, and a second one that finds its programs compiled.
+# The costs of a first start, and of a second one that finds its programs compiled.
 COMPILED = (("compile_s", "again_s"), ("peak_gb", "again_gb"))
 
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_list("against", [], f"Of {OTHERS}.", flag_values=values)
-    flags.DEFINE_list("what", ["train"], "Of train, infer.", flag_values=values)
-    flags.DEFINE_list("batch", ["16"], "Images in a step.", flag_values=values)
+    flags.DEFINE_list("against", [], f"Any of {OTHERS}.", flag_values=values)
+    flags.DEFINE_list("what", ["train"], "Any of train, infer.", flag_values=values)
+    flags.DEFINE_list("batch", ["16"], "Images per step.", flag_values=values)
     flags.DEFINE_list("size", [], "Pixels; by default the network's own.", flag_values=values)
     flags.DEFINE_list("input", [], "Streamed datasets to time reading.", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "Steps to time, two a turn.", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "Steps to time, two per turn.", flag_values=values)
     flags.DEFINE_string("csv", None, "File to append the rows to.", flag_values=values)
     flags.DEFINE_string("markdown", None, "Print this file as a table.", flag_values=values)
     flags.DEFINE_string("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
     if values.markdown:
-        given = read(values.markdown)
-        of_input = bool(given) and "dataset" in given[0]
-        print((input_race.markdown_table if of_input else markdown_table)(given), end="")
+        rows = read(values.markdown)
+        of_input = bool(rows) and "dataset" in rows[0]
+        to_markdown = input_race.markdown_table if of_input else markdown_table
+        print(to_markdown(rows), end="")
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
@@ -66,7 +67,9 @@ def main(argv: list[str]) -> None:
         _read_datasets(values)
         return
     against = [
-        name for given in values.against for name in (TORCH if given == "torch" else (given,))
+        contestant
+        for name in values.against
+        for contestant in (TORCH if name == "torch" else (name,))
     ]
     for network in networks:
         sizes = values.size or [image_shape_of(network)[0]]
@@ -94,9 +97,9 @@ def _check(networks: list[str], values: Any) -> None:
     for name in networks:
         if name not in MODELS:
             raise InputError(f"unknown model {name!r}{did_you_mean(name, MODELS)}")
-    for flag, known in (("against", contestants.CONTESTANTS[1:]), ("what", contestants.WHAT)):
-        if unknown := [value for value in values[flag].value if value not in known]:
-            raise InputError(f"--{flag} takes {', '.join(known)}, not {unknown[0]!r}")
+    for flag, choices in (("against", contestants.CONTESTANTS[1:]), ("what", contestants.WHAT)):
+        if unknown := [value for value in values[flag].value if value not in choices]:
+            raise InputError(f"--{flag} takes {', '.join(choices)}, not {unknown[0]!r}")
     numbers = [(flag, value) for flag in ("batch", "size") for value in values[flag].value]
     for flag, value in [*numbers, ("steps", values.steps)]:
         if not str(value).isdecimal() or int(value) < 1:
@@ -106,13 +109,13 @@ def _check(networks: list[str], values: Any) -> None:
 def _race(
     network: str, what: str, batch: int, size: int, names: list[str], steps: int
 ) -> list[dict[str, Any]]:
-    """A row for each contestant."""
+    """Race the contestants; returns one row each."""
     shape = size, size, 3
     biases: list[dict[str, bool]] = [{}, {"bias": True}] if network.startswith("se") else [{}]
     counts = [summarize(create_model(network, se=se), shape) for se in biases]
     params = [count.params for count in counts]
     entries = {who: Entry(who, {"name": network}, what, batch, size, params) for who in names}
-    found, again = race(entries, steps, again="ours")
+    times, again = race(entries, steps, again="ours")
     assert again is not None
     conditions = {"machine": machine(), "commit": provenance.git_commit()}
     return [
@@ -127,7 +130,7 @@ def _race(
             "max_s": round(max(taken.seconds), 4),
             "steps": steps,
             "images_per_s": round(batch / taken.median, 1),
-            "times_ours": round(taken.median / found["ours"].median, 3),
+            "times_ours": round(taken.median / times["ours"].median, 3),
             "compile_s": round(taken.compile_s, 1) or "",
             "again_s": round(again.compile_s, 1) if name == "ours" else "",
             "peak_gb": round(taken.peak_gb, 2),
@@ -135,7 +138,7 @@ def _race(
             "gmacs": round(batch * counts[0].macs / 1e9, 3),
             **conditions,
         }
-        for name, taken in found.items()
+        for name, taken in times.items()
     ]
 
 
@@ -160,7 +163,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def markdown_table(rows: list[dict[str, str]]) -> str:
-    """Rows of `--csv` as a table: one line a race, PyTorch in the faster of its layouts."""
+    """Rows of `--csv` as a table with one line per race, PyTorch in the faster of its layouts."""
     lines = [
         "| network, batch, pixels | s/step | plain / ours | PyTorch / ours | with huge pages "
         "| compile s | GB | PyTorch GB |",
@@ -170,9 +173,9 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
     for row in rows:
         race = row["network"], row["what"], row["batch"], row["size"]
         races.setdefault(race, {})[row["contestant"]] = row
-    for (network, what, batch, size), found in races.items():
-        ours, plain, huge = found["ours"], found.get("plain"), found.get("torch-huge")
-        torch = [found[name] for name in contestants.WITHOUT_HUGE_PAGES if name in found]
+    for (network, what, batch, size), entries in races.items():
+        ours, plain, huge = entries["ours"], entries.get("plain"), entries.get("torch-huge")
+        torch = [entries[name] for name in contestants.WITHOUT_HUGE_PAGES if name in entries]
         best = min(torch, key=lambda row: float(row["median_s"]), default=None)
         cells = [f"`{network}` {what}, {batch}, {size}", f"{float(ours['median_s']):.3f}"]
         cells += [f"{float(row['times_ours']):.2f}" if row else "-" for row in (plain, best, huge)]

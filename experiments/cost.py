@@ -1,8 +1,8 @@
-"""What SE costs: time and memory of every row of the ablations, against the plain network.
+"""Measure what SE costs: time and memory of every row of the ablations, against the plain network.
 
     python -m experiments.cost                                   (SE-ResNet-50, half an hour)
     python -m experiments.cost --network=seresnet20_cifar --only='SE,r = 4,ECA'
-    python -m experiments.cost --draw --csv=FILE                 (its figure and table again)
+    python -m experiments.cost --draw --csv=FILE                 (the figure and table once more)
 
 Rows are the networks of all studies of section 6, each once. They race in groups beside the plain
 network (experiments/timing/race.py), and the ratio to it is what counts. The paper's own ratios
@@ -32,18 +32,18 @@ from senet_jax.runs import provenance
 from senet_jax.system import cli
 
 PLAIN = "plain"
-TOGETHER = 5  # rows in a race: each keeps its memory while the others work
+TOGETHER = 5  # rows per race: each keeps its memory while the others work
 
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("network", "seresnet50", "One with SE blocks.", flag_values=values)
-    flags.DEFINE_list("what", list(PAPER), "Of train, infer.", flag_values=values)
-    flags.DEFINE_integer("train_batch", 8, "Images in a training step.", flag_values=values)
-    flags.DEFINE_integer("infer_batch", 1, "Images in an inference.", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "Steps to time, two a turn.", flag_values=values)
+    flags.DEFINE_list("what", list(PAPER), "Any of train, infer.", flag_values=values)
+    flags.DEFINE_integer("train_batch", 8, "Images per training step.", flag_values=values)
+    flags.DEFINE_integer("infer_batch", 1, "Images per inference.", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "Steps to time, two per turn.", flag_values=values)
     flags.DEFINE_list("only", None, "Labels of rows; by default all.", flag_values=values)
-    flags.DEFINE_string("csv", "cost.csv", "The rows; its figure is beside it.", flag_values=values)
+    flags.DEFINE_string("csv", "cost.csv", "Rows; the figure is beside it.", flag_values=values)
     flags.DEFINE_bool("draw", False, "Measure nothing.", flag_values=values)
     if rest := cli.parse_flags(argv, values):
         raise InputError(f"cost takes flags only, not {rest[0]!r}; the network is --network")
@@ -58,16 +58,16 @@ def main(argv: list[str]) -> None:
 
 
 def variants(network: str) -> dict[str, dict[str, Any]]:
-    """Label to the fields of `create_model`: rows of the studies, each network once.
+    """Arguments of `create_model` by label: the rows of the studies, each network once.
 
-    The plain network is first, the standard SE block second. What the network refuses, such as
-    stage 5 where there are four, is left out.
+    The plain network is first, the standard SE block second. Rows that the network refuses, such as
+    stage 5 of a network with four stages, are left out.
     """
-    found: dict[str, dict[str, Any]] = {
+    networks: dict[str, dict[str, Any]] = {
         PLAIN: {"name": network, "se": {"stages": ()}},
         "SE": {"name": network, "se": {}},
     }
-    seen = [create_model(**fields).se for fields in found.values()]
+    seen = [create_model(**fields).se for fields in networks.values()]
     for study in load_studies():
         for row in study.rows if study.network == "seresnet50" else ():
             fields = {"name": network, **row.model_fields}
@@ -78,8 +78,8 @@ def variants(network: str) -> dict[str, dict[str, Any]]:
             if config not in seen:
                 seen.append(config)
                 named = study.column in ("design", "variant", "block")
-                found[row.label if named else f"{study.column} = {row.label}"] = fields
-    return found
+                networks[row.label if named else f"{study.column} = {row.label}"] = fields
+    return networks
 
 
 def _measure(values: Any, path: Path) -> None:
@@ -100,7 +100,7 @@ def _measure(values: Any, path: Path) -> None:
 
 
 def _chosen(values: Any) -> dict[str, dict[str, Any]]:
-    """The rows that the flags mean. Raises: InputError for what cannot be measured."""
+    """The rows that the flags mean. Raises: InputError if they cannot be measured."""
     if not values.network.startswith("se") or values.network not in MODELS:
         near = did_you_mean(values.network, [name for name in MODELS if name.startswith("se")])
         raise InputError(f"--network must be one with SE blocks, not {values.network!r}{near}")
@@ -110,18 +110,19 @@ def _chosen(values: Any) -> dict[str, dict[str, Any]]:
         if values[flag].value < 1:
             raise InputError(f"--{flag} must be at least 1, not {values[flag].value}")
     if Path(values.csv).exists():
-        raise InputError(f"{values.csv} is there already; choose another --csv, or --draw it")
-    found = variants(values.network)
-    del found[PLAIN]
+        raise InputError(f"{values.csv} exists already; choose a different --csv, or --draw it")
+    rows = variants(values.network)
+    del rows[PLAIN]
     for label in values.only or ():
-        if label not in found:
-            raise InputError(f"--only has no row {label!r}{did_you_mean(label, found)}")
-    return {label: fields for label, fields in found.items() if label in (values.only or found)}
+        if label not in rows:
+            raise InputError(f"--only has no row {label!r}{did_you_mean(label, rows)}")
+    return {label: fields for label, fields in rows.items() if label in (values.only or rows)}
 
 
 def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]:
-    own, base = taken[label], taken[PLAIN]
-    ratios = sorted(a / b for a, b in zip(own.seconds, base.seconds, strict=True))
+    """The row of the file for one contestant of a race."""
+    variant, base = taken[label], taken[PLAIN]
+    ratios = sorted(a / b for a, b in zip(variant.seconds, base.seconds, strict=True))
     middle = ratios[len(ratios) // 4 : len(ratios) - len(ratios) // 4]
     counts = summarize(create_model(**entry.fields), (entry.size, entry.size, 3))
     return {
@@ -132,16 +133,16 @@ def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]
         "size": entry.size,
         "params": counts.params,
         "gmacs": round(counts.macs / 1e9, 4),
-        "median_s": round(own.median, 5),
+        "median_s": round(variant.median, 5),
         "plain_s": round(base.median, 5),
         # Steps of one turn belong together: the median of their ratios, and the middle half.
         "times_plain": round(statistics.median(ratios), 3),
         "low": round(middle[0], 3),
         "high": round(middle[-1], 3),
-        "compile_s": round(own.compile_s, 1),
-        "peak_gb": round(own.peak_gb, 3),
+        "compile_s": round(variant.compile_s, 1),
+        "peak_gb": round(variant.peak_gb, 3),
         "plain_gb": round(base.peak_gb, 3),
-        "steps": len(own.seconds),
+        "steps": len(variant.seconds),
         "machine": machine(),
         "commit": provenance.git_commit(),
     }

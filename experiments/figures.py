@@ -1,4 +1,4 @@
-"""How any figure looks and is written, and the two drawings of README and docs.
+"""The look of all figures, how they are written, and the two drawings of README and docs.
 
     python -m experiments.figures        (docs/images/se_block.png and docs/images/rooms.png)
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# Okabe and Ito's, told apart by the colour-blind as well, without their yellow and black.
+# Okabe and Ito's colours, which the colour-blind can tell apart, without yellow and black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 
 
@@ -23,11 +23,11 @@ STYLES = ("-", "--", ":", "-.")
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-# The gates of a trained network, a row a block: python -m experiments.gates
+# The gates of a trained network, one row per block, written by `python -m experiments.gates`.
 PUBLISHED_GATES = ROOT / "experiments" / "results" / "gates" / "digits" / "excitation.csv"
 
 INK, MUTED, PAPER = "0.15", "0.4", "0.97"
-# The floors of the house, from the top down: name and what each room answers.
+# The floors of the house from the top down: each room's name and what it does.
 FLOORS = (
     (("experiments", "commands: run,\nreport, gates ..."),),
     (("reporting", "results to tables,\nfigures, pages"),),
@@ -55,7 +55,7 @@ FLOORS = (
 
 
 def canvas(size: tuple[float, float]) -> Any:
-    """An empty figure of so many inches by inches; no window, whatever the user's settings."""
+    """An empty figure of `size`, in inches, without a window, whatever the user's settings."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def canvas(size: tuple[float, float]) -> Any:
 
 
 def png(figure: Any, caption: str, dpi: int = 150) -> bytes:
-    """The figure as PNG with a caption below it, at `dpi` pixels per inch."""
+    """Render a figure as PNG with a caption below it, at `dpi` pixels per inch."""
     figure.supxlabel("\n".join(textwrap.wrap(caption, 150)), fontsize=7, color="0.35")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
@@ -97,7 +97,7 @@ def se_block(blocks: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def _draw_block(axes: Any) -> None:
-    """From feature map to squeezed vector, to gates, and to the feature map times its gates."""
+    """Draw the feature map, the squeezed vector, the gates, and the map times its gates."""
     gates = (0.95, 0.25, 0.6, 0.1, 0.8, 0.4)
     even = (0.75,) * len(gates)
     middle = 4.0
@@ -128,7 +128,7 @@ def _draw_block(axes: Any) -> None:
 
 
 def _maps(axes: Any, x: float, shades: Sequence[float]) -> None:
-    """A stack of channels, the last in front, each as dark as its number from 0 to 1."""
+    """Draw a stack of channels, the last in front, each as dark as its shade from 0 to 1."""
     from matplotlib.patches import Rectangle
 
     for index, shade in enumerate(shades):
@@ -140,7 +140,7 @@ def _maps(axes: Any, x: float, shades: Sequence[float]) -> None:
 
 
 def _vector(axes: Any, x: float, shades: Sequence[float], name: str) -> None:
-    """A column of C numbers."""
+    """Draw a vector as a column of cells, each as dark as its shade from 0 to 1."""
     from matplotlib.patches import Rectangle
 
     for index, shade in enumerate(shades):
@@ -157,7 +157,7 @@ def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float]) -> N
 
 
 def _draw_gates(figure: Any, blocks: Sequence[Mapping[str, str]]) -> None:
-    """Mean and spread of each block's gates, and how far they follow the class."""
+    """Draw the mean and spread of each block's gates, and how far they follow the class."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
     names = [block["block"].replace("stage", "").replace("/block", ".") for block in blocks]
     places = np.arange(len(blocks))
@@ -223,7 +223,7 @@ def rooms() -> bytes:
 
 
 def main() -> None:
-    """Draw both again."""
+    """Draw both drawings and write them to docs/images/."""
     with PUBLISHED_GATES.open(encoding="utf-8") as file:
         drawings = {"se_block.png": se_block(list(csv.DictReader(file))), "rooms.png": rooms()}
     IMAGES.mkdir(parents=True, exist_ok=True)

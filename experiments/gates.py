@@ -1,11 +1,11 @@
-"""The role of excitation (Hu et al., section 7.2, Figures 6 and 7): what the gates of a run do.
+"""Record the gates of a run: the role of excitation (Hu et al., section 7.2, Figures 6 and 7).
 
     python -m experiments.gates --workdir=runs/digits
     python -m experiments.gates --workdir=runs/x --classes=goldfish,pug,plane,cliff
 
 Records the gates of every SE block of a finished run over its evaluation set, and evaluates the run
 once more without the SE blocks of the last stage that has them. Into the run's directory go
-excitation.png (gates by channel and class), excitation.csv (a row for each block) and
+excitation.png (gates by channel and class), excitation.csv (one row per block) and
 excitation_removed.csv. `--classes` are names or numbers; by default four, evenly spaced.
 """
 
@@ -37,7 +37,7 @@ from senet_jax.system.terminal import print_whole
 
 DEFAULT_CLASSES = 4
 
-# Heading in the terminal to the key of a row, and how to write the value.
+# The headings in the terminal, each with the key of its column in a row and the value's format.
 SUMMARY = {
     "block": ("block", "{}"),
     "C": ("channels", "{}"),
@@ -64,7 +64,7 @@ NOTES = (
 )
 REMOVED_NOTES = (
     "Errors in per cent, with the weights as they are: nothing is trained again. 1 is the network "
-    "without these blocks; their mean is one constant a channel, over all evaluation images.",
+    "without these blocks; their mean is one constant per channel, over all evaluation images.",
     "The paper (section 4): without them the top-5 error on ImageNet (top-1 at CVPR) grows by less "
     "than 0.1 %.",
 )
@@ -72,7 +72,7 @@ REMOVED_NOTES = (
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Of a finished run.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Directory of a finished run.", flag_values=values)
     flags.DEFINE_list("classes", None, "Names or numbers of classes to draw.", flag_values=values)
     if left_over := cli.parse_flags(argv, values):
         raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --workdir=runs/x")
@@ -81,33 +81,33 @@ def main(argv: list[str]) -> None:
     directory = Path(values.workdir)
     workdir.check_usable(directory)
     compilation_cache.enable()
-    done = load_run(directory)
-    blocks = find_blocks(done)
-    names = done.run.dataset.class_names
+    trained = load_run(directory)
+    blocks = find_blocks(trained)
+    names = trained.run.dataset.class_names
     if values.classes is not None:
         class_numbers(values.classes, names)  # refuses what it must before the slow part
-    sums = record(done)
+    sums = record(trained)
     classes = chosen_classes(values.classes, names, sums.examples)
-    rows, removed = summaries(blocks, sums), removal(done, blocks, sums)
-    write(directory, done, sums, panels(blocks, sums, names, classes), rows, removed)
-    show(done, rows, removed)
+    rows, removed = summaries(blocks, sums), removal(trained, blocks, sums)
+    write(directory, trained, sums, panels(blocks, sums, names, classes), rows, removed)
+    show(trained, rows, removed)
     print(f"-> {directory}/excitation.png, excitation.csv, excitation_removed.csv")
 
 
-def find_blocks(done: TrainedRun) -> tuple[GatedBlock, ...]:
-    """The gated blocks of the run's network. Raises: InputError if it has none."""
-    blocks = gated_blocks.find_blocks(done.run.model, done.image_shape)
+def find_blocks(trained: TrainedRun) -> tuple[GatedBlock, ...]:
+    """Find the gated blocks of the run's network. Raises: InputError if it has none."""
+    blocks = gated_blocks.find_blocks(trained.run.model, trained.image_shape)
     if not blocks:
         raise InputError(
-            f"the {done.result['model']} of this run has no SE blocks, so no gates to look at"
+            f"the {trained.result['model']} of this run has no SE blocks, so no gates to look at"
         )
     return blocks
 
 
-def class_numbers(given: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Classes by name, or else by number. Raises: InputError, naming the nearest, for others."""
+def class_numbers(texts: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The numbers of classes given by name or number. Raises: InputError if a text is neither."""
     numbers = []
-    for text in given:
+    for text in texts:
         if text in names:
             numbers.append(names.index(text))
         elif text.isascii() and text.isdecimal() and int(text) < len(names):
@@ -123,25 +123,30 @@ def class_numbers(given: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def chosen_classes(
-    given: Sequence[str] | None, names: Sequence[str], examples: np.ndarray
+    texts: Sequence[str] | None, names: Sequence[str], examples: np.ndarray
 ) -> list[int]:
-    """The classes to draw: those given, or four evenly spaced of those that have examples [K].
+    """The classes to draw.
 
-    Raises: InputError for a class that is unknown or has no examples.
+    Args:
+      texts: names or numbers of classes; None for four, evenly spaced, that have examples.
+      names: the names of the dataset's K classes.
+      examples: the number of examples of each class, [K].
+
+    Raises: InputError if a class is unknown or lacks examples.
     """
-    if given is None:
+    if texts is None:
         present = np.flatnonzero(examples)
         count = min(DEFAULT_CLASSES, len(present))
         return present[np.linspace(0, len(present) - 1, count).round().astype(int)].tolist()
-    numbers = class_numbers(given, names)
+    numbers = class_numbers(texts, names)
     if empty := [number for number in numbers if not examples[number]]:
         raise InputError(f"class {names[empty[0]]!r} has no images in the evaluation set")
     return numbers
 
 
-def record(done: TrainedRun) -> GateSums:
-    """Sums of all blocks' gates over the run's evaluation set."""
-    run = done.run
+def record(trained: TrainedRun) -> GateSums:
+    """Sum all blocks' gates over the run's evaluation set."""
+    run = trained.run
     gate_step = pmap_step(
         gate_statistics.make_gate_step(run.model, run.normalize, AXIS),
         run.devices,
@@ -149,7 +154,7 @@ def record(done: TrainedRun) -> GateSums:
     )
     return gate_statistics.record(
         gate_step,
-        done.state.variables,
+        trained.state.variables,
         run.dataset.eval,
         run.settings.batch_size,
         run.dataset.num_classes,
@@ -157,50 +162,58 @@ def record(done: TrainedRun) -> GateSums:
     )
 
 
-def removal(done: TrainedRun, blocks: Sequence[GatedBlock], sums: GateSums) -> list[dict[str, Any]]:
-    """Evaluations of the run: as it is, and with the last stage's gates replaced by constants.
+def removal(
+    trained: TrainedRun, blocks: Sequence[GatedBlock], sums: GateSums
+) -> list[dict[str, Any]]:
+    """Evaluate the run as it is, and with the last stage's gates replaced by constants.
 
-    The last stage is the last that has SE blocks. Parameters are those that each case needs: with
-    gates of 1 no SE block there, with mean gates one constant for each of its channels.
+    The last stage is the last that has SE blocks. Parameters are those that each case needs: gates
+    of 1 need no SE block in that stage, mean gates one constant for each of their channels.
     """
     stage = blocks[-1].stage
-    means = {b.name: own.mean for b, own in sums.split(blocks) if b.stage == stage}
-    without = summarize(gated_blocks.without_stage(done.run.model, stage), done.image_shape).params
+    means = {b.name: of_block.mean for b, of_block in sums.split(blocks) if b.stage == stage}
+    plain_stage = gated_blocks.without_stage(trained.run.model, stage)
+    without = summarize(plain_stage, trained.image_shape).params
     cases = (
-        ("as trained", {}, done.result["params"]),
+        ("as trained", {}, trained.result["params"]),
         ("1 (blocks removed)", dict.fromkeys(means, 1.0), without),
         ("their mean", means, without + sum(map(len, means.values()))),
     )
     return [
-        {"gates": name, "stage": stage, **evaluate_with(done, constants), "params": params}
+        {"gates": name, "stage": stage, **evaluate_with(trained, constants), "params": params}
         for name, constants, params in cases
     ]
 
 
-def evaluate_with(done: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
-    """Loss, errors and number of examples of the evaluation set, with gates replaced."""
-    run = done.run
+def evaluate_with(trained: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
+    """Evaluate the run with the gates of these blocks, by name, replaced by constants."""
+    run = trained.run
     step = make_eval_step(run.model, run.normalize, AXIS)
     mapped = pmap_step(
         gated_blocks.with_constants(step, constants), run.devices, donate_state=False
     )
     return evaluate(
-        mapped, done.state.variables, run.dataset.eval, run.settings.batch_size, run.devices
+        mapped, trained.state.variables, run.dataset.eval, run.settings.batch_size, run.devices
     )
 
 
 def summaries(blocks: Sequence[GatedBlock], sums: GateSums) -> list[dict[str, Any]]:
-    """A row for each block: its name, stage and channels, and GateSums.summary."""
+    """One row per block: its name, stage and channels, and GateSums.summary."""
     return [
-        {"block": block.label, "stage": block.stage, "channels": block.channels, **own.summary()}
-        for block, own in sums.split(blocks)
+        {
+            "block": block.label,
+            "stage": block.stage,
+            "channels": block.channels,
+            **of_block.summary(),
+        }
+        for block, of_block in sums.split(blocks)
     ]
 
 
 def panels(
     blocks: Sequence[GatedBlock], sums: GateSums, names: Sequence[str], classes: Sequence[int]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The lines of the figure: the last block of each stage, and every block of the last one.
+    """The lines of the figure: the last block of each stage, and every block of the last stage.
 
     The line of all classes is the mean of their means, as in the paper.
     """
@@ -208,27 +221,27 @@ def panels(
     drawn = {*last.values(), *(b.name for b in blocks if b.stage == blocks[-1].stage)}
     return {
         block.label: {
-            **{names[number]: own.class_means[number] for number in classes},
-            plot_gates.EVERYTHING: np.nanmean(own.class_means, axis=0),
+            **{names[number]: of_block.class_means[number] for number in classes},
+            plot_gates.EVERYTHING: np.nanmean(of_block.class_means, axis=0),
         }
-        for block, own in sums.split(blocks)
+        for block, of_block in sums.split(blocks)
         if block.name in drawn
     }
 
 
 def write(
     directory: Path,
-    done: TrainedRun,
+    trained: TrainedRun,
     sums: GateSums,
     figure: dict[str, dict[str, np.ndarray]],
     rows: Sequence[dict[str, Any]],
     removed: Sequence[dict[str, Any]],
 ) -> None:
-    """excitation.png, excitation.csv and excitation_removed.csv, each replaced as a whole.
+    """Write excitation.png, excitation.csv and excitation_removed.csv, each as a whole.
 
     Raises: InputError if the directory cannot be written.
     """
-    result = done.result
+    result = trained.result
     title = f"Gates of {result['model']} on {result['dataset']}, seed {result['seed']}, by class"
     caption = (
         "After Figures 6 and 7 of Hu et al.: means over the images of a class; black is the mean "
@@ -246,9 +259,9 @@ def write(
 
 
 def show(
-    done: TrainedRun, rows: Sequence[dict[str, Any]], removed: Sequence[dict[str, Any]]
+    trained: TrainedRun, rows: Sequence[dict[str, Any]], removed: Sequence[dict[str, Any]]
 ) -> None:
-    """Print both tables and what their columns mean."""
+    """Print both tables and the meaning of their columns."""
     console = Console(file=sys.stdout, highlight=False)
     _print(SUMMARY, rows, "Gates of every SE block")
     for note in NOTES:
@@ -258,11 +271,11 @@ def show(
     _print(REMOVED, removed, f"The run with other gates in stage {stage}")
     for note in REMOVED_NOTES:
         console.print(f"- {note}")
-    recorded = done.result["eval/top1_error"]
+    recorded = trained.result["eval/top1_error"]
     if removed[0]["top1_error"] != recorded:
         console.print(
             f"- The run recorded a top-1 error of {recorded:.4f} %, here it is "
-            f"{removed[0]['top1_error']:.4f} %: this machine rounds in another way."
+            f"{removed[0]['top1_error']:.4f} %: this machine rounds differently."
         )
 
 
@@ -272,7 +285,7 @@ def _print(columns: dict[str, tuple[str, str]], rows: Sequence[dict[str, Any]], 
     for position, heading in enumerate(columns):
         drawn.add_column(heading, justify="right" if position else "left", no_wrap=True)
     for row in rows:
-        # Only not a number differs from itself: a share where no gate depends on the image.
+        # A share is not a number if no gate depends on the image; only that differs from itself.
         cells = (
             form.format(row[key]) if row[key] == row[key] else "-" for key, form in columns.values()
         )

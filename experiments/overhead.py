@@ -1,15 +1,15 @@
-"""What the training loop adds to the bare step: batches, metrics, their files, the terminal.
+"""Time the training loop against the bare step: batches, metrics, their files, the terminal.
 
     python -m experiments.overhead --config=configs/cifar.py:seresnet20,cifar100 \\
         --steps=10 --rounds=60
     python -m experiments.overhead --config=configs/digits.py:seresnet20 \\
         --config.train.steps_per_call=8 --steps=400 --csv=overhead.csv
 
-A round takes so many steps in the loop of senet_jax/training/loop.py and so many bare ones, on a
-batch that is on the device already, in turn; the bare ones come first in every other round. What is
-read is the median of the ratios, with its 95 % interval (of medians of resampled rounds). Many
-short rounds say more than few long ones, because a machine's speed drifts. First calls, which
-compile, evaluation and checkpoints are left out of both.
+A round takes --steps steps in the loop of senet_jax/training/loop.py and as many bare ones, on a
+batch that is on the device already. The bare ones come first in every other round. The result is
+the median of the rounds' ratios with its 95 % interval, from medians of resampled rounds. Many
+short rounds say more than few long ones, because a machine's speed drifts. Neither side counts
+first calls, which compile, or evaluation and checkpoints.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     config = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
     numbers = (
         flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values),
-        flags.DEFINE_integer("rounds", 5, "How often.", flag_values=values),
+        flags.DEFINE_integer("rounds", 5, "Rounds to take.", flag_values=values),
     )
     flags.DEFINE_string("csv", None, "File to append the rounds to.", flag_values=values)
     cli.parse_flags(argv, values)
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         if values.csv:
             append(Path(values.csv), [row])
         print(
-            f"round {number}: bare {bare:.4f} s, loop {loop:.4f} s a step, {loop / bare:.3f}",
+            f"round {number}: bare {bare:.4f} s, loop {loop:.4f} s per step, {loop / bare:.3f}",
             file=sys.stderr,
             flush=True,
         )
@@ -88,15 +88,15 @@ def main(argv: list[str]) -> None:
 
 
 def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
-    """Bounds of 95 % of the medians of as many values, drawn from these with replacement."""
+    """The 95 % interval of the median, from medians of values drawn with replacement."""
     drawn = np.random.default_rng(0).choice(values, (10_000, len(values)))
     low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 
 def rounds(run: Run, steps: int, count: int) -> Iterator[tuple[float, float]]:
-    """Seconds a step, bare and in the loop, `count` times; after a round that is not counted."""
-    # One batch to evaluate, and the end after so many steps and the first call, which is not timed.
+    """Seconds per step, bare and in the loop, of `count` rounds after one that is not counted."""
+    # The run evaluates one batch, and ends after the steps and the first call, which is not timed.
     total = steps + run.settings.steps_per_call
     run = dataclasses.replace(
         run,
@@ -134,7 +134,7 @@ class Stopwatch:
 
 
 def bare_steps(run: Run) -> float:
-    """Seconds a step of the loop's calls, on batches that are on the device."""
+    """Seconds per step of the loop's calls, on batches that are on the device."""
     step, state = Stopwatch(run), fresh(run)
     batch = next(run.dataset.train.train_batches(run.settings.batch_size, run.seed))
     placed: dict[int, Any] = {}
@@ -146,7 +146,7 @@ def bare_steps(run: Run) -> float:
 
 
 def loop_steps(run: Run) -> float:
-    """Seconds a step in the loop, as train_and_evaluate runs it."""
+    """Seconds per step in the loop, as train_and_evaluate runs it."""
     step = Stopwatch(run)
     timed = dataclasses.replace(run, steps=dataclasses.replace(run.steps, train=step))
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ def loop_steps(run: Run) -> float:
 
 
 def fresh(run: Run) -> Any:
-    """The initial state once more: a step gives away the one it gets."""
+    """Copy the initial state: a step donates the one it gets."""
     return jax.tree.map(lambda leaf: leaf.copy(), run.initial_state)
 
 

@@ -1,16 +1,18 @@
-"""Results of a study to its table and figures, from the result files alone.
+"""Make a study's table and figures, from the result files alone.
 
     python -m experiments.report reduction [--dataset=cifar10] [--workdir=DIR] [--publish]
     python -m experiments.report --all [--root=runs]
     python -m experiments.report --index
 
 Writes table.csv, runs.csv, table.md and table.png into the study's directory, with the curves of
-the runs in curves.csv and curves.png, and prints the table. Where there are no runs, the table is
-that of the published ones. `--publish` writes all but table.csv to
-experiments/results/STUDY/DATASET/, and the table into the pages (README.md and docs/) that have the
-marks `<!-- STUDY_DATASET -->` and `<!-- end STUDY_DATASET -->`. `--all` writes one page with all
-studies to report/index.html. `--index` only brings the list of studies, between the marks
-`<!-- studies -->` and `<!-- end studies -->`, and README's table of results up to date.
+the runs in curves.csv and curves.png, and prints the table. If there are no runs, it prints the
+table of the published ones.
+
+`--publish` also writes all but table.csv to experiments/results/STUDY/DATASET/, and the table into
+the pages (README.md and docs/) that have the marks `<!-- STUDY_DATASET -->` and
+`<!-- end STUDY_DATASET -->`. `--all` writes one page with all studies to report/index.html.
+`--index` only brings the list of studies, between the marks `<!-- studies -->` and
+`<!-- end studies -->`, and README's table of results up to date.
 """
 
 from pathlib import Path
@@ -37,7 +39,7 @@ from senet_jax.system import cli
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     define_flags(values)
-    flags.DEFINE_bool("publish", False, "To experiments/results/ as well.", flag_values=values)
+    flags.DEFINE_bool("publish", False, "Also write to experiments/results/.", flag_values=values)
     flags.DEFINE_bool("all", False, "One page with all studies.", flag_values=values)
     flags.DEFINE_bool("index", False, "Bring the list of studies up to date.", flag_values=values)
     flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> None:
 def _published(
     study: Study, values: flags.FlagValues, directory: Path
 ) -> tuple[Results, Unfinished]:
-    """The published results that the flags mean. Raises: InputError if there are none."""
+    """Read the published results that the flags mean. Raises: InputError if there are none."""
     dataset = dataset_of(study, values)
     if values.workdir or values.smoke or dataset not in publish.published_datasets(study):
         raise InputError(

@@ -40,7 +40,7 @@ from senet_jax.system import cli
 
 SLURM_FLAG = re.compile(r"--?slurm\.")
 CONFIG_FLAG = re.compile(r"--?config=")
-OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # than of a configuration
+OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # no --config.KEY=VALUE
 SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
 
 
@@ -52,25 +52,25 @@ def main(argv: list[str]) -> None:
     )
     flags.DEFINE_multi_string("sweep", [], "KEY=VALUE,VALUE,...", flag_values=values)
     flags.DEFINE_enum(
-        "launcher", "local", ["local", "slurm"], "What runs are trained by.", flag_values=values
+        "launcher", "local", ["local", "slurm"], "Where runs are trained.", flag_values=values
     )
     flags.DEFINE_integer(
         "jobs", None, "Runs at once; default: 1, all with slurm.", flag_values=values
     )
     rest = cli.parse_flags(argv, values, known_only=True)
     study, bases = studied(values, rest)
-    known = [argument for argument in rest if not OTHER_FLAG.match(argument)]
-    bases = override(bases, known, study, list(values))
+    overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
+    bases = override(bases, overrides, study, list(values))
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = parse_seeds(values.seeds)
     directory = directory_of(study, values)
     launcher = launcher_of(values, slurm_parameters(rest), directory)
-    if values.smoke:  # most of it would be compilation, for steps that take no time
-        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes of their own, too
+    if values.smoke:  # optimised compilation would take most of the time
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the runs' processes, too
 
-    # With these come JAX and the models.
+    # These import JAX and the models.
     from experiments.reporting.collect import collect_results
     from experiments.reporting.write import write_report
 
@@ -87,7 +87,10 @@ def main(argv: list[str]) -> None:
 
 
 def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[ConfigDict]]:
-    """The study that the command line names or makes, and the configuration of each of its rows."""
+    """The study that the command line names or makes, and the configuration of each row.
+
+    Raises: InputError if the command line names or makes none, or its flags contradict each other.
+    """
     names = [argument for argument in rest if not argument.startswith("-")]
     files = [argument.partition("=")[2] for argument in rest if CONFIG_FLAG.match(argument)]
     if not (values.sweep or files):
@@ -105,12 +108,17 @@ def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[
 def override(
     bases: Sequence[ConfigDict], arguments: Sequence[str], study: Study, known_flags: Sequence[str]
 ) -> list[ConfigDict]:
-    """The rows' configurations with every `--config.KEY=VALUE` of the command line applied.
+    """Apply every `--config.KEY=VALUE` of the command line to the rows' configurations.
 
-    A plain network has no `model.se` section; flags for it are those of the other rows.
+    A plain network lacks the `model.se` section; flags for that section apply to the other rows.
 
-    Raises: InputError for any other flag, a key that not every row has, or a value of the
-      wrong type.
+    Args:
+      bases: the configuration of each row.
+      arguments: the command line's `--config.KEY=VALUE`.
+      study: the study with the rows.
+      known_flags: the names of the command's other flags, for suggestions in errors.
+
+    Raises: InputError for any other flag, a key that some row lacks, or a value of the wrong type.
     """
     everything = ConfigDict()
     for base in bases:
@@ -126,41 +134,41 @@ def override(
             raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
     configs = []
     for row, base in zip(study.rows, bases, strict=True):
-        known = flatten(base.to_dict())
-        has_se = "model.se.ratio" in known
-        own = [a for a in arguments if has_se or not SE_FLAG.match(a)]
-        for key in cli.given_keys(own, "config", everything):
-            if key not in known:
+        values = flatten(base.to_dict())
+        has_se = "model.se.ratio" in values
+        of_row = [a for a in arguments if has_se or not SE_FLAG.match(a)]
+        for key in cli.given_keys(of_row, "config", everything):
+            if key not in values:
                 raise InputError(
                     f"--config.{key} cannot hold for every row: {row.label} has no such key"
                 )
-        configs.append(cli.with_flags(base, own))
+        configs.append(cli.with_flags(base, of_row))
     return configs
 
 
 def launcher_of(
     values: flags.FlagValues, parameters: Mapping[str, Any], directory: Path
 ) -> Launcher:
-    """The launcher that the flags mean. Raises: InputError if it cannot be used here."""
+    """Make the launcher that the flags mean. Raises: InputError if it cannot be used here."""
     if values.launcher == "slurm":
         return in_waves(slurm.Slurm(parameters, directory / "slurm", values.jobs))
     if parameters:
         raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
     if values.jobs in (None, 1):
         return serial.train
-    parts = local.shares(values.jobs)
+    parts = local.slices_of_machine(values.jobs)
     return in_waves(lambda runs: local.train(runs, parts))
 
 
 def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
-    """What `--slurm.KEY=VALUE` says, and `--slurm.KEY`, which is True."""
-    given = [a.lstrip("-") for a in arguments if SLURM_FLAG.match(a)]
-    pairs = [a.removeprefix("slurm.").partition("=") for a in given]
+    """The parameters of sbatch: VALUE for `--slurm.KEY=VALUE`, True for `--slurm.KEY`."""
+    texts = [a.lstrip("-") for a in arguments if SLURM_FLAG.match(a)]
+    pairs = [text.removeprefix("slurm.").partition("=") for text in texts]
     return {key: value if equals else True for key, equals, value in pairs}
 
 
 def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
-    """The seeds of `--seeds`. Raises: InputError for none, one that is no number, or one twice."""
+    """Read `--seeds`. Raises: InputError if there are none, or one is no number or there twice."""
     for text in texts or [""]:
         if not (text.isascii() and text.isdecimal()):
             raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")

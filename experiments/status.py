@@ -1,11 +1,12 @@
-"""Where the runs of a study stand, from their work directories alone, whoever trains them.
+"""Show where the runs of a study stand, from their work directories alone, whoever trains them.
 
     python -m experiments.status reduction [--dataset=cifar10] [--workdir=DIR] [--smoke]
     python -m experiments.status --all [--root=runs]
     python -m experiments.status reduction --watch
 
-A run is queued (a launcher wants it, and no process has it), running, done, failed, or stale: the
-process that had it was killed, or its machine cannot be heard. `--watch` refreshes in a terminal.
+A run is queued (a launcher wants it, and no process has it yet), running, done, failed, or stale:
+its process was killed, or the machine of that process gives no sign of life. `--watch` refreshes
+in a terminal.
 """
 
 import contextlib
@@ -33,26 +34,27 @@ from senet_jax.runs import lock, workdir
 from senet_jax.system import cli, files
 from senet_jax.system.terminal import duration, print_whole
 
-# With their colours; where there is no room for all runs, the last are left out first.
+# The states and their colours. Where there is no room for all runs, the last are left out first.
 STATES = {"running": "green", "stale": "yellow", "failed": "red", "queued": "", "done": "dim"}
 REFRESH = 2.0  # seconds
-TAIL = 2**16  # bytes of metrics.jsonl that are looked at, from its end
+TAIL = 2**16  # bytes to read from the end of metrics.jsonl
 
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """A run as its work directory shows it; None where it does not say.
+    """A run as its work directory shows it; None for what the directory does not say.
 
     Attributes:
-      directory: of the run.
+      directory: the run's work directory.
       state: one of STATES.
-      step, total_steps: done and in all.
+      step, total_steps: the steps that are done, and those of the whole run.
       epoch: the step in epochs.
-      loss, top1_error: the latest of training, and of an evaluation in per cent.
-      images_per_second: over the latest steps.
-      seconds_left: at this speed, without evaluations.
-      host: of the process that trains, or trained last.
-      reason: why it failed.
+      loss: the latest training loss.
+      top1_error: the latest evaluation's top-1 error, in per cent.
+      images_per_second: the speed of the latest steps.
+      seconds_left: the time to the end at this speed, without evaluations.
+      host: the machine of the latest process that trained the run.
+      reason: the reason why the run failed.
     """
 
     directory: Path
@@ -96,7 +98,7 @@ def main(argv: list[str]) -> None:
 
 
 def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
-    """The runs below a directory: rows of the study in their order, seeds by number."""
+    """Find the runs below a directory, in the order of the study's rows, and by seed."""
 
     def place(directory: Path) -> tuple[Any, ...]:
         row, _, seed = str(directory.relative_to(root)).rpartition("/seed")
@@ -114,20 +116,20 @@ def _directories(root: Path) -> Iterator[Path]:
 
 
 def standing(directory: Path) -> Standing:
-    """Raises: InputError if a file there cannot be read."""
+    """Read where a run stands. Raises: InputError if a file of it cannot be read."""
     config = flatten(files.read_json(directory / "config.json") or {})
     process = lock.last_process(directory)
     result = files.read_json(directory / "result.json")
     failed = files.read_json(directory / "failed.json")
     latest = _latest(directory / "metrics.jsonl")
     step, total = latest.get("step"), process.get("total_steps")
-    if result:  # it may be all that is left, or of a version without process.json
+    if result:  # other files may be gone, or process.json never written by an older version
         step = total = result["step"]
         latest |= {key: result[key] for key in ("train/loss", "images_per_second") if key in result}
         latest["eval/top1_error"] = result["eval/top1_error"]
-    speed, left = latest.get("images_per_second"), None
+    speed, seconds_left = latest.get("images_per_second"), None
     if speed and step is not None and total:
-        left = (total - step) * config.get("train.batch_size", 0) / speed
+        seconds_left = (total - step) * config.get("train.batch_size", 0) / speed
     share = step / total if step is not None and total else None
     state = _state(result, failed, process)
     return Standing(
@@ -139,7 +141,7 @@ def standing(directory: Path) -> Standing:
         loss=latest.get("train/loss"),
         top1_error=latest.get("eval/top1_error"),
         images_per_second=speed,
-        seconds_left=left if state == "running" else None,
+        seconds_left=seconds_left if state == "running" else None,
         host=process.get("host"),
         reason=failed["reason"] if failed and state == "failed" else None,
     )
@@ -156,18 +158,18 @@ def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
 
 
 def _latest(path: Path) -> dict[str, Any]:
-    """The latest value of every metric; the line that is being written is left out."""
-    found: dict[str, Any] = {}
+    """The latest value of every metric, without a line that is still being written."""
+    metrics: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
         for line in file.read().splitlines():
             with contextlib.suppress(ValueError):  # the first and the last may be cut
-                found |= json.loads(line)
-    return found
+                metrics |= json.loads(line)
+    return metrics
 
 
 def table(root: Path, runs: Sequence[Standing], room: int | None = None) -> Table:
-    """One line a run, if there is room for so many, and below it what all come to."""
+    """One line per run, up to `room` of them, and a summary of all below."""
     order = list(STATES)
     shown = sorted(range(len(runs)), key=lambda index: order.index(runs[index].state))[:room]
     drawn = Table(box=box.SIMPLE_HEAD, caption=summary(root, runs), caption_justify="left")
@@ -194,7 +196,7 @@ def table(root: Path, runs: Sequence[Standing], room: int | None = None) -> Tabl
 
 
 def name(root: Path, run: Standing) -> str:
-    """Of the run, short."""
+    """The run's name in the table: its directory below `root`."""
     return os.path.relpath(run.directory, root)
 
 
@@ -203,7 +205,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def summary(root: Path, runs: Sequence[Standing]) -> str:
-    """How many runs there are in each state, and why some failed."""
+    """The number of runs in each state, and the reasons of those that failed."""
     counts = {state: sum(run.state == state for run in runs) for state in STATES}
     lines = [", ".join(f"{count} {state}" for state, count in counts.items() if count)]
     for run in runs:

@@ -1,14 +1,17 @@
-"""The accuracy of timm's weights on a folder of images, against what timm publishes of them.
+"""Measure the accuracy of timm's weights on a folder of images, against what timm publishes.
 
     python -m experiments.timm_accuracy --images=imagenet/val
     python -m experiments.timm_accuracy 'seresnet50.*' legacy_senet154.in1k --images=imagenet/val
 
-Each set of weights is downloaded to the hub's cache, or read from --weights=FOLDER/NAME or
-FOLDER/NAME.safetensors. Its top-1 and top-5 are compared with what timm publishes for the same
-pixels, crop and interpolation: timm_accuracy.csv, rows of timm's results-imagenet.csv. Images are
-in one folder per class, whose names in order are the classes, or in one folder with --labels=FILE,
-whose lines are a file's name and its class from 0. --limit=N takes N images, spread over all,
---batch=N so many at once, and --csv=FILE gets the rows as well.
+Each set of weights is downloaded to the hub's cache. With --weights=FOLDER it is read from
+FOLDER/NAME or FOLDER/NAME.safetensors. Its top-1 and top-5 accuracies are compared with those that
+timm publishes for the same pixels, crop and interpolation, in timm_accuracy.csv, which has rows of
+timm's results-imagenet.csv.
+
+Images are in one folder per class; the folders in order of their names are the classes. With
+--labels=FILE they are in one folder, and each line of the file has an image's name and its class,
+counted from 0. --limit=N takes N images, spread over all; --batch=N computes N at once; --csv=FILE
+also writes the rows to a file.
 """
 
 import csv
@@ -44,7 +47,7 @@ COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5"
 
 @dataclasses.dataclass(frozen=True)
 class TimmAccuracy:
-    """What timm publishes of a set of weights for one size of images; accuracies in per cent."""
+    """A row of timm's results: a set of weights at one size of images; accuracies in per cent."""
 
     weights: str
     pixels: int
@@ -54,7 +57,7 @@ class TimmAccuracy:
     top5: float
 
     def images(self, config: ImageSpec) -> ImageSpec:
-        """What the weights were made for, with the size, crop and interpolation of this row."""
+        """The images of the weights, but with the size, crop and interpolation of this row."""
         size = (3, self.pixels, self.pixels)
         return dataclasses.replace(
             config, input_size=size, crop_pct=self.crop_pct, interpolation=self.interpolation
@@ -79,27 +82,27 @@ def main(argv: list[str]) -> None:
     if values.limit:
         step = max(1, math.ceil(len(examples) / values.limit))
         examples = examples[::step]
-    found, failed = [], []
+    measured, failed = [], []
     for row in rows:
         try:
             source = _source(row.weights, values.weights)
-            found.append(evaluate(row, source, examples, classes, values.batch))
-            print(_line(found[-1]), flush=True)
+            measured.append(evaluate(row, source, examples, classes, values.batch))
+            print(_line(measured[-1]), flush=True)
         except weight_files.Unreachable:
-            raise  # for the others it would be waited for again
-        except InputError as error:  # one that cannot be had does not keep the others waiting
+            raise  # the other rows would wait for the hub again
+        except InputError as error:  # one row that fails does not stop the others
             failed.append(row)
             print(f"{row.weights}: {error}", file=sys.stderr, flush=True)
-    if found:
-        _show(found)
-    if found and values.csv:
-        _write(Path(values.csv), found)
+    if measured:
+        _show(measured)
+    if measured and values.csv:
+        _write(Path(values.csv), measured)
     if failed:
         raise InputError(f"{len(failed)} of {len(rows)} were not evaluated")
 
 
 def timm_accuracies() -> list[TimmAccuracy]:
-    """The rows of timm_accuracy.csv."""
+    """Read the rows of timm_accuracy.csv."""
     with FILE.open(encoding="utf-8") as file:
         return [
             TimmAccuracy(
@@ -115,9 +118,9 @@ def timm_accuracies() -> list[TimmAccuracy]:
 
 
 def chosen(patterns: Sequence[str]) -> list[TimmAccuracy]:
-    """Rows whose weights match any of the shell patterns; all if there are none.
+    """The rows whose weights match any of the shell patterns; all rows if there are none.
 
-    Raises: InputError for a pattern that matches nothing.
+    Raises: InputError if a pattern matches nothing.
     """
     rows = timm_accuracies()
     names = {row.weights for row in rows}
@@ -131,24 +134,26 @@ def chosen(patterns: Sequence[str]) -> list[TimmAccuracy]:
 
 
 def find_images(folder: Path, labels: Path | None) -> tuple[list[tuple[Path, int]], int | None]:
-    """Paths with their classes, and how many classes there are, if the folder says so.
+    """Find images; returns their paths and classes, and the number of folders, one per class.
 
-    Raises: InputError if there are none, or a file of labels cannot be used.
+    With a file of labels the number of classes is not known, and None.
+
+    Raises: InputError if there are no images, or the file of labels cannot be used.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder of images {folder}")
     if labels:
         return _labelled(folder, labels), None
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = [
+    examples = [
         (path, number)
         for number, inside in enumerate(classes)
         for path in sorted(inside.iterdir())
         if path.suffix.lower() in SUFFIXES
     ]
-    if not found:
-        raise InputError(f"{folder} has no folders of images, one a class; or give --labels=FILE")
-    return found, len(classes)
+    if not examples:
+        raise InputError(f"{folder} has no folders of images, one per class; or give --labels=FILE")
+    return examples, len(classes)
 
 
 def _labelled(folder: Path, labels: Path) -> list[tuple[Path, int]]:
@@ -156,18 +161,19 @@ def _labelled(folder: Path, labels: Path) -> list[tuple[Path, int]]:
         lines = labels.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{labels} cannot be read: {error}") from error
-    found = []
+    examples = []
     for number, line in enumerate(lines, start=1):
         name, _, label = line.replace(",", " ").strip().rpartition(" ")
         if not label.isdecimal() or not (folder / name.strip()).is_file():
             raise InputError(
                 f"line {number} of {labels} is no file of {folder} and class: {line!r}"
             )
-        found.append((folder / name.strip(), int(label)))
-    return found
+        examples.append((folder / name.strip(), int(label)))
+    return examples
 
 
 def _source(name: str, folder: str | None) -> Any:
+    """The weights' file or folder, or True for the hub's."""
     if not folder:
         return True
     inside = Path(folder) / name
@@ -182,15 +188,25 @@ def evaluate(
     classes: int | None,
     batch: int,
 ) -> dict[str, Any]:
-    """Our accuracies beside a row's."""
+    """Measure our accuracies; returns them in per cent beside the row's.
+
+    Args:
+      row: the weights and what timm publishes of them.
+      source: the weights' file or folder, or True for the hub's.
+      examples: paths of images and their classes.
+      classes: the number of classes; None if it is not known.
+      batch: images per call of the network.
+
+    Raises: InputError if the weights cannot be read, or have a different number of classes.
+    """
     if source is not True and not source.exists():
         raise InputError(f"there is no {source}")
     weights = loading.load_pretrained(row.weights, source)
     assert weights.image_spec is not None
-    known = weights.model.num_classes
-    if classes not in (None, known):
+    outputs = weights.model.num_classes
+    if classes not in (None, outputs):
         raise InputError(
-            f"it knows {known} classes and the images are in {classes} folders; where some are "
+            f"it knows {outputs} classes and the images are in {classes} folders; where some are "
             "left out, give the classes with --labels"
         )
     shown = Preprocessing.of_weights(row.images(weights.image_spec))
@@ -217,7 +233,7 @@ def evaluate(
 def _batches(
     examples: Sequence[tuple[Path, int]], shown: Preprocessing, batch: int, name: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """uint8 images [batch, H, W, 3] and their labels, fewer at the end."""
+    """Yield uint8 images [batch, H, W, 3] and their labels, fewer in the last batch."""
     starts = range(0, len(examples), batch)
     terminal = Console(stderr=True)
     with ThreadPoolExecutor() as pool:
@@ -232,17 +248,17 @@ def _batches(
 
 
 def read(path: Path, shown: Preprocessing) -> np.ndarray:
-    """What a network is shown of an image file, uint8 [H, W, 3], not turned upright: as in timm.
+    """Read an image file as a network is shown it, uint8 [H, W, 3]; as in timm, not turned upright.
 
     Raises: InputError if it is no image.
     """
     return shown(open_image(path, upright=False))
 
 
-def _line(found: dict[str, Any]) -> str:
+def _line(row: dict[str, Any]) -> str:
     return (
-        f"{found['weights']} at {found['pixels']} pixels: top-1 {found['top1']:.3f} %, timm's "
-        f"{found['timm_top1']:.3f} %"
+        f"{row['weights']} at {row['pixels']} pixels: top-1 {row['top1']:.3f} %, timm's "
+        f"{row['timm_top1']:.3f} %"
     )
 
 

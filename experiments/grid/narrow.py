@@ -1,6 +1,6 @@
 """A narrow member of each family, small enough to compile and train in seconds.
 
-For the tests of families, and for `--smoke` of studies that compare them.
+Tests of families use them, and so does `--smoke` of studies that compare families.
 """
 
 from typing import Any
@@ -33,12 +33,12 @@ NARROW: dict[str, dict[str, Any]] = {
 
 
 def size_of(name: str) -> int:
-    """Pixels that leave a narrow member of the family maps of a few positions."""
+    """The image size in pixels at which a narrow member has maps of a few positions."""
     if "inception_resnet" in name:
         return 96
     return 32 if "cifar" in name or "shake" in name else 64
 
 
 def least_size_of(name: str) -> int:
-    """Pixels for a first look at it: Inception-ResNet, without padding, needs 75."""
+    """The least image size in pixels; Inception-ResNet, which lacks padding, needs 75."""
     return 75 if "inception_resnet" in name else 32

@@ -1,4 +1,4 @@
-"""From a study to planned runs: each with its row, seed, configuration and work directory."""
+"""The way from a study to planned runs, each with its row, seed, configuration and directory."""
 
 import dataclasses
 import importlib
@@ -13,7 +13,7 @@ from experiments.grid.narrow import least_size_of
 from experiments.grid.study import PRETRAINED, Row, Study, on_dataset
 from senet_jax.errors import InputError
 
-# A few steps a row on a handful of images: the whole grid as a first look, and for tests.
+# A few steps per row on a handful of images: the whole grid as a first look, and for tests.
 SMOKE = {
     "train.epochs": 3.0,
     "train.batch_size": 32,
@@ -40,7 +40,7 @@ class PlannedRun:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """The flags that say which runs of a study are meant; shared by `run` and `report`."""
+    """Define the flags that select a study's runs, which `run`, `report` and `status` share."""
     flags.DEFINE_string(
         "dataset",
         None,
@@ -52,21 +52,21 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def dataset_of(study: Study, values: flags.FlagValues) -> str:
-    """The dataset that the flags mean; of a sweep, its configuration's."""
+    """The dataset that the flags mean; a sweep's is that of its configuration."""
     if study.is_sweep:
         return study.dataset
     return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
 
 
 def directory_of(study: Study, values: flags.FlagValues) -> Path:
-    """Where the runs go that the flags mean."""
+    """The directory of the runs that the flags mean."""
     if values.workdir:
         return Path(values.workdir)
     return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset_of(study, values))
 
 
 def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:
-    """The configuration that a row of the study starts from.
+    """Make the configuration that a row of the study starts from.
 
     Raises: InputError if the study's configuration file refuses the dataset's name.
     """
@@ -75,7 +75,7 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     argument = argument.format(network=network, dataset=dataset)
     try:
         config = importlib.import_module(f"configs.{module}").get_config(argument)
-    except ValueError as error:  # of a dataset's name, which came from the command line
+    except ValueError as error:  # about a dataset's name, which came from the command line
         raise InputError(f"configs/{module}.py:{argument}: {error}") from error
     if config.model.name.endswith("_cifar"):
         config.model.update(study.cifar_fields)
@@ -86,7 +86,12 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
 
 
 def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
-    """A few steps of the narrow network on the first images of each split."""
+    """Reduce a configuration to a few steps of a narrow network on the first images of each split.
+
+    Args:
+      config: the configuration, which is changed.
+      narrow: fields that make its network narrow.
+    """
     config.update_from_flattened_dict(SMOKE)
     for key, examples in SMOKE_EXAMPLES.items():
         config.data[key] = f"{config.data[key].partition('[')[0]}[:{examples}]"
@@ -98,7 +103,14 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
 def plan(
     study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], directory: Path
 ) -> list[PlannedRun]:
-    """All runs, one seed after the other, so that the table fills evenly; a base for each row."""
+    """Plan all runs, seed by seed, so that the table fills evenly.
+
+    Args:
+      study: the study whose rows are planned.
+      bases: the configuration that each row starts from.
+      seeds: the seeds of each row.
+      directory: the study's directory; runs get directory/LABEL/seedN.
+    """
 
     def place(label: str, seed: int) -> Path:
         return directory / label / f"seed{seed}"

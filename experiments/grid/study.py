@@ -1,7 +1,7 @@
-"""What a study is: rows that override a base configuration, and the figures the paper prints.
+"""A study as data: rows that override a base configuration, and the figures the paper prints.
 
-A study is one short file in experiments/studies that declares a `Study`; every command works on any
-of them.
+A study is one short file in experiments/studies/ that declares a `Study`. Every command works with
+every study.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 from senet_jax.runs import workdir
 
 PRETRAINED = "model.pretrained"
-OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are not of the network
+OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are no network's fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,16 +21,15 @@ class Row:
     """One row of a table.
 
     Attributes:
-      label: as the paper prints it.
-      overrides: dotted configuration keys and their values, see on_dataset.
-      paper: the figures printed for this row, by column; see Study. One that is printed for several
-        datasets is a mapping from TFDS names. "reference1" is the top-1 error of the study's
-        reference in the source of the row's own figures, where that is another than the others'.
+      label: the row's name, as the paper prints it.
+      overrides: dotted configuration keys and their values; see on_dataset.
+      paper: the figures printed for this row, by column; see Study. A figure that is printed for
+        several datasets is a mapping from TFDS names. "reference1" is the top-1 error of the
+        study's reference in the source of this row's figures, if that source is a different one.
       network: the paper's network in this row, by our name; None for Study.network.
-      narrow: fields of it that make a narrow member of its family, for --smoke.
+      narrow: the network's fields that make a narrow member of its family, for --smoke.
       factors: the row's cells by heading, in a table of several factors; see grid.
-      starts_from: label of the row whose weights, of the same seed, this one starts from; it comes
-        before this one.
+      starts_from: label of an earlier row; this row starts from its weights of the same seed.
     """
 
     label: str
@@ -49,13 +48,13 @@ class Row:
     @property
     def model_fields(self) -> dict[str, Any]:
         """The overrides as arguments of `create_model`, those of SE blocks in `se`."""
-        given = {
+        of_model = {
             key.removeprefix("model."): value
             for key, value in self.overrides.items()
             if key.startswith("model.") and key not in OF_WEIGHTS
         }
-        fields = {key: value for key, value in given.items() if not key.startswith("se.")}
-        se = {k.removeprefix("se."): value for k, value in given.items() if k.startswith("se.")}
+        fields = {key: value for key, value in of_model.items() if not key.startswith("se.")}
+        se = {k.removeprefix("se."): value for k, value in of_model.items() if k.startswith("se.")}
         return fields | {"se": se}
 
     def printed(self, key: str, dataset: str) -> float | None:
@@ -69,31 +68,32 @@ class Study:
     """A table of the paper as data.
 
     Attributes:
-      name: the study's, in commands and paths; that of its file, whose loader sets it.
+      name: the study's name in commands and paths; the loader sets it to that of the file.
       order: the study's place in lists of studies, lowest first; equal ones go by name.
       title: one line, "source: subject", like "Table 10 of Hu et al.: the reduction ratio r".
-      column: heading of the row labels; not shown where rows have factors.
-      rows: in the order of the table.
-      base: dataset to "config:argument", the configuration a row starts from; "*" stands for every
-        other dataset, whose name replaces {dataset}. {network} is the row's network, without the
-        suffix that configurations for CIFAR add.
-      recipe: configuration keys in which all rows differ from that, as in Row.overrides.
+      column: heading of the row labels; not shown if rows have factors.
+      rows: the rows in the order of the table.
+      base: dataset to "config:argument", the configuration that a row starts from. "*" stands for
+        every other dataset, whose name replaces {dataset}. {network} is the row's network, without
+        the suffix that configurations for CIFAR add.
+      recipe: configuration keys that all rows change in `base`, as in Row.overrides.
       network: the paper's network, whose parameters and multiply-adds are counted for each row;
-        None if rows have their own.
-      network_fields: further fields of it, for the counts to be the paper's.
+        None if each row names its network.
+      network_fields: further fields of `network`, with which its counts are the paper's.
       cifar_fields: further fields of the network that runs on small images.
-      narrow: fields of either that make it narrow, for --smoke; a row's own come after them.
+      narrow: fields that make either network narrow, for --smoke; Row.narrow overrides them.
       paper_columns: heading to the figures of Row.paper shown under it.
-      plotted: legend to the top-1 error of Row.paper drawn beside ours; gains are of the first.
-      reference: label of the row that the others are compared with; None if rows are compared with
-        their own network without SE. See reference_of.
-      dataset: of the runs, unless the command line gives another.
-      paper_datasets: TFDS names of the paper's own datasets, and what it calls them.
+      plotted: legend to the top-1 error of Row.paper drawn beside ours; the paper's gains are
+        differences of the first.
+      reference: label of the row that the others are compared with; None if each row is compared
+        with its network without SE. See reference_of.
+      dataset: the dataset of the runs, unless the command line gives a different one.
+      paper_datasets: TFDS names of the paper's datasets to the paper's names of them.
       notes: sentences below the table.
-      secondary: headings that a narrow terminal does without.
-      seeds: of each row, unless the command line gives others.
-      is_sweep: whether it was made on the command line (see sweep.py): its dataset is then that of
-        its configuration, and its counts are those of the networks that were trained.
+      secondary: headings that are left out in a narrow terminal.
+      seeds: the seeds of each row, unless the command line gives others.
+      is_sweep: whether the study was made on the command line; see sweep.py. Its dataset is then
+        that of its configuration, and its counts are those of the networks that were trained.
     """
 
     name: str = ""
@@ -121,17 +121,17 @@ class Study:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """The headings of the factors; empty where rows have labels only."""
+        """The headings of the factors; empty if rows have labels only."""
         return tuple(dict.fromkeys(heading for row in self.rows for heading in row.factors))
 
     @property
     def varied(self) -> set[str]:
-        """The configuration keys that the grid itself sets."""
+        """The configuration keys that the study's rows set, and the seed."""
         names = {"model.name"} if self.network is None else set()
         return {"seed", *names, *(key for row in self.rows for key in row.varied)}
 
     def paper_name_of(self, dataset: str) -> str | None:
-        """What the paper calls a TFDS dataset; None for one that is not its own."""
+        """The paper's name of a TFDS dataset; None for one that the paper does not use."""
         return self.paper_datasets.get(_unversioned(dataset))
 
     def network_of(self, row: Row) -> str:
@@ -141,10 +141,11 @@ class Study:
         return network
 
     def reference_of(self, row: Row) -> Row | None:
-        """The row that this one is compared with; None if it is compared with none.
+        """The row that this one is compared with; None if there is none.
 
-        The study's reference, which is compared with none itself, as are rows that others start
-        from; without one, for a row with SE blocks, the row of the same network without.
+        In a study with a reference it is the reference. The reference itself is compared with none,
+        and neither are rows that others start from. In a study without one, a row with SE blocks is
+        compared with the row of the same network without them.
         """
         if self.reference is not None:
             alone = {self.reference, *(other.starts_from for other in self.rows)}
@@ -155,28 +156,28 @@ class Study:
 
     @property
     def reference_name(self) -> str:
-        """What rows are compared with, in words."""
+        """The name, in a sentence, of what rows are compared with."""
         if self.reference is None:
             return "the same network without SE"
         return self.in_words(self.reference)
 
     def in_words(self, label: str) -> str:
-        """A row, or several, by its label in a sentence."""
+        """The label of a row, or of several, as a sentence names it."""
         return label if self.factors else f"{self.column} = {label}"
 
     @property
     def gain_of(self) -> str:
-        """The key of Row.paper that the paper's gains are of."""
+        """The key of Row.paper whose differences are the paper's gains."""
         return next(iter(self.plotted.values()), "top1")
 
     @property
     def source(self) -> str:
-        """Where the table is from: what stands before the colon of the title."""
+        """The table's source: the title before its colon."""
         return self.title.partition(": ")[0].removesuffix(" of Hu et al.")
 
     @property
     def subject(self) -> str:
-        """What the table is about: what stands after the colon of the title."""
+        """The table's subject: the title after its colon."""
         return self.title.partition(": ")[2]
 
 
@@ -185,7 +186,7 @@ def _unversioned(dataset: str) -> str:
 
 
 def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """Configuration keys and their values on a TFDS dataset.
+    """Choose the values of configuration keys for a TFDS dataset.
 
     A value that differs between datasets is a mapping from their names, where "*" is any other.
     """
@@ -197,11 +198,11 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
 
 
 def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
-    """Rows for all combinations of the values of configuration keys; the last key changes fastest.
+    """Make a row for each combination of values of configuration keys; the last changes fastest.
 
     `grid({"model.se.ratio": (2, 16), "model.se.gate": ("relu", "sigmoid")})` has four rows; the
-    first is "ratio=2,gate=relu". A table has a column per key, under the key's last part, or
-    under all of it where two keys end alike.
+    first is "ratio=2,gate=relu". A table has one column per key. Its heading is the key's last
+    part, or the whole key if two keys end alike.
     """
     ends = [key.rpartition(".")[2] for key in values]
     headings = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
@@ -215,7 +216,7 @@ def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
 
 
 def in_a_path(value: Any) -> str:
-    """A value as part of a file's name."""
+    """Write a value as part of a file's name."""
     return re.sub(r"[^\w.,=+%()\[\]:-]+", "", str(value).replace("/", "_"))
 
 
@@ -228,13 +229,13 @@ def plain_and_se(
     narrow: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Row, Row]:
-    """Two rows: a network, and the same with SE blocks.
+    """Make two rows: a network, and the same with SE blocks.
 
     Args:
-      label, network: of the plain one; "SE-" and "se" come before those of the other.
-      plain, se: Row.paper of each.
-      narrow: of the SE network; the plain one has the same but for `se`.
-      overrides: of both.
+      label, network: the plain row's; the other's have "SE-" and "se" before them.
+      plain, se: Row.paper of each row.
+      narrow: the SE row's Row.narrow; the plain row has the same without `se`.
+      overrides: Row.overrides of both rows.
     """
     without = {field: value for field, value in narrow.items() if field != "se"}
     return (

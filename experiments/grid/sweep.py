@@ -3,7 +3,8 @@
     python -m experiments.run --config=configs/cifar.py:seresnet20,cifar100 \\
         --sweep='model.se.ratio=2,4,8' --sweep='optim.learning_rate=0.05,0.1' --seeds=0,1,2
 
-Its rows are all combinations, the last key changing fastest; they are compared with the first one.
+Its rows are all combinations of the values, the last key changing fastest. They are compared with
+the first.
 """
 
 import re
@@ -21,18 +22,18 @@ from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 
-COMMA = re.compile(r",(?![^()]*\))")  # not one of a tuple
+COMMA = re.compile(r",(?![^()]*\))")  # a comma outside of tuples
 
 
 def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, Any]:
-    """The study, and the configuration that all its rows start from.
+    """Make the study of a sweep; returns it with the configuration that all its rows start from.
 
     Args:
-      file: as `--config` of senet_jax.main has it.
-      sweeps: "KEY=VALUE,VALUE,..." each.
-      smoke: in miniature.
+      file: the configuration file with its argument, like `--config` of senet_jax.main.
+      sweeps: the keys and their values, each "KEY=VALUE,VALUE,...".
+      smoke: whether to make it in miniature.
 
-    Raises: InputError for a file, key or value that cannot be, or where there is nothing to vary.
+    Raises: InputError if a file, key or value is not valid, or there is nothing to vary.
     """
     config = _load(file)
     if smoke:
@@ -66,7 +67,7 @@ def _load(file: str) -> Any:
         config = get_config(argument) if argument else get_config()
     except InputError:
         raise
-    except Exception as error:  # of somebody's configuration file
+    except Exception as error:  # whatever somebody's configuration file may raise
         raise InputError(f"{file}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config() must return a ConfigDict, not {config!r}")
@@ -74,7 +75,7 @@ def _load(file: str) -> Any:
 
 
 def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
-    """Key to its values, of the types that the configuration has."""
+    """The keys and their values, which have the types of the configuration's."""
     values: dict[str, list[Any]] = {}
     for sweep in sweeps:
         key, _, text = sweep.partition("=")

@@ -1,7 +1,7 @@
 """Ways to train the runs of a grid: one after the other, several at once, as jobs of a cluster.
 
-A launcher takes the runs without a result, whose work directories have their configurations, and
-returns the reasons of those that end without one.
+A launcher takes the runs that lack a result and whose work directories hold their configurations.
+It returns why runs failed, if any did.
 """
 
 import contextlib
@@ -15,19 +15,19 @@ from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
-Failures = Mapping[Path, str]  # of a run's directory: why it has no result
+Failures = Mapping[Path, str]  # a run's directory to why the run has no result
 Launcher = Callable[[Sequence[PlannedRun]], Failures]
 
-LOG = "log.txt"  # what a run of its own process says, in its work directory
+LOG = "log.txt"  # output of a run that has a process of its own, in its work directory
 WITHOUT_RESULT = "ended without a result"
-LAST_LINES = 5  # of the log of a run that failed
+LAST_LINES = 5  # lines to quote from the log of a run that failed
 
 
 def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
-    """Have trained what has no result yet.
+    """Have the launcher train the runs that lack a result.
 
-    Raises: InputError, before anything is trained, if there are no runs, or a work directory holds
-      another configuration or cannot be written, or whatever the launcher refuses.
+    Raises: InputError, before anything is trained, if there are no runs, if a work directory holds
+      a different configuration or cannot be written, or if the launcher refuses the runs.
     """
     if not runs:
         raise InputError("no run is selected: give at least one row and one seed")
@@ -53,14 +53,17 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
 
 
 def in_waves(launcher: Launcher) -> Launcher:
-    """For one that trains runs at once: those that start from another's weights come after it."""
+    """Let a launcher train a run only after the run whose weights it starts from.
+
+    A launcher that trains several runs at once needs this.
+    """
 
     def train(runs: Sequence[PlannedRun]) -> Failures:
-        failures, left = {}, list(runs)
-        while left:
-            places = {str(run.workdir) for run in left}
+        failures, waiting = {}, list(runs)
+        while waiting:
+            places = {str(run.workdir) for run in waiting}
             wave, later = [], []
-            for run in left:
+            for run in waiting:
                 weights = _weights_of(run)
                 if weights in places:
                     later.append(run)
@@ -69,7 +72,7 @@ def in_waves(launcher: Launcher) -> Launcher:
                     failures[run.workdir] = workdir.fail(run.workdir, why)
                 else:
                     wave.append(run)
-            left = later
+            waiting = later
             if wave:
                 failures |= launcher(wave)
         return failures
@@ -78,13 +81,13 @@ def in_waves(launcher: Launcher) -> Launcher:
 
 
 def _weights_of(run: PlannedRun) -> str:
-    """What it starts from: a work directory, or something else, or nothing."""
+    """The weights a run starts from: a work directory, another source, or "" for none."""
     config: Any = run.config
     return config.model.pretrained
 
 
 def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:
-    """What runs are called where they are listed, by work directory."""
+    """The names of runs in lists and messages, by work directory."""
     return {
         run.workdir: f"[{number}/{len(runs)}] {run.row.label}, seed {run.seed}"
         for number, run in enumerate(runs, start=1)
@@ -92,7 +95,7 @@ def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:
 
 
 def _give_back(runs: Sequence[PlannedRun], created: Sequence[Path]) -> None:
-    """Undo the queueing of runs that were not begun, and the folders that were made for them."""
+    """Undo the queueing of runs that were not begun, and remove the folders made for them."""
     for run in runs:
         if {path.name for path in run.workdir.iterdir()} <= {"config.json"}:
             (run.workdir / "config.json").unlink(missing_ok=True)
@@ -102,7 +105,7 @@ def _give_back(runs: Sequence[PlannedRun], created: Sequence[Path]) -> None:
 
 
 def why_unfinished(directory: Path) -> str | None:
-    """Why a run whose process is gone has no result; None if it has one."""
+    """The reason why a run whose process is gone has no result; None if it has one."""
     if files.read_json(directory / "result.json"):
         return None
     failed = files.read_json(directory / "failed.json")
@@ -110,7 +113,7 @@ def why_unfinished(directory: Path) -> str | None:
 
 
 def last_lines(path: Path) -> list[str]:
-    """Of a log, without empty ones; none where there is no log."""
+    """The last lines of a log that are not empty; none where there is no log."""
     with contextlib.suppress(OSError):
         text = path.read_text("utf-8", errors="replace")
         return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]

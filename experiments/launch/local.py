@@ -20,30 +20,30 @@ from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import workdir
 from senet_jax.system import startup
 
-# Of workers, exit status to what is said of it, where that is no failure.
-SAID = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
+# Exit statuses of a worker that are no failure, and the message for each.
+MESSAGES = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """What a process may use: processors, by number, and GPUs, as CUDA names them."""
+    """The processors, by number, and GPUs, as CUDA names them, that a process may use."""
 
     processors: Sequence[int]
     gpus: Sequence[str]
 
     @property
     def flags(self) -> list[str]:
-        """Of the worker."""
+        """The worker's flags."""
         return [f"--processors={','.join(map(str, self.processors))}"] if self.processors else []
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Of the worker."""
+        """The worker's additional environment variables."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
 
 
-def shares(jobs: int) -> list[Slice]:
-    """The machine in equal parts. Raises: InputError if there are fewer devices than jobs."""
+def slices_of_machine(jobs: int) -> list[Slice]:
+    """Divide the machine equally. Raises: InputError if there are fewer devices than jobs."""
     gpus, pinned = visible_gpus(), hasattr(os, "sched_getaffinity")
     processors = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
     count, kind = (len(gpus), "GPUs") if gpus else (len(processors), "processors")
@@ -61,15 +61,15 @@ def shares(jobs: int) -> list[Slice]:
 
 
 def visible_gpus() -> list[str]:
-    """The NVIDIA GPUs that JAX would use, asked without JAX, which would take their memory."""
+    """List the GPUs that JAX would use, without asking JAX, which would take their memory."""
     plugins = importlib.metadata.entry_points(group="jax_plugins")
     platforms = os.environ.get("JAX_PLATFORMS", "cuda")
     if not any("cuda" in plugin.name for plugin in plugins) or not (
         "cuda" in platforms or "gpu" in platforms
     ):
         return []
-    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in given.split(",") if name not in ("", "-1")]
+    if (names := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in names.split(",") if name not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(
@@ -79,9 +79,9 @@ def visible_gpus() -> list[str]:
 
 
 def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]:
-    """Train the runs, as many at once as there are parts; another process's are left to it.
+    """Train as many runs at once as there are parts; skip those that another process trains.
 
-    Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, when all that were running have saved.
+    Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, once all running ones have saved.
     """
     free: queue.Queue[Slice] = queue.Queue()
     for part in parts:
@@ -96,7 +96,7 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]
         print(f"{names[run.workdir]}: started", flush=True)
         process = worker.start(run.workdir, part.flags, part.environment)
         running.add(process)
-        if stopping.is_set():  # since before it was there
+        if stopping.is_set():  # since before the process was in `running`
             process.terminate()
         status = process.wait()
         running.discard(process)
@@ -104,8 +104,8 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]
         why = why_ended(run.workdir, status)
         if why:
             failures[run.workdir] = why
-        said = f"failed: {why}" if why else SAID.get(status, "stopped")
-        print(f"{names[run.workdir]}: {said}", flush=True)
+        outcome = f"failed: {why}" if why else MESSAGES.get(status, "stopped")
+        print(f"{names[run.workdir]}: {outcome}", flush=True)
 
     pool = concurrent.futures.ThreadPoolExecutor(len(parts))
     with _raising():
@@ -124,8 +124,8 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]
 
 
 def why_ended(directory: Path, status: int) -> str | None:
-    """Why a worker that ended with this status left no result; None where that is no failure."""
-    if status in (*SAID, *worker.STOPPED):
+    """The reason for a failure, from the worker's exit status; None if it is no failure."""
+    if status in (*MESSAGES, *worker.STOPPED):
         return None
     if status < 0:
         return workdir.fail(directory, f"its process was killed by {signal.Signals(-status).name}")
@@ -134,7 +134,7 @@ def why_ended(directory: Path, status: int) -> str | None:
 
 @contextlib.contextmanager
 def _raising() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM raise, where commands end at once."""
+    """Let Ctrl-C and SIGTERM raise here, where otherwise they end the command at once."""
 
     def interrupted(number: int, frame: object = None) -> NoReturn:
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated

@@ -1,4 +1,4 @@
-"""Runs one after the other, in this process: they share what is compiled and the data."""
+"""Runs one after the other, in this process, so that they share compiled programs and data."""
 
 import traceback
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from senet_jax.runs import workdir
 
 
 def train(runs: Sequence[PlannedRun]) -> dict[Path, str]:
-    """Train the runs; one that another process has is left to it.
+    """Train the runs, and skip those that another process trains.
 
     Raises: InputError if the first run is refused: most likely the others would be, too.
     """

@@ -1,7 +1,7 @@
-"""Runs as jobs of a SLURM cluster, through submitit: one array, one task of it a run.
+"""Runs as jobs of a SLURM cluster, through submitit: one array with one task per run.
 
 A job that is preempted, or reaches its time limit, saves and goes back to the queue, as often as it
-takes. The launcher only waits: what it knows it reads from the queue and the work directories.
+takes. The launcher only waits: all it knows comes from the queue and the work directories.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from senet_jax.runs import lock, workdir
 from senet_jax.system import files
 
 JOB = "job.json"  # the latest job of a run, in its work directory
-REQUEUES = 1000  # time-outs of a job, each of which has brought it further
+REQUEUES = 1000  # time-outs per job, each of which has brought it further
 UNLIMITED = 1000  # jobs at once, as far as submitit is concerned
 POLL = 10.0  # seconds between two looks at the queue
 PATIENCE = 30  # looks without an answer
@@ -33,9 +33,9 @@ TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
 
 
 class Training:
-    """What a job does: the worker, as a process of its own, for signals to mean what they do there.
+    """The work of a job: start the worker in a process of its own, so that signals reach it there.
 
-    Called by submitit, which at a time-out or preemption asks for a `checkpoint` and requeues.
+    submitit calls it, and at a time-out or preemption asks for a `checkpoint` and requeues the job.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -50,12 +50,12 @@ class Training:
         self._process = worker.start(self.directory, ["--distributed"] if together else [])
         status = self._process.wait()
         if status in worker.STOPPED:
-            sys.exit(143)  # no result, for submitit either
+            sys.exit(143)  # so that submitit, too, sees no result
         if status:
             raise RuntimeError(f"the worker ended with status {status}: {self.directory}")
 
     def checkpoint(self) -> Any:
-        """End the worker, which saves; what the job is to do when it runs again."""
+        """End the worker, which saves, and return what the job does when it runs again."""
         import submitit
 
         self._end()
@@ -82,33 +82,33 @@ class Slurm:
     """The launcher: submits what is not in the queue yet, and waits for all.
 
     Args:
-      parameters: of sbatch, by name; those without a value are True.
-      folder: where submitit keeps its files, on storage that the machines share.
-      jobs: how many runs at once, at most; None for as many as the cluster lets.
+      parameters: sbatch's parameters by name; those without a value are True.
+      folder: submitit's folder for its files, on storage that the machines share.
+      jobs: the largest number of runs at once; None for as many as the cluster allows.
 
-    Raises: InputError if there is no SLURM here, or no submitit, or a parameter that cannot be.
+    Raises: InputError if this machine lacks SLURM or submitit, or a parameter is not valid.
     """
 
     def __init__(
         self, parameters: Mapping[str, str | bool], folder: Path, jobs: int | None
     ) -> None:
-        given = {key.replace("_", "-"): value for key, value in parameters.items()}
-        # What submitit counts with; all else is sbatch's own, as it was given.
-        known = {"time": _minutes(given.get("time"))}
+        of_sbatch = {key.replace("_", "-"): value for key, value in parameters.items()}
+        # The parameters that submitit counts with; sbatch gets all others as they are.
+        of_submitit = {"time": _minutes(of_sbatch.get("time"))}
         for key in ("nodes", "ntasks-per-node"):
-            if key in given:
-                known[key.replace("-", "_")] = _count(key, given[key])
+            if key in of_sbatch:
+                of_submitit[key.replace("-", "_")] = _count(key, of_sbatch[key])
         self.executor = executor(folder)
         self.executor.update_parameters(
-            **known,
+            **of_submitit,
             job_name="senet_jax",
             array_parallelism=jobs or UNLIMITED,
             wckey=None,  # submitit's name, which accounting might not know
-            additional_parameters={"requeue": True, **given},
+            additional_parameters={"requeue": True, **of_sbatch},
         )
 
     def __call__(self, runs: Sequence[PlannedRun]) -> dict[Path, str]:
-        """Raises: InputError if sbatch refuses the jobs."""
+        """Train the runs. Raises: InputError if sbatch refuses the jobs."""
         jobs = {run.workdir: _earlier_job(run.workdir) for run in runs}
         queued = queue()
         missing = [directory for directory, job in jobs.items() if job not in queued]
@@ -120,15 +120,17 @@ class Slurm:
         return _wait(titles(runs), jobs, self.executor.folder)
 
     def _submit(self, directories: Sequence[Path]) -> dict[Path, str]:
-        """One array of jobs; returns their names."""
+        """Submit one array of jobs; returns their names."""
         from submitit.core.utils import FailedJobError
 
         try:
             with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
                 jobs = [self.executor.submit(Training(path.absolute())) for path in directories]
         except FailedJobError as error:
-            said = re.sub(r"^sbatch: (error: )?", "", str(error).strip(), flags=re.MULTILINE)
-            raise InputError(f"sbatch refuses the jobs: {'; '.join(said.splitlines())}") from error
+            reason = re.sub(r"^sbatch: (error: )?", "", str(error).strip(), flags=re.MULTILINE)
+            raise InputError(
+                f"sbatch refuses the jobs: {'; '.join(reason.splitlines())}"
+            ) from error
         names = {path: job.job_id for path, job in zip(directories, jobs, strict=True)}
         for path, name in names.items():
             files.write_json(path / JOB, {"job": name})
@@ -138,10 +140,10 @@ class Slurm:
 
 
 def executor(folder: Path) -> Any:
-    """submitit's, for SLURM. Raises: InputError if one of them is not here."""
+    """Make submitit's executor for SLURM. Raises: InputError if this machine lacks either."""
     if shutil.which("sbatch") is None:
         raise InputError(
-            "--launcher=slurm needs sbatch, which this machine has not; start it where jobs are "
+            "--launcher=slurm needs sbatch, which this machine lacks; start it where jobs are "
             "submitted, or use --launcher=local"
         )
     try:
@@ -154,16 +156,16 @@ def executor(folder: Path) -> Any:
 
 
 def queue() -> set[str]:
-    """The user's jobs that wait, run or are about to end. Raises: InputError if none answers."""
-    said = ""
-    for silent in range(PATIENCE):
-        if silent:
+    """The user's jobs that wait, run or are about to end. Raises: InputError if squeue fails."""
+    reason = ""
+    for attempt in range(PATIENCE):
+        if attempt:
             time.sleep(POLL)  # the controller may be restarting
-        asked = _squeue("--me", "--array", "--format=%i")
-        if asked.returncode == 0:
-            return set(asked.stdout.split())
-        said = asked.stderr.strip()
-    raise InputError(f"squeue does not answer: {said}")
+        answer = _squeue("--me", "--array", "--format=%i")
+        if answer.returncode == 0:
+            return set(answer.stdout.split())
+        reason = answer.stderr.strip()
+    raise InputError(f"squeue does not answer: {reason}")
 
 
 def _squeue(*flags: str) -> "subprocess.CompletedProcess[str]":
@@ -172,25 +174,25 @@ def _squeue(*flags: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _wait(names: Mapping[Path, str], jobs: Mapping[Path, str], folder: Path) -> dict[Path, str]:
-    """Until all runs have a result, or no job and no other process that would make one."""
-    failures, gone, left = {}, set(), dict(jobs)
-    while left:
+    """Wait until each run has a result, or neither a job nor another process that trains it."""
+    failures, gone, waiting = {}, set(), dict(jobs)
+    while waiting:
         queued = queue()
-        for directory, job in list(left.items()):
+        for directory, job in list(waiting.items()):
             why = why_unfinished(directory)
             if why is not None and (job in queued or lock.last_process(directory).get("alive")):
                 continue
             if why is not None and directory not in gone:
-                gone.add(directory)  # what it wrote last may be on its way here
+                gone.add(directory)  # its last files may still be on their way here
                 continue
             if why == WITHOUT_RESULT:
-                said = [line for path in folder.glob(f"{job}_*.err") for line in last_lines(path)]
-                why = workdir.fail(directory, f"job {job} {': '.join((why, *said[-1:]))}")
+                lines = [line for path in folder.glob(f"{job}_*.err") for line in last_lines(path)]
+                why = workdir.fail(directory, f"job {job} {': '.join((why, *lines[-1:]))}")
             if why is not None:
                 failures[directory] = why
             print(f"{names[directory]}: {'done' if why is None else f'failed: {why}'}", flush=True)
-            del left[directory]
-        if left:
+            del waiting[directory]
+        if waiting:
             time.sleep(POLL)
     return failures
 

@@ -1,4 +1,4 @@
-"""Train the run whose configuration a work directory has; launchers start it.
+"""Train the run whose configuration is in a work directory. Launchers start this command.
 
     python -m experiments.launch.worker DIR [--processors=0,1] [--distributed]
 
@@ -10,7 +10,8 @@ import signal
 if __name__ == "__main__":
     from senet_jax.system import startup
 
-    # SLURM sends it to all processes of a job; what it means the parent says, by SIGTERM.
+    # SLURM sends it to all processes of a job; the parent turns it into a SIGTERM where it means
+    # the end.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     startup.begin()
 
@@ -28,16 +29,16 @@ from senet_jax.runs import workdir
 from senet_jax.system import cli, host_memory, processes
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
-# Asked to end, and saved; or before it could answer, when there was nothing to save.
+# Asked to end, it saved; or it was asked before it could answer, with nothing to save yet.
 STOPPED = (130, 143, -signal.SIGTERM, -signal.SIGUSR2)
 
 
 def start(
     directory: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Start the command; what it says is added to the run's log.
+    """Start the command; its output is added to the run's log.
 
-    It has a session of its own: Ctrl-C and what a scheduler sends reach it through its launcher.
+    The process has its own session: Ctrl-C and a scheduler's signals reach it through its launcher.
     """
     with (directory / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -52,8 +53,10 @@ def start(
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_list("processors", [], "Those to use; default: all.", flag_values=values)
-    flags.DEFINE_bool("distributed", False, "With the job's other processes.", flag_values=values)
+    flags.DEFINE_list("processors", [], "Processors to use; default: all.", flag_values=values)
+    flags.DEFINE_bool(
+        "distributed", False, "Train with the job's other processes.", flag_values=values
+    )
     rest = cli.parse_flags(argv, values)
     if len(rest) != 1:
         raise InputError("give one work directory")

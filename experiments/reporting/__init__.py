@@ -1,1 +1,1 @@
-"""From results to what people read."""
+"""Tables, figures and pages, made from results."""

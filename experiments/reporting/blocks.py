@@ -1,4 +1,4 @@
-"""Blocks of Markdown pages that commands write, between `<!-- NAME -->` and `<!-- end NAME -->`."""
+"""Blocks in Markdown pages that commands write, between `<!-- NAME -->` and `<!-- end NAME -->`."""
 
 import os
 import re
@@ -9,11 +9,11 @@ from senet_jax.errors import InputError
 from senet_jax.system import files
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/**/*.md")  # that may have blocks
+PAGES = ("README.md", "docs/**/*.md")  # the pages that may have blocks
 
 
 def pages_with(name: str) -> list[Path]:
-    """The pages that have a place for the block of this name."""
+    """Find the pages that have a place for the block of this name."""
     pages = [page for pattern in PAGES for page in sorted(ROOT.glob(pattern))]
     return [page for page in pages if f"<!-- {name} -->" in page.read_text("utf-8")]
 
@@ -21,7 +21,9 @@ def pages_with(name: str) -> list[Path]:
 def write_block(name: str, content: Callable[[Path], str]) -> list[Path]:
     """Bring a block up to date wherever it is; `content` makes its text for a page.
 
-    Returns the pages that have it. Raises: InputError for a block that has no end.
+    Returns: the pages that have the block.
+
+    Raises: InputError if a block lacks its end.
     """
     pages = pages_with(name)
     for page in pages:
@@ -32,7 +34,7 @@ def write_block(name: str, content: Callable[[Path], str]) -> list[Path]:
 
 
 def insert(text: str, name: str, content: str) -> str:
-    """Replace what a page's text has between the marks. Raises: InputError if it lacks them."""
+    """Replace the text between a page's marks. Raises: InputError if the page lacks them."""
     start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
@@ -41,5 +43,5 @@ def insert(text: str, name: str, content: str) -> str:
 
 
 def link(page: Path, target: Path) -> str:
-    """The target's address from the page."""
+    """The target's address, relative to the page."""
     return Path(os.path.relpath(target, page.parent)).as_posix()

@@ -10,13 +10,14 @@ from senet_jax.config import differences, flatten
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
-# result.json with its "config", flat, and its "curve": one dict an evaluation, see CURVE.
+# The content of result.json, with the flat "config", and the "curve": one dict per evaluation with
+# the keys of CURVE.
 Result = dict[str, Any]
 Results = dict[str, list[Result]]  # row label to the results of its seeds
-Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to why, "" where nobody knows
+Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to the reason, "" if not known
 
 CURVE = ("step", "epoch", "eval/top1_error", "eval/loss", "train/loss")
-# What the tables need of a result; the rest is shown where it is there.
+# The keys of a result that tables need; others are shown if a result has them.
 NEEDED = (
     *("seed", "model", "dataset", "params", "eval/top1_error", "eval/examples"),
     *("wall_time_seconds", "device_kind", "devices", "host_cpus", "jax_version", "git_commit"),
@@ -26,7 +27,7 @@ NEEDED = (
 def collect_results(study: Study, directory: Path) -> Results:
     """Read the results of each row's seeds, in order of the seeds; rows without any are left out.
 
-    Raises: InputError if a file cannot be read, or runs differ in what they should have in common.
+    Raises: InputError if a file cannot be read, or runs differ where they should be the same.
     """
     results: Results = {}
     for row in study.rows:
@@ -40,19 +41,19 @@ def collect_results(study: Study, directory: Path) -> Results:
 
 
 def dataset_of(results: Results) -> str:
-    """The TFDS dataset of results, which all have in common."""
+    """The TFDS dataset that all results have in common."""
     return next(iter(results.values()))[0]["dataset"]
 
 
 def made_with(results: Results, key: str) -> list[str]:
-    """The different values of a key of the runs, and of what they were begun with, sorted."""
+    """The different values of a key in all environments that the runs had, sorted."""
     runs = [run for of_row in results.values() for run in of_row]
-    environments = [one for run in runs for one in (run, *run.get("earlier_environments", ()))]
-    return sorted({str(one[key]) for one in environments if one.get(key) is not None})
+    environments = [each for run in runs for each in (run, *run.get("earlier_environments", ()))]
+    return sorted({str(each[key]) for each in environments if each.get(key) is not None})
 
 
 def find_unfinished(study: Study, directory: Path) -> Unfinished:
-    """Find the runs that were started and have no result: they failed, stopped, or still train."""
+    """Find the runs that were started and lack a result: they failed, stopped, or still train."""
     unfinished: dict[str, dict[int, str]] = {}
     for row in study.rows:
         for path in sorted((directory / row.label).glob("seed*")):
@@ -66,7 +67,13 @@ def find_unfinished(study: Study, directory: Path) -> Unfinished:
 
 
 def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
-    """Sentences that name the seeds a row lacks, of those that any row has or was started with."""
+    """Sentences that name the seeds each row lacks, among those that any row has or was begun with.
+
+    Args:
+      study: the study with the rows.
+      results: the finished runs.
+      unfinished: the runs that were started and lack a result.
+    """
     expected = {run["seed"] for runs in results.values() for run in runs}
     expected |= {seed for seeds in unfinished.values() for seed in seeds}
     lines = []
@@ -107,12 +114,12 @@ def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
         for line in path.read_text("utf-8").splitlines():
             values = json.loads(line)
             steps.setdefault(values["step"], {}).update(values)
-    except FileNotFoundError:  # it may have been cleared away: the result stands without it
+    except FileNotFoundError:  # the file may have been deleted; the result stands without it
         return []
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     evaluations = [values for values in steps.values() if "eval/loss" in values]
-    for values in evaluations:  # the last one is at the end of the run
+    for values in evaluations:  # the last evaluation is at the end of the run
         values["epoch"] = epochs * values["step"] / evaluations[-1]["step"]
     return [{key: values[key] for key in CURVE if key in values} for values in evaluations]
 
@@ -136,13 +143,13 @@ def _check_comparable(study: Study, results: Results, directory: Path) -> None:
 def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:
     """Whether runs of two rows must have the same value of a configuration key.
 
-    Runs of one network: all but the seed and what the rows override. A plain network and the same
-    with SE: all but the SE blocks, too, so that the difference is theirs. Other networks have sizes
-    and recipes of their own, and only the data in common.
+    Runs of one network may differ in the seed and in what the rows override. A plain network and
+    the same with SE may also differ in the SE blocks, so that the difference is due to them.
+    Different networks have their own sizes and recipes, and only the data in common.
     """
     if key == "seed" or (row is not other and key in row.varied | other.varied):
         return False
-    if key == PRETRAINED and row.starts_from:  # of the run's own seed
+    if key == PRETRAINED and row.starts_from:  # each run's weights are those of its seed
         return False
     network, other_network = study.network_of(row), study.network_of(other)
     if network == other_network:

@@ -1,8 +1,8 @@
-"""What a row gains over the row it is compared with: mean over paired seeds, interval, verdict.
+"""The gain of a row over its reference: mean over paired seeds, interval, verdict.
 
 A gain is the reference's top-1 error less the row's, in points: positive where the row is better.
-One seed gives both rows the same order of images and the same crops, so differences are taken seed
-by seed, and only over seeds that both rows have.
+One seed gives both rows the same order of images and the same crops. Differences are therefore
+taken seed by seed, and only over seeds that both rows have.
 """
 
 import dataclasses
@@ -15,15 +15,16 @@ from experiments.grid.study import Study
 from experiments.reporting.collect import Results
 
 LEVEL = 0.95
-# Per cent; errors are multiples of 100 / examples, so less is rounding.
+# In per cent. Errors are multiples of 100 / examples, so a smaller difference is due to rounding.
 ROUNDING = 1e-9
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The 95 % confidence interval of the mean by Student's t.
 
-    None for fewer than two values and for equal ones: without a spread there is nothing to estimate
-    it from, and one of no width would claim a certainty that two or three seeds do not give.
+    It is None for fewer than two values, and for equal ones: without a spread there is nothing to
+    estimate it from, and an interval without width would claim a certainty that two or three seeds
+    do not give.
     """
     if len(values) < 2 or max(values) - min(values) < ROUNDING:
         return None
@@ -35,7 +36,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """A row against its reference.
+    """The gain of a row over its reference.
 
     Attributes:
       differences: the reference's error less the row's, in points, one for each paired seed.
@@ -45,17 +46,17 @@ class Gain:
 
     @property
     def mean(self) -> float | None:
-        """None without paired seeds."""
+        """The mean difference in points; None without paired seeds."""
         return statistics.fmean(self.differences) if self.differences else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the mean; see t_interval."""
+        """The confidence interval of the mean, in points; see t_interval."""
         return t_interval(self.differences)
 
     @property
     def verdict(self) -> str:
-        """What can be said about the row, in words that its label completes."""
+        """The verdict on the row, in words that its label completes."""
         n = len(self.differences)
         if self.interval:
             low, high = self.interval
@@ -71,8 +72,8 @@ UNDECIDED = "not distinguishable"
 
 
 def gains(study: Study, results: Results) -> dict[str, Gain]:
-    """Row label to its gain, for the rows that have results and a reference."""
-    found = {}
+    """The gains by row label, for the rows that have results and a reference."""
+    by_label = {}
     for row in study.rows:
         reference = study.reference_of(row)
         if reference is not None and row.label in results:
@@ -81,16 +82,16 @@ def gains(study: Study, results: Results) -> dict[str, Gain]:
                 for label in (row.label, reference.label)
             )
             paired = [seed for seed in ours if seed in theirs]
-            found[row.label] = Gain(tuple(theirs[seed] - ours[seed] for seed in paired))
-    return found
+            by_label[row.label] = Gain(tuple(theirs[seed] - ours[seed] for seed in paired))
+    return by_label
 
 
-def in_words(study: Study, found: Mapping[str, Gain]) -> list[str]:
-    """What the gains are and what they say, as remarks below a table."""
-    if not found:
+def in_words(study: Study, by_label: Mapping[str, Gain]) -> list[str]:
+    """The definition of the gains and the verdicts, as remarks below a table."""
+    if not by_label:
         return []
     labels: dict[str, list[str]] = {}
-    for label, gain in sorted(found.items(), key=lambda item: _order(item[1])):
+    for label, gain in sorted(by_label.items(), key=lambda item: _order(item[1])):
         labels.setdefault(gain.verdict, []).append(label)
     key = study.gain_of
     heading = next((name for name, keys in study.paper_columns.items() if key in keys), None)
@@ -105,21 +106,21 @@ def in_words(study: Study, found: Mapping[str, Gain]) -> list[str]:
     ]
 
 
-def in_short(study: Study, found: Mapping[str, Gain]) -> str:
+def in_short(study: Study, by_label: Mapping[str, Gain]) -> str:
     """The verdicts in a few words, for a list of studies."""
-    if not any(len(gain.differences) > 1 for gain in found.values()):
+    if not any(len(gain.differences) > 1 for gain in by_label.values()):
         return "too few paired seeds to compare"
-    parts = [
-        f"{verdict} than {study.reference_name}: {', '.join(rows)}"
-        for verdict in ("better", "worse")
-        if (rows := [label for label, gain in found.items() if gain.verdict == verdict])
-    ]
+    parts = []
+    for verdict in ("better", "worse"):
+        rows = [label for label, gain in by_label.items() if gain.verdict == verdict]
+        if rows:
+            parts.append(f"{verdict} than {study.reference_name}: {', '.join(rows)}")
     if not parts:
         return f"none distinguishable from {study.reference_name}"
-    rest = any(gain.verdict not in ("better", "worse") for gain in found.values())
+    rest = any(gain.verdict not in ("better", "worse") for gain in by_label.values())
     return "; ".join(parts) + ("; others not distinguishable" if rest else "")
 
 
 def _order(gain: Gain) -> int:
-    """The place of a gain's verdict in a sentence: better, worse, then what decides nothing."""
+    """The place of a gain's verdict in a sentence: better, worse, then all that decide nothing."""
     return {"better": 0, "worse": 1}.get(gain.verdict, 2)

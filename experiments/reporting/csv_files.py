@@ -1,4 +1,4 @@
-"""Results as CSV, and back: what a study's table and figures need of its runs."""
+"""Results written as CSV and read back: all that a study's table and figures need of its runs."""
 
 import ast
 import csv
@@ -11,11 +11,11 @@ from experiments.reporting.collect import CURVE, NEEDED, Results, Unfinished
 from senet_jax.errors import InputError
 
 RUNS, CURVES = "runs.csv", "curves.csv"
-CONFIG = "config."  # before the keys of a configuration
+CONFIG = "config."  # the prefix of a configuration's keys
 
 
 def runs_csv(results: Results, unfinished: Unfinished) -> bytes:
-    """One line per run: row, result, configuration; of an unfinished one, row, seed, reason."""
+    """The runs, one line each: row, result, configuration; if unfinished, row, seed, reason."""
     done = [
         {
             "row": label,
@@ -34,7 +34,7 @@ def runs_csv(results: Results, unfinished: Unfinished) -> bytes:
 
 
 def curves_csv(results: Results) -> bytes:
-    """One line per evaluation of a run."""
+    """The curves, one line per evaluation of a run."""
     return to_csv(
         [
             {"row": label, "seed": run["seed"], **point}
@@ -46,7 +46,7 @@ def curves_csv(results: Results) -> bytes:
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """CSV whose header has the keys of all rows; what a row lacks is empty."""
+    """Write rows as CSV whose header has the keys of all rows; a cell that a row lacks is empty."""
     text = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
@@ -56,7 +56,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def read_results(directory: Path) -> tuple[Results, Unfinished]:
-    """What was collected when the directory's RUNS and CURVES were written.
+    """Read back the results from which the directory's RUNS and CURVES were written.
 
     Raises: InputError if they are not files of runs.
     """
@@ -90,7 +90,7 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 
 def _encode(value: Any) -> str:
-    """A cell that _decode reads back as it was; text that looks like a value is quoted."""
+    """Write a value as a cell that _decode reads back; text that looks like a value is quoted."""
     return value if isinstance(value, str) and value and _decode(value) == value else repr(value)
 
 

@@ -1,7 +1,7 @@
 """The results table of README.md: some published studies, each row with its interval.
 
-`python -m experiments.report --index` writes it between its marks; a test fails where README.md
-says something else than the published runs.
+`python -m experiments.report --index` writes it between its marks. A test fails if README.md
+differs from the published runs.
 """
 
 import statistics
@@ -34,7 +34,7 @@ def markdown() -> str:
 
 
 def rows(study: Study, dataset: str, results: Results) -> list[tuple[str, ...]]:
-    """The cells of each row that is compared with another, and of the reference itself."""
+    """The cells of the reference and of each row that is compared with it."""
     gains = compare.gains(study, results)
     lines = []
     for row in study.rows:

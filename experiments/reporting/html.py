@@ -6,12 +6,12 @@ from html import escape
 
 
 def figure(alt: str, png: bytes) -> str:
-    """An image that the page carries itself."""
+    """An image as part of the page."""
     return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
 
 
 def remarks(lines: Iterable[str], kind: str) -> str:
-    """A list of sentences, of that CSS class; "" for none."""
+    """A list of sentences, whose CSS class is `kind`; "" for none."""
     items = "".join(f"<li>{escape(line)}\n" for line in lines)
     return f'<ul class="{kind}">\n{items}</ul>\n' if items else ""
 
@@ -19,7 +19,14 @@ def remarks(lines: Iterable[str], kind: str) -> str:
 def table(
     head: Sequence[str], rows: Iterable[Iterable[str]], kind: str = "", marked: int | None = None
 ) -> str:
-    """A table whose cells are HTML; `marked` is the row that the others are compared with."""
+    """A table whose cells are HTML.
+
+    Args:
+      head: the headings, as text.
+      rows: the rows' cells, as HTML.
+      kind: the table's CSS class.
+      marked: index of the row that the others are compared with; None for no such row.
+    """
     headings = "".join(f"<th>{escape(heading)}" for heading in head)
     body = "".join(
         f"<tr{' class=reference' if index == marked else ''}>"

@@ -12,13 +12,13 @@ from experiments.reporting.collect import Result, Results, dataset_of
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize
 
-Numbers = dict[str, Any]  # behind a row of the table, unrounded; None where there is none
+Numbers = dict[str, Any]  # unrounded, behind a row of the table; None for a number it lacks
 
-COUNTS = {"params": 1e6, "gflops": 1e9}  # figures that are counts, and what they are printed in
+COUNTS = {"params": 1e6, "gflops": 1e9}  # the paper's figures that are counts, and their units
 
 
 def counts(study: Study, row: Row) -> Summary:
-    """Exact counts of the paper's network in this row, at the image size it is made for."""
+    """Count the paper's network in this row exactly, at the image size it is made for."""
     fields = {**study.network_fields, **row.model_fields}
     return _counts(study.network_of(row), json.dumps(fields))
 
@@ -48,7 +48,7 @@ def number_rows(study: Study, results: Results) -> list[Numbers]:
 def _counts_of(study: Study, row: Row, runs: Sequence[Result]) -> Numbers:
     if not study.is_sweep:
         return {"params": counts(study, row).params, "macs": counts(study, row).macs}
-    trained = runs[0] if runs else {}  # and no other network, as nothing is printed of a sweep
+    trained = runs[0] if runs else {}  # a sweep has no network of the paper
     return {"params": trained.get("params"), "macs": trained.get("macs")}
 
 
@@ -74,7 +74,7 @@ def _our_errors(runs: Sequence[Result]) -> Numbers:
 
 
 def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
-    """What the paper's row and ours gain over the rows that they are compared with."""
+    """The gains of the paper's row and of ours over the rows that they are compared with."""
     reference, key = study.reference_of(row), study.gain_of
     before, after = None, row.printed(key, dataset)
     if reference:  # a row from a different source has that source's figure for it
@@ -90,14 +90,14 @@ def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
 
 
 def decimals(key: str, printed: float) -> int:
-    """How many decimals the paper prints of a count."""
+    """The number of decimals that the paper prints of a count."""
     if key == "params":
         return 1
     return 3 if printed < 1 else 2  # Table 3 prints millions of multiply-adds
 
 
 def deviates(row: Numbers, key: str) -> bool:
-    """Whether a printed count is not ours, rounded to as many decimals."""
+    """Whether a printed count differs from ours, rounded to as many decimals."""
     printed = row[f"paper_{key}"]
     if printed is None:
         return False

@@ -1,7 +1,7 @@
-"""All studies on one page: what was found, on what, and what is missing.
+"""One page with all studies: their results, their conditions, and what is missing.
 
 The page needs no other file: figures are part of it. Runs of `--smoke` are left out, as a few steps
-of narrow networks on 50 images say nothing about the paper's.
+of narrow networks on 50 images say nothing about the paper's networks.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ STYLE = Path(__file__).with_name("page.css")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What there is of a study on a dataset.
+    """The runs of a study on a dataset.
 
     Attributes:
-      study, dataset: what the runs are part of.
+      study, dataset: the study and the dataset of the runs.
       place: the directory of the runs or of their published results.
-      results, unfinished: what was collected of them.
-      error: why they cannot be shown; "" if they can.
+      results, unfinished: the runs with a result, and those without one.
+      error: the reason why the runs cannot be shown; "" if they can.
     """
 
     study: Study
@@ -53,20 +53,20 @@ class Finding:
 
     @property
     def anchor(self) -> str:
-        """Of its section."""
+        """The anchor of the study's section."""
         return f"{self.study.name}-{self.dataset}"
 
     def values(self, key: str) -> list[str]:
-        """The different values of a key of the results, in order; empty where none has it."""
+        """The different values of a key of the results, in order; empty if none has it."""
         return made_with(self.results, key)
 
 
 def write(root: Path) -> Path:
-    """Write the page; returns where. `root` has the runs, as root/STUDY/DATASET.
+    """Write the page; returns its path. `root` has the runs, as root/STUDY/DATASET.
 
     Raises: InputError if there is no such directory, or the page cannot be written.
     """
-    if not root.is_dir() and root != Path("runs"):  # without any runs there are the published ones
+    if not root.is_dir() and root != Path("runs"):  # the default; published runs need no directory
         raise InputError(f"--root={root} is not a directory")
     try:
         PAGE.parent.mkdir(exist_ok=True)
@@ -113,7 +113,7 @@ def render(root: Path) -> str:
 
 
 def _costs() -> str:
-    """What SE costs, as published; "" if nothing is."""
+    """The published section on the cost of SE; "" if none is published."""
     path = publish.RESULTS / publish.TIMING / "cost.csv"
     if not path.exists():
         return ""
@@ -132,7 +132,7 @@ def _costs() -> str:
 
 
 def find(study: Study, root: Path) -> list[Finding]:
-    """The study's runs below `root`, and what is published of datasets that have none there."""
+    """Find the study's runs below `root`, and published ones on datasets that have none there."""
     findings = []
     for directory in sorted([*(root / study.name).glob("*"), *(root / study.name).glob("*/*")]):
         if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
@@ -160,7 +160,7 @@ def _published(study: Study, dataset: str) -> Finding:
 
 
 def _section(finding: Finding) -> tuple[Finding, str]:
-    """A study on a dataset; one that cannot be shown does not prevent the others."""
+    """The section of a study on a dataset; one that cannot be shown does not stop the others."""
     body = ""
     if finding.results:
         try:
@@ -185,7 +185,7 @@ def _body(finding: Finding) -> str:
     figures = [
         ("Errors", plot.draw(study, results, rows, table.theirs(study, results), caption)),
     ]
-    if any(run["curve"] for found in results.values() for run in found):
+    if any(run["curve"] for of_row in results.values() for run in of_row):
         figures.append(("Error against epoch", plot.curves(study, results, caption)))
     absent = missing(study, results, finding.unfinished)
     remarks = table.remarks(study, results, finding.unfinished)
@@ -206,14 +206,12 @@ def _body(finding: Finding) -> str:
 
 
 def _facts(finding: Finding) -> str:
-    """Where, when and with what the runs were made."""
-    runs = [run for found in finding.results.values() for run in found]
+    """The conditions of the runs: where, when and with what they were made."""
+    runs = [run for of_row in finding.results.values() for run in of_row]
     seconds = [run["wall_time_seconds"] for run in runs]
-    versions = [
-        f"{name} {', '.join(known)}"
-        for name in ("python", "jax", "flax", "optax")
-        if (known := finding.values(f"{name}_version"))
-    ]
+    packages = ("python", "jax", "flax", "optax")
+    recorded = {package: _joined(finding, f"{package}_version") for package in packages}
+    versions = [f"{package} {version}" for package, version in recorded.items() if version]
     facts = {
         "runs": f"{_progress(finding)}, from {finding.place}",
         "device": _devices(finding),
@@ -223,7 +221,7 @@ def _facts(finding: Finding) -> str:
         "versions": "; ".join(versions),
         "commit": _joined(finding, "git_commit"),
         "wall time": f"{sum(seconds) / 3600:.2f} h together, "
-        f"{statistics.median(seconds):,.1f} s a run (median)",
+        f"{statistics.median(seconds):,.1f} s per run (median)",
         "finished": " to ".join(dict.fromkeys(_dates(finding))) or "not recorded",
     }
     lines = "".join(f"<tr><th>{name}<td>{escape(text)}\n" for name, text in facts.items())
@@ -253,13 +251,13 @@ def _overview_row(finding: Finding) -> list[str]:
 
 
 def _progress(finding: Finding) -> str:
-    """Rows times seeds, and how many of these runs are done."""
-    found = [(label, run["seed"]) for label, runs in finding.results.items() for run in runs]
-    seeds = {seed for _, seed in found}
+    """The number of rows and seeds, and how many of these runs are done."""
+    finished = [(label, run["seed"]) for label, runs in finding.results.items() for run in runs]
+    seeds = {seed for _, seed in finished}
     seeds |= {seed for row in finding.unfinished.values() for seed in row}
     rows = len(finding.study.rows)
     total = rows * len(seeds)
-    done = "all done" if len(found) == total else f"{len(found)} of {total} done"
+    done = "all done" if len(finished) == total else f"{len(finished)} of {total} done"
     return f"{rows} rows x {len(seeds)} seeds, {done}" if total else ""
 
 
@@ -270,7 +268,7 @@ def _devices(finding: Finding) -> str:
 
 
 def _dates(finding: Finding) -> list[str]:
-    """First and last day on which a run finished; empty where it was not recorded."""
+    """The first and last day on which a run finished; empty if not recorded."""
     days = [moment[:10] for moment in finding.values("finished")]
     return [days[0], days[-1]] if days else []
 

@@ -1,4 +1,4 @@
-"""The figures of a study: errors beside the paper's, and curves; and how any figure is written."""
+"""The figures of a study: errors beside the paper's, and curves."""
 
 import collections
 import math
@@ -17,18 +17,23 @@ TICKS = (0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 def draw(
     study: Study, results: Results, rows: Sequence[dict[str, Any]], theirs: str, caption: str
 ) -> bytes:
-    """A PNG: top-1 error as published on the left; ours with its interval and seeds on the right.
+    """A PNG of top-1 errors: published on the left; ours, with interval and seeds, on the right.
 
-    Rows go from top to bottom as in the table, so that labels of any length have room. Where
-    nothing is published there is no left panel; `theirs` are the networks and data of it. A line
-    marks the error of the row that the others are compared with.
+    Rows go from top to bottom as in the table, so that labels of any length have room. Without
+    published errors there is no left panel. A line marks the reference's error.
+
+    Args:
+      study, results: the study and its runs.
+      rows: the numbers behind the table; see number_rows.
+      theirs: the paper's networks and data, for the left panel's title.
+      caption: the text below the figure.
     """
     labels = [row[study.column] for row in rows]
     printed = {}
     for name, key in study.plotted.items():
         points = [(row[f"paper_{key}"], y) for y, row in enumerate(rows)]
-        if known := [(x, y) for x, y in points if x is not None]:
-            printed[name] = known
+        if drawn := [(x, y) for x, y in points if x is not None]:
+            printed[name] = drawn
     figure = canvas((9, 2.2 + 0.26 * len(rows)))
     *left, right = figure.subplots(1, 2 if printed else 1, sharey=True, squeeze=False)[0]
     for axes in left:
@@ -47,44 +52,45 @@ def draw(
 
 
 def _draw_ours(axes: Any, study: Study, results: Results, rows: Sequence[dict[str, Any]]) -> None:
-    found = [(row, y) for y, row in enumerate(rows) if row["our_seeds"]]
-    means, heights = [row["our_top1_error_mean"] for row, _ in found], [y for _, y in found]
-    known = any(row["our_top1_error_high"] is not None for row, _ in found)
+    trained = [(row, y) for y, row in enumerate(rows) if row["our_seeds"]]
+    means, heights = [row["our_top1_error_mean"] for row, _ in trained], [y for _, y in trained]
+    has_interval = any(row["our_top1_error_high"] is not None for row, _ in trained)
     axes.errorbar(
         means,
         heights,
-        # Half of each; not a number where there is none, which draws nothing.
+        # Half of each interval; not a number for a row without one, which draws nothing.
         xerr=[
             (row["our_top1_error_high"] or math.nan) - row["our_top1_error_mean"]
-            for row, _ in found
+            for row, _ in trained
         ],
         fmt="s",
         markersize=5,
         capsize=4,
         color=OURS,
-        label="mean, 95 % t-interval" if known else "mean",
+        label="mean, 95 % t-interval" if has_interval else "mean",
     )
-    seeds = [(run["eval/top1_error"], y) for row, y in found for run in results[row[study.column]]]
+    labelled = [(row[study.column], y) for row, y in trained]
+    seeds = [(run["eval/top1_error"], y) for label, y in labelled for run in results[label]]
     x, y = zip(*seeds, strict=True)
     below = [height + 0.22 for height in y]
     axes.plot(x, below, "o", color="0.2", alpha=0.6, markersize=3, mew=0, label="single seeds")
-    for label, mean in zip((row[study.column] for row, _ in found), means, strict=True):
+    for (label, _), mean in zip(labelled, means, strict=True):
         if label == study.reference:
             axes.axvline(mean, color="0.3", lw=0.8, zorder=1, label=study.reference_name)
     if axes.get_xlim()[0] < 0:  # an interval may reach below the least possible error
         axes.set_xlim(left=0)
-    counts = sorted({row["our_seeds"] for row, _ in found})
+    counts = sorted({row["our_seeds"] for row, _ in trained})
     _head(axes, f"ours, n = {', '.join(map(str, counts))}")
 
 
 def _head(axes: Any, title: str) -> None:
-    """A title and, between it and the panel, where it hides no point, the legend."""
+    """Draw a title, and the legend between it and the panel, where it hides no point."""
     axes.set_title(title, fontsize=10, pad=22)
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.99))
 
 
 def curves(study: Study, results: Results, caption: str) -> bytes:
-    """A PNG: evaluation top-1 error against epoch, a line a row with a band over its seeds."""
+    """A PNG of evaluation top-1 error against epoch: one line per row, a band over its seeds."""
     from matplotlib.ticker import MaxNLocator
 
     figure = canvas((9, max(5, 1.6 + 0.21 * len(results))))
@@ -97,14 +103,14 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
         epochs = sorted(errors)
         means = [statistics.fmean(errors[epoch]) for epoch in epochs]
         low, high = ([which(errors[epoch]) for epoch in epochs] for which in (min, max))
-        marker = "." if len(epochs) < 30 else ""  # or a run with one evaluation would not be seen
+        marker = "." if len(epochs) < 30 else ""  # without it a single evaluation would not be seen
         axes.plot(epochs, means, marker=marker, label=label, **look)
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.12, lw=0)
-    # Logarithmic, or the end of a run, where rows are close to each other, would be one line; and
-    # linear below 1 %, since an error can be 0.
+    # On a linear scale the end of a run, where rows are close to each other, would be one line.
+    # Below 1 % the scale is linear, since an error can be 0.
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     bottom, top = axes.get_ylim()
-    choices = [TICKS, MaxNLocator(6).tick_values(bottom, top)]  # the latter where errors are alike
+    choices = [TICKS, MaxNLocator(6).tick_values(bottom, top)]  # the latter if errors are alike
     ticks = max(([t for t in choice if bottom <= t <= top] for choice in choices), key=len)
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     if axes.get_xlim()[1] > 2:
@@ -125,10 +131,10 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
 
 
 def looks(study: Study, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Colour and style of each row's line; a network with and without SE share their colour."""
+    """The colour and style of each row's line; a network with and without SE share their colour."""
     rows = {row.label: row for row in study.rows}
     groups: dict[str, int] = collections.Counter()
-    found = []
+    styles = []
     for label in labels:
         reference = None if study.reference else study.reference_of(rows[label])
         group = reference.label if reference else label
@@ -136,5 +142,5 @@ def looks(study: Study, labels: Sequence[str]) -> list[dict[str, Any]]:
         place = list(groups).index(group)
         style = (1 if study.reference else 2) * (place // len(COLOURS)) + groups[group] - 1
         look = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[style % len(STYLES)]}
-        found.append(look | {"linewidth": 2.4 if label == study.reference else 1.4})
-    return found
+        styles.append(look | {"linewidth": 2.4 if label == study.reference else 1.4})
+    return styles

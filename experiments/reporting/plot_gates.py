@@ -1,4 +1,4 @@
-"""The figure of the role of excitation, like Figures 6 and 7 of Hu et al."""
+"""The figure of a run's gates, like Figures 6 and 7 of Hu et al."""
 
 from collections.abc import Mapping
 
@@ -6,19 +6,20 @@ import numpy as np
 
 from experiments.figures import canvas, png
 
-MAX_CHANNELS = 50  # in a panel, as in the paper
+MAX_CHANNELS = 50  # per panel, as in the paper
 EVERYTHING = "all classes"  # the legend of their mean
 
 
 def gates(
     panels: Mapping[str, Mapping[str, np.ndarray]], title: str, caption: str, dpi: int = 150
 ) -> bytes:
-    """A PNG like Figures 6 and 7 of Hu et al.: gate against channel, a line for each class.
+    """A PNG like Figures 6 and 7 of Hu et al.: gate against channel, one line per class.
 
     Args:
-      panels: name of a block to its lines, by legend: gates [C], of which fifty, evenly spaced, are
-        drawn. The line EVERYTHING is black.
-      dpi: pixels an inch; the figure is up to 12.5 inches wide.
+      panels: name of a block to its lines. Lines are gates [C] by legend; at most MAX_CHANNELS,
+        evenly spaced, are drawn. The line EVERYTHING is black.
+      title, caption: the text above and below the figure.
+      dpi: pixels per inch; the figure is up to 12.5 inches wide.
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)

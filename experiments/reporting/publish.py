@@ -1,6 +1,6 @@
 """Results under version control: experiments/results/STUDY/DATASET/, and the list of studies.
 
-The tree is that of runs/, and its files are named like those beside a study's runs.
+The tree is like that of runs/, and its files are named like those beside a study's runs.
 """
 
 from pathlib import Path
@@ -15,13 +15,13 @@ from senet_jax.errors import InputError
 from senet_jax.system import files
 
 RESULTS = blocks.ROOT / "experiments" / "results"
-TIMING = "timing"  # its folder of measured times, beside those of the studies
+TIMING = "timing"  # the folder of measured times, beside those of the studies
 FILES = (RUNS, CURVES, "table.md", "table.png", "curves.png")
 PICTURES = {"table.png": "Errors of the rows", "curves.png": "Error against epoch"}
 
 
 def directory_of(study: Study, dataset: str) -> Path:
-    """Where the results of a study on a dataset are published."""
+    """The directory of a study's published results on a dataset."""
     return RESULTS / study.name / dataset
 
 
@@ -36,15 +36,14 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> None:
 
     Pages have the table where they have the block STUDY_DATASET, and the list of studies.
 
-    Raises: InputError for runs whose code is not a commit, or on a part of the data.
+    Raises: InputError if runs were made with uncommitted code, or on a part of the data.
     """
     runs = [run for of_row in results.values() for run in of_row]
     commits = made_with(results, "git_commit")
     if any(commit == "unknown" or commit.endswith("-dirty") for commit in commits):
         raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
-    if any(
-        "[" in run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")
-    ):
+    splits = [run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")]
+    if any("[" in split for split in splits):
         raise InputError("these runs used a part of the data; publish runs on all of it")
     written = report_files(study, results, unfinished)
     text = written["table.md"].decode()
@@ -57,7 +56,7 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> None:
         if name in written:
             files.write(directory / name, written[name])
         else:
-            (directory / name).unlink(missing_ok=True)  # curves of other runs
+            (directory / name).unlink(missing_ok=True)  # the curves of earlier runs
     blocks.write_block(f"{study.name}_{dataset.replace('/', '-')}", lambda page: text)
     write_index()
 
@@ -69,7 +68,7 @@ def write_index() -> None:
 
 
 def index(page: Path) -> str:
-    """The studies as a Markdown table for a page, each with what its published results say."""
+    """The studies as a Markdown table for a page, each with the verdict of its results."""
     lines = [
         "| table | subject | command | data by default | our results |",
         "|---|---|---|---|---|",
@@ -86,11 +85,11 @@ def index(page: Path) -> str:
 
 
 def _verdict(study: Study, dataset: str, page: Path) -> str:
-    """What the published results on a dataset say, behind a link to them."""
+    """The verdict of the published results on a dataset, behind a link to them."""
     directory = directory_of(study, dataset)
     results, _ = read_results(directory)
     counts = [len(runs) for runs in results.values()]
     seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     address = blocks.link(page, directory / "table.md")
-    said = compare.in_short(study, compare.gains(study, results))
-    return f"[{dataset_of(results)}, n = {seeds}]({address}): {said}"
+    verdict = compare.in_short(study, compare.gains(study, results))
+    return f"[{dataset_of(results)}, n = {seeds}]({address}): {verdict}"

@@ -1,4 +1,4 @@
-"""A study's table: from numbers to what people read."""
+"""A study's table and its remarks, as Markdown and in a terminal."""
 
 import sys
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from senet_jax.models.paper import as_printed
 from senet_jax.models.resnet import ResNet
 from senet_jax.system.terminal import print_whole
 
-MARK = "*"  # at a printed count that is not ours
+MARK = "*"  # after a printed count that differs from ours
 
-# Left out in this order, after the study's own, where a terminal is too narrow.
+# The columns that a narrow terminal leaves out, in this order, after Study.secondary.
 SECONDARY = ("our parameters", "s/run", "paper gain", "GMACs")
 
 
 def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
-    """Map each heading to the cells below it, as people read them; `rows` are number_rows."""
+    """The cells of the table by heading, as text; `rows` are number_rows."""
     columns = {
         **_label_columns(study),
         "parameters": [_number(row["params"], ",") for row in rows],
@@ -51,7 +51,7 @@ def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
 
 
 def _label_columns(study: Study) -> dict[str, list[str]]:
-    """The rows' labels, or a column per factor; a row without any has its label in the first."""
+    """The rows' labels, or one column per factor; a row without any has its label in the first."""
     if not study.factors:
         return {study.column: [row.label for row in study.rows]}
     first, *others = study.factors
@@ -62,7 +62,7 @@ def _label_columns(study: Study) -> dict[str, list[str]]:
 
 
 def _paper_cell(row: Numbers, keys: Sequence[str]) -> str:
-    """The paper's figures of a column, with MARK at a count that is not ours."""
+    """The paper's figures in a column, with MARK after a count that differs from ours."""
     figures = [row[f"paper_{key}"] for key in keys]
     if figures[0] is None:
         return "-"
@@ -100,7 +100,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def caption(study: Study, results: Results) -> str:
-    """One line: which network, data and conditions the column "ours" stands for."""
+    """One line on the networks, data and conditions of our runs."""
     runs = [run for of_row in results.values() for run in of_row]
     first = runs[0]
 
@@ -121,7 +121,7 @@ def caption(study: Study, results: Results) -> str:
 
 
 def _ours(study: Study, results: Results) -> str:
-    """The networks that were trained."""
+    """The networks that were trained, in words."""
     if study.network:
         first = next(iter(results.values()))[0]
         fields = {
@@ -137,14 +137,14 @@ def _ours(study: Study, results: Results) -> str:
 
 
 def theirs(study: Study, results: Results) -> str:
-    """The networks and data of the paper's figures."""
+    """The networks and data of the paper's figures, in words."""
     dataset = study.paper_name_of(dataset_of(results))
     networks = study.network or "the networks"
     return f"{networks} on {dataset or ' or '.join(study.paper_datasets.values())}"
 
 
 def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
-    """What the table says, what it is of, and what a reader must know about these runs."""
+    """The remarks below the table: its conditions, its columns, and what readers must know."""
     lines = [
         caption(study, results),
         *_about_other_columns(study, results),
@@ -161,7 +161,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
 
 
 def _about_other_columns(study: Study, results: Results) -> list[str]:
-    """What the columns that are not our errors are of, and what MARK says where a cell has it."""
+    """The remarks on the columns that are not our errors, and on MARK if a cell has it."""
     if study.is_sweep:
         return []
     if not study.paper_columns:
@@ -205,7 +205,7 @@ def markdown(study: Study, results: Results, unfinished: Unfinished) -> str:
 
 
 def show(study: Study, results: Results, unfinished: Unfinished) -> None:
-    """Print the table; where it does not fit, without its secondary columns, never cut digits."""
+    """Print the table, without its secondary columns if it does not fit; digits are never cut."""
     columns = text_columns(study, number_rows(study, results))
     console = Console(file=sys.stdout, highlight=False)
     left_out: list[str] = []

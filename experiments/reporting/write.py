@@ -1,4 +1,4 @@
-"""A study's table, its figures and their data, written beside its runs and shown."""
+"""The files of a study's results: its table, figures and their data."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from senet_jax.system import files
 
 
 def report_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
-    """Everything written about a study's results, by file name; curves only if there are any."""
+    """The files about a study's results, by name; those of curves only if there are any."""
     caption, rows = table.caption(study, results), numbers.number_rows(study, results)
     written = {
         "table.csv": to_csv(rows),

@@ -1,7 +1,7 @@
 """The studies: one table per file, found by being here.
 
-A file that is not named like `_section6.py` is a study: it declares `STUDY`, a
-`experiments.grid.study.Study`, and its name is the study's.
+Each file whose name lacks a leading underscore is a study: it declares `STUDY`, an
+`experiments.grid.study.Study`, whose name is that of the file.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from senet_jax.errors import InputError, did_you_mean, first_line
 
 
 def study_names() -> list[str]:
-    """The names of the studies, in alphabetical order. None is imported."""
+    """List the names of the studies, in alphabetical order, without importing any."""
     return sorted(
         module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
     )
@@ -41,7 +41,7 @@ def load_study(name: str) -> Study:
 
 
 def load_studies() -> list[Study]:
-    """All studies in the order of their lists; a broken one is named on stderr and left out."""
+    """Load all studies, in the order of lists; a broken one is named on stderr and left out."""
     studies = []
     for name in study_names():
         try:
@@ -52,9 +52,9 @@ def load_studies() -> list[Study]:
 
 
 def the_study(names: Sequence[str], command: str) -> Study:
-    """The one study named on the command line.
+    """Load the one study that the command line names.
 
-    Raises: InputError if there is none or several, or it cannot be loaded.
+    Raises: InputError if it names none or several, or the study cannot be loaded.
     """
     if len(names) != 1:
         raise InputError(f"give one study, e.g. `python -m experiments.{command} reduction`")

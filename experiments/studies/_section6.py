@@ -1,4 +1,4 @@
-"""What the studies of section 6 share: SE-ResNet-50, its recipe, and the figures of two rows.
+"""The common part of the studies of section 6: SE-ResNet-50, its recipe, and two rows' figures.
 
 All networks of Tables 10 to 16 are trained alike, and their rows for ResNet-50 and for the standard
 SE block are the same two networks.
@@ -18,7 +18,7 @@ ERRORS = {"paper 1/5": ("top1", "top5")}
 COUNTS = {"printed": ("params",), "GFLOPs": ("gflops",)}
 
 
-# A study of section 6, of which the title, the column and the rows are left to say. Its rows are
+# A study of section 6 that lacks only its title, its column and its rows. Its network is
 # SE-ResNet-50, or a smaller SE-ResNet on small images, beside the errors that the paper prints.
 ablation = functools.partial(
     Study,

@@ -1,7 +1,8 @@
 """Tables 2 and 3: SE in networks of every family on ImageNet (Hu et al., section 5.1).
 
-All networks of the paper's own training, plain and SE, from configs/imagenet.py. On digits, as
---smoke has it, the 8x8 images are enlarged to what the networks need.
+The rows are all networks that the authors trained themselves, plain and SE, with the recipes of
+configs/imagenet.py. On digits, as with --smoke, the 8x8 images are enlarged to the size that the
+networks need.
 """
 
 from typing import Any
@@ -23,7 +24,15 @@ def _rows(
     narrow: str,
     overrides: dict[str, Any] | None = None,
 ) -> tuple[Row, Row]:
-    """A network and the same with SE; `gflops` and `params` (in millions) are of both in turn."""
+    """The rows of a network and of the same with SE.
+
+    Args:
+      label, network: the plain row's; see plain_and_se.
+      gflops, params: the printed counts of both rows, parameters in millions.
+      original: the plain network's top-1 and top-5 errors as others published them.
+      narrow: the family in NARROW.
+      overrides: Row.overrides of both rows.
+    """
     figures: list[dict[str, Any]] = []
     for index, name in enumerate((network, f"se{network}")):
         top1, top5 = IMAGENET[name]

@@ -1,7 +1,7 @@
-"""Section 6's remark on biases in the excitation: the ablations have none, released networks do.
+"""Section 6's remark on biases in the excitation, which the ablations lack.
 
-The authors say that leaving them out helps to model how channels depend on each other, and print no
-figures for it.
+Released networks have them. The authors say that leaving them out helps to model how channels
+depend on each other, and print no figures for it.
 """
 
 from experiments.grid.study import Row

@@ -1,7 +1,7 @@
 """Tables 4 and 5: SE in networks for CIFAR-10 and CIFAR-100 (Hu et al., section 5.1).
 
-The paper's figures are those of the dataset of the run; it prints Shake-Shake for CIFAR-10 only and
-Shake-Even for CIFAR-100 only.
+The paper's figures are those for the dataset of the runs. It prints Shake-Shake for CIFAR-10 only,
+and Shake-Even for CIFAR-100 only.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Table 12: which gate the excitation ends with (Hu et al., section 6.3)."""
+"""Table 12: the gate that the excitation ends with (Hu et al., section 6.3)."""
 
 from experiments.grid.study import Row
 from experiments.studies._section6 import SE, ablation

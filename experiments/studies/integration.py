@@ -1,4 +1,4 @@
-"""Table 14: where the SE block sits in a residual unit (Hu et al., section 6.5, Figure 5)."""
+"""Table 14: the place of the SE block in a residual unit (Hu et al., section 6.5, Figure 5)."""
 
 from experiments.grid.study import Row
 from experiments.studies._section6 import PLAIN, SE, WITHOUT, ablation

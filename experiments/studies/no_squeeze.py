@@ -1,6 +1,7 @@
-"""Table 16: is it the squeeze, or the added parameters? (Hu et al., section 7.1.)
+"""Table 16: the squeeze against the added parameters alone (Hu et al., section 7.1).
 
-NoSqueeze has no pooling: the two layers become 1x1 convolutions on the map, of the same parameters.
+NoSqueeze lacks the pooling: the two layers become 1x1 convolutions on the map, with the same number
+of parameters.
 """
 
 from experiments.grid.study import Row

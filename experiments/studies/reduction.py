@@ -1,7 +1,7 @@
-"""Table 10: how much the reduction ratio r matters (Hu et al., section 6.1).
+"""Table 10: the reduction ratio r (Hu et al., section 6.1).
 
-Errors are for ImageNet, single 224 crop: version 4 of the paper (about 300 epochs, label smoothing)
-and, in brackets in the table, the CVPR 2018 version (100 epochs), which has no r = 2.
+Errors are those on ImageNet with a single 224-pixel crop. "paper" is version 4 of the paper (about
+300 epochs, label smoothing); "CVPR" is the CVPR 2018 version (100 epochs), which lacks r = 2.
 """
 
 from experiments.grid.study import Row

@@ -1,6 +1,7 @@
-"""Table 13: SE blocks in one stage only (Hu et al., section 6.4); stage 5 alone is ours.
+"""Table 13: SE blocks in one stage only (Hu et al., section 6.4).
 
-CIFAR networks have three stages; here they get four of two blocks each, so that all rows exist.
+The row with stage 5 alone is ours. CIFAR networks have three stages; here they get four of two
+blocks each, so that all rows exist.
 """
 
 from experiments.grid.study import Row

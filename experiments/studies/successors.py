@@ -1,7 +1,7 @@
-"""What came after SE, each block in its own paper's form and place, on one network and recipe.
+"""The successors of SE, each block in the form and place of its paper, in one network and recipe.
 
-Published figures come from one source a row, beside SE and the plain network of that source:
-recipes differ by more than the blocks do.
+The published figures of a row, beside those of SE and of the plain network, all come from one
+source: recipes differ by more than the blocks do.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ def _row(
     se: float | None = None,
     plain: float | None = None,
 ) -> Row:
-    """The published top-1 accuracies of the block, of SE and of ResNet-50, in one source."""
+    """Make a block's row from one source's top-1 accuracies of it, of SE and of ResNet-50."""
     accuracies = {"top1": top1, "reference1": se, "plain1": plain}
     figures = {key: round(100 - a, 3) for key, a in accuracies.items() if a is not None}
     return Row(label, {f"model.se.{key}": value for key, value in overrides.items()}, figures)

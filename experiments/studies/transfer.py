@@ -3,9 +3,9 @@
     python -m experiments.run transfer
     python -m experiments.run transfer --dataset=cifar100
 
-The classes are divided by their numbers: "pretraining" learns the first half; all other rows learn
-the second, with the same images, crops and steps, and differ in what they start from and in what
-they train. The classifier is a new one in each of them, drawn from the run's seed.
+The classes are divided by their numbers. "pretraining" learns the first half; all other rows learn
+the second, with the same images, crops and steps. They differ in the weights they start from and in
+the layers they train. Each has a new classifier, drawn from the run's seed.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ SECOND: dict[str, Any] = {"data.classes": {"cifar100": (50, 100), "*": (5, 10)}}
 
 
 def _tuned(label: str, overrides: dict[str, Any]) -> Row:
-    given = {**SECOND, "model.new_head": True, **overrides}
-    return Row(label, given, starts_from="pretraining")
+    overrides = {**SECOND, "model.new_head": True, **overrides}
+    return Row(label, overrides, starts_from="pretraining")
 
 
 STUDY = Study(

@@ -6,9 +6,9 @@
     wrong-2-grouped  the same in 64 groups, at about the cost of SE
     wrong-3          the gate is computed from the unit's input, not from what it scales
 
-The article argues that these miss the point; what it drew is open in details, and these are our
+The article argues that these miss the point. Its drawings leave details open, and these are our
 readings. Nothing here says that they fail: wrong-1 is GE-theta-minus of the SE authors, who measure
-it level with SE on ResNet-50 and behind it on CIFAR and deeper networks.
+it level with SE on ResNet-50 and behind it on CIFAR and in deeper networks.
 """
 
 from experiments.grid.study import Row

@@ -1,1 +1,1 @@
-"""What the speed tables are measured with."""
+"""Races between programs, from which the tables of speed come."""

@@ -2,13 +2,16 @@
 
     python -m experiments.timing.contestants WHO NETWORK WHAT BATCH SIZE [PARAMETERS ...]
 
-is one contestant, a process that experiments/race.py talks to; NETWORK are a model's fields in
-JSON. It says the seconds that its compilation took, then takes a step for each line `step` and says
-how long, and says its peak memory in GB for a line `peak`. Data are random and lie in memory; a
-training step is forward, backward and an update by SGD with Nesterov momentum and weight decay.
-PARAMETERS are the counts that a twin in PyTorch may have. PyTorch's processes do not import JAX.
-Ours and those of plain layers have huge pages, as our commands do; of PyTorch's only `torch-huge`
-does.
+The command is one contestant, a process that experiments/timing/race.py asks. NETWORK is a model's
+fields in JSON; PARAMETERS are the counts of parameters that a twin in PyTorch may have.
+
+The process first answers with the seconds that its compilation took. For each line `step` that it
+reads it takes a step and answers with its seconds; for a line `peak` it answers with its peak
+memory in GB. Data are random and lie in memory. A training step is forward, backward and an update
+by SGD with Nesterov momentum and weight decay.
+
+PyTorch's processes do not import JAX. Our networks and those of plain layers have huge pages, as
+our commands do; of PyTorch's contestants only `torch-huge` has them.
 """
 
 import json
@@ -37,7 +40,13 @@ def main(argv: list[str]) -> None:
 
 
 def serve(step: Step, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
-    """Answer `seconds`, what it took to get ready, then the questions of experiments/race.py."""
+    """Answer with `seconds`, the time to get ready, then answer experiments/timing/race.py.
+
+    Args:
+      step: the step to take and time.
+      seconds: the time that it took to get ready.
+      clock: the clock that a step is timed with, in seconds.
+    """
     print("answer", seconds, flush=True)
     for line in sys.stdin:
         start = clock()
@@ -52,7 +61,7 @@ def serve(step: Step, seconds: float, clock: Callable[[], float] = time.perf_cou
 def build(
     who: str, fields: dict[str, Any], what: str, batch: int, size: int, counts: Sequence[int] = ()
 ) -> tuple[Step, float]:
-    """The step, and the seconds its compilation took (0 if there is none)."""
+    """Build a step; returns it with the seconds of its compilation, 0 if there is none."""
     random = np.random.default_rng(0)
     images = random.standard_normal((batch, size, size, 3), dtype=np.float32)
     labels = random.integers(0, 10, batch)

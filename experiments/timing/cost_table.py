@@ -1,40 +1,40 @@
-"""What SE costs, as a table: rows of experiments/cost.py."""
+"""The cost of SE as a table, from the rows that experiments/cost.py measures."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 
-# Times the plain network, in the paper.
+# The paper's ratios of the SE network's time to the plain network's.
 PAPER = {"train": 209 / 190, "infer": 167 / 164}
 
 
 def by_row(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Mapping[str, str]]]:
-    """Label to what was measured to the row of the file."""
-    found: dict[str, dict[str, Mapping[str, str]]] = {}
+    """The rows of the file by label, then by kind of step, "train" or "infer"."""
+    by_label: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in rows:
-        found.setdefault(row["row"], {})[row["what"]] = row
-    return found
+        by_label.setdefault(row["row"], {})[row["what"]] = row
+    return by_label
 
 
 HEADINGS = ("row", "parameters", "GMACs", "train / plain", "infer / plain", "memory / plain")
 
 
 def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
-    """Under HEADINGS; memory is the peak of training."""
+    """The lines below HEADINGS, one per row of the ablations; memory is the peak of training."""
     lines = []
-    for label, found in by_row(rows).items():
-        first = next(iter(found.values()))
+    for label, steps in by_row(rows).items():
+        first = next(iter(steps.values()))
         line = [label, f"{int(first['params']):,}", f"{float(first['gmacs']):.3f}"]
         line += [
-            f"{float(found[what]['times_plain']):.3f}" if what in found else "-" for what in PAPER
+            f"{float(steps[what]['times_plain']):.3f}" if what in steps else "-" for what in PAPER
         ]
-        memory = found.get("train")
-        ratio = float(memory["peak_gb"]) / float(memory["plain_gb"]) if memory else None
+        training = steps.get("train")
+        ratio = float(training["peak_gb"]) / float(training["plain_gb"]) if training else None
         lines.append([*line, "-" if ratio is None else f"{ratio:.2f}"])
     return lines
 
 
 def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """What the numbers are of."""
+    """The conditions under which the numbers were measured, in sentences."""
     first = rows[0]
     batches = {row["what"]: row["batch"] for row in rows}
     plains = {what: [float(r["plain_s"]) for r in rows if r["what"] == what] for what in batches}
@@ -51,7 +51,7 @@ def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """The same as Markdown."""
+    """The table and its notes as Markdown."""
     lines = [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
     lines += [f"| {' | '.join(line)} |" for line in cells(rows)]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(rows))]) + "\n"

@@ -1,4 +1,4 @@
-"""`python -m experiments.benchmark --input`: our stream and a loader made of Pillow, in turn."""
+"""The race of `python -m experiments.benchmark --input`: our stream against a loader on Pillow."""
 
 import statistics
 from typing import Any
@@ -9,14 +9,15 @@ from senet_jax.runs import provenance
 
 
 def rows(dataset: str, size: int, batch: int, steps: int) -> list[dict[str, Any]]:
-    """A row for each contestant. Raises: InputError if the dataset cannot be read."""
+    """Time the readers; returns one row each. Raises: InputError if the dataset cannot be read."""
     readers.find(dataset)
-    found, _ = race({who: Reader(who, dataset, size, batch) for who in readers.CONTESTANTS}, steps)
-    ours, images = found["ours"].seconds, batch * readers.BATCHES
+    entries = {who: Reader(who, dataset, size, batch) for who in readers.CONTESTANTS}
+    times, _ = race(entries, steps)
+    ours, images = times["ours"].seconds, batch * readers.BATCHES
     conditions = {"machine": machine(), "commit": provenance.git_commit()}
     result = []
-    for who, taken in found.items():
-        ratios = [theirs / own for theirs, own in zip(taken.seconds, ours, strict=True)]
+    for who, taken in times.items():
+        ratios = [seconds / base for seconds, base in zip(taken.seconds, ours, strict=True)]
         result.append(
             {
                 "dataset": dataset,
@@ -36,7 +37,7 @@ def rows(dataset: str, size: int, batch: int, steps: int) -> list[dict[str, Any]
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table: one line a contestant."""
+    """Rows as a table with one line per contestant."""
     lines = [
         "| dataset, pixels | reader | images/s/core | times ours | least - most | steps |",
         "|---|---|---:|---:|---:|---:|",

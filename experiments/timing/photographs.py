@@ -1,6 +1,7 @@
-"""TFDS builder `photographs`: JPEGs of the sizes of ImageNet, to time what reads them.
+"""TFDS builder `photographs`: JPEGs that are like ImageNet's, to time programs that read images.
 
-Parts of the two photographs that scikit-learn ships, of about its mean size and number of bytes.
+They are parts of the two photographs that scikit-learn ships. In their mean size and number of
+bytes they are close to ImageNet's.
 """
 
 import io

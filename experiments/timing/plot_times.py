@@ -1,16 +1,16 @@
-"""Figures of the benchmarks: how the time of a step grows, and what SE costs."""
+"""The figures of the benchmarks: how the time of a step grows, and what SE costs."""
 
 import collections
 from collections.abc import Mapping, Sequence
 
 from experiments.figures import canvas, png
 
-# What grows in a panel of `growth`, by the column that says it.
+# The columns of rows that grow in the panels of `growth`, and their names there.
 NAMES = {"batch": "images in a batch", "size": "pixels", "network": "depth"}
 
 
 def growth(rows: Sequence[dict[str, str]]) -> bytes:
-    """A PNG: time of a step against its multiply-adds, as batch, image size and depth grow.
+    """A PNG of a step's time against its multiply-adds, as batch, image size and depth grow.
 
     `rows` are those of experiments/benchmark.py. The dashed lines are proportional to the
     multiply-adds, through the largest point.
@@ -24,8 +24,8 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
         for row in ours:
             fixed = tuple(row[other] for other in ("what", *NAMES) if other != key)
             groups[fixed][row[key]] = row
-        fixed, found = max(groups.items(), key=lambda item: len(item[1]))
-        points = sorted(found.values(), key=lambda row: float(row["gmacs"]))
+        fixed, largest = max(groups.items(), key=lambda item: len(item[1]))
+        points = sorted(largest.values(), key=lambda row: float(row["gmacs"]))
         x, y = ([float(row[field]) for row in points] for field in ("gmacs", "median_s"))
         axes.loglog(x, y, "o", color="tab:blue")
         axes.loglog(x, [y[-1] * value / x[-1] for value in x], "--", color="0.6", lw=1)
@@ -46,21 +46,21 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
 
 
 def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> bytes:
-    """A PNG: time against the plain network, a panel for training and one for inference.
+    """A PNG of time against the plain network's, with a panel each for training and inference.
 
     `rows` are those of experiments/cost.py; bars span the middle half of the steps. `paper` has the
-    paper's ratio for the standard SE block, drawn as a line.
+    paper's ratios for the standard SE block, which are drawn as lines.
     """
     labels = list(dict.fromkeys(row["row"] for row in rows))
     kinds = list(dict.fromkeys(row["what"] for row in rows))
     figure = canvas((10, 2 + 0.24 * len(labels)))
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, what in zip(panels, kinds, strict=True):
-        found = [row for row in rows if row["what"] == what]
-        values = [[float(row[key]) for key in ("times_plain", "low", "high")] for row in found]
+        measured = [row for row in rows if row["what"] == what]
+        values = [[float(row[key]) for key in ("times_plain", "low", "high")] for row in measured]
         axes.errorbar(
             [middle for middle, _, _ in values],
-            [labels.index(row["row"]) for row in found],
+            [labels.index(row["row"]) for row in measured],
             xerr=list(zip(*((m - low, high - m) for m, low, high in values), strict=True)),
             fmt="o",
             markersize=5,
@@ -73,7 +73,7 @@ def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> byte
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_title(f"{what}, {found[0]['batch']} image(s)")
+        axes.set_title(f"{what}, {measured[0]['batch']} image(s)")
         axes.set_xlabel("time / plain network's")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)

@@ -1,8 +1,8 @@
-"""Processes that take steps in turn, so that a machine that slows down slows all of them.
+"""A race: processes that take steps in turn, so that a machine that slows down slows all of them.
 
-Each contestant is a process of its own (contestants.py, readers.py); one waits while another works.
-The first step of a turn is not timed: it pays for caches and memory pages that the others have
-taken meanwhile, which steps in a training run do not.
+Each contestant (contestants.py, readers.py) has a process of its own; the others wait while it
+works. The first step of a turn is not timed: it pays for caches and memory pages that the others
+have taken meanwhile, which steps in a training run do not.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from senet_jax.runs import provenance
 
 
 class Contestant(Protocol):
-    """Who takes part, and the module that is run with what arguments."""
+    """A participant in a race: the module that is run, and its arguments."""
 
     @property
     def who(self) -> str: ...
@@ -32,7 +32,7 @@ class Contestant(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Who reads batches: see experiments/readers.py for the words."""
+    """A contestant that reads batches; experiments/timing/readers.py explains the arguments."""
 
     who: str
     dataset: str
@@ -46,15 +46,15 @@ class Reader:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Who takes steps: see experiments/contestants.py for the words.
+    """A contestant that takes steps; experiments/timing/contestants.py explains the arguments.
 
     Attributes:
-      who: whose layers.
-      fields: of `senet_jax.create_model`, with the network's `name`.
-      what: "train" or "infer".
-      batch: images in a step.
-      size: of an image, in pixels.
-      counts: parameters that a twin in PyTorch may have.
+      who: the contestant's name, one of contestants.CONTESTANTS.
+      fields: arguments of `senet_jax.create_model`, with the network's `name`.
+      what: the kind of step, "train" or "infer".
+      batch: images per step.
+      size: side of an image, in pixels.
+      counts: numbers of parameters that a twin in PyTorch may have.
     """
 
     who: str
@@ -72,7 +72,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Taken:
-    """What a contestant needed: seconds of each timed step and of compilation, peak memory."""
+    """Measurements of a contestant: seconds of each timed step and of compilation, peak memory."""
 
     seconds: list[float]
     compile_s: float
@@ -86,13 +86,17 @@ class Taken:
 def race(
     entries: Mapping[str, Contestant], steps: int, again: str | None = None
 ) -> tuple[dict[str, Taken], Taken | None]:
-    """Build the contestants one after another, let them step in turn, two timed steps each.
+    """Build the contestants one after the other, and let them take two timed steps each in turn.
 
     Args:
-      again: which one is built once more at the end, in a process that finds its programs compiled.
+      entries: the contestants by name.
+      steps: timed steps of each.
+      again: name of the contestant that is built once more at the end, in a process that finds its
+        programs compiled; None for no such contestant.
 
-    Raises:
-      InputError: with a contestant's last words if it stops.
+    Returns: the measurements by name, and those of the contestant built again.
+
+    Raises: InputError with a contestant's last line of output if it stops.
     """
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -147,12 +151,13 @@ def _answer(worker: subprocess.Popen[str]) -> float:
         if line.startswith("answer "):
             return float(line.split()[1])
     assert worker.stderr is not None
-    last = (worker.stderr.read().strip() or "it said nothing").splitlines()[-1]
+    output = worker.stderr.read().strip() or "it said nothing"
+    last = output.splitlines()[-1]
     raise InputError(f"a contestant stopped: {last.removeprefix('error: ')}")
 
 
 def machine() -> str:
-    """Processor, processors in use, and versions: what a time depends on."""
+    """The conditions that a time depends on: processor, processors in use, and versions."""
     import importlib.metadata
 
     versions = []

@@ -1,15 +1,16 @@
-"""What `python -m experiments.benchmark --input` times: our stream, and a loader made of Pillow.
+"""The readers that `python -m experiments.benchmark --input` times: our stream, and one on Pillow.
 
     python -m experiments.timing.readers WHO DATASET SIZE BATCH
 
-is one contestant of experiments/race.py. It answers with seconds of processor time, of all threads:
-those of the clock would count other programs of a shared machine. A step reads four batches of
-training images as uint8, cropped at random (8 to 100 % of the area, 3:4 to 4:3), resized with
-antialiasing and mirrored.
+The command is one contestant of experiments/timing/race.py. It answers with seconds of processor
+time of all threads, since the clock would also count other programs of a shared machine. A step
+reads four batches of training images as uint8, cropped at random (8 to 100 % of the area, 3:4 to
+4:3), resized with antialiasing and mirrored.
 
-`pillow` is torchvision's RandomResizedCrop and RandomHorizontalFlip, written with Pillow alone, in
-as many threads as there are processors, which Pillow lets run side by side. Its images are encoded
-files in memory, while ours are read, parsed and shuffled; ours are mirrored later, on the device.
+`pillow` is torchvision's RandomResizedCrop and RandomHorizontalFlip, written with Pillow alone. It
+uses as many threads as there are processors; Pillow lets them run side by side. Its images are
+encoded files in memory, while ours are read, parsed and shuffled; ours are mirrored later, on the
+device.
 """
 
 import collections
@@ -32,9 +33,9 @@ from senet_jax.data import tfds_source
 from senet_jax.system import cli
 
 CONTESTANTS = ("ours", "pillow")
-BATCHES = 4  # a step: more than any of them has ready when its turn begins
-MOST = 2000  # examples that are used, of a dataset that has more
-EPOCH = 20_000  # images at least that our stream takes for an epoch, so that no turn begins one
+BATCHES = 4  # batches per step: more than any reader has ready when its turn begins
+MOST = 2000  # the largest number of a dataset's examples that are used
+EPOCH = 20_000  # fewest images in an epoch of our stream, so that no turn begins one
 AREA = (0.08, 1.0)
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 
@@ -58,7 +59,7 @@ def processors() -> int:
 
 
 def find(name: str) -> tuple[tfds_source.TfdsSource, str]:
-    """A prepared dataset and the split that is read. Raises: InputError if there is none."""
+    """Prepare a dataset; returns it with the split to read. Raises: InputError if there is none."""
     tfds_source.import_tfds()
     import experiments.timing.photographs  # noqa: F401  (registers the builder)
 
@@ -68,7 +69,7 @@ def find(name: str) -> tuple[tfds_source.TfdsSource, str]:
 
 
 def ours(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
-    """Our training batches with the settings of configs/common.py."""
+    """Our training batches [batch, size, size, 3] with the settings of configs/common.py."""
     source, split = find(name)
     splits = "+".join([split] * -(-EPOCH // source.count(split)))
     defaults = common.get_config().to_dict()["data"]
@@ -79,7 +80,7 @@ def ours(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
 
 
 def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
-    """Batches in a random order without end; one is made while another is taken."""
+    """Random batches [batch, size, size, 3] without end; one is made while another is taken."""
     source, split = find(name)
     images = source.examples(
         split, decoders={source.image_key: tfds_source.import_tfds().decode.SkipDecoding()}
@@ -100,7 +101,7 @@ def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
 
 
 def view(encoded: bytes, size: int, rng: np.random.Generator) -> np.ndarray:
-    """An encoded image as [size, size, 3] uint8: a random part of it, resized, mirrored or not."""
+    """Decode a random part of an image, resized and perhaps mirrored, as [size, size, 3] uint8."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     box = random_box(image.width, image.height, rng)
     image = image.crop(box).resize((size, size), Image.Resampling.BILINEAR)
@@ -110,7 +111,7 @@ def view(encoded: bytes, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, as torchvision draws them; the middle after ten attempts."""
+    """Draw left, top, right and bottom as torchvision does; the middle after ten attempts."""
     least, most = np.log(ASPECT_RATIOS)
     for _ in range(10):
         area, ratio = width * height * rng.uniform(*AREA), math.exp(rng.uniform(least, most))

@@ -1,4 +1,4 @@
-"""Rows of measurements, as CSV."""
+"""Rows of measurements in CSV files."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,7 @@ from senet_jax.errors import InputError
 
 
 def read(path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises: InputError if it cannot be read."""
+    """Read the rows of a CSV file. Raises: InputError if it cannot be read."""
     try:
         return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
     except OSError as error:
@@ -16,7 +16,10 @@ def read(path: str) -> list[dict[str, str]]:
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, which gets a header if it is new."""
+    """Add rows to a CSV file, which gets a header if it is new.
+
+    Raises: InputError if the file cannot be written.
+    """
     new = not path.exists()
     try:
         with path.open("a", newline="", encoding="utf-8") as file:

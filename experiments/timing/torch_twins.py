@@ -1,7 +1,7 @@
 """The benchmark's networks in PyTorch: timm's where timm has them, otherwise written here.
 
-Imported only when PyTorch is a contestant. Parameters are compared with ours before anything is
-timed, so a twin that is not one is refused.
+The module is imported only when PyTorch is a contestant. A twin whose number of parameters differs
+from ours is refused before anything is timed.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from torch import nn
 
 from senet_jax.errors import InputError
 
-# Ours to timm's, where the names differ.
+# Our names of networks to timm's, where they differ.
 TIMM = {"mobilenetv1": "mobilenetv1_100"}
 
 
 def create(network: str, counts: Sequence[int]) -> nn.Module:
-    """A network with one of `counts` parameters, if any are given.
+    """Create a network in PyTorch; if `counts` has any numbers, it must have one of them.
 
-    Raises: InputError if PyTorch has no such network, or one with other parameters.
+    Raises: InputError if PyTorch lacks the network, or if it has a different number of parameters.
     """
     if network == "semobilenetv1":
         model = _mobilenet()
@@ -56,7 +56,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) ->
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, as in models/resnet.py."""
+    """Two 3x3 convolutions and a shortcut, as in senet_jax/models/resnet.py."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, se: bool) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Sequential):
-    """ResNet-(6n+2) for 32-pixel images, as in models/resnet.py."""
+    """ResNet-(6n+2) for 32-pixel images, as in senet_jax/models/resnet.py."""
 
     def __init__(self, depth: int, se: bool) -> None:
         layers, inputs = [*_conv(3, 16, 3, 1), nn.ReLU(inplace=True)], 16
@@ -85,7 +85,7 @@ class CifarResNet(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-# Width and stride of MobileNet's blocks (Howard et al., Table 1).
+# Width and stride of each MobileNet block (Howard et al., Table 1).
 MOBILENET = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5]
 MOBILENET += [(1024, 2), (1024, 1)]
 

@@ -43,7 +43,7 @@ def command(environment):
 def test_summary_prints_the_exact_counts(command):
     done = command("senet_jax.summary", "seresnet50", "--se.ratio=8", "--stride_on=1x1")
     assert done.returncode == 0, done.stderr
-    assert "30,586,920" in done.stdout  # derived_reduction.csv, r = 8, without biases
+    assert "30,586,920" in done.stdout  # r = 8, without biases
     assert "stage5" in done.stdout
 
 

@@ -44,7 +44,7 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
         assert float(row["min_s"]) <= float(row["median_s"]) <= float(row["max_s"])
         assert float(row["peak_gb"]) > 0
         assert float(row["compile_s"]) > 0
-        assert float(row["gmacs"]) == 0.082  # derived_flops.csv: 0.041 an image
+        assert float(row["gmacs"]) == 0.082  # 0.041 per image, counted by hand
     assert float(rows[0]["again_s"]) < float(rows[0]["compile_s"])
     table = benchmark.markdown_table(rows)
     assert "| `seresnet20_cifar` train, 2, 32 |" in table

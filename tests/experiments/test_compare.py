@@ -10,7 +10,7 @@ REDUCTION = load_study("reduction")
 
 
 def results(**errors):
-    """Row label, after an underscore, to its errors by seed."""
+    """Results from the errors by seed of each row, named by its label after an underscore."""
     return {
         label.removeprefix("_"): [
             {"seed": seed, "eval/top1_error": error} for seed, error in by_seed.items()
@@ -67,20 +67,20 @@ def test_verdicts(row, verdict):
 
 def test_words_name_every_row_once_and_the_reference():
     reference = {0: 10.0, 1: 10.1, 2: 10.2}
-    found = gains(
+    by_label = gains(
         _original={seed: error + 9 + seed / 10 for seed, error in reference.items()},
         _2={0: 1.0, 1: 1.1, 2: 1.3},
         _4=reference,
         _8={0: 9.0, 1: 11.0, 2: 10.0},
         _16=reference,
     )
-    definition, said = compare.in_words(REDUCTION, found)
+    definition, verdicts = compare.in_words(REDUCTION, by_label)
     assert "not corrected for the number of rows" in definition
-    assert said == (
+    assert verdicts == (
         "Compared with r = 16: better: 2; worse: original; identical in all 3 seeds: 4; "
         "not distinguishable at n = 3: 8."
     )
-    assert compare.in_short(REDUCTION, found) == (
+    assert compare.in_short(REDUCTION, by_label) == (
         "better than r = 16: 2; worse than r = 16: original; others not distinguishable"
     )
 

@@ -14,15 +14,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_network_of_the_ablations_is_measured_once():
-    found = cost.variants("seresnet50")
-    configs = [create_model(**fields).se for fields in found.values()]
+    networks = cost.variants("seresnet50")
+    configs = [create_model(**fields).se for fields in networks.values()]
     assert len(set(configs)) == len(configs)
-    assert list(found)[:2] == ["plain", "SE"]
+    assert list(networks)[:2] == ["plain", "SE"]
     kinds = {config.kind for config in configs}
     assert {"conv", "eca", "cbam", "bam", "gct", "fca"} < kinds
-    assert {"r = 2", "gate = tanh", "stages = 5", "SE-POST", "SE_3x3", "NoSqueeze"} < set(found)
+    assert {"r = 2", "gate = tanh", "stages = 5", "SE-POST", "SE_3x3", "NoSqueeze"} < set(networks)
     smaller = cost.variants("seresnet20_cifar")
-    assert set(found) - set(smaller) == {"stages = 5"}
+    assert set(networks) - set(smaller) == {"stages = 5"}
 
 
 def row(label, what, ratio, **fields):
@@ -71,11 +71,11 @@ def test_rows_race_beside_the_plain_network(tmp_path, capsys):
     path = tmp_path / "cost.csv"
     flags = ["--network=seresnet20_cifar", "--only=ECA", "--what=infer", "--steps=2"]
     cost.main(["cost", *flags, f"--csv={path}"])
-    (found,) = csv.DictReader(path.read_text().splitlines())
-    assert (found["row"], found["what"], found["batch"]) == ("ECA", "infer", "1")
-    assert int(found["params"]) > 272_474  # resnet20_cifar
-    assert 0 < float(found["low"]) <= float(found["times_plain"]) <= float(found["high"])
-    assert float(found["peak_gb"]) > 0
+    (measured,) = csv.DictReader(path.read_text().splitlines())
+    assert (measured["row"], measured["what"], measured["batch"]) == ("ECA", "infer", "1")
+    assert int(measured["params"]) > 272_474  # resnet20_cifar
+    assert 0 < float(measured["low"]) <= float(measured["times_plain"]) <= float(measured["high"])
+    assert float(measured["peak_gb"]) > 0
     assert "ECA" in capsys.readouterr().out
 
 
@@ -88,7 +88,7 @@ def test_rows_race_beside_the_plain_network(tmp_path, capsys):
         (["--what=trian"], "--what takes train, infer, not 'trian'"),
         (["--steps=0"], "--steps must be at least 1, not 0"),
         (["--only=EAC"], "--only has no row 'EAC'; did you mean 'ECA'"),
-        (["--csv=pyproject.toml"], "pyproject.toml is there already"),
+        (["--csv=pyproject.toml"], "pyproject.toml exists already"),
         (["--draw", "--csv=nothing.csv"], "nothing.csv cannot be read: No such file"),
     ],
 )

@@ -65,7 +65,7 @@ def test_the_command_writes_its_files_and_agrees_with_the_run(finished_run, caps
     assert int(as_trained["params"]) - int(removed["params"]) == 2 * 8
     assert int(mean["params"]) - int(removed["params"]) == 8
     printed = capsys.readouterr().out
-    assert "rounds in another way" not in printed
+    assert "rounds differently" not in printed
     assert "1 (blocks removed)" in printed
 
 

@@ -23,7 +23,7 @@ def pod_of(manifest):
 
 
 def test_every_field_is_one_of_the_schema(manifest):
-    """That of JobSet and Kubernetes, as Kubeflow ships it; it drops what it does not know."""
+    """The schema is that of JobSet and Kubernetes in Kubeflow, which drops fields it lacks."""
     read = models.JobsetV1alpha2JobSet.from_dict(manifest)
     assert read.to_dict() == manifest
     manifest["spec"]["replicatedJob"] = []

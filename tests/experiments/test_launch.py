@@ -30,7 +30,7 @@ BIAS = load_study("bias")
 
 
 def grid(config, directory, seeds=(0,)):
-    """Two rows, the study's."""
+    """Plan two rows of the study."""
     return plan(BIAS, [config.copy_and_resolve_references() for _ in BIAS.rows], seeds, directory)
 
 
@@ -49,33 +49,33 @@ def steps(directory):
 def test_the_machine_is_shared_without_a_remainder(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8}, raising=False)
     monkeypatch.setattr(local, "visible_gpus", list)
-    assert [part.processors for part in local.shares(2)] == [[2, 3], [5, 7]]
-    assert [part.flags for part in local.shares(1)] == [["--processors=2,3,5,7,8"]]
+    assert [part.processors for part in local.slices_of_machine(2)] == [[2, 3], [5, 7]]
+    assert [part.flags for part in local.slices_of_machine(1)] == [["--processors=2,3,5,7,8"]]
     monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1", "2", "3"])
-    assert [part.environment for part in local.shares(2)] == [
+    assert [part.environment for part in local.slices_of_machine(2)] == [
         {"CUDA_VISIBLE_DEVICES": "0,1"},
         {"CUDA_VISIBLE_DEVICES": "2,3"},
     ]
     with pytest.raises(InputError, match="--jobs must be from 1 to 4, the GPUs of this machine"):
-        local.shares(5)
+        local.slices_of_machine(5)
 
 
 def test_the_gpus_are_those_that_jax_would_use(monkeypatch):
     plugin = dataclasses.make_dataclass("Plugin", ["name"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setenv("JAX_PLATFORMS", "")
-    for plugins, platforms, found in (
+    for plugins, platforms, gpus in (
         (["xla_cuda12"], None, ["3", "5"]),
         (["xla_cuda12"], "cuda,cpu", ["3", "5"]),
         (["xla_cuda12"], "cpu", []),
         ([], None, []),
     ):
-        known = [plugin(name) for name in plugins]
-        monkeypatch.setattr(local.importlib.metadata, "entry_points", lambda group, k=known: k)
+        installed = [plugin(name) for name in plugins]
+        monkeypatch.setattr(local.importlib.metadata, "entry_points", lambda group, p=installed: p)
         monkeypatch.delenv("JAX_PLATFORMS", raising=False)
         if platforms:
             monkeypatch.setenv("JAX_PLATFORMS", platforms)
-        assert local.visible_gpus() == found
+        assert local.visible_gpus() == gpus
 
 
 def test_nothing_to_run_is_refused_and_so_is_a_directory_of_another_configuration(tiny, tmp_path):
@@ -184,8 +184,8 @@ def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
         if status:
             wait_for(lambda p=process: all(map(steps, both)) or p.poll() is not None)
             process.terminate()
-        _, said = process.communicate(timeout=900)
-        assert (process.returncode, said) == (status, error)
+        _, errors = process.communicate(timeout=900)
+        assert (process.returncode, errors) == (status, error)
         for path in both:
             assert lock.last_process(path)["ended"]
             assert not (path / "failed.json").exists()
@@ -255,7 +255,7 @@ def test_a_machine_without_slurm_or_submitit_is_told_so(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"needs submitit.*pip install -e '\.\[slurm\]'"):
         slurm.Slurm({"time": "9"}, tmp_path, None)
     (tmp_path / "sbatch").unlink()
-    with pytest.raises(InputError, match="needs sbatch, which this machine has not"):
+    with pytest.raises(InputError, match="needs sbatch, which this machine lacks"):
         slurm.Slurm({"time": "9"}, tmp_path, None)
 
 

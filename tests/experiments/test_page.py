@@ -57,10 +57,10 @@ def _nothing_published(tmp_path, monkeypatch):
 
 def test_the_page_needs_nothing_but_itself(root):
     html = page.render(root)
-    found = Page(html)
-    anchors = [link.removeprefix("#") for link in found.links if link.startswith("#")]
-    assert anchors == found.anchors == ["reduction-digits"]
-    images = [link for link in found.links if not link.startswith("#")]
+    shown = Page(html)
+    anchors = [link.removeprefix("#") for link in shown.links if link.startswith("#")]
+    assert anchors == shown.anchors == ["reduction-digits"]
+    images = [link for link in shown.links if not link.startswith("#")]
     assert len(images) == 2  # errors and curves
     assert all(link.startswith("data:image/png;base64,") for link in images)
     without = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
@@ -79,16 +79,16 @@ def test_every_study_is_there_and_one_without_results_with_its_command(root):
 
 def test_the_section_says_what_was_run_and_what_is_missing(root):
     text = Page(page.render(root)).text
-    for said in (
+    for sentence in (
         "6 rows x 2 seeds, 11 of 12 done",
         "Row 4: seed 1 failed: RuntimeError: <b>no</b> & that was it.",
         "2026-11-20 to 2026-11-21",
         "<EPYC>; 2 processors",
         "28,071,976",
         "not corrected for the number of rows",
-        "10.0 s a run (median)",
+        "10.0 s per run (median)",
     ):
-        assert said in text
+        assert sentence in text
 
 
 def test_a_broken_study_shows_its_sentence_and_the_others_stay(root):
@@ -96,9 +96,9 @@ def test_a_broken_study_shows_its_sentence_and_the_others_stay(root):
     other.mkdir(parents=True)
     shutil.copy(root / "reduction" / "digits" / "16" / "seed0" / "config.json", other)
     (other / "result.json").write_text("{ broken")
-    found = Page(page.render(root))
-    assert f"{other}/result.json cannot be read" in found.text
-    assert found.anchors == ["reduction-digits", "cifar-cifar10"]
+    shown = Page(page.render(root))
+    assert f"{other}/result.json cannot be read" in shown.text
+    assert shown.anchors == ["reduction-digits", "cifar-cifar10"]
     files.write_json(other / "result.json", {"seed": 0})
     assert "result.json lacks model, dataset" in Page(page.render(root)).text
 
@@ -116,10 +116,10 @@ def test_smoke_runs_are_left_out_and_started_ones_shown(root):
     started = root / "reduction" / "svhn" / "8" / "seed3"
     started.mkdir(parents=True)
     files.write_json(started / "config.json", {})
-    found = Page(page.render(root))
-    assert found.anchors == ["reduction-svhn"]
-    assert "no result yet: python -m experiments.run reduction --dataset=svhn" in found.text
-    assert "Row 8: seed 3 has no result." in found.text
+    shown = Page(page.render(root))
+    assert shown.anchors == ["reduction-svhn"]
+    assert "no result yet: python -m experiments.run reduction --dataset=svhn" in shown.text
+    assert "Row 8: seed 3 has no result." in shown.text
 
 
 @pytest.mark.slow
@@ -128,9 +128,9 @@ def test_published_results_stand_in_for_runs_that_are_not_there(root, monkeypatc
     assert "from experiments/results/reduction/digits" not in Page(page.render(root)).text
     empty = tmp_path / "empty"
     workdir.fail(empty / "reduction" / "digits" / "8" / "seed0", "it failed")
-    found = Page(page.render(empty))
-    assert found.anchors.count("reduction-digits") == 1
-    assert "6 rows x 3 seeds, all done, from experiments/results/reduction/digits" in found.text
+    shown = Page(page.render(empty))
+    assert shown.anchors.count("reduction-digits") == 1
+    assert "6 rows x 3 seeds, all done, from experiments/results/reduction/digits" in shown.text
 
 
 def test_the_command_writes_the_page_and_refuses_what_does_not_go_with_it(root, monkeypatch):
@@ -148,7 +148,7 @@ def test_what_se_costs_is_on_the_page_where_it_is_published(root, monkeypatch):
     assert "What SE costs" not in page.render(root)
     monkeypatch.setattr(publish, "RESULTS", blocks.ROOT / "experiments" / "results")
     monkeypatch.setattr(page, "load_studies", lambda: [REDUCTION])  # figures take a while
-    found = Page(page.render(root))
-    assert "What SE costs" in found.text
-    assert "Paper, SE-ResNet-50: 1.100" in found.text
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in found.links)
+    shown = Page(page.render(root))
+    assert "What SE costs" in shown.text
+    assert "Paper, SE-ResNet-50: 1.100" in shown.text
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in shown.links)

@@ -46,7 +46,7 @@ def test_rows_and_figures_are_those_of_table_10(directory):
         REDUCTION, numbers.number_rows(REDUCTION, collect_results(REDUCTION, directory))
     )
     assert columns["r"] == ["original", "2", "4", "8", "16", "32"]
-    # derived_reduction.csv, without biases
+    # Counted by hand from ResNet-50's shapes, without biases.
     assert columns["parameters"][1:] == [
         "45,676,584",
         "35,616,808",
@@ -56,7 +56,7 @@ def test_rows_and_figures_are_those_of_table_10(directory):
     ]
     assert columns["parameters"][0] == "25,557,032"
     assert (columns["GMACs"][0], columns["GMACs"][4]) == ("3.858", "3.860")
-    # table10_reduction.csv
+    # tests/golden/table10_reduction.csv
     assert columns["printed"] == ["25.6M", "45.7M", "35.7M*", "30.7M*", "28.1M", "26.9M*"]
     assert columns["paper 1/5"][4] == "22.28 / 6.03"
     assert columns["CVPR 1/5"][:2] == ["24.80 / 7.48", "-"]

@@ -26,15 +26,15 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def environment():
-    """In which the cluster's commands find it."""
+    """The environment variables with which the cluster's commands find it."""
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm_")))
         try:
-            found = stack.enter_context(cluster(place))
+            variables = stack.enter_context(cluster(place))
         except Unavailable as error:
             pytest.skip(str(error))
-        # As a user's machine: a device a process.
-        yield found | {"JAX_NUM_CPU_DEVICES": "1"}
+        # One device per process, as on a user's machine.
+        yield variables | {"JAX_NUM_CPU_DEVICES": "1"}
 
 
 @pytest.fixture

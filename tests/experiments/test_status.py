@@ -54,10 +54,10 @@ def runs(tmp_path, tiny):
 def test_every_state_is_told_from_the_work_directory(runs):
     for state, directory in runs.items():
         assert status.standing(directory).state == state
-    found = status.standing(runs["running"])
-    assert (found.step, found.total_steps, found.epoch, found.loss) == (48, 240, 3.0, 1.25)
-    assert found.seconds_left == (240 - 48) * 32 / 640
-    assert found.host == lock.last_process(runs["running"])["host"]
+    running = status.standing(runs["running"])
+    assert (running.step, running.total_steps, running.epoch, running.loss) == (48, 240, 3.0, 1.25)
+    assert running.seconds_left == (240 - 48) * 32 / 640
+    assert running.host == lock.last_process(runs["running"])["host"]
     stale = status.standing(runs["stale"])
     assert (stale.loss, stale.top1_error, stale.seconds_left) == (1.25, 25.0, None)
     done = status.standing(runs["done"])
@@ -73,8 +73,8 @@ def test_a_run_that_stopped_when_asked_waits_for_the_next_launch(runs):
 
 
 def test_where_there_is_no_room_for_all_the_rest_is_counted(runs, tmp_path):
-    found = status.find(tmp_path)
-    drawn = status.table(tmp_path, found, room=3)
+    standings = status.find(tmp_path)
+    drawn = status.table(tmp_path, standings, room=3)
     (names, *_) = (list(column.cells) for column in drawn.columns)
     assert [str(name) for name in names] == ["16/seed0", "32/seed0", "8/seed0"]
     assert "1 queued, 1 done" in str(drawn.caption)
@@ -86,8 +86,8 @@ def test_runs_come_in_the_order_of_the_table(tmp_path, tiny):
         for seed in (10, 2):
             workdir.start(tmp_path / label / f"seed{seed}", tiny)
     workdir.start(tmp_path / "2" / "seed2" / workdir.CHECKPOINTS / "5", tiny)  # not a run
-    found = [run.directory.relative_to(tmp_path) for run in status.find(tmp_path, labels)]
-    assert found == [Path(label, f"seed{seed}") for label in labels for seed in (2, 10)]
+    places = [run.directory.relative_to(tmp_path) for run in status.find(tmp_path, labels)]
+    assert places == [Path(label, f"seed{seed}") for label in labels for seed in (2, 10)]
 
 
 def test_the_command_prints_all_runs_without_jax(runs, tmp_path):

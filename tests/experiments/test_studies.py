@@ -55,12 +55,12 @@ def test_figures_of_backbones_are_those_of_tables_2_and_3(backbones):
         assert plain["paper_original1"] == number(row["orig_top1"])
         assert plain["paper_original5"] == number(row["orig_top5"])
         assert se["paper_original1"] is None
-        for found, kind in ((plain, "reimpl"), (se, "se")):
-            assert found["paper_top1"] == number(row[f"{kind}_top1"])
-            assert found["paper_top5"] == number(row[f"{kind}_top5"])
-            assert found["paper_params"] == number(row.get(f"{kind}_params_M"))
+        for figures, kind in ((plain, "reimpl"), (se, "se")):
+            assert figures["paper_top1"] == number(row[f"{kind}_top1"])
+            assert figures["paper_top5"] == number(row[f"{kind}_top5"])
+            assert figures["paper_params"] == number(row.get(f"{kind}_params_M"))
             flops = row.get(f"{kind}_gflops") or number(row.get(f"{kind}_mflops"), 1e-3)
-            assert found["paper_gflops"] == pytest.approx(float(flops))
+            assert figures["paper_gflops"] == pytest.approx(float(flops))
         assert plain["paper_gain"] is None
         if "gain_top1" in row:
             assert se["paper_gain"] == pytest.approx(float(row["gain_top1"]))
@@ -151,11 +151,11 @@ def test_figures_of_a_successor_are_of_one_source():
     assert set(rows) == {"plain", "SE", "eSE", *PUBLISHED}
     assert not rows["eSE"].paper
     for label, (source, *methods) in PUBLISHED.items():
-        found = {row["method"]: row for row in golden("followups_resnet50.csv")
+        printed = {row["method"]: row for row in golden("followups_resnet50.csv")
                  if row["source"].startswith(source)}  # fmt: skip
         for key, method in zip(("top1", "reference1", "plain1"), methods, strict=True):
             # The SGE paper's plain network stands in a remark: 76.384.
-            accuracy = float(found[method]["top1_acc"]) if method else 76.384
+            accuracy = float(printed[method]["top1_acc"]) if method else 76.384
             assert rows[label].paper[key] == pytest.approx(100 - accuracy), label
 
 
@@ -223,7 +223,7 @@ def test_every_row_of_an_ablation_is_another_network(which, dataset, smoke):
 
 @pytest.mark.parametrize("which", [BACKBONES, CIFAR], ids=lambda which: which.name)
 def test_counts_are_exact(which):
-    known = {
+    counted = {
         (row["model"], row["fields"], kind): row[kind]
         for row in golden("counts.csv")
         for kind in ("params", "gmacs")
@@ -233,10 +233,10 @@ def test_counts_are_exact(which):
         network, counts = which.network_of(row), numbers.counts(which, row)
         fields = json.dumps({k.removeprefix("model."): v for k, v in row.overrides.items()})
         expected = {
-            kind: known.get((network, fields, kind)) or known.get((network, "{}", kind))
+            kind: counted.get((network, fields, kind)) or counted.get((network, "{}", kind))
             for kind in ("params", "gmacs")
         }
-        # Shake-Shake of this width is in no other source; other widths are in tests/test_models.py.
+        # No source has Shake-Shake of this width; tests/models/test_models.py has other widths.
         assert str(counts.params) == expected["params"] or "shake" in network
         if gmacs := expected["gmacs"]:
             assert round(counts.macs / 1e9, len(gmacs.partition(".")[2])) == float(gmacs)

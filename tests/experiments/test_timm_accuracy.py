@@ -19,7 +19,7 @@ TAG = "resnet18.tv_in1k"
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def folders(tmp_path_factory):
     """A folder of weights and one of five images."""
     root = tmp_path_factory.mktemp("published")
     (root / "weights").mkdir()
@@ -33,39 +33,39 @@ def given(tmp_path_factory):
     return root
 
 
-def run(given, *flags):
-    timm_accuracy.main(["", TAG, f"--weights={given / 'weights'}", "--batch=5", *flags])
+def run(folders, *flags):
+    timm_accuracy.main(["", TAG, f"--weights={folders / 'weights'}", "--batch=5", *flags])
 
 
 def test_published_rows_are_of_weights_that_are_here():
     rows = timm_accuracy.timm_accuracies()
     assert {row.weights for row in rows} <= weights().keys()
-    found = {row.pixels: row for row in rows if row.weights == "seresnet50.a1_in1k"}
+    by_pixels = {row.pixels: row for row in rows if row.weights == "seresnet50.a1_in1k"}
     # timm's results/results-imagenet.csv
-    assert found[224] == timm_accuracy.TimmAccuracy(
+    assert by_pixels[224] == timm_accuracy.TimmAccuracy(
         "seresnet50.a1_in1k", 224, 0.95, "bicubic", 80.012, 94.704
     )
-    assert found[288].crop_pct == 1
+    assert by_pixels[288].crop_pct == 1
 
 
-def test_accuracies_are_those_of_the_logits(given, tmp_path, capsys):
-    found = loading.load_pretrained(TAG, given / "weights" / f"{TAG}.safetensors")
+def test_accuracies_are_those_of_the_logits(folders, tmp_path, capsys):
+    loaded = loading.load_pretrained(TAG, folders / "weights" / f"{TAG}.safetensors")
     (row,) = (row for row in timm_accuracy.timm_accuracies() if row.weights == TAG)
-    shown = Preprocessing.of_weights(row.images(found.image_spec))
-    files = [given / "images" / f"{number}.png" for number in range(5)]
+    shown = Preprocessing.of_weights(row.images(loaded.image_spec))
+    files = [folders / "images" / f"{number}.png" for number in range(5)]
     images = shown.normalize(np.stack([timm_accuracy.read(file, shown) for file in files]))
-    ranks = np.argsort(-np.asarray(jax.jit(found.model.apply)(found.variables, images)), axis=-1)
+    ranks = np.argsort(-np.asarray(jax.jit(loaded.model.apply)(loaded.variables, images)), axis=-1)
     # The first three are labelled with their best class, then one with its second, one its last.
     labels = [*ranks[:3, 0], ranks[3, 1], ranks[4, 6]]
     lines = [f"{number}.png {label}\n" for number, label in enumerate(labels)]
     (tmp_path / "labels").write_text("".join(lines))
     run(
-        given,
-        f"--images={given / 'images'}",
+        folders,
+        f"--images={folders / 'images'}",
         f"--labels={tmp_path / 'labels'}",
-        f"--csv={tmp_path / 'found.csv'}",
+        f"--csv={tmp_path / 'rows.csv'}",
     )
-    with (tmp_path / "found.csv").open() as file:
+    with (tmp_path / "rows.csv").open() as file:
         (line,) = csv.DictReader(file)
     assert (line["pixels"], line["images"]) == ("224", "5")
     assert (float(line["top1"]), float(line["top5"])) == (60.0, 80.0)
@@ -78,32 +78,32 @@ def test_folders_of_classes_are_numbered_in_order(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "x.JPEG")
     (tmp_path / "n03" / "notes.txt").write_text("")
-    found, classes = timm_accuracy.find_images(tmp_path, None)
+    examples, classes = timm_accuracy.find_images(tmp_path, None)
     assert classes == 3
-    assert [(path.parent.name, label) for path, label in found] == [
+    assert [(path.parent.name, label) for path, label in examples] == [
         ("n01", 0),
         ("n02", 1),
         ("n03", 2),
     ]
 
 
-def test_what_cannot_be_evaluated_is_said_in_a_sentence(given, tmp_path, capsys):
-    images = f"--images={given / 'images'}"
+def test_what_cannot_be_evaluated_is_said_in_a_sentence(folders, tmp_path, capsys):
+    images = f"--images={folders / 'images'}"
     with pytest.raises(InputError, match="give a folder of images"):
-        run(given)
+        run(folders)
     with pytest.raises(InputError, match="there is no folder of images /nope"):
-        run(given, "--images=/nope")
-    with pytest.raises(InputError, match="has no folders of images, one a class"):
-        run(given, images)
+        run(folders, "--images=/nope")
+    with pytest.raises(InputError, match="has no folders of images, one per class"):
+        run(folders, images)
     with pytest.raises(InputError, match=r"has no accuracy of 'seresnet5x'; did you mean"):
         timm_accuracy.main(["", "seresnet5x", images])
     (tmp_path / "labels").write_text("0.png 1\n9.png 1\n")
     with pytest.raises(InputError, match=r"line 2 of .*labels is no file of .*: '9.png 1'"):
-        run(given, images, f"--labels={tmp_path / 'labels'}")
+        run(folders, images, f"--labels={tmp_path / 'labels'}")
     (tmp_path / "only").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "only" / "x.png")
     with pytest.raises(InputError, match="1 of 1 were not evaluated"):
-        run(given, f"--images={tmp_path}")
+        run(folders, f"--images={tmp_path}")
     assert "it knows 7 classes and the images are in 1 folders" in capsys.readouterr().err
     with pytest.raises(InputError, match="1 of 1 were not evaluated"):
         timm_accuracy.main(["", TAG, f"--images={tmp_path}"])

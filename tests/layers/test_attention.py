@@ -257,7 +257,7 @@ def test_a_gate_by_channel_is_recorded_for_callers_that_ask(kind):
     assert set(shapes_of(layer)) <= {"params", "batch_stats"}
 
 
-# followups_definitions.csv, with what "+ BN" and "+ LN" add written out; h = C / r.
+# Parameters by the papers of the blocks, with those of batch and layer norm; h = C / r.
 FORMULAS = {
     "eca": lambda c, h, hw: 3,
     "ese": lambda c, h, hw: c * c + c,
