@@ -38,7 +38,7 @@ def test_counts_equal_their_source(row):
         assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="traces every network, with biases and without")
 def test_the_docs_list_every_model_with_its_counts():
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
     assert f"<!-- models -->\n{markdown_table()}<!-- end models -->" in page
