@@ -183,3 +183,15 @@ def test_a_network_and_its_counts_bring_no_command_line_and_no_data():
     )
     ours = ("senet_jax.system.cli", "senet_jax.system.terminal")
     assert [name for name in imported if name.startswith((*slow, *ours))] == []
+
+
+def test_what_is_long_says_why():
+    """A file over 300 lines, or a function over 60, has a line that says that it "is long"."""
+    for path in itertools.chain(*((ROOT / room).rglob("*.py") for room in (*PACKAGES, "tests"))):
+        text = path.read_text("utf-8")
+        if len(lines := text.splitlines()) > 300:
+            assert "is long" in ast.get_docstring(ast.parse(text)), path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                body = lines[node.lineno - 1 : node.end_lineno]
+                assert any("is long" in line for line in body), (path, node.name)

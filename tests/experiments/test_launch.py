@@ -1,4 +1,7 @@
-"""Grids by every launcher: nothing twice, failures one by one, and the same bits in the end."""
+"""Grids by every launcher: nothing twice, failures one by one, and the same bits in the end.
+
+The file is long because every promise is held by each launcher in turn.
+"""
 
 import dataclasses
 import os

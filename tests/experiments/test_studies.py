@@ -1,4 +1,7 @@
-"""What a study declares is what the paper prints, and every row of it can be run."""
+"""What a study declares is what the paper prints, and every row of it can be run.
+
+The file is long because every table of the paper has its figures and its exceptions here.
+"""
 
 import csv
 import json
