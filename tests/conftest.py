@@ -51,6 +51,11 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+def pytest_itemcollected(item):
+    for mark in item.iter_markers("slow"):
+        assert mark.kwargs["reason"], f"say why {item.nodeid} is slow"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_module():
     """Programs of all tests together would take gigabytes, and all mappings a process may have."""

@@ -20,7 +20,7 @@ def kinds(notebook):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="executes every cell in a kernel of its own")
 def test_it_runs_from_top_to_bottom_and_shows_what_is_in_the_repository(tmp_path):
     notebook = read()
     for cell in code(notebook):

@@ -164,7 +164,7 @@ def fingerprints(workdir):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="seven starts of a study's command, two of them cut off")
 def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environment, tmp_path):
     whole = command("experiments.run", "excitation", f"--workdir={tmp_path}/whole", *SMOKE)
     assert whole.returncode == 0, whole.stderr
@@ -224,7 +224,7 @@ def test_an_interrupted_study_ends_like_an_uninterrupted_one(command, environmen
 IN_MINIATURE = ("squeeze", "successors", "cifar", "transfer")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="every row of four studies, compiled and trained")
 @pytest.mark.parametrize("name", IN_MINIATURE)
 def test_a_study_runs_in_miniature(command, tmp_path, name):
     done = command("experiments.run", name, "--smoke", f"--workdir={tmp_path}")

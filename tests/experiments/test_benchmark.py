@@ -27,7 +27,7 @@ def command(*arguments, module="benchmark"):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="compiles eight steps and inferences in processes of their own")
 def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     path = tmp_path / "rows.csv"
     arguments = "--what=train,infer", "--batch=2", "--steps=1", "--against=plain"
@@ -53,7 +53,7 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="three rounds of reading by two readers in processes of their own")
 def test_readers_read_in_turn_and_leave_a_row_each(tmp_path):
     """On digits, which are no JPEGs; both have to decode them."""
     path = tmp_path / "rows.csv"

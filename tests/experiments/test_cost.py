@@ -66,7 +66,7 @@ def test_the_table_and_the_figure_say_what_was_measured(tmp_path, capsys):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="compiles networks of full depth and times them in turn")
 def test_rows_race_beside_the_plain_network(tmp_path, capsys):
     path = tmp_path / "cost.csv"
     flags = ["--network=seresnet20_cifar", "--only=ECA", "--what=infer", "--steps=2"]

@@ -126,7 +126,7 @@ def test_what_starts_from_another_runs_weights_comes_after_it(tiny, tmp_path):
     assert failures == {bad_base.workdir: "it diverged", hopeless.workdir: why}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a grid in processes of their own, twice")
 def test_at_once_one_failure_stops_no_other_and_only_what_is_missing_is_done_again(
     tiny, tmp_path, capfd
 ):
@@ -166,7 +166,7 @@ def test_at_once_one_failure_stops_no_other_and_only_what_is_missing_is_done_aga
     assert not (bad.workdir / "failed.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a grid in processes of their own, three times")
 def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
     command = (sys.executable, "-m", "experiments.run", "bias", "--smoke", "--jobs=2")
     command += (f"--workdir={tmp_path}", "--config.train.epochs=150")
@@ -218,7 +218,7 @@ def submitit_here(monkeypatch):
         job._process.wait(60)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="waits for jobs of submitit's local executor")
 def test_jobs_that_are_preempted_continue_and_those_that_fail_say_why(
     tiny, tmp_path, submitit_here, capfd
 ):

@@ -122,7 +122,7 @@ def test_smoke_runs_are_left_out_and_started_ones_shown(root):
     assert "Row 8: seed 3 has no result." in shown.text
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="counts the networks of all published studies")
 def test_published_results_stand_in_for_runs_that_are_not_there(root, monkeypatch, tmp_path):
     monkeypatch.setattr(publish, "RESULTS", blocks.ROOT / "experiments" / "results")
     assert "from experiments/results/reduction/digits" not in Page(page.render(root)).text

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 BIAS = load_study("bias")
 GRID = ("experiments.run", "bias", "--smoke", "--launcher=slurm", "--slurm.time=10")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="starts a SLURM cluster and waits for its jobs")
 
 
 @pytest.fixture(scope="module")

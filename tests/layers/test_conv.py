@@ -63,7 +63,7 @@ def test_convolutions_and_their_gradients_equal_a_float64_reference(case):
     check_convolution(*CLASSES[case])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="compiles forty random convolutions and their gradients")
 @hypothesis.settings(deadline=None, max_examples=40, derandomize=True)
 @hypothesis.given(
     n=st.integers(1, 3),

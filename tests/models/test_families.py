@@ -12,7 +12,7 @@ from helpers.gates import open_gates, without_se
 from helpers.weights import fill
 
 import senet_jax
-from experiments.grid.narrow import NARROW, size_of
+from experiments.grid.narrow import NARROW, least_size_of, size_of
 from senet_jax.errors import InputError
 from senet_jax.models.counts import summarize
 
@@ -31,7 +31,9 @@ class Trained:
 
     def __init__(self, name):
         self.model = narrow(name)
-        size = size_of(name)
+        # Wide ones, whose two stages leave maps of some positions even of the smallest images.
+        is_wide = name in ("seresnext50_32x4d", "senet154")
+        size = least_size_of(name) if is_wide else size_of(name)
         self.images = jax.random.normal(jax.random.key(1), (BATCH, size, size, 3))
         labels = jnp.arange(BATCH) % CLASSES
         # Not drawn by the network: compiling its initialisation takes as long as all its steps.
@@ -63,11 +65,13 @@ class Trained:
             self.logits.append(logits)
         *_, logits = step(params, stats, moments, jax.random.key(0))
         self.logits.append(logits)
-        for number in range(80):
+        for number in range(80):  # at most
             params, stats, moments, loss, _, _ = step(
                 params, stats, moments, jax.random.key(number)
             )
             self.losses.append(float(loss))
+            if len(self.losses) >= 10 and np.mean(self.losses[-10:]) < 0.1:
+                break
         self.after = {"params": params, "batch_stats": stats}
         self.evaluate = jax.jit(functools.partial(self.model.apply, mutable=["batch_stats"]))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.gates import open_gates, without_se
+from helpers.weights import fill
 
 import senet_jax
 from senet_jax.errors import InputError
@@ -38,7 +39,7 @@ def test_counts_equal_their_source(row):
         assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="traces every network, with biases and without")
 def test_the_docs_list_every_model_with_its_counts():
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
     assert f"<!-- models -->\n{markdown_table()}<!-- end models -->" in page
@@ -66,6 +67,11 @@ def variables_of(model, seed=0):
     return jax.jit(model.init)(jax.random.key(seed), IMAGES)
 
 
+def filled(model):
+    """Variables that depend on their paths alone, without compiling the initialisation."""
+    return fill(jax.eval_shape(model.init, jax.random.key(0), IMAGES))
+
+
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 def test_with_gates_at_one_an_se_network_is_the_plain_network(placement, block):
@@ -74,12 +80,13 @@ def test_with_gates_at_one_an_se_network_is_the_plain_network(placement, block):
     else:
 
         def build(name="seresnet50", **fields):
-            fields = {"stem": "cifar", "width": 4, "stage_sizes": (1, 1, 1, 1)} | fields
+            fields = {"stem": "cifar", "width": 4, "stage_sizes": (1, 1)} | fields
             return senet_jax.create_model(name, **fields)
 
-    se = build(se={"placement": placement, "bias": True})
+    stages = (2, 3, 4) if block == "basic" else (2, 3)
+    se = build(se={"placement": placement, "bias": True, "stages": stages})
     plain = build("resnet20_cifar" if block == "basic" else "resnet50")
-    variables = open_gates(variables_of(se))
+    variables = open_gates(filled(se))
     expected = plain.apply(without_se(variables), IMAGES)
     # The default num_classes depends on the family alone, so shapes agree.
     np.testing.assert_array_equal(se.apply(variables, IMAGES), expected)
@@ -89,7 +96,7 @@ def test_placements_differ_from_each_other():
     outputs = []
     for placement in PLACEMENTS:
         model = tiny(se={"placement": placement, "ratio": 2})
-        outputs.append(model.apply(variables_of(model), IMAGES))
+        outputs.append(model.apply(filled(model), IMAGES))
     for i, a in enumerate(outputs):
         for b in outputs[i + 1 :]:
             assert not np.allclose(a, b)

@@ -88,7 +88,7 @@ def wait_for_step(directory, step, pair):
         time.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="five pairs of commands that compile and train together")
 def test_two_processes_train_as_one_and_stop_and_continue_together(command, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     with command(whole) as pair:
@@ -177,7 +177,7 @@ def test_one_process_agrees_with_itself():
     assert issubclass(Diverged, InputError)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a pair of commands that compile and train together")
 def test_each_process_reads_the_weights_that_they_start_from(tiny, command, tmp_path, one_device):
     tiny.train.epochs = 1.0
     source = train_and_evaluate(tiny, tmp_path / "source", one_device)

@@ -195,7 +195,7 @@ def killed_somewhere(process, states, patience):
     return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="starts and kills a command ten times")
 @pytest.mark.parametrize(("kind", "count"), [("memory", 4), ("streamed", 1)])
 def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path, kind, count):
     """kill -9 at random moments, from before the first step to the middle of writing a state.

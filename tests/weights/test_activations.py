@@ -20,6 +20,7 @@ QUICK = (
     *("resnet18", "seresnet18", "seresnet50", "resnext50_32x4d", "legacy_seresnet18"),
     *("legacy_seresnet50", "legacy_seresnext26_32x4d", "mobilenetv1_100", "vgg16_bn"),
 )
+SLOW = pytest.mark.slow(reason="runs the other networks in their full width and depth")
 
 
 def test_there_is_a_case_for_every_network():
@@ -28,7 +29,7 @@ def test_there_is_a_case_for_every_network():
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES],
+    [pytest.param(name, marks=[] if name in QUICK else SLOW) for name in CASES],
 )
 def test_activations_equal_those_of_timm(name):
     case, state = CASES[name], state_dict(name)
