@@ -4,6 +4,7 @@ import ast
 import functools
 import graphlib
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -195,3 +196,19 @@ def test_what_is_long_says_why():
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
                 body = lines[node.lineno - 1 : node.end_lineno]
                 assert any("is long" in line for line in body), (path, node.name)
+
+
+PREPOSITION = (
+    "about|after|around|as|at|before|between|by|for|from|in|into|of|on|over|than|through|to|under"
+    "|with|within|without"
+)
+
+
+def test_no_field_description_begins_with_a_preposition():
+    """In "Attributes:" and "Args:": what a field is comes before what it is of or for."""
+    for path in itertools.chain(*((ROOT / package).rglob("*.py") for package in PACKAGES)):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                for line in (ast.get_docstring(node) or "").splitlines():
+                    field = re.match(rf"(?:\s+|Args: )\**[a-z][\w*, ]*: ({PREPOSITION})\b", line)
+                    assert not field, (path, line)

@@ -169,7 +169,7 @@ def score(
 
     Args:
       predicted: what `members` say of `feeds`, batch by batch.
-      on_batch: as in `evaluate_runs`.
+      on_batch: function called after each batch; see `evaluate_runs`.
 
     Raises: InputError for a split without labels, or if none of its images can be decoded.
     """
