@@ -79,7 +79,7 @@ def test_every_example_is_recorded_once_and_padding_is_not(tiny, count):
     run = prepare(tiny, devices)
     step = make_gate_step(run.model, run.normalize, AXIS)
     mapped = pmap_step(step, devices, donate_state=False)
-    sums = record(mapped, run.initial_state, run.dataset.eval, 32, 10, devices)
+    sums = record(mapped, run.initial_state.variables, run.dataset.eval, 32, 10, devices)
     variables = jax.tree.map(np.asarray, run.initial_state.variables)
     images = run.normalize(jnp.asarray(run.dataset.eval.image))
     direct = np.concatenate(

@@ -52,7 +52,7 @@ def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_pa
     assert again == model
     assert equal(stored, variables)
     network = classifier.load_classifier(str(tmp_path))
-    assert network.shown.image_shape == (8, 8, 1)
+    assert network.preprocessing.image_shape == (8, 8, 1)
     assert network.class_names == ("cat", "dog", "emu")
 
 
