@@ -21,7 +21,7 @@ float32.
 
 Each block also works alone: `ECA()(u)` in any Linen module, `BAM(ratio=8)(u, train)` where it has
 batch normalisation. `SqueezeExcite` says what the fields mean; `layers` are settings of batch
-normalisation. `slot.KINDS` gives a block the name under which `se.kind` chooses it.
+normalisation. `KINDS`, at the end, has the name under which `se.kind` chooses a block.
 
 The file is long because blocks are compared by reading one after another.
 """
@@ -39,6 +39,7 @@ from senet_jax.layers.pool import largest
 from senet_jax.layers.squeeze_excite import (
     GATES,
     SlotBlock,
+    SqueezeExcite,
     dense,
     excitation,
     hidden_width,
@@ -338,3 +339,23 @@ class ConvInstead(SlotBlock):
         u = self.layers.conv(channels, 3, groups=groups, name="conv")(u)
         u = self.layers.norm(train, name="bn")(u)
         return nn.relu(u) if self.activated else u
+
+
+# Every kind of block by its name in `SEConfig.kind`. A new kind is a class above, which declares
+# the fields that can be chosen about it, and a line here.
+KINDS: dict[str, type[SlotBlock]] = {
+    "se": SqueezeExcite,
+    "conv": ConvInstead,
+    "eca": ECA,
+    "ese": ESE,
+    "cbam_channel": CBAMChannel,
+    "cbam": CBAM,
+    "bam": BAM,
+    "ge_theta": GETheta,
+    "ge_theta_plus": GEThetaPlus,
+    "gc": GC,
+    "srm": SRM,
+    "gct": GCT,
+    "simam": SimAM,
+    "fca": FCA,
+}

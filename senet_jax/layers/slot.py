@@ -1,10 +1,8 @@
 """The slot of a network that an SE block sits in: what can be chosen, and who is chosen.
 
 `SEConfig` holds the choices: the kind of block, the kind's own fields, the placement and the
-stages. `KINDS` maps each kind to its class, and `attend` puts a block on a map. A network decides
-*where* by asking `placement` (`layers/residual.py`), a block *what* is computed.
-
-A new kind is a class, which declares the fields that mean something for it, and a line in `KINDS`.
+stages. `attend` puts the block of that kind (`KINDS` in `layers/attention.py`) on a map. A network
+decides *where* by asking `placement` (`layers/residual.py`), a block *what* is computed.
 """
 
 import dataclasses
@@ -13,46 +11,13 @@ from typing import Any
 
 import jax
 
-from senet_jax.layers.attention import (
-    BAM,
-    CBAM,
-    ECA,
-    ESE,
-    FCA,
-    GC,
-    GCT,
-    SRM,
-    CBAMChannel,
-    ConvInstead,
-    GETheta,
-    GEThetaPlus,
-    SimAM,
-)
+from senet_jax.layers.attention import KINDS
 from senet_jax.layers.network import Layers
 from senet_jax.layers.squeeze_excite import (
-    SlotBlock,
-    SqueezeExcite,
     check_choice,
     check_fields,
     is_whole,
 )
-
-KINDS: dict[str, type[SlotBlock]] = {
-    "se": SqueezeExcite,
-    "conv": ConvInstead,
-    "eca": ECA,
-    "ese": ESE,
-    "cbam_channel": CBAMChannel,
-    "cbam": CBAM,
-    "bam": BAM,
-    "ge_theta": GETheta,
-    "ge_theta_plus": GEThetaPlus,
-    "gc": GC,
-    "srm": SRM,
-    "gct": GCT,
-    "simam": SimAM,
-    "fca": FCA,
-}
 
 IN_UNIT = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
 PLACEMENTS = (*IN_UNIT, "before_convs", "between_stages")

@@ -15,7 +15,7 @@ from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.preprocessing import Preprocessing
-from senet_jax.layers.slot import KINDS
+from senet_jax.layers.attention import KINDS
 from senet_jax.models import create_model
 from senet_jax.weights import saving
 from senet_jax.weights.image_spec import ImageSpec

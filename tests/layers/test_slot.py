@@ -12,9 +12,10 @@ from helpers.numeric import normal
 from experiments.grid.narrow import NARROW
 from senet_jax import create_model
 from senet_jax.errors import InputError
-from senet_jax.layers import slot, squeeze_excite
+from senet_jax.layers import attention, squeeze_excite
+from senet_jax.layers.attention import KINDS
 from senet_jax.layers.network import Layers
-from senet_jax.layers.slot import KINDS, SEConfig, attend, fields_of
+from senet_jax.layers.slot import SEConfig, attend, fields_of
 from senet_jax.layers.squeeze_excite import SlotBlock
 
 # The fields of SEConfig with a meaning for each kind; all others are refused.
@@ -111,7 +112,7 @@ def test_a_kind_is_one_class_and_one_line(monkeypatch):
         def __call__(self, u, train=False):
             return u * self.param("factor", nn.initializers.constant(self.ratio), ())
 
-    monkeypatch.setitem(slot.KINDS, "doubled", Doubled)
+    monkeypatch.setitem(attention.KINDS, "doubled", Doubled)
     model = create_model(
         "seresnet20_cifar", **NARROW["seresnet20_cifar"], se={"kind": "doubled", "ratio": 2}
     )
