@@ -10,7 +10,6 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from senet_jax.config import differences, flatten, plain, with_tuples
@@ -103,13 +102,8 @@ class WorkDirectory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lock.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
 
 
 def queue(workdir: Path, config: ConfigDict) -> None:

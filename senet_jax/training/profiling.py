@@ -1,7 +1,6 @@
 """Traces of some steps, for TensorBoard's profile page or Perfetto."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import jax
@@ -37,11 +36,6 @@ class Profile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._running:
             self._stop()
