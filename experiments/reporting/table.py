@@ -18,7 +18,14 @@ from experiments.reporting.collect import (
     made_with,
     missing,
 )
-from experiments.reporting.numbers import COUNTS, Numbers, decimals, deviates, number_rows
+from experiments.reporting.numbers import (
+    COUNTS,
+    Numbers,
+    decimals,
+    deviates,
+    not_as_counted,
+    number_rows,
+)
 from senet_jax.models import create_model
 from senet_jax.models.paper import as_printed
 from senet_jax.models.resnet import ResNet
@@ -170,6 +177,9 @@ def _about_other_columns(study: Study, results: Results) -> list[str]:
     lines = [
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
         f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
+    ]
+    lines += [
+        f"Not the networks counted: ours differ in {d}." for d in not_as_counted(study, results)
     ]
     counts = [keys[0] for keys in study.paper_columns.values() if keys[0] in COUNTS]
     if any(deviates(row, key) for row in number_rows(study, results) for key in counts):
