@@ -1,7 +1,7 @@
 """The results of a study's runs, from their work directories."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,21 @@ def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             have = "seed {} has" if len(silent) == 1 else "seeds {} have"
             lines.append(f"Row {row.label}: {have.format(seeds)} no result.")
     return lines
+
+
+def at_chance(runs: Sequence[Result]) -> list[int]:
+    """The seeds whose runs end no better than guessing, by two standard errors of that.
+
+    Results of versions that did not record the number of classes are left out.
+    """
+    seeds = []
+    for run in runs:
+        if classes := run.get("classes"):
+            right = 1 / classes
+            error = (right * (1 - right) / run["eval/examples"]) ** 0.5
+            if run["eval/top1_error"] >= 100 * (1 - right - 2 * error):
+                seeds.append(run["seed"])
+    return seeds
 
 
 def _read(path: Path) -> Result:
