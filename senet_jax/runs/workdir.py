@@ -69,10 +69,12 @@ class WorkDirectory:
 
         return on_first(lambda: bool(checkpoints.complete_steps(self.checkpoints)))
 
-    def occupy(self, config: ConfigDict, **about: Any) -> dict[str, Any] | None:
+    def occupy(self, given: ConfigDict, filled: ConfigDict, **about: Any) -> dict[str, Any] | None:
         """Lock the directory until this context ends, and record the configuration.
 
         Args:
+          given, filled: the configuration as the command has it, and without what that leaves to
+            the weights.
           **about: facts of the run for whoever reads process.json, see `lock.held`.
 
         Returns: the result if another process has finished the run since `finished_result`, else
@@ -84,10 +86,11 @@ class WorkDirectory:
             shared by all processes.
         """
         on_first(lambda: self._lock.enter_context(lock.held(self.path, **about)))
-        if result := self.finished_result(config):
+        if result := self.finished_result(given):
             return result
-        on_first(lambda: start(self.path, config))
-        check_shared(self.path, config)
+        on_first(lambda: start(self.path, filled))
+        on_first(lambda: forget_failure(self.path))
+        check_shared(self.path, filled)
         return None
 
     def cut_metrics(self, step: int, evaluation_owed: bool) -> None:
@@ -106,20 +109,30 @@ class WorkDirectory:
         self._lock.__exit__(*error)
 
 
+def is_begun(workdir: Path) -> bool:
+    """Whether a run has begun there, so that config.json leaves nothing to the weights any more.
+
+    Before that, config.json may be there as well: that of a queued run is the one that was given.
+    """
+    return (workdir / CHECKPOINTS).exists()
+
+
 def queue(workdir: Path, config: ConfigDict) -> None:
     """Create the directory of a run that is to be trained, and record the configuration in it.
 
+    A run that has begun keeps the configuration that was filled in then.
+
     Raises: InputError if it cannot be written.
     """
-    with _written(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(workdir / "config.json", plain(config))
+    if not is_begun(workdir):
+        start(workdir, config)
 
 
 def start(workdir: Path, config: ConfigDict) -> None:
-    """Do what `queue` does, and forget an earlier failure. Raises: InputError, as `queue` does."""
-    queue(workdir, config)
-    forget_failure(workdir)
+    """Record the configuration of a run that begins. Raises: InputError if it cannot be written."""
+    with _written(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_json(workdir / "config.json", plain(config))
 
 
 def forget_failure(workdir: Path) -> None:

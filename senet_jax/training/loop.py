@@ -57,18 +57,19 @@ def train_and_evaluate(
         work.check_usable()
         with interrupt.at_safe_points() as stop:
             stop.nothing_to_save = True
-            config = resolve_config(config, directory)
-            run = prepare(config, devices or all_devices(), work.has_checkpoint())
+            filled = resolve_config(config, directory)
+            run = prepare(filled, devices or all_devices(), work.has_checkpoint())
             stop.if_asked_anywhere(run.devices, run.initial_state)
             total, per_epoch = run.plan.total_steps, run.plan.steps_per_epoch
-            if result := work.occupy(config, total_steps=total, steps_per_epoch=per_epoch):
+            about = {"total_steps": total, "steps_per_epoch": per_epoch}
+            if result := work.occupy(config, filled, **about):
                 return result  # another process was quicker
             session = Session.resume(run, work.checkpoints, started)
             work.cut_metrics(session.step, session.evaluation_owed)
             train(run, session, work.written_here, stop, quiet=quiet)
             assert_replicated(session.state)
             stop.if_asked_anywhere(run.devices, session.state)
-        return work.finish(collect(config, run, session))
+        return work.finish(collect(filled, run, session))
 
 
 def train(

@@ -18,7 +18,7 @@ from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
 from senet_jax.runs import workdir
-from senet_jax.system import files
+from senet_jax.runs.stored import read_records
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading, saving, timm
 from senet_jax.weights.image_spec import data_fields
@@ -75,7 +75,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     origin, _ = split_origin(sections.get("model", {}))
     if not origin.source:
         return config
-    if (directory / "config.json").exists():
+    if workdir.is_begun(directory):
         return workdir.load_config(directory)
     check_present("model", sections["model"], ("name",))
     check_present("data", sections.get("data", {}), ("name",))
@@ -105,10 +105,14 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
         spec = timm.image_spec_of(name, weight_files.read_config_json(path))
         return {}, data_fields(spec)
     sections = loading.run_sections(name, path)
-    result = files.read_json(path / "result.json") or {}
+    _, result = read_records(path)
     images = {key: sections["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
-    statistics = {key: tuple(result.get(key, ())) for key in ("mean", "std")}
-    return sections["model"], images | statistics
+    if not {"mean", "std"} <= result.keys():
+        raise InputError(
+            f"{path / 'result.json'} lacks the mean and deviation of the run's images, as those of "
+            "old versions do; train it again"
+        )
+    return sections["model"], images | {key: tuple(result[key]) for key in ("mean", "std")}
 
 
 def load_initial_weights(

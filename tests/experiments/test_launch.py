@@ -17,8 +17,9 @@ import submitit
 from helpers.disks import mounted
 from helpers.runs import same
 
-from experiments.grid.plan import plan
-from experiments.launch import LOG, in_waves, launch, local, serial, slurm
+from configs import finetune
+from experiments.grid.plan import PlannedRun, plan
+from experiments.launch import LOG, in_waves, launch, local, serial, slurm, worker
 from experiments.run import slurm_parameters
 from experiments.studies import load_study
 from senet_jax.errors import InputError
@@ -108,6 +109,31 @@ def test_one_after_the_other_leaves_out_what_another_process_has(tiny, tmp_path,
     for run in (one, other):
         assert not (run.workdir / "result.json").exists()
         assert not (run.workdir / "failed.json").exists()
+
+
+def through_worker(runs):
+    for run in runs:
+        worker.main(["worker", str(run.workdir)])
+    return {}
+
+
+@pytest.mark.parametrize("train", [serial.train, through_worker], ids=["serial", "worker"])
+def test_a_launched_fine_tuning_is_the_direct_one(tiny, tmp_path, train, one_device, monkeypatch):
+    """What a configuration leaves to the weights is filled in from them, whoever trains it."""
+    monkeypatch.setattr("senet_jax.training.loop.all_devices", lambda: one_device)
+    tiny.data.classes = (0, 5)
+    source = train_and_evaluate(tiny, tmp_path / "source")
+    config = finetune.get_config("digits,seresnet20_cifar")
+    config.model.pretrained = str(tmp_path / "source")
+    config.data.update(classes=(5, 10), flip=False, train_split="train[:128]", eval_split="test")
+    config.train.update(epochs=1.0, batch_size=32)
+    run = PlannedRun(BIAS.rows[0], 0, config, tmp_path / "grid" / "seed0")
+    direct = train_and_evaluate(run.config, tmp_path / "direct")
+    assert direct["mean"] == source["mean"]
+    assert launch([run], train) == {}
+    same(tmp_path / "direct", run.workdir)
+    assert workdir.load_config(run.workdir) == workdir.load_config(tmp_path / "direct")
+    assert launch([run], train) == {}
 
 
 def test_what_starts_from_another_runs_weights_comes_after_it(tiny, tmp_path):
