@@ -96,6 +96,7 @@ ABLATION: dict[str, Any] = {
 PLATEAU: dict[str, Any] = {
     **ABLATION,
     "optim.schedule": "plateau",
+    "optim.boundaries": (0.5, 0.75),  # as by default, without effect
     "optim.patience": 10,
     "train.epochs": 300.0,
 }

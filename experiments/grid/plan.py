@@ -89,7 +89,7 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     return config.lock()
 
 
-def paper_config(study: Study, row: Row) -> ConfigDict:
+def paper_config(study: Study, row: Row) -> Any:
     """The configuration that a row is trained with on the paper's dataset, where the paper has one.
 
     Otherwise it is that of the study's own dataset. What is counted and printed for the row is the

@@ -8,6 +8,7 @@ from typing import Any
 from experiments.grid.study import PRETRAINED, Row, Study
 from senet_jax.config import differences, flatten
 from senet_jax.errors import InputError
+from senet_jax.runs import effect
 from senet_jax.system import files
 
 # The content of result.json, with the flat "config", and the "curve": one dict per evaluation with
@@ -143,8 +144,13 @@ def _check_comparable(study: Study, results: Results, directory: Path) -> None:
     everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
     for index, (row, result) in enumerate(everything):
         for other_row, other in everything[:index]:
+            idle = {*effect.without(other["config"]), *effect.without(result["config"])}
             configs = (
-                {k: v for k, v in r["config"].items() if _in_common(study, row, other_row, k)}
+                {
+                    key: value
+                    for key, value in r["config"].items()
+                    if key not in idle and _in_common(study, row, other_row, key)
+                }
                 for r in (other, result)
             )
             if changes := differences(*configs, names=("in the first", "in the second")):
