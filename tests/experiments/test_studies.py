@@ -280,8 +280,7 @@ def test_counts_are_exact(which):
             kind: counted.get((network, fields, kind)) or counted.get((network, "{}", kind))
             for kind in ("params", "gmacs")
         }
-        # No source has Shake-Shake of this width; tests/models/test_models.py has other widths.
-        assert str(counts.params) == expected["params"] or "shake" in network
+        assert str(counts.params) == expected["params"]
         if gmacs := expected["gmacs"]:
             assert round(counts.macs / 1e9, len(gmacs.partition(".")[2])) == float(gmacs)
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from helpers.command_line import configured
@@ -65,6 +66,15 @@ def test_every_documented_field_of_a_network_can_be_given(family, monkeypatch):
     )
     assert after.model.to_dict() == before.model.to_dict() | texts
     assert network_of(after).clone(**dict.fromkeys(open_fields)) == network_of(before)
+
+
+def test_the_page_of_models_lists_all_these_fields():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    table = page.partition("### Other fields")[2].partition("```")[0].partition("|---|---|")[2]
+    listed = {tuple(re.findall(r"`(\w+)`", line)) for line in table.strip().splitlines()}
+    fields = {frozenset(given.fields_of(name)) for name in FAMILIES.values()}
+    of_all = frozenset.intersection(*fields)
+    assert {frozenset(line) for line in listed} == {of_all, *(each - of_all for each in fields)}
 
 
 @pytest.mark.parametrize("name", NARROW)
