@@ -33,9 +33,6 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-# Datasets in which left and right can be exchanged without changing the class.
-MIRRORED = ("cifar10", "cifar100", "fashion_mnist")
-
 HE: dict[str, Any] = {
     "optim.learning_rate": 0.1,
     "optim.boundaries": (0.5, 0.75),
@@ -85,7 +82,7 @@ def get_config(arg: str = "seresnet20,cifar10") -> ConfigDict:
     common.set_network(config, model_name(network), stages=(2, 3, 4))
     config.data.name = dataset
     config.data.pad = 4
-    config.data.flip = dataset.partition(":")[0] in MIRRORED  # a version may follow
+    config.data.flip = common.mirrors(dataset)
     config.optim.schedule = "step"
     config.update_from_flattened_dict(RECIPES.get(network.removeprefix("se"), HE))
     return config

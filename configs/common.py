@@ -1,5 +1,7 @@
 """Every key of a configuration, with its default and meaning; other files start from this one."""
 
+import re
+
 from ml_collections import ConfigDict
 
 
@@ -120,6 +122,50 @@ def split_argument(argument: str, **defaults: str) -> tuple[str, ...]:
         )
     parts += [""] * (len(defaults) - len(parts))
     return tuple(part or default for part, default in zip(parts, defaults.values(), strict=True))
+
+
+# TFDS datasets of digits, letters and signs, in which a mirror image is of a different class, or of
+# none; with a config after the slash, that one alone.
+HANDED = (
+    "binary_alpha_digits",
+    "cmaterdb",
+    "digits",
+    "emnist",
+    "kmnist",
+    "mnist",
+    "mnist_corrupted",
+    "omniglot",
+    "svhn_cropped",
+    "visual_domain_decathlon/gtsrb",
+    "visual_domain_decathlon/omniglot",
+    "visual_domain_decathlon/svhn",
+)
+# A name in TFDS spelling, as TFDS reads it: namespace:name/config:version/arguments.
+TFDS_NAME = re.compile(r"(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?(?:/\w+=.*)?")
+
+
+def bare_name(dataset: str) -> str:
+    """The name of a TFDS dataset alone, by which recipes, studies and printed figures go.
+
+    That of "mnist:3.0.1", "huggingface:mnist" and "Mnist" is "mnist". What is no name in TFDS
+    spelling stays as it is.
+    """
+    return _name_and_config(dataset)[0]
+
+
+def mirrors(dataset: str) -> bool:
+    """Whether left and right can be exchanged in a TFDS dataset without changing the class."""
+    name, config = _name_and_config(dataset)
+    return not {name, f"{name}/{config}"} & {*HANDED}
+
+
+def _name_and_config(dataset: str) -> tuple[str, str]:
+    match = TFDS_NAME.fullmatch(dataset.strip())
+    if not match:
+        return dataset, ""
+    # TFDS takes the names of classes as well, SvhnCropped or MNISTCorrupted, and reads them so.
+    parted = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", match[1])
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", parted).lower(), match[2] or ""
 
 
 # Networks whose blocks have neither a choice of stride nor a last batch norm on a branch.

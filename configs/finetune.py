@@ -48,9 +48,10 @@ def get_config(arg: str = "food101,seresnet50.ra2_in1k,all") -> ConfigDict:
         del config.model[field]
     config.model.pretrained = "timm"
     config.data.name = dataset
-    if config.data.name.partition(":")[0] in imagenet.VALIDATED:
+    if common.bare_name(dataset) in imagenet.VALIDATED:
         config.data.eval_split = "validation"
-    config.data.update(image_size=-1, eval_crop=0.0, interpolation="", flip=True)
+    config.data.update(image_size=-1, eval_crop=0.0, interpolation="")
+    config.data.flip = common.mirrors(dataset)
     config.optim.update(schedule="cosine", nesterov=True, warmup_epochs=1.0)
     config.train.update(epochs=20.0, batch_size=64)
     config.update_from_flattened_dict(RECIPES[recipe])

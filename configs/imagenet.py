@@ -96,6 +96,7 @@ ABLATION: dict[str, Any] = {
 PLATEAU: dict[str, Any] = {
     **ABLATION,
     "optim.schedule": "plateau",
+    "optim.boundaries": (0.5, 0.75),  # as by default, without effect
     "optim.patience": 10,
     "train.epochs": 300.0,
 }
@@ -128,10 +129,10 @@ def get_config(arg: str = "seresnet50,imagenet2012,paper") -> ConfigDict:
     config = common.get_config()
     common.set_network(config, network, STAGES.get(network, (2, 3, 4, 5)))
     config.data.name = dataset
-    if config.data.name.partition(":")[0] in VALIDATED:
+    if common.bare_name(dataset) in VALIDATED:
         config.data.eval_split = "validation"
     config.data.image_size = 224
-    config.data.flip = True
+    config.data.flip = common.mirrors(dataset)
     config.optim.schedule = "step"
     plain = network if network.startswith("senet") else network.removeprefix("se")
     config.update_from_flattened_dict(RECIPES.get(plain, TABLE_2))

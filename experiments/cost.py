@@ -4,10 +4,11 @@
     python -m experiments.cost --network=seresnet20_cifar --only='SE,r = 4,ECA'
     python -m experiments.cost --draw --csv=FILE                 (the figure and table once more)
 
-Rows are the networks of all studies of section 6, each once. They race in groups beside the plain
-network (experiments/timing/race.py), and the ratio to it is what counts. The paper's own ratios
-(section 4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for one
-image on a CPU.
+Rows are the SE blocks of all studies of section 6, each once, in a network whose bottlenecks
+stride on the 3x3, as by default; the counts are of these networks. They race in groups beside the
+plain network (experiments/timing/race.py), and the ratio to it is what counts. The paper's own
+ratios (section 4) are 209 to 190 ms for a training step of 256 images on GPUs and 167 to 164 ms for
+one image on a CPU.
 """
 
 import statistics

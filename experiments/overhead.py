@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
 from experiments.timing.race import machine
 from experiments.timing.records import append
@@ -34,13 +33,14 @@ from senet_jax.runs import provenance
 from senet_jax.system import cli, compilation_cache, host_memory, interrupt
 from senet_jax.system.devices import place_batches
 from senet_jax.training import loop as train
+from senet_jax.training.given import ConfigFlag
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.session import Session
 
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values)
+    flag = ConfigFlag(values)
     numbers = (
         flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values),
         flags.DEFINE_integer("rounds", 5, "Rounds to take.", flag_values=values),
@@ -49,18 +49,19 @@ def main(argv: list[str]) -> None:
     cli.parse_flags(argv, values)
     if not any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
         raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
-    for flag in numbers:
-        if not flag.value or flag.value < 1:
-            raise InputError(f"--{flag.name} must be at least 1, not {flag.value}")
+    for number in numbers:
+        if not number.value or number.value < 1:
+            raise InputError(f"--{number.name} must be at least 1, not {number.value}")
+    config = flag.value
     compilation_cache.enable()
     host_memory.release_after_compilation()
-    run = prepare(config.value, jax.local_devices())
+    run = prepare(config, jax.local_devices())
     ratios = []
     for number, (bare, loop) in enumerate(rounds(run, values.steps, values.rounds), start=1):
         ratios.append(loop / bare)
         row = {
-            "network": config.value.model.name,
-            "dataset": config.value.data.name,
+            "network": config.model.name,
+            "dataset": config.data.name,
             "batch": run.settings.batch_size,
             "devices": len(run.devices),
             "steps_per_call": run.settings.steps_per_call,

@@ -30,13 +30,22 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.grid import sweep
-from experiments.grid.plan import base_config, dataset_of, define_flags, directory_of, plan
-from experiments.grid.study import Study
+from experiments.grid.plan import (
+    base_config,
+    dataset_of,
+    define_flags,
+    directory_of,
+    plan,
+    row_config,
+)
+from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
 from experiments.studies import the_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean
+from senet_jax.runs import effect
 from senet_jax.system import cli
+from senet_jax.training.given import add_fields
 
 SLURM_FLAG = re.compile(r"--?slurm\.")
 CONFIG_FLAG = re.compile(r"--?config=")
@@ -120,10 +129,11 @@ def override(
 
     Raises: InputError for any other flag, a key that some row lacks, or a value of the wrong type.
     """
-    everything = ConfigDict()
+    everything, fields = ConfigDict(), set()
     for base in bases:
+        fields |= {*add_fields(base, cli.dotted(arguments, "config"))}
         everything.update(base.to_dict())
-    for key in cli.given_keys(arguments, "config", everything):
+    for key in cli.given_keys(arguments, "config", everything, sorted(fields)):
         if key in study.varied:
             raise InputError(
                 f"--config.{key} is what the study varies; it cannot hold for every row"
@@ -137,13 +147,31 @@ def override(
         values = flatten(base.to_dict())
         has_se = "model.se.ratio" in values
         of_row = [a for a in arguments if has_se or not SE_FLAG.match(a)]
-        for key in cli.given_keys(of_row, "config", everything):
+        given = cli.given_keys(of_row, "config", everything)
+        for key in given:
             if key not in values:
                 raise InputError(
                     f"--config.{key} cannot hold for every row: {row.label} has no such key"
                 )
-        configs.append(cli.with_flags(base, of_row))
+        config = cli.with_flags(base, of_row)
+        configs.append(_without_leftovers(row, config, {*given, *row.overrides}))
     return configs
+
+
+def _without_leftovers(row: Row, config: ConfigDict, given: set[str]) -> ConfigDict:
+    """A row's configuration without what its recipe leaves and the row gives no effect.
+
+    Raises: InputError if a given key has none.
+    """
+    flat = flatten(row_config(row, config).to_dict())
+    if row.starts_from:  # plan names the run, once there is a seed
+        flat[PRETRAINED] = row.starts_from
+    try:
+        resets = effect.resets(flat, given)
+    except InputError as error:
+        raise InputError(f"row {row.label}: {error}") from error
+    config.update_from_flattened_dict(resets)
+    return config
 
 
 def launcher_of(

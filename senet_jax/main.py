@@ -10,7 +10,8 @@ several machines, or in several processes on one machine, start the command in e
 else with --coordinator, --num_processes and --process_id.
 
     --config        configuration file, and after a colon its argument: network, dataset, ...
-    --config.KEY    new value for a key of it, as in --config.optim.learning_rate=0.1
+    --config.KEY    new value for a key of it, as in --config.optim.learning_rate=0.1, or for a
+                    field of its network, as in --config.model.width=32
     --workdir       folder for the run's files; created if needed
     --distributed   train with the other processes of the job
     --coordinator   HOST:PORT of process 0, the same for all processes
@@ -27,13 +28,14 @@ if __name__ == "__main__":
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory, processes
+from senet_jax.training.given import ConfigFlag
 
 FLAGS = flags.FLAGS
-CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+CONFIG = ConfigFlag(FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the run's files.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
@@ -63,11 +65,10 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
         cli.check_config_file(file)
     if extra := cli.parse_flags(argv, FLAGS):
         raise InputError(f"unexpected argument {extra[0]!r}; flags look like --config.seed=1")
-    if not isinstance(CONFIG.value, ConfigDict):
-        raise InputError(f"get_config() must return a ConfigDict, not {CONFIG.value!r}")
+    config = CONFIG.value
     if not WORKDIR.value:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
-    return CONFIG.value, Path(WORKDIR.value)
+    return config, Path(WORKDIR.value)
 
 
 def config_files(argv: list[str]) -> list[str]:

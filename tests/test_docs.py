@@ -13,6 +13,7 @@ import pytest
 import test_architecture
 import yaml
 from absl import flags
+from helpers.command_line import configured
 from helpers.weights import state_dict
 from PIL import Image
 from safetensors.numpy import save_file
@@ -122,7 +123,7 @@ def parse(module, arguments, monkeypatch):
     command = importlib.import_module(module)
     monkeypatch.setattr(sys, "argv", argv)
     if module == "senet_jax.main":
-        return parse_training(command, arguments)
+        return parse_training(command, arguments, monkeypatch)
     if "parse_flags" not in Path(command.__file__).read_text("utf-8"):
         return arguments
     original = cli.parse_flags
@@ -140,16 +141,11 @@ def parse(module, arguments, monkeypatch):
     return stopped.value.args
 
 
-def parse_training(command, arguments):
+def parse_training(command, arguments, monkeypatch):
     """The same for the command whose flags are those of the process, which are parsed only once."""
     (config,) = [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
     cli.check_config_file(config)
-    file, _, argument = config.partition(":")
-    configs = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-    config = configs.get_config(*([argument] if argument else []))
-    dotted = [a for a in arguments if a.startswith("--config.")]
-    cli.given_keys(dotted, "config", config)
-    cli.with_flags(config, dotted)
+    configured(monkeypatch, config, *(a for a in arguments if a.startswith("--config.")))
     names = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command.__name__)}
     others = [a for a in arguments if not a.startswith("--config")]
     assert {a.lstrip("-").partition("=")[0] for a in others if a.startswith("-")} <= names

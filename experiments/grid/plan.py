@@ -9,8 +9,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from configs.common import bare_name
 from experiments.grid.narrow import least_size_of
-from experiments.grid.study import PRETRAINED, Row, Study, on_dataset
+from experiments.grid.study import Row, Study, on_dataset
 from senet_jax.errors import InputError
 
 # A few steps per row on a handful of images: the whole grid as a first look, and for tests.
@@ -70,19 +71,39 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
 
     Raises: InputError if the study's configuration file refuses the dataset's name.
     """
-    module, _, argument = study.base.get(dataset, study.base["*"]).partition(":")
+    module, _, argument = study.base.get(bare_name(dataset), study.base["*"]).partition(":")
     network = study.network_of(row).removesuffix("_cifar")
     argument = argument.format(network=network, dataset=dataset)
     try:
         config = importlib.import_module(f"configs.{module}").get_config(argument)
     except ValueError as error:  # about a dataset's name, which came from the command line
         raise InputError(f"configs/{module}.py:{argument}: {error}") from error
-    if config.model.name.endswith("_cifar"):
+    config.data.name = dataset.strip()  # with its version, which not every file asks for
+    if config.model.name == study.network:
+        config.model.update(study.network_fields)
+    elif config.model.name.endswith("_cifar"):
         config.model.update(study.cifar_fields)
     config.update_from_flattened_dict(on_dataset(study.recipe, dataset))
     if smoke:
         shrink(config, {**study.narrow, **row.narrow})
     return config.lock()
+
+
+def paper_config(study: Study, row: Row) -> Any:
+    """The configuration that a row is trained with on the paper's dataset, where the paper has one.
+
+    Otherwise it is that of the study's own dataset. What is counted and printed for the row is the
+    network of this configuration.
+    """
+    dataset = next(iter(study.paper_datasets), study.dataset)
+    return row_config(row, base_config(study, row, dataset, smoke=False))
+
+
+def row_config(row: Row, base: ConfigDict) -> Any:
+    """The configuration of a row, from the one that it starts from; its seed is that one's."""
+    config: Any = base.copy_and_resolve_references()
+    config.update_from_flattened_dict(on_dataset(row.overrides, config.data.name))
+    return config
 
 
 def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
@@ -118,10 +139,9 @@ def plan(
     runs = []
     for seed in seeds:
         for row, base in zip(study.rows, bases, strict=True):
-            config: Any = base.copy_and_resolve_references()
-            overrides = {"seed": seed, **on_dataset(row.overrides, config.data.name)}
+            config = row_config(row, base)
+            config.seed = seed
             if row.starts_from:
-                overrides[PRETRAINED] = str(place(row.starts_from, seed))
-            config.update_from_flattened_dict(overrides)
+                config.model.pretrained = str(place(row.starts_from, seed))
             runs.append(PlannedRun(row, seed, config, place(row.label, seed)))
     return runs

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from configs.common import bare_name
 from senet_jax.runs import workdir
 
 PRETRAINED = "model.pretrained"
@@ -60,7 +61,7 @@ class Row:
     def printed(self, key: str, dataset: str) -> float | None:
         """The paper's figure for a run on that TFDS dataset; None where it prints none."""
         figure = self.paper.get(key)
-        return figure.get(_unversioned(dataset)) if isinstance(figure, Mapping) else figure
+        return figure.get(bare_name(dataset)) if isinstance(figure, Mapping) else figure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,9 @@ class Study:
         every other dataset, whose name replaces {dataset}. {network} is the row's network, without
         the suffix that configurations for CIFAR add.
       recipe: configuration keys that all rows change in `base`, as in Row.overrides.
-      network: the paper's network, whose parameters and multiply-adds are counted for each row;
-        None if each row names its network.
-      network_fields: further fields of `network`, with which its counts are the paper's.
+      network: the paper's network, whose parameters and multiply-adds are counted for each row as
+        it is trained on the paper's dataset; None if each row names its network.
+      network_fields: further fields of `network`, wherever it is trained.
       cifar_fields: further fields of the network that runs on small images.
       narrow: fields that make either network narrow, for --smoke; Row.narrow overrides them.
       paper_columns: heading to the figures of Row.paper shown under it.
@@ -132,7 +133,7 @@ class Study:
 
     def paper_name_of(self, dataset: str) -> str | None:
         """The paper's name of a TFDS dataset; None for one that the paper does not use."""
-        return self.paper_datasets.get(_unversioned(dataset))
+        return self.paper_datasets.get(bare_name(dataset))
 
     def network_of(self, row: Row) -> str:
         """The paper's network in a row."""
@@ -181,16 +182,12 @@ class Study:
         return self.title.partition(": ")[2]
 
 
-def _unversioned(dataset: str) -> str:
-    return dataset.partition(":")[0]
-
-
 def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     """Choose the values of configuration keys for a TFDS dataset.
 
     A value that differs between datasets is a mapping from their names, where "*" is any other.
     """
-    name = _unversioned(dataset)
+    name = bare_name(dataset)
     return {
         key: value.get(name, value.get("*")) if isinstance(value, Mapping) else value
         for key, value in values.items()

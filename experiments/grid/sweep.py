@@ -21,6 +21,7 @@ from experiments.grid.study import Study, grid, in_a_path
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli
+from senet_jax.training.given import add_fields
 
 COMMA = re.compile(r",(?![^()]*\))")  # a comma outside of tuples
 
@@ -77,6 +78,7 @@ def _load(file: str) -> Any:
 def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
     """The keys and their values, which have the types of the configuration's."""
     values: dict[str, list[Any]] = {}
+    fields = add_fields(config, dict.fromkeys(sweep.partition("=")[0] for sweep in sweeps))
     for sweep in sweeps:
         key, _, text = sweep.partition("=")
         if not text.strip():
@@ -88,7 +90,7 @@ def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
         values[key] = []
         for value in COMMA.split(text):
             argument = f"--config.{key}={value.strip()}"
-            cli.given_keys([argument], "config", config)
+            cli.given_keys([argument], "config", config, fields)
             one = cli.with_flags(config.copy_and_resolve_references(), [argument])
             typed = flatten(one.to_dict())[key]
             if typed in values[key]:

@@ -1,13 +1,14 @@
 """The results of a study's runs, from their work directories."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.grid.study import PRETRAINED, Row, Study
 from senet_jax.config import differences, flatten
 from senet_jax.errors import InputError
+from senet_jax.runs import effect
 from senet_jax.system import files
 
 # The content of result.json, with the flat "config", and the "curve": one dict per evaluation with
@@ -93,6 +94,21 @@ def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]
     return lines
 
 
+def at_chance(runs: Sequence[Result]) -> list[int]:
+    """The seeds whose runs end no better than guessing, by two standard errors of that.
+
+    Results of versions that did not record the number of classes are left out.
+    """
+    seeds = []
+    for run in runs:
+        if classes := run.get("classes"):
+            right = 1 / classes
+            error = (right * (1 - right) / run["eval/examples"]) ** 0.5
+            if run["eval/top1_error"] >= 100 * (1 - right - 2 * error):
+                seeds.append(run["seed"])
+    return seeds
+
+
 def _read(path: Path) -> Result:
     config = files.read_json(path.with_name("config.json"))
     if config is None:
@@ -128,8 +144,13 @@ def _check_comparable(study: Study, results: Results, directory: Path) -> None:
     everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
     for index, (row, result) in enumerate(everything):
         for other_row, other in everything[:index]:
+            idle = {*effect.without(other["config"]), *effect.without(result["config"])}
             configs = (
-                {k: v for k, v in r["config"].items() if _in_common(study, row, other_row, k)}
+                {
+                    key: value
+                    for key, value in r["config"].items()
+                    if key not in idle and _in_common(study, row, other_row, key)
+                }
                 for r in (other, result)
             )
             if changes := differences(*configs, names=("in the first", "in the second")):

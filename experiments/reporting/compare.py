@@ -2,10 +2,12 @@
 
 A gain is the reference's top-1 error less the row's, in points: positive where the row is better.
 One seed gives both rows the same order of images and the same crops. Differences are therefore
-taken seed by seed, and only over seeds that both rows have.
+taken seed by seed, and only over seeds that both rows have. A row whose own seeds vary far more
+than the reference's is called unstable: its mean says little, and no interval does.
 """
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +17,7 @@ from experiments.grid.study import Study
 from experiments.reporting.collect import Results
 
 LEVEL = 0.95
+FALSE_ALARMS = 0.01  # rows called unstable among those that vary like their reference
 # In per cent. Errors are multiples of 100 / examples, so a smaller difference is due to rounding.
 ROUNDING = 1e-9
 
@@ -34,15 +37,42 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - half, mean + half
 
 
+def is_unstable(errors: Sequence[float], reference: Sequence[float], examples: int) -> bool:
+    """Whether a row varies over its seeds by more than chance gives one that varies like another.
+
+    It is the one-sided F test on the two variances, at FALSE_ALARMS. With three seeds each, the
+    limit is about ten times the standard deviation. The reference's variance counts as no less than
+    that of one error measured on so many examples: two or three seeds can agree by luck.
+
+    Args:
+      errors, reference: top-1 errors in per cent, one per seed; False for fewer than two of either.
+      examples: number of images that the errors were measured on.
+    """
+    if min(len(errors), len(reference)) < 2:
+        return False
+    share = statistics.fmean(reference) / 100
+    of_sampling = 1e4 * max(share * (1 - share), 1 / examples) / examples
+    least = max(statistics.variance(reference), of_sampling)
+    return statistics.variance(errors) > _limit(len(errors), len(reference)) * least
+
+
+@functools.cache
+def _limit(seeds: int, of_reference: int) -> float:
+    """The ratio of variances that FALSE_ALARMS of equal ones exceed."""
+    return float(stats.f.isf(FALSE_ALARMS, seeds - 1, of_reference - 1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Gain:
     """The gain of a row over its reference.
 
     Attributes:
       differences: the reference's error less the row's, in points, one for each paired seed.
+      unstable: whether the row's errors vary far more than the reference's; see is_unstable.
     """
 
     differences: tuple[float, ...]
+    unstable: bool = False
 
     @property
     def mean(self) -> float | None:
@@ -55,12 +85,19 @@ class Gain:
         return t_interval(self.differences)
 
     @property
+    def decision(self) -> str:
+        """ "better" or "worse" where the interval leaves out 0; "" where it does not."""
+        low, high = self.interval or (0.0, 0.0)
+        return "better" if low > 0 else "worse" if high < 0 else ""
+
+    @property
     def verdict(self) -> str:
         """The verdict on the row, in words that its label completes."""
         n = len(self.differences)
+        if self.decision:
+            return f"{self.decision}, but {UNSTABLE}" if self.unstable else self.decision
         if self.interval:
-            low, high = self.interval
-            return "better" if low > 0 else "worse" if high < 0 else f"{UNDECIDED} at n = {n}"
+            return f"{UNSTABLE if self.unstable else UNDECIDED} at n = {n}"
         if n > 1 and abs(self.differences[0]) < ROUNDING:
             return f"identical in all {n} seeds"
         if n > 1:
@@ -69,6 +106,7 @@ class Gain:
 
 
 UNDECIDED = "not distinguishable"
+UNSTABLE = "unstable"
 
 
 def gains(study: Study, results: Results) -> dict[str, Gain]:
@@ -81,8 +119,11 @@ def gains(study: Study, results: Results) -> dict[str, Gain]:
                 {run["seed"]: run["eval/top1_error"] for run in results.get(label, [])}
                 for label in (row.label, reference.label)
             )
-            paired = [seed for seed in ours if seed in theirs]
-            by_label[row.label] = Gain(tuple(theirs[seed] - ours[seed] for seed in paired))
+            examples = results[row.label][0]["eval/examples"]
+            by_label[row.label] = Gain(
+                tuple(theirs[seed] - ours[seed] for seed in ours if seed in theirs),
+                is_unstable([*ours.values()], [*theirs.values()], examples),
+            )
     return by_label
 
 
@@ -97,12 +138,18 @@ def in_words(study: Study, by_label: Mapping[str, Gain]) -> list[str]:
     heading = next((name for name, keys in study.paper_columns.items() if key in keys), None)
     theirs = f"the paper's in the column {heading}, " if heading else ""
     verdicts = "; ".join(f"{verdict}: {', '.join(rows)}" for verdict, rows in labels.items())
+    unstable = [
+        "Unstable: over its seeds the row varies more than chance gives one that varies like "
+        f"{study.reference_name} (one-sided F test on the variances, which calls "
+        f"{100 * FALSE_ALARMS:g} % of rows unstable that vary alike); its mean says little."
+    ]
     return [
         f"Gain: the top-1 error of {study.reference_name} less that of the row, in points, "
         f"positive where the row is better; {theirs}ours over the seeds that both have, with the "
         "95 % confidence interval of the mean (Student's t on the differences), for each row by "
         "itself and not corrected for the number of rows.",
         f"Compared with {study.reference_name}: {verdicts}.",
+        *(unstable if any(gain.unstable for gain in by_label.values()) else ()),
     ]
 
 
@@ -111,16 +158,18 @@ def in_short(study: Study, by_label: Mapping[str, Gain]) -> str:
     if not any(len(gain.differences) > 1 for gain in by_label.values()):
         return "too few paired seeds to compare"
     parts = []
-    for verdict in ("better", "worse"):
-        rows = [label for label, gain in by_label.items() if gain.verdict == verdict]
+    for decision in ("better", "worse"):
+        rows = [label for label, gain in by_label.items() if gain.decision == decision]
         if rows:
-            parts.append(f"{verdict} than {study.reference_name}: {', '.join(rows)}")
+            parts.append(f"{decision} than {study.reference_name}: {', '.join(rows)}")
+    if rows := [label for label, gain in by_label.items() if gain.unstable]:
+        parts.append(f"{UNSTABLE} beside {study.reference_name}: {', '.join(rows)}")
     if not parts:
         return f"none distinguishable from {study.reference_name}"
-    rest = any(gain.verdict not in ("better", "worse") for gain in by_label.values())
+    rest = any(not (gain.decision or gain.unstable) for gain in by_label.values())
     return "; ".join(parts) + ("; others not distinguishable" if rest else "")
 
 
 def _order(gain: Gain) -> int:
-    """The place of a gain's verdict in a sentence: better, worse, then all that decide nothing."""
-    return {"better": 0, "worse": 1}.get(gain.verdict, 2)
+    """The place of a gain's verdict in a sentence: better, worse, unstable, then the undecided."""
+    return {"better": 0, "worse": 1}.get(gain.decision, 2 if gain.unstable else 3)

@@ -6,11 +6,14 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.grid.study import Row, Study
+from experiments.grid.plan import paper_config
+from experiments.grid.study import OF_WEIGHTS, Row, Study
 from experiments.reporting import compare
 from experiments.reporting.collect import Result, Results, dataset_of
+from senet_jax.config import differences, flatten, plain
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize
+from senet_jax.training.start import split_origin
 
 Numbers = dict[str, Any]  # unrounded, behind a row of the table; None for a number it lacks
 
@@ -18,14 +21,45 @@ COUNTS = {"params": 1e6, "gflops": 1e9}  # the paper's figures that are counts, 
 
 
 def counts(study: Study, row: Row) -> Summary:
-    """Count the paper's network in this row exactly, at the image size it is made for."""
-    fields = {**study.network_fields, **row.model_fields}
-    return _counts(study.network_of(row), json.dumps(fields))
+    """Count the paper's network in this row exactly, at the image size it is made for.
+
+    Its fields are those that are trained on the paper's dataset; see paper_config.
+    """
+    _, fields = split_origin(paper_config(study, row).model.to_dict())
+    return _counts(json.dumps(fields))
 
 
 @functools.cache
-def _counts(network: str, fields: str) -> Summary:
-    return summarize(create_model(network, **json.loads(fields)), image_shape_of(network))
+def _counts(fields: str) -> Summary:
+    network = json.loads(fields)
+    return summarize(create_model(**network), image_shape_of(network["name"]))
+
+
+def not_as_counted(study: Study, results: Results) -> list[str]:
+    """The differences between the networks counted and those trained, on a dataset of the paper.
+
+    There are none unless runs are in miniature, had flags for their network, or are of a version
+    that trained others.
+    """
+    if not results or study.paper_name_of(dataset_of(results)) is None:
+        return []
+    found = []
+    for row in study.rows:
+        counted = flatten(plain(paper_config(study, row)), "")
+        for run in results.get(row.label, []):
+            networks = (
+                {k: v for k, v in c.items() if _is_of_network(k)} for c in (counted, run["config"])
+            )
+            found.append(differences(*networks, names=("counted", "trained")))
+    return [each for each in dict.fromkeys(found) if each]
+
+
+def _is_of_network(key: str) -> bool:
+    return key.startswith("model.") and key not in (
+        *OF_WEIGHTS,
+        "model.dtype",
+        "model.implementation",
+    )
 
 
 def number_rows(study: Study, results: Results) -> list[Numbers]:

@@ -14,11 +14,19 @@ from experiments.reporting.collect import (
     Result,
     Results,
     Unfinished,
+    at_chance,
     dataset_of,
     made_with,
     missing,
 )
-from experiments.reporting.numbers import COUNTS, Numbers, decimals, deviates, number_rows
+from experiments.reporting.numbers import (
+    COUNTS,
+    Numbers,
+    decimals,
+    deviates,
+    not_as_counted,
+    number_rows,
+)
 from senet_jax.models import create_model
 from senet_jax.models.paper import as_printed
 from senet_jax.models.resnet import ResNet
@@ -157,7 +165,23 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    return lines + missing(study, results, unfinished)
+    return lines + about_seeds(study, results) + missing(study, results, unfinished)
+
+
+def about_seeds(study: Study, results: Results) -> list[str]:
+    """The remarks on seeds that ended far from the others of their row, or learnt nothing."""
+    lines = []
+    for label, gain in compare.gains(study, results).items():
+        if gain.unstable:
+            ends = [f"{r['eval/top1_error']:.2f} (seed {r['seed']})" for r in results[label]]
+            lines.append(f"Row {label} is unstable: its seeds end at {', '.join(ends)} per cent.")
+    for label, runs in results.items():
+        if seeds := at_chance(runs):
+            whose = ("seed {}" if len(seeds) == 1 else "seeds {}").format(
+                ", ".join(map(str, seeds))
+            )
+            lines.append(f"Row {label}: {whose} diverged, with an error no better than guessing.")
+    return lines
 
 
 def _about_other_columns(study: Study, results: Results) -> list[str]:
@@ -170,6 +194,9 @@ def _about_other_columns(study: Study, results: Results) -> list[str]:
     lines = [
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "
         f"here, the rest as printed, errors in per cent{' as top-1 / top-5' if pairs else ''}."
+    ]
+    lines += [
+        f"Not the networks counted: ours differ in {d}." for d in not_as_counted(study, results)
     ]
     counts = [keys[0] for keys in study.paper_columns.values() if keys[0] in COUNTS]
     if any(deviates(row, key) for row in number_rows(study, results) for key in counts):

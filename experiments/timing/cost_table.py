@@ -45,6 +45,8 @@ def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [
         f"{first['network']}, {first['size']} pixels, float32; {measured}; medians of ratios of "
         f"{first['steps']} steps taken in turn with the plain network.",
+        "Counts are those of the networks that were timed: bottlenecks stride on the 3x3; those of "
+        "the studies on the first 1x1.",
         "Paper, SE-ResNet-50: 1.100 (training, 256 images, GPUs), 1.018 (one image, a CPU).",
         *dict.fromkeys(f"{row['machine']}, commit {row['commit']}." for row in rows),
     ]

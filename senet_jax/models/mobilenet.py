@@ -72,6 +72,8 @@ class MobileNet(ScalableNetwork):
             raise ValueError(
                 f"se_after must be one of {', '.join(SE_AFTER)}, not {self.se_after!r}"
             )
+        if self.se_after != "pointwise" and not self.se.stages:
+            raise ValueError("se_after has no effect without SE blocks; leave it out")
         self.se.check("MobileNet, which has no residual branches (see se_after)", STAGES, NO_BRANCH)
         super().__post_init__()
 

@@ -165,6 +165,8 @@ class ResNet(Network):
                 raise ValueError(f"{field} has no meaning in {self.block.__name__}s; leave it out")
         if self.stem_pool not in ("padded", "caffe"):
             raise ValueError(f"stem_pool must be padded or caffe, not {self.stem_pool!r}")
+        if self.stem == "cifar" and self.stem_pool != "padded":
+            raise ValueError("stem_pool has no effect with stem='cifar'; leave it out")
         if self.stem not in STEMS:
             raise ValueError(f"stem must be {', '.join(STEMS[:-1])} or cifar, not {self.stem!r}")
         numbers = range(2, 2 + len(self.stage_sizes))

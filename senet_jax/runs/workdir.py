@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from senet_jax.config import differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
-from senet_jax.runs import lock
+from senet_jax.runs import effect, lock
 from senet_jax.system import files, processes
 from senet_jax.system.processes import on_first
 
@@ -241,6 +241,8 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
 def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()) -> None:
     """Check that the directory holds no configuration but this one.
 
+    Keys that have no effect in either may differ: the run is the same.
+
     Args:
       apart_from: keys that may differ.
 
@@ -250,7 +252,8 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
     if stored is None:
         return
     current = plain(config)
-    ignored = {*apart_from, *left_to_weights(config.to_dict())}
+    idle = {*effect.without(flatten(stored))} & {*effect.without(flatten(current))}
+    ignored = {*apart_from, *idle, *left_to_weights(config.to_dict())}
     before, now = (
         {key: value for key, value in flatten(sections).items() if key not in ignored}
         for sections in (stored, current)

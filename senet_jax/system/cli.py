@@ -1,6 +1,7 @@
 """What every command shares: flags, and errors in one sentence instead of a traceback."""
 
 import ast
+import itertools
 import os
 import re
 import sys
@@ -69,6 +70,8 @@ def parse_flags(
     try:
         return values(argv, known_only=known_only)[1:]
     except flags.Error as error:
+        if isinstance(error.__context__, InputError):  # what absl has wrapped says all
+            raise error.__context__ from None
         raise InputError(_flag_error(str(error))) from error
     except (AttributeError, KeyError) as error:
         raise InputError(_unknown_key(str(error))) from error
@@ -109,24 +112,43 @@ def check_config_file(value: str) -> None:
         raise InputError(f"{path} defines no get_config(), as configs/common.py does")
 
 
-def given_keys(arguments: Sequence[str], name: str, config: ConfigDict) -> list[str]:
+def dotted(arguments: Sequence[str], name: str) -> dict[str, str | None]:
+    """The keys that arguments `--name.key=...` set, with their texts; None where there is none."""
+    keys: dict[str, str | None] = {}
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue="--"):
+        if match := re.match(rf"--?(?:no)?{name}\.([^=]+)(?:=(.*))?", argument, re.DOTALL):
+            apart = None if following.startswith("-") else following  # as in --name.key VALUE
+            keys[match[1]] = apart if match[2] is None else match[2]
+    return keys
+
+
+def given_keys(
+    arguments: Sequence[str], name: str, config: ConfigDict, known: Sequence[str] = ()
+) -> list[str]:
     """The keys that arguments `--name.key=...` set.
+
+    Args:
+      known: further keys that somebody may have meant.
 
     Raises: InputError for the first that `config` lacks, or that comes without a value.
     """
     keys = []
     values = flatten(config.to_dict())
     for argument in arguments:
-        if match := re.match(rf"--?(?:no)?{name}\.([^=]+)", argument):
-            key = match[1]
+        for key in dotted([argument], name):
             if key not in values:
-                raise InputError(f"unknown key --{name}.{key}{did_you_mean(key, values)}")
+                raise unknown_key(key, name, [*values, *known])
             if "=" not in argument and not isinstance(values[key], bool):
                 raise InputError(
                     f"give --{name}.{key} its value with =, as in --{name}.{key}=VALUE"
                 )
             keys.append(key)
     return keys
+
+
+def unknown_key(key: str, name: str, known: Sequence[str]) -> InputError:
+    """The error for a flag `--name.key` that nothing has, with the nearest of the known keys."""
+    return InputError(f"unknown key --{name}.{key}{did_you_mean(key, known)}")
 
 
 def _flag_error(message: str) -> str:

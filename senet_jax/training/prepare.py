@@ -10,10 +10,12 @@ import optax
 from ml_collections import ConfigDict
 
 from senet_jax import data
+from senet_jax.config import flatten
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
+from senet_jax.runs import effect
 from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate
 from senet_jax.training import freezing, optim
 from senet_jax.training.config import TrainConfig
@@ -122,6 +124,8 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     Raises: InputError for a configuration that cannot be run.
     """
     recipe = check(config, devices)
+    if not (begun or recipe.origin.source):  # with weights, resolve_config has looked already
+        effect.check(flatten(config.to_dict()))
     share = data.Share(jax.process_index(), jax.process_count())
     dataset = data.load_dataset(**recipe.data, share=share)
     recipe.augment.check(dataset.train.image_shape[-1])

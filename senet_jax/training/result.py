@@ -35,6 +35,7 @@ def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
         "seed": sections["seed"],
         "params": counts.params,
         "macs": counts.macs,
+        "classes": run.dataset.num_classes,
         "step": run.plan.total_steps,
         "batch_size": run.settings.batch_size,
         **session.measured,

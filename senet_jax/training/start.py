@@ -17,7 +17,7 @@ from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
-from senet_jax.runs import workdir
+from senet_jax.runs import effect, workdir
 from senet_jax.runs.stored import read_records
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading, saving, timm
@@ -69,7 +69,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     Args:
       directory: the run's directory; if the run has begun, what was filled in then stays.
 
-    Raises: InputError for weights or a dataset that are not there.
+    Raises: InputError for weights or a dataset that are not there, or a key without an effect.
     """
     sections: dict[str, Any] = config.to_dict()
     origin, _ = split_origin(sections.get("model", {}))
@@ -95,6 +95,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
         images["image_size"] = data.image_size_for(dataset, images["image_size"], usual)
     filled = ConfigDict(sections | {"model": model | sections["model"]})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in missing})
+    effect.check(flatten(filled.to_dict()), apart_from=missing)
     return filled.lock()
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from configs import cifar, common, digits, finetune, imagenet
-from experiments.grid.plan import base_config
+from experiments.grid.plan import base_config, row_config
 from experiments.run import parse_seeds
-from experiments.studies import load_study
+from experiments.studies import load_studies, load_study
 from senet_jax.errors import InputError
 
 
@@ -62,3 +62,65 @@ def test_seeds_are_numbers_and_each_once():
     ):
         with pytest.raises(InputError, match=sentence):
             parse_seeds(texts)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "is_mirrored"),
+    [
+        ("cifar10", "cifar10", True),
+        ("cifar100:3.*.*", "cifar100", True),
+        ("fashion_mnist", "fashion_mnist", True),
+        ("FashionMNIST:3.0.1", "fashion_mnist", True),
+        ("imagenette/320px-v2:1.0.0", "imagenette", True),
+        ("pneumonia_mnist", "pneumonia_mnist", True),
+        ("visual_domain_decathlon/aircraft", "visual_domain_decathlon", True),
+        ("fake", "fake", True),
+        ("digits", "digits", False),
+        ("digits:1.0.0", "digits", False),
+        (" digits ", "digits", False),
+        ("mnist", "mnist", False),
+        ("MNIST", "mnist", False),
+        ("mnist/data_dir=x", "mnist", False),
+        ("huggingface:mnist", "mnist", False),
+        ("MNISTCorrupted/spatter", "mnist_corrupted", False),
+        ("emnist/letters:3.0.0", "emnist", False),
+        ("kmnist", "kmnist", False),
+        ("SvhnCropped", "svhn_cropped", False),
+        ("cmaterdb/telugu", "cmaterdb", False),
+        ("omniglot:3.0.0", "omniglot", False),
+        ("binary_alpha_digits", "binary_alpha_digits", False),
+        ("visual_domain_decathlon/gtsrb:1.2.0", "visual_domain_decathlon", False),
+        ("no name", "no name", True),
+    ],
+)
+def test_every_recipe_mirrors_what_a_mirror_leaves_in_its_class(dataset, name, is_mirrored):
+    """By the name alone: whatever version, config or spelling comes with it."""
+    assert common.bare_name(dataset) == name
+    for file, argument in ((imagenet, f"resnet50,{dataset}"), (finetune, dataset)):
+        assert file.get_config(argument).data.flip is is_mirrored
+    assert cifar.get_config(f"resnet20,{dataset}").data.flip is is_mirrored
+
+
+@pytest.mark.parametrize("name", imagenet.VALIDATED)
+def test_a_version_changes_no_recipe(name):
+    for file, argument in ((imagenet, "resnet50,{}"), (finetune, "{}"), (cifar, "resnet20,{}")):
+        configs = [file.get_config(argument.format(name + end)) for end in ("", ":1.2.3")]
+        for config in configs:
+            del config.data["name"]
+        assert configs[0].to_dict() == configs[1].to_dict()
+
+
+@pytest.mark.parametrize("study", load_studies(), ids=lambda study: study.name)
+def test_a_version_changes_nothing_of_a_study(study):
+    for dataset in ("digits", "cifar100", "imagenet2012"):
+        for row in study.rows:
+            configs = [
+                row_config(row, base_config(study, row, dataset + end, smoke=False))
+                for end in ("", ":1.0.0")
+            ]
+            assert [config.data.name for config in configs] == [dataset, f"{dataset}:1.0.0"]
+            configs[1].data.name = dataset
+            assert configs[0].to_dict() == configs[1].to_dict()
+            for key in row.paper:
+                assert row.printed(key, dataset) == row.printed(key, f"{dataset}:1.0.0")
+        assert study.paper_name_of(dataset) == study.paper_name_of(f"{dataset}:1.0.0")

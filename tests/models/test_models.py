@@ -39,6 +39,20 @@ def test_counts_equal_their_source(row):
         assert round(summary.macs / 1e9, digits) == float(row["gmacs"]), row["source"]
 
 
+def test_every_network_has_counts_from_a_source():
+    """Its parameters, with biases as well if it has SE blocks, and a plain one's multiply-adds."""
+    counted = {
+        (row["model"], kind, '"bias": true' in row["fields"])
+        for row in GOLDEN
+        for kind in ("params", "gmacs")
+        if row[kind]
+    }
+    for name in senet_jax.list_models():
+        assert (name, "params", False) in counted, name
+        wanted = ("params", True) if name.startswith("se") else ("gmacs", False)
+        assert (name, *wanted) in counted, name
+
+
 @pytest.mark.slow(reason="traces every network, with biases and without")
 def test_the_docs_list_every_model_with_its_counts():
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")

@@ -1,0 +1,98 @@
+"""Keys of a configuration that do something only beside others, and what becomes of them elsewhere.
+
+A value that somebody chose and that does nothing is refused by the name of its key. What a recipe
+leaves behind where a command line chooses a different schedule, say, goes back to its default.
+Configurations here are flat: dotted keys to values.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from senet_jax.errors import InputError
+
+Flat = Mapping[str, Any]
+
+
+class Dependence(NamedTuple):
+    """When a key does something.
+
+    Attributes:
+      default: the key's value in configs/common.py, which asks for nothing.
+      acts: whether the key has an effect in a configuration.
+      where_not: the keys to blame where it has none, which the error shows with their values.
+    """
+
+    default: Any
+    acts: Callable[[Flat], bool]
+    where_not: tuple[str, ...]
+
+
+def _needs(key: str, *values: Any) -> tuple[Callable[[Flat], bool], tuple[str, ...]]:
+    """Act where `key` has one of the values or, without any, where it is neither 0 nor empty."""
+    return (lambda flat: flat.get(key) in values if values else bool(flat.get(key))), (key,)
+
+
+STREAMED = _needs("data.image_size")  # images in memory are never cropped, nor read again
+STEP, PLATEAU = (_needs("optim.schedule", name) for name in ("step", "plateau"))
+
+
+def _multiplies(flat: Flat) -> bool:
+    return PLATEAU[0](flat) or (STEP[0](flat) and bool(flat.get("optim.boundaries")))
+
+
+KEYS = {
+    "model.new_head": Dependence(False, *_needs("model.pretrained")),
+    "data.eval_crop": Dependence(224 / 256, *STREAMED),
+    "data.crop_area": Dependence(0.08, *STREAMED),
+    "data.interpolation": Dependence("bilinear", *STREAMED),
+    "data.shuffle_buffer": Dependence(8192, *STREAMED),
+    "data.max_unreadable": Dependence(10, *STREAMED),
+    "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
+    "optim.boundaries": Dependence((0.5, 0.75), *STEP),
+    "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
+    "optim.patience": Dependence(5, *PLATEAU),
+    "optim.reductions": Dependence(3, *PLATEAU),
+    "optim.warmup": Dependence("linear", *_needs("optim.warmup_epochs")),
+    "optim.nesterov": Dependence(False, *_needs("optim.momentum")),
+    "optim.decay_norm_and_bias": Dependence(True, *_needs("optim.weight_decay")),
+}
+
+
+def without(flat: Flat) -> list[str]:
+    """The keys that have no effect in a configuration, whatever their values."""
+    return [key for key, dependence in KEYS.items() if key in flat and not dependence.acts(flat)]
+
+
+def check(flat: Flat, apart_from: Collection[str] = ()) -> None:
+    """Check that no key has a value of its own where it has no effect.
+
+    Args:
+      apart_from: keys that may.
+
+    Raises: InputError for the first that has.
+    """
+    for key in without(flat):
+        default, _, where_not = KEYS[key]
+        if key not in apart_from and not _same(flat[key], default):
+            blame = " and ".join(f"{name}={flat.get(name)!r}" for name in where_not)
+            raise InputError(
+                f"{key}={flat[key]!r} has no effect with {blame}; leave it at {default!r}"
+            )
+
+
+def resets(flat: Flat, given: Collection[str]) -> dict[str, Any]:
+    """The defaults of the keys to which a recipe gives values without an effect.
+
+    Args:
+      given: the keys that a command line or a study sets, which must have one.
+
+    Raises: InputError for the first of `given` that has none.
+    """
+    left = [key for key in without(flat) if key not in given]
+    check(flat, left)
+    return {key: KEYS[key].default for key in left if not _same(flat[key], KEYS[key].default)}
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is the default; config.json has lists for tuples."""
+    return (tuple(value) if isinstance(value, list) else value) == default

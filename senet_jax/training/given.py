@@ -1,0 +1,116 @@
+"""What a command line gives for a configuration: further fields of its network, and keys that act.
+
+A configuration file lists the fields of a network that recipes choose. Any other, such as `width`
+or `stem_pool`, comes into the `model` section where a command line sets it, and only there: the
+configurations of all other runs stay what they are.
+"""
+
+import dataclasses
+import functools
+import sys
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_dict, config_flags
+
+from senet_jax.config import flatten
+from senet_jax.errors import InputError
+from senet_jax.runs import effect
+from senet_jax.system import cli
+
+# Fields of a module that training or another section of a configuration sets, or that are no values
+# of a configuration.
+NOT_GIVEN = (
+    *("name", "parent", "block", "se", "features", "num_classes", "dtype"),
+    *("axis_name", "sync_batch_norm", "freeze_batch_norm"),
+)
+
+
+@functools.cache
+def fields_of(network: str) -> Mapping[str, Any]:
+    """The fields of a network that a configuration can set, with its own values.
+
+    A field without a value has a placeholder of its type. Raises: InputError for an unknown name.
+    """
+    from senet_jax.weights.loading import create_model  # brings JAX, and few command lines ask
+
+    module = create_model(network)
+    types = typing.get_type_hints(type(module))
+    values = {}
+    for field in dataclasses.fields(module):
+        if field.name not in NOT_GIVEN:
+            value = getattr(module, field.name)
+            if value is None:  # of "int | None"
+                value = config_dict.placeholder(typing.get_args(types[field.name])[0])
+            values[field.name] = value
+    return values
+
+
+def add_fields(config: Any, given: Mapping[str, str | None]) -> list[str]:
+    """Give a configuration those of the keys `model.FIELD` that it lacks and its network has.
+
+    Args:
+      given: the keys that a command line sets, with their texts; see cli.dotted.
+
+    Returns: all keys `model.FIELD` that there are, if any of those given was lacking.
+
+    Raises: InputError for an unknown network.
+    """
+    model = config.get("model", {})
+    fields = [key.partition(".")[2] for key in given if key.startswith("model.")]
+    if not (missing := [field for field in fields if "." not in field and field not in model]):
+        return []
+    of_network = fields_of(given.get("model.name") or model["name"])
+    with config.unlocked():
+        model.update({field: of_network[field] for field in missing if field in of_network})
+    return [f"model.{field}" for field in {**of_network, **model}]
+
+
+class ConfigFlag:
+    """The flag `--config=FILE`, with `--config.KEY=VALUE` for keys of what the file returns.
+
+    Args:
+      values: where the flag is defined.
+    """
+
+    def __init__(self, values: flags.FlagValues) -> None:
+        self._holder = config_flags.DEFINE_config_file(
+            "config", lock_config=True, flag_values=values
+        )
+        self._flag = values["config"]
+        self._flag.parser = _WithFields(self._flag.parser)
+
+    @property
+    def value(self) -> Any:
+        """The configuration, whose recipe has left nothing behind that has no effect.
+
+        Raises: InputError if there is none, or a flag has no effect.
+        """
+        config = self._holder.value
+        if not isinstance(config, ConfigDict):
+            raise InputError(f"get_config() must return a ConfigDict, not {config!r}")
+        given = config_flags.get_override_values(self._flag)
+        config.update_from_flattened_dict(effect.resets(flatten(config.to_dict()), given))
+        return config
+
+
+class _WithFields(flags.ArgumentParser[Any]):
+    """A parser of configuration files that adds the fields that the command line sets."""
+
+    def __init__(self, parser: flags.ArgumentParser[Any]) -> None:
+        self._parser = parser
+
+    def parse(self, argument: str) -> Any:
+        config = self._parser.parse(argument)
+        if isinstance(config, ConfigDict):
+            given = cli.dotted(flags.FLAGS.read_flags_from_files(sys.argv), "config")
+            if known := add_fields(config, given):
+                for key in given:
+                    if key.startswith("model.") and key.count(".") == 1 and key not in known:
+                        raise cli.unknown_key(key, "config", known)
+        return config
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
