@@ -411,27 +411,6 @@ def test_the_cosines_of_fcanet_are_orthonormal_and_begin_with_the_mean():
         ]
 
 
-@pytest.mark.parametrize("activated", [False, True])
-def test_a_convolution_in_place_of_a_block_ends_with_a_relu_where_nothing_else_does(activated):
-    class Plain(nn.Module):
-        @nn.compact
-        def __call__(self, u):
-            return attend(SEConfig(kind="conv"), Layers(), u, False, activated=activated)
-
-    u = normal(SHAPE)
-    y = Plain().apply(filled(Plain()), u)
-    assert (y.min() >= 0) == activated
-
-
-@pytest.mark.parametrize("name", ["sevgg16_bn", "semobilenetv1", "sebninception"])
-def test_networks_without_branches_activate_what_replaces_their_blocks(name):
-    se = NARROW[name].get("se", {}) | {"kind": "conv"}
-    model = create_model(name, features=True, **NARROW[name] | {"se": se})
-    images = normal((1, 64, 64, 3))
-    maps = jax.jit(model.apply)(filled(model, images.shape), images)
-    assert all(maps[f"stage{stage}"].min() == 0 for stage in model.se.stages)
-
-
 def test_a_network_without_any_block_between_its_stages_is_refused():
     with pytest.raises(Exception, match="nothing follows the last stage"):
         create_model("seresnet50", se={"placement": "between_stages", "stages": (5,)})
