@@ -114,11 +114,18 @@ def simam(w, u):
     return u * sigmoid((u - mean(u)) ** 2 / (4 * (variance + 1e-4)) + 0.5)
 
 
+# The authors' get_freq_indices("top16"), their mapper_x and mapper_y in pairs, best first.
+FREQUENCIES = (
+    *((0, 0), (0, 1), (6, 0), (0, 5), (0, 2), (1, 0), (1, 2), (4, 0)),
+    *((5, 0), (1, 6), (3, 0), (0, 4), (0, 6), (0, 3), (3, 5), (2, 2)),
+)
+
+
 def fca(w, u):
     _, height, width, channels = u.shape
     z = np.zeros((len(u), channels))
     for c in range(channels):
-        row, column = (which[c * 16 // channels] for which in (ROWS, COLUMNS))
+        row, column = FREQUENCIES[c * 16 // channels]
         for i in range(height):
             for j in range(width):
                 z[:, c] += u[:, i, j, c] * cosine(i, row, height) * cosine(j, column, width)
