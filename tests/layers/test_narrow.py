@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.families import fields_of as fields_of_family
 from helpers.numeric import normal
 from helpers.weights import fill
 
-from experiments.grid.narrow import NARROW, least_size_of
+from experiments.grid.narrow import least_size_of
 from senet_jax import create_model
 from senet_jax.layers.network import Layers
 from senet_jax.layers.slot import KINDS, SEConfig, attend, fields_of
@@ -120,8 +121,9 @@ ACTIVATED = (
 
 @pytest.mark.parametrize(("name", "placement"), ACTIVATED)
 def test_maps_after_a_relu_have_no_negative_values_whatever_the_block(name, placement):
-    se = NARROW[name].get("se", {}) | {"kind": "conv", "placement": placement}
-    model = create_model(name, features=True, **NARROW[name] | {"se": se})
+    fields = fields_of_family(name)
+    se = fields.get("se", {}) | {"kind": "conv", "placement": placement}
+    model = create_model(name, features=True, **fields | {"se": se})
     size = least_size_of(name)
     images = normal((1, size, size, 3))
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images))
