@@ -1,4 +1,4 @@
-"""Four simulated devices, no accelerator, compilation without optimisation, and data of our own."""
+"""Four simulated devices, no accelerator, quick compilation, and data of our own."""
 
 import atexit
 import gc
@@ -29,12 +29,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
-# Semantics are tested here, not speed, and most of a tiny run is its compilation.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-if importlib.metadata.version("jax").startswith("0.10."):
-    # The older of its two code generators compiles in a third of the time. JAX 0.12 has only the
-    # newer one, which is tested there.
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+# Semantics are tested here, not speed, and most of a tiny run is its compilation. What is computed
+# depends on the compiler as well: `SENET_JAX_COMPILER=users pytest tests/layers` has that of users.
+if os.environ.get("SENET_JAX_COMPILER") != "users":
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    if importlib.metadata.version("jax").startswith("0.10."):
+        # The older of its two code generators compiles in a third of the time. JAX 0.12 has only
+        # the newer one, which is tested there.
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import hypothesis
 import jax

@@ -12,8 +12,8 @@ from torch import nn
 
 from senet_jax.errors import InputError
 
-# Our names of networks to timm's, where they differ.
-TIMM = {"mobilenetv1": "mobilenetv1_100"}
+# Our names of networks to timm's and its arguments, where they differ.
+TIMM = {"mobilenetv1": {"model_name": "mobilenetv1_100", "act_layer": "relu"}}
 
 
 def create(network: str, counts: Sequence[int]) -> nn.Module:
@@ -25,8 +25,8 @@ def create(network: str, counts: Sequence[int]) -> nn.Module:
         model = _mobilenet()
     elif network.endswith("_cifar"):
         model = CifarResNet(int("".join(filter(str.isdigit, network))), network.startswith("se"))
-    elif timm.is_model(TIMM.get(network, network)):
-        model = timm.create_model(TIMM.get(network, network))
+    elif timm.is_model((found := TIMM.get(network, {"model_name": network}))["model_name"]):
+        model = timm.create_model(**found)
     else:
         raise InputError(f"{network} has no twin in PyTorch; leave torch out of --against")
     theirs = sum(parameter.numel() for parameter in model.parameters())

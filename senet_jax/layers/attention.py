@@ -197,11 +197,15 @@ class Gather(nn.Module):
 class GC(SlotBlock):
     """Global context (Cao et al. 2019): attention over positions, and an addition, not a gate.
 
-    `expand` starts at zero, so that a fresh block changes nothing.
+    `expand` starts at zero, so that a fresh block changes nothing. The hidden width is at least 4:
+    layer norm takes two numbers' worth away, so that of one nothing is left, and of two only which
+    is larger, without a gradient. The authors' blocks, for 512 channels and more, are wider.
     """
 
     ratio: int = 16
     bias: bool = False
+
+    is_gate = False
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
@@ -209,7 +213,8 @@ class GC(SlotBlock):
         # Without a bias, which softmax would cancel.
         logits = dense(1, False, name="attention")(wide)
         context = (wide * nn.softmax(logits, axis=(1, 2))).sum((1, 2), keepdims=True)
-        z = dense(hidden_width(channels, self.ratio), self.bias, name="reduce")(context)
+        hidden = max(4, hidden_width(channels, self.ratio))
+        z = dense(hidden, self.bias, name="reduce")(context)
         z = nn.relu(nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name="ln")(z))
         zeros = nn.initializers.zeros
         expand = nn.Dense(channels, self.bias, jnp.float32, kernel_init=zeros, name="expand")
@@ -325,20 +330,19 @@ class ConvInstead(SlotBlock):
       groups: groups of the convolution; where they do not divide the channels, their greatest
         common divisor.
       layers: settings of the convolution and of batch normalisation.
-      activated: whether a ReLU comes last.
     """
 
     groups: int = 1
     layers: Layers = Layers()
-    activated: bool = False
+
+    is_gate = False
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         channels = u.shape[-1]
         groups = math.gcd(channels, self.groups)
         u = self.layers.conv(channels, 3, groups=groups, name="conv")(u)
-        u = self.layers.norm(train, name="bn")(u)
-        return nn.relu(u) if self.activated else u
+        return self.layers.norm(train, name="bn")(u)
 
 
 # Every kind of block by its name in `SEConfig.kind`. A new kind is a class above, which declares

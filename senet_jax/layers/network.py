@@ -1,6 +1,7 @@
 """The parts that all networks share: settings of layers, fields, and the way through a network."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -220,7 +221,7 @@ class Stage(nn.Module):
 class ConvNorm(nn.Module):
     """Convolution, batch normalisation and, if asked, ReLU: [B, H, W, C'] to [B, H', W', features].
 
-    See Layers.conv for `size`, `groups` and `padding`.
+    See Layers.conv for `size`, `groups` and `padding`. No output of a ReLU is above `limit`.
     """
 
     features: int
@@ -230,6 +231,7 @@ class ConvNorm(nn.Module):
     groups: int = 1
     padding: str = "half"
     relu: bool = False
+    limit: float = math.inf
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -242,4 +244,6 @@ class ConvNorm(nn.Module):
             name="conv",
         )(x)
         x = self.layers.norm(train, name="bn")(x)
-        return nn.relu(x) if self.relu else x
+        if not self.relu:
+            return x
+        return nn.relu(x) if self.limit == math.inf else jnp.minimum(nn.relu(x), self.limit)

@@ -12,7 +12,7 @@ class ResidualUnit(nn.Module):
     """merge(shortcut(x), branch(x)) and an SE block: [B, H, W, C'] to [B, H', W', C].
 
     A plain network is the same code without `se`. A family defines `branch`, and replaces `enter`,
-    `shortcut` and `merge` where the usual ones do not fit.
+    `shortcut`, `activated` and `merge` where the usual ones do not fit.
 
     Attributes:
       se: which SE block and where; None for a plain unit.
@@ -32,7 +32,7 @@ class ResidualUnit(nn.Module):
         x = self.merge(self.se_at("identity", shortcut, train), branch)
         if self.layers.implementation != "xla":
             x = computed_once(x)
-        return self.se_at("post", x, train)
+        return self.se_at("post", x, train, activated=self.activated)
 
     def enter(self, x: jax.Array, train: bool) -> jax.Array:
         """The input of the branch: the unit's input, or its activation."""
@@ -45,8 +45,14 @@ class ResidualUnit(nn.Module):
         """The map with which the branch of `channels` channels is merged."""
         return x
 
+    @property
+    def activated(self) -> bool:
+        """Whether the unit ends with a ReLU."""
+        return True
+
     def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
-        return nn.relu(shortcut + branch)
+        x = shortcut + branch
+        return nn.relu(x) if self.activated else x
 
     def se_at(
         self,
@@ -55,9 +61,11 @@ class ResidualUnit(nn.Module):
         train: bool,
         *,
         source: jax.Array | None = None,
+        activated: bool = False,
         name: str = "se",
     ) -> jax.Array:
-        """Apply the SE block to `u` if the configuration puts it at `place`."""
+        """Apply the SE block to `u` if the configuration puts it at `place`; see `attend`."""
         if self.se is None or self.se.placement != place:
             return u
-        return attend(self.se, self.layers, u, train, source=source, name=name)
+        how = {"source": source, "activated": activated, "name": name}
+        return attend(self.se, self.layers, u, train, **how)

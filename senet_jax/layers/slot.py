@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 
 from senet_jax.layers.attention import KINDS
@@ -38,7 +39,8 @@ class SEConfig:
         convolutions on the full map (NoSqueeze, Table 16).
       excitation: "mlp", or "none": the gate acts on the squeezed value itself, without parameters
         (GE-theta-minus of Hu et al. 2018; "wrong variant 1" of the well-known article).
-      gate: "sigmoid", "relu", "tanh" (Table 12), "identity" or "hard_sigmoid".
+      gate: "sigmoid", "relu", "tanh" (Table 12), "identity" or "hard_sigmoid". Maps after a ReLU
+        that "tanh" or "identity" scales are no longer free of negative values.
       placement: "standard", "pre", "post", "identity" (Table 14), "after_3x3" (Table 15);
         "parallel": the gate is computed from the block's input and scales its branch ("wrong
         variant 3"); "before_convs": one block before each convolution of a branch (GCT);
@@ -173,12 +175,14 @@ def attend(
       u: map.
       train: whether batch normalisation takes the statistics of the batch.
       source: map [B, H', W', C'] that an SE block squeezes instead of `u`.
-      activated: whether `u` is the output of a ReLU and nothing but the next layer follows, as in
-        networks without residual branches; then what is not a gate ends with a ReLU as well.
+      activated: whether `u` is the output of a ReLU and the result goes on in its place: after a
+        residual unit or a stage, and in networks without residual branches. Then what is not a gate
+        ends with a ReLU as well.
       name: name of the part.
     """
     block = KINDS[config.kind]
-    offered: dict[str, Any] = {**vars(config), "layers": layers, "activated": activated}
+    offered: dict[str, Any] = {**vars(config), "layers": layers}
     fields = {f.name: offered[f.name] for f in dataclasses.fields(block) if f.name in offered}
     sources = {} if source is None else {"source": source}
-    return block(**fields, name=name)(u, train, **sources)
+    u = block(**fields, name=name)(u, train, **sources)
+    return nn.relu(u) if activated and not block.is_gate else u

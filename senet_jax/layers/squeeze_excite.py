@@ -56,12 +56,13 @@ class SlotBlock(nn.Module):
     """A block [B, H, W, C] to [B, H, W, C] of the same dtype, for the slot of a network or alone.
 
     Its fields are all that can be chosen about it. `slot.attend` fills those that `SEConfig` has as
-    well, and `layers` and `activated` where a block has them. All blocks are called alike, with
-    `(u, train)`.
+    well, and `layers` where a block has it. All blocks are called alike, with `(u, train)`.
 
     Raises:
       ValueError: for values of its fields outside the tables of this file.
     """
+
+    is_gate = True  # scales a map, by factors that are not negative unless `gate` makes them so
 
     def __post_init__(self) -> None:
         check_fields(self)

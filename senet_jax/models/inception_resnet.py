@@ -99,9 +99,12 @@ class InceptionBlock(ResidualUnit):
         y = Paths(self.paths, self.layers, name="paths")(x, train)
         return self.layers.conv(x.shape[-1], 1, bias=True, name="expand")(y)
 
+    @property
+    def activated(self) -> bool:
+        return not self.last
+
     def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
-        x = shortcut + self.scale * branch
-        return x if self.last else nn.relu(x)
+        return super().merge(shortcut, self.scale * branch)
 
 
 class InceptionStage(nn.Module):

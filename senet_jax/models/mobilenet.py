@@ -6,6 +6,7 @@ that gives its 4.7 M parameters.
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -34,16 +35,16 @@ class SeparableBlock(nn.Module):
     se: SEConfig | None
     se_after: str
     layers: Layers
+    limit: float
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         channels = x.shape[-1]
-        x = ConvNorm(
-            channels, 3, self.stride, self.layers, groups=channels, relu=True, name="depthwise"
-        )(x, train)
+        conv = functools.partial(ConvNorm, layers=self.layers, relu=True, limit=self.limit)
+        x = conv(channels, 3, self.stride, groups=channels, name="depthwise")(x, train)
         if self.se is not None and self.se_after == "both":
             x = attend(self.se, self.layers, x, train, activated=True, name="se_depthwise")
-        x = ConvNorm(self.features, 1, 1, self.layers, relu=True, name="pointwise")(x, train)
+        x = conv(self.features, 1, 1, name="pointwise")(x, train)
         return x if self.se is None else attend(self.se, self.layers, x, train, activated=True)
 
 
@@ -57,6 +58,7 @@ class MobileNet(ScalableNetwork):
       se: which SE block and in which stages; its placement is the standard one.
       se_after: "pointwise", or "both" for a second SE block, after each depthwise convolution, as
         CBAM's authors read the paper (5,060,520 parameters).
+      relu6: whether activations end at 6, as in TF-Slim and timm; the paper says ReLU.
 
     Raises:
       ValueError: for values outside these.
@@ -64,6 +66,7 @@ class MobileNet(ScalableNetwork):
 
     se: SEConfig = SEConfig(stages=STAGES)
     se_after: str = "pointwise"
+    relu6: bool = False
 
     least_width = 8  # number of channels, whatever the factor
 
@@ -78,7 +81,9 @@ class MobileNet(ScalableNetwork):
         super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
-        x = ConvNorm(self._width(32), 3, 2, self.layers, relu=True, name="stem")(x, train)
+        limit = 6.0 if self.relu6 else math.inf
+        stem = ConvNorm(self._width(32), 3, 2, self.layers, relu=True, limit=limit, name="stem")
+        x = stem(x, train)
         maps = {}
         for stage in STAGES:
             block = functools.partial(
@@ -86,6 +91,7 @@ class MobileNet(ScalableNetwork):
                 se=self.se if stage in self.se.stages else None,
                 se_after=self.se_after,
                 layers=self.layers,
+                limit=limit,
             )
             blocks = tuple(
                 functools.partial(block, features=self._width(width), stride=stride)

@@ -50,9 +50,9 @@ class ResidualBlock(ResidualUnit):
         size = self.strided_shortcut if self.stride > 1 else 1
         return ConvNorm(channels, size, self.stride, self.layers, name="shortcut")(x, train)
 
-    def merge(self, shortcut: jax.Array, branch: jax.Array) -> jax.Array:
-        x = shortcut + branch
-        return x if self.ending else nn.relu(x)
+    @property
+    def activated(self) -> bool:
+        return not self.ending
 
     def conv(
         self,
@@ -201,7 +201,7 @@ class ResNet(Network):
             )
             x = Stage(blocks, name=f"stage{number}")(x, train)
             if se is not None and se.placement == "between_stages" and number < last:
-                x = attend(se, self.layers, x, train, name=f"se{number}")
+                x = attend(se, self.layers, x, train, activated=not ending, name=f"se{number}")
             maps[f"stage{number}"] = x
         if "bn" in ending:
             x = self.layers.norm(train, name="bn")(x)

@@ -75,7 +75,7 @@ NETWORKS: dict[str, Constructor] = {
         f"legacy_{name}": _like(name, **_CAFFE)
         for name in ("seresnext50_32x4d", "seresnext101_32x4d", "senet154")
     },
-    "mobilenetv1_100": _like("mobilenetv1"),
+    "mobilenetv1_100": _like("mobilenetv1", relu6=True),
     "vgg16_bn": _like("vgg16_bn", dropout=0.0),
     "inception_resnet_v2": _like("inception_resnet_v2"),
 }

@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from helpers.weights import fill
 
 
 def normal(shape, seed=0):
@@ -91,3 +92,22 @@ class Weights:
 
     def mlp(self, z):
         return self.fc(relu(self.fc(z, "reduce")), "expand")
+
+    def conv_bn(self, x, *names, **how):
+        return self.bn(self.conv(x, *names, "conv", **how), *names, "bn")
+
+    def se(self, u, name="se", source=None):
+        """The SE block without biases; the gate comes from `source`, if there is one."""
+        z = (u if source is None else source).mean((1, 2)) @ self.params[name]["reduce"]["kernel"]
+        gate = 1 / (1 + np.exp(-relu(z) @ self.params[name]["expand"]["kernel"]))
+        return u * gate[:, None, None]
+
+
+def check_block(block, channels, reference):
+    """Check a block in evaluation against a function of its Weights and a map, in float64."""
+    x = normal((2, 8, 8, channels))
+    variables = fill(jax.eval_shape(lambda x: block.init(jax.random.key(0), x, False), x))
+    got = jax.jit(lambda v, x: block.apply(v, x, False))(variables, x)
+    want = reference(Weights(variables), x.astype("float64"))
+    assert got.shape == want.shape
+    assert distance(got, want) < 1e-5

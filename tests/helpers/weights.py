@@ -1,6 +1,7 @@
 """Weights and images that need no file: drawn by generators that a parameter's name seeds."""
 
 import math
+import re
 import zlib
 
 import jax
@@ -19,8 +20,10 @@ THREE = {"num_classes": 3}
 
 def weight(name, shape):
     """The value of a parameter or statistic, by its path, in the size of a trained network's."""
-    kind = name.rpartition("/")[2]
-    return drawn(name, shape, kind == "kernel" and math.prod(shape[:-1]), kind in ("scale", "var"))
+    value, kind = drawn(name, shape), name.rpartition("/")[2]
+    if kind == "kernel":
+        return value / np.sqrt(np.float32(math.prod(shape[:-1])))
+    return 1 + 0.2 * np.tanh(value) if kind in ("scale", "var") else 0.1 * value
 
 
 def fill(shapes):
@@ -31,9 +34,23 @@ def fill(shapes):
 
 
 def tensor(key, shape):
-    """The value of a tensor in timm's network, by its key there and in PyTorch's layout."""
-    is_scale = len(shape) == 1 and key.endswith((".weight", ".running_var"))
-    return drawn(key, shape, len(shape) > 1 and math.prod(shape[1:]), is_scale)
+    """The value of a tensor in timm's network, by its key there and in PyTorch's layout.
+
+    Together they reach every bend of a network: maps pass 6, gates come near 0 and 1, scales have
+    both signs, and variances are from 1e-7, where only epsilon is seen, to 1. Branches are halved
+    at each norm, so that maps of the deepest networks do not grow until biases vanish beside them.
+    """
+    value, (norm, _, kind) = drawn(key, shape), key.rpartition(".")
+    if len(shape) > 1:
+        gain = 4 if re.search(r"se(_module)?\.fc[12]\.", key) else 2
+        return value * np.float32(gain / math.prod(shape[1:])) ** np.float32(0.5)
+    if kind == "running_var":
+        return np.float32(10) ** (3.5 * np.tanh(value) - 3.5)
+    if kind == "weight":
+        size = (0.5 if key.startswith("layer") else 1) * (0.9 + 0.4 * np.tanh(value))
+        sign = np.sign(drawn(f"sign of {key}", shape) + np.float32(0.5))
+        return sign * size * np.sqrt(tensor(f"{norm}.running_var", shape) + np.float32(1e-5))
+    return value if kind == "bias" else 0.5 * value
 
 
 def state_dict(name, **fields):
@@ -46,29 +63,30 @@ def state_dict(name, **fields):
     return {key: tensor(key, place.shape) for key, place in places.items()}
 
 
-def drawn(name, shape, inputs, is_scale):
-    """Draw a value.
-
-    Args:
-      inputs: number of inputs per output of a kernel; 0 for what is no kernel.
-      is_scale: whether it is positive and near 1.
-    """
+def drawn(name, shape):
+    """Standard normal numbers of a generator that the name seeds."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
-    value = random.standard_normal(shape, dtype=np.float32)
-    if inputs:
-        return value * np.float32(inputs) ** np.float32(-0.5)
-    return 1 + 0.2 * np.tanh(value) if is_scale else 0.1 * value
+    return random.standard_normal(shape, dtype=np.float32)
 
 
-def images(size):
-    return np.random.default_rng(1).standard_normal((2, size, size, 3), dtype=np.float32)
+def images(height, width=None):
+    """Two images [2, H, W, 3], the second of three times the contrast."""
+    shape = (2, height, width or height, 3)
+    noise = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    return noise * np.array([1, 3], np.float32)[:, None, None, None]
 
 
 def digest(array):
-    """Some numbers that say much of an array [N, ..., C]: norm, mean and 16 of its values."""
+    """Projections of an array to its mean and to 16 random directions.
+
+    The distance of the latter from those of another array is, but for a factor near 1, that of the
+    arrays: what differs anywhere is seen. All are in the unit of the array's norm.
+    """
     flat = np.asarray(array, np.float64).reshape(-1)
-    picked = np.linspace(0, len(flat) - 1, 16).astype(int)
-    return [float(f"{v:.8g}") for v in (np.linalg.norm(flat), flat.mean(), *flat[picked])]
+    random = np.random.default_rng(len(flat))
+    signs = (random.choice(np.array([-1, 1], np.int8), len(flat)) for _ in range(16))
+    projections = (flat.sum() / len(flat) ** 0.5, *(flat @ sign / 4 for sign in signs))
+    return [float(f"{value:.10g}") for value in projections]
 
 
 def equal(one, other):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.numeric import Weights, distance, normal, relu
+from helpers.numeric import check_block, distance, normal, relu
 from helpers.weights import fill
 
 from senet_jax.layers.network import Layers
@@ -20,18 +20,6 @@ SE = SEConfig(ratio=4)
 GROUPS = {ShakeBlock: {}, ShakeEvenBottleneck: {"cardinality": 2}}
 
 
-class Reference(Weights):
-    """The layers of a block in NumPy, in evaluation, by the names of its variables."""
-
-    def conv_bn(self, x, name, **how):
-        return self.bn(self.conv(x, name, "conv", **how), name, "bn")
-
-    def se(self, x):
-        z = x.mean((1, 2)) @ self.params["se"]["reduce"]["kernel"]
-        gate = 1 / (1 + np.exp(-relu(z) @ self.params["se"]["expand"]["kernel"]))
-        return x * gate[:, None, None]
-
-
 def windows(x, stride, fill_value):
     """The nine neighbours of every stride-th position: [9, N, H', W', C]."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill_value)
@@ -43,15 +31,6 @@ def windows(x, stride, fill_value):
             for j in range(3)
         ]
     )
-
-
-def check(block, channels, reference):
-    x = normal((2, 8, 8, channels))
-    variables = fill(jax.eval_shape(lambda x: block.init(jax.random.key(0), x, False), x))
-    got = jax.jit(lambda v, x: block.apply(v, x, False))(variables, x)
-    want = reference(Reference(variables), x.astype("float64"))
-    assert got.shape == want.shape
-    assert distance(got, want) < 1e-5
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -68,7 +47,7 @@ def test_a_unit_of_shufflenet(stride):
             return relu(x + y)
         return relu(np.concatenate([windows(x, 2, 0).mean(0), y], -1))
 
-    check(ShuffleUnit(features=features, stride=stride, se=SE), channels, reference)
+    check_block(ShuffleUnit(features=features, stride=stride, se=SE), channels, reference)
 
 
 def test_some_modules_of_bn_inception_are_a_network_and_others_are_refused():
@@ -105,7 +84,7 @@ def test_a_module_of_bn_inception(name):
             branches.append(windows(x, 1, -np.inf).max(0)[:, 1::2, 1::2])
         return layer.se(np.concatenate(branches, -1))
 
-    check(InceptionModule(widths, SE, Layers()), 12, reference)
+    check_block(InceptionModule(widths, SE, Layers()), 12, reference)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -126,7 +105,7 @@ def test_a_pre_activation_block(block, stride):
         shortcut = x if stride == 1 else layer.conv(entry, "shortcut", stride=2)
         return shortcut + layer.se(y)
 
-    check(block(features=features, stride=stride, se=SE), channels, reference)
+    check_block(block(features=features, stride=stride, se=SE), channels, reference)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -161,7 +140,9 @@ def test_a_shake_block_in_evaluation(block, stride):
         ]
         return layer.bn(np.concatenate(halves, -1), "shortcut_bn") + mixed
 
-    check(block(features=features, stride=stride, se=SE, **GROUPS[block]), channels, reference)
+    check_block(
+        block(features=features, stride=stride, se=SE, **GROUPS[block]), channels, reference
+    )
 
 
 def test_shaking_mixes_forward_with_alpha_and_backward_with_beta():

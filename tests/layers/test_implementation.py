@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.families import fields_of
 from helpers.numeric import distance, normal
 from helpers.weights import fill
 
@@ -20,7 +21,7 @@ from senet_jax.layers.residual import ResidualUnit
 
 def network_loss(name, implementation):
     model = senet_jax.create_model(
-        name, implementation=implementation, num_classes=5, **NARROW[name]
+        name, implementation=implementation, num_classes=5, **fields_of(name)
     )
     size = max(64, size_of(name))  # for batch statistics that are well conditioned
     x = normal((8, size, size, 3))

@@ -53,7 +53,7 @@ def configured(kind, **fields):
 
 def test_the_fields_of_a_kind_are_those_of_its_class():
     assert {kind: set(fields_of(kind)) for kind in KINDS} == MEANINGFUL
-    of_the_slot = {"layers", "activated", "parent", "name"}
+    of_the_slot = {"layers", "parent", "name"}
     for kind, block in KINDS.items():
         declared = {field.name for field in dataclasses.fields(block)}
         assert declared - of_the_slot == MEANINGFUL[kind]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.families import fields_of
 from helpers.gates import open_gates, without_se
 from helpers.weights import fill
 
@@ -19,18 +20,6 @@ from senet_jax.models.counts import summarize
 BATCH = 8
 CLASSES = 4
 RANDOM = {"senet154", "sevgg16_bn", "seshakeshake26_2x96d", "seshakeeven29_2x4x64d"}
-
-
-# Of the deepest, one block or module of each kind: what trains is compiled.
-SHALLOW = {
-    "sebninception": {"modules": tuple(f"inception_{which}" for which in ("3a", "3c", "4e", "5b"))},
-    "seinception_resnet_v2": {"blocks": (1, 1, 1)},
-}
-
-
-def fields_of(name):
-    """Fields of the member of a family that is trained."""
-    return NARROW[name] | SHALLOW.get(name, {})
 
 
 def narrow(name, **fields):

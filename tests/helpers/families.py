@@ -1,0 +1,14 @@
+"""The narrowest member of each family whose training step is compiled."""
+
+from experiments.grid.narrow import NARROW
+
+# Of the deepest, one block or module of each kind: what trains is compiled.
+SHALLOW = {
+    "sebninception": {"modules": tuple(f"inception_{which}" for which in ("3a", "3c", "4e", "5b"))},
+    "seinception_resnet_v2": {"blocks": (1, 1, 1)},
+}
+
+
+def fields_of(name):
+    """Fields of the member of a family that is trained."""
+    return NARROW[name] | SHALLOW.get(name, {})
