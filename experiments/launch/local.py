@@ -18,7 +18,7 @@ from experiments.grid.plan import PlannedRun
 from experiments.launch import titles, why_unfinished, worker
 from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import workdir
-from senet_jax.system import startup
+from senet_jax.system import processors, startup
 
 # Exit statuses of a worker that are no failure, and the message for each.
 MESSAGES = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
@@ -44,9 +44,9 @@ class Slice:
 
 def slices_of_machine(jobs: int) -> list[Slice]:
     """Divide the machine equally. Raises: InputError if there are fewer devices than jobs."""
-    gpus, pinned = visible_gpus(), hasattr(os, "sched_getaffinity")
-    processors = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
-    count, kind = (len(gpus), "GPUs") if gpus else (len(processors), "processors")
+    gpus, usable = visible_gpus(), processors.usable()
+    pinned = hasattr(os, "sched_setaffinity")
+    count, kind = (len(gpus), "GPUs") if gpus else (len(usable), "processors")
     if not 1 <= jobs <= count:
         raise InputError(
             f"--jobs must be from 1 to {count}, the {kind} of this machine, not {jobs}"
@@ -57,7 +57,7 @@ def slices_of_machine(jobs: int) -> list[Slice]:
         each = len(things) // jobs
         return things[index * each : (index + 1) * each]
 
-    return [Slice(part(processors, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
+    return [Slice(part(usable, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
 
 
 def visible_gpus() -> list[str]:
