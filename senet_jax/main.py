@@ -17,6 +17,7 @@ else with --coordinator, --num_processes and --process_id.
     --num_processes number of processes that train together
     --process_id    number of this process, from 0
     --join_timeout  seconds to wait for the other processes; 300 by default
+    --flagfile      file with further flags, one a line, as any command here takes it
 """
 
 if __name__ == "__main__":
@@ -33,7 +34,8 @@ from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory, processes
 
 FLAGS = flags.FLAGS
-CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+ARGV: list[str] = []  # filled in by `parse`: until then, a --flagfile has not been read
+CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, sys_argv=ARGV)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the run's files.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
@@ -59,6 +61,7 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     """The configuration and the work directory. Raises: InputError for bad flags."""
+    ARGV[:] = argv
     for file in config_files(argv):
         cli.check_config_file(file)
     if extra := cli.parse_flags(argv, FLAGS):

@@ -81,7 +81,7 @@ def visible_gpus() -> list[str]:
 def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]:
     """Train as many runs at once as there are parts; skip those that another process trains.
 
-    Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, once all running ones have saved.
+    Raises: KeyboardInterrupt after Ctrl-C, SIGTERM or their like, once all running ones have saved.
     """
     free: queue.Queue[Slice] = queue.Queue()
     for part in parts:
@@ -134,12 +134,25 @@ def why_ended(directory: Path, status: int) -> str | None:
 
 @contextlib.contextmanager
 def _raising() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise here, where otherwise they end the command at once."""
+    """Let signals that stop a command raise here, where otherwise they end it at once.
+
+    Only the first: a second one must not keep the others from being told, or waited for. What is
+    ignored, as SIGHUP after `nohup`, stays so.
+    """
 
     def interrupted(number: int, frame: object = None) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        startup.say("waiting for the runs to save")
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
-    before = {number: signal.signal(number, interrupted) for number in startup.DEFAULTS}
+    before = {
+        number: handler
+        for number, usual in startup.DEFAULTS.items()
+        if (handler := signal.getsignal(number)) in (usual, startup.end_at_once)
+    }
+    for number in before:
+        signal.signal(number, interrupted)
     try:
         yield
     finally:

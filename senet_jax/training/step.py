@@ -216,7 +216,7 @@ def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
     """Place in `parts_of`, from 1 on, of the first that is not finite; 0 if all are. A float32."""
     parts = [loss, *(gradients[name] for name in sorted(gradients))]
     bad = jnp.stack([~_finite(part) for part in parts])
-    return jnp.where(bad.any(), 1.0 + jnp.argmax(bad), 0.0)
+    return jnp.where(bad.any(), 1.0 + jnp.argmax(bad).astype(jnp.float32), 0.0)
 
 
 def _finite(tree: Any) -> jax.Array:
