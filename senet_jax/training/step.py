@@ -229,7 +229,8 @@ def moving_average(state: TrainState, decay: float) -> Any:
     At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
     not linger. The average of a value that never changes is that value, to the last bit.
     """
-    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    step = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
     def averaged(mean: jax.Array, value: jax.Array) -> jax.Array:
         return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)

@@ -23,7 +23,8 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 UNTIL_WE_END = ("setpriv", "--pdeathsig=TERM") if shutil.which("setpriv") else ()
 
 # Two nodes, each a daemon here, of two processors, whatever the machine has; no cgroups, no
-# accounting, and arrays of three jobs at most. Their names are their addresses: JAX reaches the first process by its node's name.
+# accounting, and arrays of three jobs at most. Their names are their addresses: JAX reaches the
+# first process by its node's name.
 NODES = ("127.0.0.1", "127.0.0.2")
 CONFIG = """
 ClusterName=test
