@@ -35,7 +35,7 @@ from senet_jax import models
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
-from senet_jax.system import cli
+from senet_jax.system import cli, processors
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading
 from senet_jax.weights.image_spec import ImageSpec
@@ -236,7 +236,7 @@ def _batches(
     """Yield uint8 images [batch, H, W, 3] and their labels, fewer in the last batch."""
     starts = range(0, len(examples), batch)
     terminal = Console(stderr=True)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(len(processors.usable())) as pool:
         for start in track(starts, name, console=terminal, disable=not terminal.is_terminal):
             part = examples[start : start + batch]
             images = np.stack(list(pool.map(lambda example: read(example[0], shown), part)))

@@ -9,7 +9,7 @@ class InputError(ValueError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, answered at a safe point."""
+    """SIGTERM, SIGUSR1 or SIGHUP, answered at a safe point."""
 
 
 class Diverged(InputError):

@@ -18,6 +18,7 @@ else with --coordinator, --num_processes and --process_id.
     --num_processes number of processes that train together
     --process_id    number of this process, from 0
     --join_timeout  seconds to wait for the other processes; 300 by default
+    --flagfile      file with further flags, one a line, as any command here takes it
 """
 
 if __name__ == "__main__":
@@ -35,7 +36,8 @@ from senet_jax.system import cli, host_memory, processes
 from senet_jax.training.given import ConfigFlag
 
 FLAGS = flags.FLAGS
-CONFIG = ConfigFlag(FLAGS)
+ARGV: list[str] = []  # filled in by `parse`: until then, a --flagfile has not been read
+CONFIG = ConfigFlag(FLAGS, ARGV)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the run's files.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
@@ -61,6 +63,7 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     """The configuration and the work directory. Raises: InputError for bad flags."""
+    ARGV[:] = argv
     for file in config_files(argv):
         cli.check_config_file(file)
     if extra := cli.parse_flags(argv, FLAGS):

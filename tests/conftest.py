@@ -28,6 +28,9 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hub_", dir=os.environ["SENET_JA
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
+# What works where JAX refuses to broadcast and convert by itself works where it does.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation. What is computed
 # depends on the compiler as well: `SENET_JAX_COMPILER=users pytest tests/layers` has that of users.

@@ -19,8 +19,8 @@ PACKAGES = ("senet_jax", "configs", "experiments")
 FLOORS = (
     ("senet_jax.errors", "configs"),
     ("senet_jax.config",),
-    ("senet_jax.layers",),
-    ("senet_jax.models", "senet_jax.data", "senet_jax.system"),
+    ("senet_jax.layers", "senet_jax.system"),
+    ("senet_jax.models", "senet_jax.data"),
     ("senet_jax.runs", "senet_jax.evaluation"),
     ("senet_jax.weights",),
     ("senet_jax.training",),
@@ -139,11 +139,24 @@ def test_configurations_import_neither_us_nor_jax():
 
 
 @pytest.mark.parametrize(
-    ("word", "file"), [("jax.pmap", "devices.py"), ("orbax", "checkpoints.py")]
+    ("word", "file"),
+    [
+        ("jax.pmap", "devices.py"),
+        ("orbax", "checkpoints.py"),
+        # The machine's processors need not be this process's, nor are a pool's default threads.
+        ("cpu_count(", "processors.py"),
+        ("sched_getaffinity", "processors.py"),
+    ],
 )
-def test_pmap_and_orbax_are_said_in_one_file_each(word, file):
+def test_what_one_file_knows_no_other_says(word, file):
     ours = itertools.chain(*((ROOT / package).rglob("*.py") for package in PACKAGES))
     assert [path.name for path in ours if word in path.read_text("utf-8")] == [file]
+
+
+def test_no_pool_has_as_many_threads_as_the_machine_has_processors():
+    """What it has by default, before Python 3.13, whatever the process may use."""
+    for path in itertools.chain(*((ROOT / package).rglob("*.py") for package in PACKAGES)):
+        assert "ThreadPoolExecutor()" not in path.read_text("utf-8"), path
 
 
 def test_importing_the_package_imports_neither_tensorflow_nor_orbax():

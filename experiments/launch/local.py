@@ -18,7 +18,7 @@ from experiments.grid.plan import PlannedRun
 from experiments.launch import titles, why_unfinished, worker
 from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import workdir
-from senet_jax.system import startup
+from senet_jax.system import processors, startup
 
 # Exit statuses of a worker that are no failure, and the message for each.
 MESSAGES = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
@@ -44,9 +44,9 @@ class Slice:
 
 def slices_of_machine(jobs: int) -> list[Slice]:
     """Divide the machine equally. Raises: InputError if there are fewer devices than jobs."""
-    gpus, pinned = visible_gpus(), hasattr(os, "sched_getaffinity")
-    processors = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
-    count, kind = (len(gpus), "GPUs") if gpus else (len(processors), "processors")
+    gpus, usable = visible_gpus(), processors.usable()
+    pinned = hasattr(os, "sched_setaffinity")
+    count, kind = (len(gpus), "GPUs") if gpus else (len(usable), "processors")
     if not 1 <= jobs <= count:
         raise InputError(
             f"--jobs must be from 1 to {count}, the {kind} of this machine, not {jobs}"
@@ -57,7 +57,7 @@ def slices_of_machine(jobs: int) -> list[Slice]:
         each = len(things) // jobs
         return things[index * each : (index + 1) * each]
 
-    return [Slice(part(processors, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
+    return [Slice(part(usable, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
 
 
 def visible_gpus() -> list[str]:
@@ -81,7 +81,7 @@ def visible_gpus() -> list[str]:
 def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]:
     """Train as many runs at once as there are parts; skip those that another process trains.
 
-    Raises: KeyboardInterrupt after Ctrl-C or SIGTERM, once all running ones have saved.
+    Raises: KeyboardInterrupt after Ctrl-C, SIGTERM or their like, once all running ones have saved.
     """
     free: queue.Queue[Slice] = queue.Queue()
     for part in parts:
@@ -134,12 +134,25 @@ def why_ended(directory: Path, status: int) -> str | None:
 
 @contextlib.contextmanager
 def _raising() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise here, where otherwise they end the command at once."""
+    """Let signals that stop a command raise here, where otherwise they end it at once.
+
+    Only the first: a second one must not keep the others from being told, or waited for. What is
+    ignored, as SIGHUP after `nohup`, stays so.
+    """
 
     def interrupted(number: int, frame: object = None) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        startup.say("waiting for the runs to save")
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
-    before = {number: signal.signal(number, interrupted) for number in startup.DEFAULTS}
+    before = {
+        number: handler
+        for number, usual in startup.DEFAULTS.items()
+        if (handler := signal.getsignal(number)) in (usual, startup.end_at_once)
+    }
+    for number in before:
+        signal.signal(number, interrupted)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ REQUEUES = 1000  # time-outs per job, each of which has brought it further
 UNLIMITED = 1000  # jobs at once, as far as submitit is concerned
 POLL = 10.0  # seconds between two looks at the queue
 PATIENCE = 30  # looks without an answer
+# What a surrounding job says of itself, and what of it is about the cluster.
+OF_A_JOB = ("SLURM_", "SBATCH_", "SRUN_", "PMI_", "PMIX_")
+OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+# Paths that sbatch and submitit take as they are: % begins a pattern, and lines end options.
+PLAIN_PATH = re.compile(r"[\w@+=:,./-]*", re.ASCII)
+MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
 
 
@@ -45,7 +51,9 @@ class Training:
     def __call__(self) -> None:
         import submitit
 
-        signal.signal(signal.SIGTERM, self._terminated)
+        # Their worker gets them as well, and saves.
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            signal.signal(number, self._terminated)
         together = submitit.JobEnvironment().num_tasks > 1
         self._process = worker.start(self.directory, ["--distributed"] if together else [])
         status = self._process.wait()
@@ -70,7 +78,8 @@ class Training:
 
     def _terminated(self, number: int, frame: object = None) -> None:
         # Preemption with a time of grace begins with SIGTERM, and so does the end of a job that was
-        # cancelled: only a job that is to go on goes back to the queue.
+        # cancelled: only a job that is to go on goes back to the queue. The other signals are those
+        # that sbatch may be asked to send before the time limit.
         job = f"--jobs={os.environ.get('SLURM_JOB_ID')}"
         if _squeue(job, "--format=%T").stdout.strip() == "RUNNING":
             os.kill(os.getpid(), signal.SIGUSR2)  # submitit's
@@ -83,7 +92,7 @@ class Slurm:
 
     Args:
       parameters: sbatch's parameters by name; those without a value are True.
-      folder: submitit's folder for its files, on storage that the machines share.
+      folder: submitit's folder for its files, on storage that the machines share; see `folder_for`.
       jobs: the largest number of runs at once; None for as many as the cluster allows.
 
     Raises: InputError if this machine lacks SLURM or submitit, or a parameter is not valid.
@@ -98,7 +107,8 @@ class Slurm:
         for key in ("nodes", "ntasks-per-node"):
             if key in of_sbatch:
                 of_submitit[key.replace("-", "_")] = _count(key, of_sbatch[key])
-        self.executor = executor(folder)
+        self.jobs = jobs
+        self.executor = executor(folder_for(folder))
         self.executor.update_parameters(
             **of_submitit,
             job_name="senet_jax",
@@ -114,17 +124,27 @@ class Slurm:
         missing = [directory for directory, job in jobs.items() if job not in queued]
         if len(missing) < len(runs):
             print(f"{len(runs) - len(missing)} of {len(runs)} runs are in the queue already")
-        if missing:
-            jobs |= self._submit(missing)
         print("waiting; Ctrl-C does not end the jobs, and the same command waits for them again")
-        return _wait(titles(runs), jobs, self.executor.folder)
+        names, failures = titles(runs), {}
+        waiting = {path: job for path, job in jobs.items() if path not in missing}
+        size = largest_array() if len(missing) > 1 else 1
+        for start in range(0, len(missing), size):
+            if start and self.jobs:  # each array by itself has so many at once
+                failures |= _wait(names, waiting, self.executor.folder)
+                waiting = {}
+            waiting |= self._submit(missing[start : start + size])
+        return failures | _wait(names, waiting, self.executor.folder)
 
     def _submit(self, directories: Sequence[Path]) -> dict[Path, str]:
         """Submit one array of jobs; returns their names."""
         from submitit.core.utils import FailedJobError
 
         try:
-            with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
+            with (
+                contextlib.redirect_stderr(io.StringIO()),
+                outside_of_a_job(),
+                self.executor.batch(),
+            ):
                 jobs = [self.executor.submit(Training(path.absolute())) for path in directories]
         except FailedJobError as error:
             reason = re.sub(r"^sbatch: (error: )?", "", str(error).strip(), flags=re.MULTILINE)
@@ -153,6 +173,50 @@ def executor(folder: Path) -> Any:
             "--launcher=slurm needs submitit, which is not installed: pip install -e '.[slurm]'"
         ) from error
     return submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+
+
+def folder_for(folder: Path) -> Path:
+    """The folder, or one in the nearest folder above it whose path is taken as it is.
+
+    Raises: InputError if there is none that can be written to.
+    """
+    folder = folder.absolute()
+    if PLAIN_PATH.fullmatch(str(folder)):
+        return folder
+    for above in folder.parents:
+        if PLAIN_PATH.fullmatch(str(above)) and above.is_dir() and os.access(above, os.W_OK):
+            return above / "senet_jax_slurm"
+    raise InputError(
+        f"SLURM does not take {str(folder)!r} as it is, nor can a folder be made above it: give a "
+        "--workdir of letters, digits and . _ - only"
+    )
+
+
+@contextlib.contextmanager
+def outside_of_a_job() -> Iterator[None]:
+    """Take a surrounding job's variables from the environment: new jobs would inherit them.
+
+    They say how many tasks and processors, and how much memory, that job has. Outside of a job such
+    variables are the user's own defaults, and stay.
+    """
+    inside = "SLURM_JOB_ID" in os.environ
+    names = [n for n in os.environ if n.startswith(OF_A_JOB) and n not in OF_THE_CLUSTER]
+    of_the_job = {name: os.environ.pop(name) for name in names if inside}
+    try:
+        yield
+    finally:
+        os.environ.update(of_the_job)
+
+
+def largest_array() -> int:
+    """The most jobs that the cluster takes as one array; a thousand, its default, if unsaid."""
+    command = ["scontrol", "show", "config"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        said = ""
+    found = MAX_ARRAY_SIZE.search(said)
+    return max(1, int(found[1])) if found else 1000
 
 
 def queue() -> set[str]:

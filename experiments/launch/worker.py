@@ -26,11 +26,11 @@ from absl import flags
 from experiments.launch import LOG
 from senet_jax.errors import InputError, Occupied
 from senet_jax.runs import workdir
-from senet_jax.system import cli, host_memory, processes
+from senet_jax.system import cli, host_memory, processes, startup
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
 # Asked to end, it saved; or it was asked before it could answer, with nothing to save yet.
-STOPPED = (130, 143, -signal.SIGTERM, -signal.SIGUSR2)
+STOPPED = (130, 143, *(-number for number in startup.DEFAULTS), -signal.SIGUSR2)
 
 
 def start(

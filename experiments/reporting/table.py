@@ -30,6 +30,7 @@ from experiments.reporting.numbers import (
 from senet_jax.models import create_model
 from senet_jax.models.paper import as_printed
 from senet_jax.models.resnet import ResNet
+from senet_jax.runs import provenance
 from senet_jax.system.terminal import print_whole
 
 MARK = "*"  # after a printed count that differs from ours
@@ -124,7 +125,19 @@ def caption(study: Study, results: Results) -> str:
         f"{epochs} epochs, {first['eval/examples']:,} test images; "
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
-        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
+        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}.{_mixed(results)}"
+    )
+
+
+def _mixed(results: Results) -> str:
+    """A sentence on what runs differ in, where the same seed would give them different bits."""
+    values = {words: made_with(results, key) for key, words in provenance.BITS.items()}
+    differing = [f"{w} ({' or '.join(v)})" for w, v in values.items() if len(v) > 1]
+    if not differing:
+        return ""
+    return (
+        f" The runs differ in {', '.join(differing)}, and so in their last bits: part of the "
+        "differences between them is due to that."
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from senet_jax.errors import InputError
 from senet_jax.runs import provenance
+from senet_jax.system import processors
 
 
 class Contestant(Protocol):
@@ -164,5 +165,5 @@ def machine() -> str:
     for package in ("jax", "torch", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    processors = f"{provenance.processor()}, {len(os.sched_getaffinity(0))} processors"
-    return f"{processors}, {', '.join(versions)}"
+    host = f"{provenance.processor()}, {len(processors.usable())} processors"
+    return f"{host}, {', '.join(versions)}"

@@ -17,7 +17,6 @@ import collections
 import io
 import itertools
 import math
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +29,7 @@ from configs import common
 from experiments.timing.contestants import serve
 from senet_jax import data
 from senet_jax.data import tfds_source
-from senet_jax.system import cli
+from senet_jax.system import cli, processors
 
 CONTESTANTS = ("ours", "pillow")
 BATCHES = 4  # batches per step: more than any reader has ready when its turn begins
@@ -52,10 +51,6 @@ def main(argv: list[str]) -> None:
             next(reader)
 
     serve(step, time.perf_counter() - start, time.process_time)
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def find(name: str) -> tuple[tfds_source.TfdsSource, str]:
@@ -86,7 +81,7 @@ def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
         split, decoders={source.image_key: tfds_source.import_tfds().decode.SkipDecoding()}
     )
     encoded = [bytes(example[source.image_key]) for example in images.as_numpy_iterator()]
-    pool, rng = ThreadPoolExecutor(processors()), np.random.default_rng(0)
+    pool, rng = ThreadPoolExecutor(len(processors.usable())), np.random.default_rng(0)
     pending: collections.deque[list[Future[np.ndarray]]] = collections.deque()
     for step in itertools.count():
         chosen = rng.integers(len(encoded), size=batch).tolist()

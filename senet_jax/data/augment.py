@@ -91,7 +91,7 @@ class Augmentation:
             square = (self.cutout, self.cutout)
             return ~_rectangle(jax.random.fold_in(key, 2), (height, width), square)
 
-        return images * jax.vmap(is_kept)(keys)[..., None]
+        return images * jax.vmap(is_kept)(keys)[..., None].astype(images.dtype)
 
     def _crop(self, key: jax.Array, image: jax.Array) -> jax.Array:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)
@@ -106,7 +106,7 @@ class Augmentation:
     def _jitter(self, key: jax.Array, image: jax.Array) -> jax.Array:
         most = self.color_jitter
         shift = jax.random.randint(key, image.shape[-1:], -most, most + 1)
-        return jnp.clip(image + shift, 0, 255).astype(image.dtype)
+        return jnp.clip(image.astype(jnp.int32) + shift[None, None], 0, 255).astype(image.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Mixing:
         share = jax.random.beta(share_key, alpha, alpha)
         halves = [jnp.floor(jnp.sqrt(1 - share) * s).astype(jnp.int32) // 2 for s in shape]
         pasted = _rectangle(place_key, shape, [2 * half for half in halves])
-        return jnp.where(pastes, 1.0 - pasted, share)
+        return jnp.where(pastes, 1.0 - pasted.astype(share.dtype), share)
 
 
 def _rectangle(
@@ -177,7 +177,7 @@ def _rectangle(
         first = jax.random.randint(one, (), 0, size) - side // 2
         places = jnp.arange(size)
         spans.append((places >= first) & (places < first + side))
-    return spans[0][:, None] & spans[1]
+    return spans[0][:, None] & spans[1][None]
 
 
 def _neighbours(x: jax.Array) -> jax.Array:
@@ -191,4 +191,5 @@ def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
     Args:
       mean, std: one number per channel, in units of 0 to 255.
     """
-    return (images.astype(jnp.float32) - jnp.array(mean)) / jnp.array(std)
+    centre, scale = (jax.lax.broadcast_to_rank(jnp.array(v), images.ndim) for v in (mean, std))
+    return (images.astype(jnp.float32) - centre) / scale

@@ -124,7 +124,7 @@ def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
       matrix: a to f [6], which map the middles of pixels, rounded to 2^-16 as in Pillow.
     """
     height, width, _ = image.shape
-    x, y = jnp.arange(width), jnp.arange(height)[:, None]
+    x, y = jnp.arange(width)[None], jnp.arange(height)[:, None]
 
     def places(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
         by_x, by_y, first = (
@@ -171,8 +171,9 @@ def _enhance(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> 
         "color": lambda: _grey(image),
         "sharpness": lambda: _smooth(image),
     }
-    without = _choose(number, versions, image)
-    blended = without + (1 + ENHANCEMENT * strength) * (image.astype(jnp.int32) - without)
+    without = _choose(number, versions, image.astype(jnp.int32))
+    factor, more = 1 + ENHANCEMENT * strength, image.astype(jnp.int32) - without
+    blended = without.astype(factor.dtype) + factor * more.astype(factor.dtype)
     return jnp.clip(blended, 0, 255).astype(jnp.uint8)
 
 
@@ -181,7 +182,7 @@ def _grey(image: jax.Array) -> jax.Array:
     image = image.astype(jnp.int32)
     if image.shape[-1] == 1:
         return image
-    return ((image * jnp.array([19595, 38470, 7471])).sum(-1, keepdims=True) + 2**15) >> 16
+    return ((image * jnp.array([[[19595, 38470, 7471]]])).sum(-1, keepdims=True) + 2**15) >> 16
 
 
 def _smooth(image: jax.Array) -> jax.Array:
@@ -203,7 +204,7 @@ def _look_up(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> 
         return same & (0xFF << jnp.round(LOST_BITS * size).astype(jnp.int32))
 
     tables = {
-        "solarize": lambda: jnp.where(same < 256 * (1 - size), same, 255 - same),
+        "solarize": lambda: jnp.where(same.astype(size.dtype) < 256 * (1 - size), same, 255 - same),
         "posterize": posterized,
         "autocontrast": lambda: _stretched(image),
         "equalize": lambda: _equalized(image),
@@ -215,7 +216,7 @@ def _look_up(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> 
 
 def _stretched(image: jax.Array) -> jax.Array:
     """A table [C, 256] that takes a channel's darkest level to 0 and its brightest to 255."""
-    same, image = jnp.arange(256), image.astype(jnp.int32)
+    same, image = jnp.arange(256)[None], image.astype(jnp.int32)
     least, most = image.min((0, 1))[:, None], image.max((0, 1))[:, None]
     stretched = 255 * (same - least) // jnp.maximum(most - least, 1)
     return jnp.where(most > least, jnp.clip(stretched, 0, 255), same)

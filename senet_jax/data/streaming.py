@@ -8,7 +8,6 @@ several processes each reads a share of the records, the same in each epoch, and
 import dataclasses
 import functools
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from senet_jax.data import views
 from senet_jax.data.split import WHOLE, Batch, Share
 from senet_jax.data.tfds_source import TfdsSource, import_tfds
 from senet_jax.errors import InputError
+from senet_jax.system import processors
 
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
 # nobody reads a large dataset through to find its own.
@@ -137,7 +137,7 @@ class Stream:
             # TensorFlow cannot catch an error, but a dataset can leave out what ends in one.
             return (
                 tf.data.Dataset.from_tensor_slices((places, places - places[0], encoded, labels))
-                .map(example_of, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+                .map(example_of, num_parallel_calls=len(processors.usable()), deterministic=True)
                 .ignore_errors()
                 .concatenate(tf.data.Dataset.from_tensors(blank))
                 .batch(size + 1)

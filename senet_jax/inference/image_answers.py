@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.gated_blocks import gates_of
 from senet_jax.inference.image_files import open_image
-from senet_jax.system import files
+from senet_jax.system import files, processors
 from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate, split_batch
 from senet_jax.system.terminal import counting
 
@@ -173,7 +172,7 @@ def _read_batches(
             return path, error
 
     pending: collections.deque[list[Future[ReadFile]]] = collections.deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(processors.usable())) as pool:
         for start in range(0, len(paths), batch_size):
             pending.append([pool.submit(read, path) for path in paths[start : start + batch_size]])
             if len(pending) > AHEAD:

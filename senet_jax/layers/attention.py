@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from senet_jax.layers.network import ConvNorm, Layers, he_normal
+from senet_jax.layers.norm import beside
 from senet_jax.layers.pool import largest
 from senet_jax.layers.squeeze_excite import (
     GATES,
@@ -191,7 +192,8 @@ class Gather(nn.Module):
     def __call__(self, u: jax.Array) -> jax.Array:
         _, height, width, channels = u.shape
         kernel = self.param("kernel", he_normal, (height, width, 1, channels))
-        return (u * kernel[:, :, 0]).sum((1, 2), keepdims=True)
+        kernel = beside(kernel[:, :, 0], u.ndim)
+        return (u.astype(kernel.dtype) * kernel).sum((1, 2), keepdims=True)
 
 
 class GC(SlotBlock):
@@ -233,7 +235,8 @@ class SRM(SlotBlock):
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         mean, variance = _moments(u)
-        a, b = (self.param(n, nn.initializers.zeros, u.shape[-1:]) for n in ("mean", "std"))
+        names, zeros = ("mean", "std"), nn.initializers.zeros
+        a, b = (beside(self.param(name, zeros, u.shape[-1:]), u.ndim) for name in names)
         # The root of zero has no gradient; a channel may be constant.
         z = a * mean + b * jnp.sqrt(variance + 1e-5)
         return scale(self, u, GATES[self.gate](in_float32(self.layers).norm(train, name="bn")(z)))
@@ -253,7 +256,9 @@ class GCT(SlotBlock):
         start = {"alpha": nn.initializers.ones} | dict.fromkeys(
             ("gamma", "beta"), nn.initializers.zeros
         )
-        alpha, gamma, beta = (self.param(n, init, u.shape[-1:]) for n, init in start.items())
+        alpha, gamma, beta = (
+            beside(self.param(n, init, u.shape[-1:]), u.ndim) for n, init in start.items()
+        )
         squares = jnp.square(u.astype(jnp.float32)).sum((1, 2), keepdims=True)
         s = alpha * jnp.sqrt(squares + self.epsilon)
         s = s / jnp.sqrt(jnp.square(s).mean(-1, keepdims=True) + self.epsilon)
@@ -302,8 +307,8 @@ class FCA(SlotBlock):
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         _, height, width, channels = u.shape
         rows, columns = dct(height, ROWS, channels), dct(width, COLUMNS, channels)
-        z = (u.astype(jnp.float32) * columns).sum(2, keepdims=True)
-        z = (z * rows[:, None]).sum(1, keepdims=True)
+        z = (u.astype(jnp.float32) * columns[None, None]).sum(2, keepdims=True)
+        z = (z * rows[None, :, None]).sum(1, keepdims=True)
         return scale(self, u, GATES[self.gate](excitation(channels, self.ratio, self.bias)(z)))
 
 

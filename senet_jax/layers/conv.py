@@ -93,7 +93,7 @@ class Conv(nn.Module):
             implementation=self.implementation,
         )
         y = y.reshape(*x.shape[:-3], *y.shape[1:])
-        return y if b is None else y + b
+        return y if b is None else y + lax.broadcast_to_rank(b, y.ndim)
 
 
 def convolve(

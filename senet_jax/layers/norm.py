@@ -23,6 +23,9 @@ from jax import lax
 from senet_jax.layers.cpu.fusion import zero_after  # saves memory on a CPU
 
 Pair = tuple[jax.Array, jax.Array]
+# Values [C] beside maps of some rank, as [1, ..., 1, C]. JAX does so by itself, except for users
+# who have it refuse (JAX_NUMPY_RANK_PROMOTION=raise).
+beside = lax.broadcast_to_rank
 
 
 class BatchNorm(nn.Module):
@@ -109,7 +112,8 @@ def plain_normalize(
 ) -> jax.Array:
     """(x - mean) / sqrt(var + epsilon) * scale + bias."""
     epsilon, dtype = options
-    y = (x.astype(jnp.float32) - mean) * (lax.rsqrt(var + epsilon) * scale) + bias
+    mean, factor, bias = (beside(v, x.ndim) for v in (mean, lax.rsqrt(var + epsilon) * scale, bias))
+    y = (x.astype(jnp.float32) - mean) * factor + bias
     return y.astype(dtype)
 
 
@@ -120,13 +124,14 @@ normalize = jax.custom_vjp(plain_normalize, nondiff_argnums=(0,))
 def _statistics(x: jax.Array) -> Pair:
     x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
     first, last = x[(0,) * len(axes)], x[(-1,) * len(axes)]
-    offset = (x - first).mean(axes)
-    var = jnp.square(x - last).mean(axes) - jnp.square(offset + (first - last))
+    offset = (x - beside(first, x.ndim)).mean(axes)
+    var = jnp.square(x - beside(last, x.ndim)).mean(axes) - jnp.square(offset + (first - last))
     return first + offset, jnp.maximum(0.0, var)
 
 
 def _statistics_backward(saved: Any, gradients: Pair) -> tuple[jax.Array]:
     def fast(x: jax.Array, mean: jax.Array, dmean: jax.Array, dvar: jax.Array) -> jax.Array:
+        mean, dmean, dvar = (beside(v, x.ndim) for v in (mean, dmean, dvar))
         centred = x.astype(jnp.float32) - mean
         return ((dmean + 2 * dvar * centred) / (x.size // x.shape[-1])).astype(x.dtype)
 
@@ -157,8 +162,9 @@ def _normalize_backward(options: Options, saved: Any, dy: jax.Array) -> tuple[ja
         inverse = lax.rsqrt(var + options[0])
         d = dy.astype(jnp.float32)
         dbias = d.sum(axes)
-        along = (d * (x.astype(jnp.float32) - (mean + zero_after(dbias)))).sum(axes)
-        dx = (d * (inverse * scale)).astype(x.dtype)
+        centre = beside(mean + zero_after(dbias), x.ndim)
+        along = (d * (x.astype(jnp.float32) - centre)).sum(axes)
+        dx = (d * beside(inverse * scale, x.ndim)).astype(x.dtype)
         dmean, dvar = -dbias * inverse * scale, -0.5 * along * scale * inverse**3
         return dx, dmean, dvar, along * inverse, dbias
 

@@ -150,7 +150,7 @@ def _largest_forward(x: jax.Array, axis: int) -> tuple[jax.Array, Any]:
 
 def _largest_backward(axis: int, saved: Any, dy: jax.Array) -> tuple[jax.Array]:
     index, size = saved
-    positions = jnp.arange(size).reshape([-1] + [1] * (-1 - axis))
+    positions = lax.broadcast_to_rank(jnp.arange(size).reshape([-1] + [1] * (-1 - axis)), dy.ndim)
     return (jnp.where(positions == index, dy, 0),)
 
 

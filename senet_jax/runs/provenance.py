@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,35 @@ from typing import Any
 import jax
 import numpy as np
 
+from senet_jax.system import processors
 from senet_jax.system.devices import Devices
+
+CPUINFO = Path("/proc/cpuinfo")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+# What compilers and libraries choose their code by, as x86 and ARM call it.
+KIND = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU architecture", "CPU part")
+INSTRUCTIONS = re.compile(r"(s?sse|avx|amx|fma|f16c|bmi|asimd|sve|sme|bf16|i8mm|fp)\w*")
+# JAX's settings that change numbers, and their usual values. Others, such as where programs are
+# kept, do not.
+SETTINGS = {
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_disable_most_optimizations": False,
+    "jax_enable_x64": False,
+    "jax_threefry_partitionable": True,
+}
+# The keys of an environment on which the bits of a result depend, and what each is in words.
+# Results of earlier versions lack some of them.
+BITS = {
+    "device_kind": "kind of device",
+    "devices": "number of devices",
+    "processes": "number of processes",
+    "host_cpus": "number of processors",
+    "processor": "kind of processor",
+    "processor_features": "features of the processor",
+    "settings": "settings of JAX and XLA",
+    "jax_version": "version of JAX",
+}
 
 
 def environment(devices: Devices) -> dict[str, Any]:
@@ -24,7 +53,9 @@ def environment(devices: Devices) -> dict[str, Any]:
         **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
         "device_kind": devices[0].device_kind,
         "processor": processor(),
-        "host_cpus": os.cpu_count(),
+        "processor_features": processor_features(),
+        "host_cpus": processors.threads_of_xla(),
+        "settings": settings(),
         "python_version": platform.python_version(),
         **{f"{name}_version": importlib.metadata.version(name) for name in packages},
         "git_commit": git_commit(),
@@ -32,20 +63,57 @@ def environment(devices: Devices) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The differences between two environments, with both values; "" for none."""
-    names = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    return ", ".join(f"{name} ({before.get(name)}, now {now.get(name)})" for name in names)
+    """The differences between two environments, with both values; "" for none.
+
+    Of what an earlier version did not record, nothing is said.
+    """
+    before, now = {"processes": 1} | dict(before), {"processes": 1} | dict(now)
+    names = sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
+    return ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in names)
 
 
 def processor() -> str:
     """The host's processor by name, and whether it has AVX-512."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        lines = CPUINFO.read_text("utf-8").splitlines()
         names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
         wide = any(" avx512f" in line for line in lines)
         name = (names or [name])[0] + (" AVX-512" if wide else "")
     return name
+
+
+def processor_features() -> str:
+    """Eight digits for what XLA looks at in the host's processor; "unknown" without Linux.
+
+    These are its kind, vector instructions and the sizes of its caches. Processors of one name may
+    differ in them, those of virtual machines above all.
+    """
+    features = set()
+    with contextlib.suppress(OSError):
+        for line in CPUINFO.read_text("utf-8").splitlines():
+            name, _, value = (part.strip() for part in line.partition(":"))
+            if name in KIND:
+                features.add(f"{name} {value}")
+            elif name in ("flags", "Features"):
+                features |= {word for word in value.split() if INSTRUCTIONS.fullmatch(word)}
+        features |= {f"{path.parent.name} {path.read_text()}" for path in CACHES.glob("*/size")}
+    return (
+        hashlib.sha256("\n".join(sorted(features)).encode()).hexdigest()[:8]
+        if features
+        else "unknown"
+    )
+
+
+def settings() -> str:
+    """The settings of JAX and XLA that change numbers and are not the usual ones, or "usual"."""
+    values = jax.config.values
+    changed = [
+        f"{name}={values[name]}"
+        for name, usual in SETTINGS.items()
+        if values.get(name, usual) != usual
+    ]
+    return " ".join([*changed, *sorted(os.environ.get("XLA_FLAGS", "").split())]) or "usual"
 
 
 def fingerprint(variables: Any) -> str:

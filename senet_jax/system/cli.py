@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from senet_jax.config import flatten
-from senet_jax.errors import InputError, Terminated, did_you_mean
+from senet_jax.errors import InputError, Terminated, did_you_mean, first_line
 from senet_jax.system import processes
 
 # What Python says of a value that does not fit, and what the value should have been.
@@ -28,18 +28,19 @@ NOT_A_VALUE = {
 def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool = False) -> None:
     """Call `main(argv)`; bad input exits with status 2 and a sentence, Ctrl-C with 130.
 
-    SIGTERM, where it is answered at a safe point, exits with 143. One of several processes that
-    train together ends without waiting for the others, see processes.leave.
+    SIGTERM and its like, where they are answered at a safe point, exit with 143. One of several
+    processes that train together ends without waiting for the others, see processes.leave.
 
     Args:
       usage: what `--help` prints, the docstring of the command.
       continues: whether the same command continues after an interruption, which is then said;
         otherwise it begins anew.
     """
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print((usage or "").strip())
-        return
     try:
+        sys.argv[1:] = with_flag_files(sys.argv[1:])
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print((usage or "").strip())
+            return
         main(sys.argv)
     except InputError as error:
         _exit(f"error: {error}", 2)
@@ -54,6 +55,26 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
     except Exception as error:
         processes.fail(error)
         raise
+
+
+def with_flag_files(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--flagfile=FILE` replaced by those in the file, one a line.
+
+    Here, and not where flags are parsed: a configuration's flags are looked for in `sys.argv`.
+
+    Raises: InputError for a file that cannot be read.
+    """
+    try:
+        return flags.FlagValues().read_flags_from_files(list(arguments), force_gnu=True)
+    except flags.Error as error:
+        reason = error.__context__  # what absl was told, if it could not open the file
+        if isinstance(reason, OSError):
+            sentence = f"--flagfile: {reason.filename} cannot be read: {reason.strerror}"
+        else:
+            sentence = first_line(error)
+        raise InputError(sentence) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--flagfile is not a text file: {first_line(error)}") from error
 
 
 def parse_flags(

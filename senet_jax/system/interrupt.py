@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM at a safe point.
+"""Ctrl-C, SIGTERM and their like at a safe point.
 
 Python raises KeyboardInterrupt wherever it happens to be. Inside JAX that may be a callback that
 swallows it, or the middle of a trace, after which the process crashes when it exits. So while a run
 is prepared and trained, a signal only asks, and the loop stops between two steps, where it can save
-its state. SIGTERM is what schedulers send some time before they kill.
+its state. SIGTERM is what schedulers send some time before they kill; SIGUSR1, which they can be
+asked to send before a time limit, and SIGHUP, the end of a terminal, mean the same.
 """
 
 import contextlib
@@ -46,19 +47,18 @@ class Stop:
         return self.agreed or (self.signalled and jax.process_count() == 1)
 
     def ask(self, number: int, frame: Any = None) -> None:
-        """Handle a signal. A second Ctrl-C ends the process at once; SIGTERM may come again."""
+        """Handle a signal. A second Ctrl-C ends the process at once; others may come again."""
         is_alone = jax.process_count() == 1
         if self.nothing_to_save and is_alone and self._handlers[number] is startup.end_at_once:
             startup.end_at_once(number)
             return
         self._signals.append(number)
         if self._signals.count(signal.SIGINT) > 1:
-            os._exit(128 + number)  # files are written atomically: none is torn
+            os._exit(130)  # files are written atomically: none is torn
         if len(self._signals) > 1:
             return
         remark = "Ctrl-C again stops at once" if number == signal.SIGINT else "saving what there is"
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, f"\nstopping after this step; {remark}\n".encode())
+        startup.say(f"stopping after this step; {remark}")
 
     def if_asked(self, pending: Any) -> None:
         """Wait for the arrays, so that no computation is in flight, and raise if asked to stop.
@@ -77,7 +77,7 @@ class Stop:
 
 @contextlib.contextmanager
 def at_safe_points() -> Iterator[Stop]:
-    """Answer Ctrl-C and SIGTERM inside only where `Stop.if_asked` is called, and at the end.
+    """Answer signals that stop a run only where `Stop.if_asked` is called inside, and at the end.
 
     Where a signal is not handled as usual (in another thread, in a background job, under another
     handler) nothing is changed for it.

@@ -7,14 +7,24 @@ This file itself imports nothing slow.
 
 import os
 import signal
+import stat
 from typing import Any
 
-# Signals that stop a command, each with Python's own answer.
-DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+# Signals that stop a command, each with Python's own answer: Ctrl-C, what schedulers send before
+# they kill, what they send before a time limit if asked to, and the end of a terminal.
+DEFAULTS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGUSR1: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 
 
 def begin() -> None:
-    """Answer Ctrl-C and SIGTERM, unless somebody else does already, and ask for huge pages."""
+    """Answer the signals that stop a command, and ask for huge pages.
+
+    What somebody else answers is left alone, and so is what is ignored, as SIGHUP after `nohup`.
+    """
     for number, usual in DEFAULTS.items():
         if signal.getsignal(number) is usual:
             signal.signal(number, end_at_once)
@@ -28,7 +38,21 @@ def begin() -> None:
 
 
 def end_at_once(number: int, frame: Any = None) -> None:
-    """Handle a signal: end the process with status 130 for Ctrl-C, 143 for SIGTERM."""
-    kind = "interrupted" if number == signal.SIGINT else "terminated"
-    os.write(2, f"\n{kind}; the same command continues\n".encode())
-    os._exit(128 + number)  # files are written atomically: none is torn
+    """Handle a signal: end the process with status 130 for Ctrl-C, 143 for the others."""
+    kind, status = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
+    say(f"{kind}; the same command continues")
+    os._exit(status)  # files are written atomically: none is torn
+
+
+def say(text: str) -> None:
+    """Write a line of its own to the terminal, in a signal's handler.
+
+    After SIGHUP the terminal may be gone; then nothing that is said from here on may fail.
+    """
+    try:
+        os.write(2, f"\n{text}\n".encode())  # not print: the signal may have come in one
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for output in (1, 2):
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(nowhere, output)

@@ -7,7 +7,6 @@ configurations of all other runs stay what they are.
 
 import dataclasses
 import functools
-import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -73,14 +72,15 @@ class ConfigFlag:
 
     Args:
       values: where the flag is defined.
+      argv: the command line, which must be complete when it is parsed.
     """
 
-    def __init__(self, values: flags.FlagValues) -> None:
+    def __init__(self, values: flags.FlagValues, argv: list[str]) -> None:
         self._holder = config_flags.DEFINE_config_file(
-            "config", lock_config=True, flag_values=values
+            "config", lock_config=True, flag_values=values, sys_argv=argv
         )
         self._flag = values["config"]
-        self._flag.parser = _WithFields(self._flag.parser)
+        self._flag.parser = _WithFields(self._flag.parser, argv)
 
     @property
     def value(self) -> Any:
@@ -99,13 +99,13 @@ class ConfigFlag:
 class _WithFields(flags.ArgumentParser[Any]):
     """A parser of configuration files that adds the fields that the command line sets."""
 
-    def __init__(self, parser: flags.ArgumentParser[Any]) -> None:
-        self._parser = parser
+    def __init__(self, parser: flags.ArgumentParser[Any], argv: list[str]) -> None:
+        self._parser, self._argv = parser, argv
 
     def parse(self, argument: str) -> Any:
         config = self._parser.parse(argument)
         if isinstance(config, ConfigDict):
-            given = cli.dotted(flags.FLAGS.read_flags_from_files(sys.argv), "config")
+            given = cli.dotted(self._argv, "config")
             if known := add_fields(config, given):
                 for key in given:
                     if key.startswith("model.") and key.count(".") == 1 and key not in known:

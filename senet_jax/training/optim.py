@@ -96,6 +96,19 @@ class OptimConfig:
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
     """Learning rate by step, from 0 to `total_steps`; plateaus are left out."""
+    schedule = _schedule_of_optax(config, total_steps, steps_per_epoch)
+
+    def rate(step: Any) -> Any:
+        # Optax multiplies numbers of different types, which users may have JAX refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            return schedule(step)
+
+    return rate
+
+
+def _schedule_of_optax(
+    config: OptimConfig, total_steps: int, steps_per_epoch: int
+) -> optax.Schedule:
     warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     peak = config.learning_rate
     if config.schedule == "cosine":
@@ -263,5 +276,5 @@ def after_evaluation(config: OptimConfig, plateau: Plateau, loss: float) -> Plat
         scale=jnp.where(reduce, plateau.scale * config.factor, plateau.scale),
         best=jnp.where(lower, jnp.float32(loss), plateau.best),
         stale=jnp.where(reduce, 0, stale),
-        reductions=plateau.reductions + reduce,
+        reductions=plateau.reductions + reduce.astype(jnp.int32),
     )

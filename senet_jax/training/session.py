@@ -90,7 +90,10 @@ class Session:
         notes = saved.notes
         environments = notes["environments"]
         if changed := provenance.changes(environments[-1], now):
-            say(f"warning: this run was begun with another {changed}; result.json will have both")
+            say(
+                f"warning: this run was begun with another {changed}; result.json will have both, "
+                "and its bits are not those of a run in one environment"
+            )
             environments.append(now)
         return cls(
             run,

@@ -216,7 +216,7 @@ def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
     """Place in `parts_of`, from 1 on, of the first that is not finite; 0 if all are. A float32."""
     parts = [loss, *(gradients[name] for name in sorted(gradients))]
     bad = jnp.stack([~_finite(part) for part in parts])
-    return jnp.where(bad.any(), 1.0 + jnp.argmax(bad), 0.0)
+    return jnp.where(bad.any(), 1.0 + jnp.argmax(bad).astype(jnp.float32), 0.0)
 
 
 def _finite(tree: Any) -> jax.Array:
@@ -229,7 +229,8 @@ def moving_average(state: TrainState, decay: float) -> Any:
     At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
     not linger. The average of a value that never changes is that value, to the last bit.
     """
-    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    step = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
     def averaged(mean: jax.Array, value: jax.Array) -> jax.Array:
         return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)

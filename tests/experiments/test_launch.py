@@ -274,6 +274,99 @@ def test_jobs_that_are_preempted_continue_and_those_that_fail_say_why(
     same(tmp_path / "whole", run.workdir)
 
 
+@pytest.fixture
+def programs_of_slurm(tmp_path, monkeypatch):
+    """Programs in place of SLURM's, for an empty queue and arrays of three; sbatch tells of itself.
+
+    Gives the folder in which it does: for each call its environment and the script.
+    """
+    folder = tmp_path / "sbatch calls"
+    programs = {
+        "srun": "",
+        "squeue": "",
+        "scontrol": "echo 'MaxArraySize            = 3'",
+        "sbatch": f"""cd '{folder}'; n=$(ls | wc -l); mkdir $n; env > $n/env; cp "$1" $n/script
+                      echo Submitted batch job $((n + 70))""",
+    }
+    folder.mkdir()
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def waited_for(monkeypatch):
+    """The jobs that the launcher waits for, one dict per wait, which ends at once."""
+    waits = []
+    monkeypatch.setattr(slurm, "_wait", lambda names, jobs, folder: waits.append(dict(jobs)) or {})
+    return waits
+
+
+@pytest.mark.parametrize(("jobs", "waits"), [(None, [7]), (2, [3, 3, 1])])
+def test_runs_beyond_the_largest_array_are_further_arrays(
+    tiny, tmp_path, monkeypatch, programs_of_slurm, jobs, waits
+):
+    """With a limit on runs at once, which sbatch holds within an array, one after the other."""
+    runs = grid(tiny, tmp_path / "grid", range(4))[:7]
+    waited = waited_for(monkeypatch)
+    assert launch(runs, slurm.Slurm({"time": "9"}, tmp_path / "slurm", jobs)) == {}
+    scripts = [(programs_of_slurm / str(n) / "script").read_text() for n in range(3)]
+    limit = jobs or 3
+    assert f"#SBATCH --array=0-2%{limit}\n" in scripts[0]
+    assert f"#SBATCH --array=0-2%{limit}\n" in scripts[1]
+    assert "--array" not in scripts[2]
+    assert [len(names) for names in waited] == waits
+    names = [name for wait in waited for name in wait.values()]
+    assert names == ["70_0", "70_1", "70_2", "71_0", "71_1", "71_2", "72"]
+
+
+def test_a_surrounding_job_hands_nothing_on(tiny, tmp_path, monkeypatch, programs_of_slurm):
+    waited_for(monkeypatch)
+    of_the_job = {"SLURM_NTASKS": "8", "SBATCH_PARTITION": "x", "SRUN_DEBUG": "3", "PMI_RANK": "0"}
+    kept = {"SLURM_CONF": "here", "SLURMFOO": "1"}
+    for inside in (True, False):
+        with monkeypatch.context() as patched:
+            for name, value in (of_the_job | kept).items():
+                patched.setenv(name, value)
+            if inside:
+                patched.setenv("SLURM_JOB_ID", "5")
+            before = dict(os.environ)
+            workdir.queue(tmp_path / str(inside), tiny)
+            slurm.Slurm({"time": "9"}, tmp_path / "slurm", None)._submit([tmp_path / str(inside)])
+            assert dict(os.environ) == before
+        call = len(list(programs_of_slurm.iterdir())) - 1
+        given = (programs_of_slurm / str(call) / "env").read_text().splitlines()
+        assert {f"{name}={value}" for name, value in kept.items()} <= set(given)
+        names = {line.partition("=")[0] for line in given}
+        # Outside of a job they are the user's own defaults.
+        assert names & {*of_the_job, "SLURM_JOB_ID"} == (set() if inside else set(of_the_job))
+
+
+@pytest.mark.parametrize(
+    "name", ["100%job", "%j_%A_%a", "it's", 'a "b"', "two words", "two\nlines"]
+)
+def test_slurm_gets_paths_that_it_takes_as_they_are(
+    tiny, tmp_path, monkeypatch, programs_of_slurm, name
+):
+    waited_for(monkeypatch)
+    runs = grid(tiny, tmp_path / name)
+    assert launch(runs, slurm.Slurm({"time": "9"}, tmp_path / name / "slurm", None)) == {}
+    script = (programs_of_slurm / "0" / "script").read_text()
+    folder = tmp_path / "senet_jax_slurm"
+    assert f"#SBATCH --output={folder}/%A_%a_0_log.out\n" in script
+    assert name not in script
+    assert (folder / "70_0_submitted.pkl").exists()
+    assert all((run.workdir / "job.json").exists() for run in runs)
+
+
+def test_a_path_is_refused_where_no_folder_above_it_can_take_what_slurm_writes(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match="SLURM does not take '/%j/slurm' as it is"):
+        slurm.folder_for(Path("/%j/slurm"))
+
+
 def test_a_machine_without_slurm_or_submitit_is_told_so(tmp_path, monkeypatch):
     (tmp_path / "sbatch").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))

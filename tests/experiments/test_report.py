@@ -71,6 +71,20 @@ def test_the_report_names_network_dataset_and_narrow_blocks(directory):
     assert "failed" not in text
 
 
+def test_a_table_of_runs_in_different_environments_says_so_once(directory):
+    def conditions():
+        return table.caption(REDUCTION, collect_results(REDUCTION, directory))
+
+    assert "differ in" not in conditions()
+    path = directory / REDUCTION.rows[0].label / "seed0" / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"host_cpus": 1, "settings": "usual"}))
+    assert conditions().count("The runs differ in number of processors (1 or 2), and so in") == 1
+    elsewhere = {"host_cpus": 2, "settings": "jax_enable_x64=True"}
+    path.write_text(json.dumps(result | {"earlier_environments": [elsewhere], "settings": "usual"}))
+    assert "settings of JAX and XLA (jax_enable_x64=True or usual)" in conditions()
+
+
 def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     (directory / "2" / "seed1" / "result.json").unlink()
     for seed in range(3):

@@ -20,6 +20,13 @@ from senet_jax.runs import lock, workdir
 ROOT = Path(__file__).parents[2]
 BIAS = load_study("bias")
 GRID = ("experiments.run", "bias", "--smoke", "--launcher=slurm", "--slurm.time=10")
+OF_A_JOB = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_NTASKS": "7",
+    "SLURM_MEM_PER_CPU": "1",
+    "SLURM_MEM_PER_NODE": "1",
+    "SBATCH_PARTITION": "nope",
+}
 
 pytestmark = pytest.mark.slow(reason="starts a SLURM cluster and waits for its jobs")
 
@@ -61,15 +68,20 @@ def test_a_grid_of_jobs_ends_in_its_table_and_one_that_is_preempted_continues(
     environment, command, tmp_path
 ):
     flags = ("--seeds=0,1", "--config.train.epochs=150", "--config.train.log_every_steps=1")
-    process = command(*GRID, *flags, f"--workdir={tmp_path}/grid", "--slurm.cpus-per-task=1")
-    preempted = tmp_path / "grid" / BIAS.rows[0].label / "seed0"
+    place = tmp_path / "50%j of it's grid"
+    # As from within another job, whose variables are not for these.
+    environment.update(OF_A_JOB)
+    process = command(*GRID, *flags, f"--workdir={place}", "--slurm.cpus-per-task=1")
+    for name in OF_A_JOB:
+        del environment[name]
+    preempted = place / BIAS.rows[0].label / "seed0"
     deadline = time.monotonic() + 400
     while lines(preempted) < 5:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     job = json.loads((preempted / "job.json").read_text())["job"]
-    subprocess.run(["scancel", "--signal=TERM", job], env=environment, check=True)
+    subprocess.run(["scancel", "--signal=USR1", job], env=environment, check=True)
     squeue = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
     while b"PENDING" not in subprocess.run(squeue, env=environment, capture_output=True).stdout:
         assert time.monotonic() < deadline
@@ -81,12 +93,15 @@ def test_a_grid_of_jobs_ends_in_its_table_and_one_that_is_preempted_continues(
     subprocess.run(soon, env=environment, check=True)
     stdout, stderr = process.communicate(timeout=900)
     assert process.returncode == 0, stderr
-    assert "4 jobs submitted" in stdout
-    assert len(list((tmp_path / "grid").glob("*/seed*/result.json"))) == 4
-    table = (tmp_path / "grid" / "table.md").read_text()
+    assert [line.partition(":")[0] for line in stdout.splitlines() if "submitted" in line] == [
+        "3 jobs submitted",  # the largest array of this cluster
+        "1 jobs submitted",
+    ]
+    assert len(list(place.glob("*/seed*/result.json"))) == 4
+    table = (place / "table.md").read_text()
     assert all(f"| {row.label} |" in table and "(2)" in table for row in BIAS.rows)
     assert "continuing from step" in (preempted / LOG).read_text()
-    assert not list((tmp_path / "grid").glob("*/seed*/failed.json"))
+    assert not list(place.glob("*/seed*/failed.json"))
     whole = tmp_path / "whole"
     workdir.queue(whole, workdir.load_config(preempted))
     smoke = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}

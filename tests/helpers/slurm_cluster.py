@@ -22,8 +22,9 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 # The daemons end with this process, even if it is killed.
 UNTIL_WE_END = ("setpriv", "--pdeathsig=TERM") if shutil.which("setpriv") else ()
 
-# Two nodes, each a daemon here, of two processors, whatever the machine has; no cgroups and no
-# accounting. Their names are their addresses: JAX reaches the first process by its node's name.
+# Two nodes, each a daemon here, of two processors, whatever the machine has; no cgroups, no
+# accounting, and arrays of three jobs at most. Their names are their addresses: JAX reaches the
+# first process by its node's name.
 NODES = ("127.0.0.1", "127.0.0.2")
 CONFIG = """
 ClusterName=test
@@ -48,6 +49,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
+MaxArraySize=3
 MpiDefault=none
 {nodes}
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP

@@ -1,6 +1,7 @@
 """Ctrl-C is answered at safe points, and Python's own handling is back afterwards."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import jax.numpy as jnp
 import pytest
 
+from experiments.launch import local
 from senet_jax.errors import Terminated
 from senet_jax.system import startup
 from senet_jax.system.interrupt import at_safe_points
@@ -43,10 +45,12 @@ def test_a_second_ctrl_c_ends_the_process_at_once():
     assert "stopping after this step" in done.stderr
 
 
-def test_sigterm_may_come_again_and_a_signal_to_the_last_line_counts(capfd):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_others_may_come_again_and_a_signal_to_the_last_line_counts(capfd, number):
     with pytest.raises(Terminated), at_safe_points() as stop:  # noqa: PT012
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked
     assert capfd.readouterr().err.count("stopping after this step") == 1
@@ -74,7 +78,69 @@ def test_another_handler_and_another_thread_are_left_alone():
     assert seen == [1, 2]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_ignored_from_the_start_stays_ignored():
+    """As SIGHUP is after nohup, also in the processes that are started from there."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with at_safe_points() as stop, local._raising():
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.if_asked(())
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_where_runs_are_trained_at_once_only_the_first_signal_raises():
+    """A second one must not keep the rest of the runs from being told to save, or waited for."""
+    reached = False
+    with pytest.raises(Terminated), local._raising():  # noqa: PT012
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        finally:
+            for number in startup.DEFAULTS:
+                os.kill(os.getpid(), number)
+            reached = True
+    assert reached
+    assert {number: signal.getsignal(number) for number in startup.DEFAULTS} == startup.DEFAULTS
+
+
+def test_what_is_said_after_the_terminal_is_gone_is_no_error():
+    """SIGHUP comes when a terminal closes; from then on writing to it fails."""
+    code = (
+        "import os, signal, sys\n"
+        "from senet_jax.errors import Terminated\n"
+        "from senet_jax.system.interrupt import at_safe_points\n"
+        "try:\n"
+        "    with at_safe_points() as stop:\n"
+        "        print('ready', flush=True)\n"
+        "        while not stop.signalled:\n"
+        "            signal.pause()\n"
+        "        print('saving', file=sys.stderr, flush=True)\n"
+        "except Terminated:\n"
+        "    print('saved', flush=True)\n"
+        "    os._exit(7)\n"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    text = b""
+    while b"ready" not in text:
+        text += os.read(ours, 1000)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 7
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGUSR1, 143),
+        (signal.SIGHUP, 143),
+    ],
+)
 def test_before_there_is_anything_to_save_a_signal_ends_the_process_at_once(number, status):
     """In the middle of an import, where Python's own answer is a traceback, or none at all."""
     code = (

@@ -15,6 +15,7 @@ from helpers.runs import interrupted, logged, same
 
 from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import checkpoints, provenance, workdir
+from senet_jax.system import processors
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +121,7 @@ def test_what_a_run_was_begun_with_is_said_and_recorded(
 ):
     with monkeypatch.context() as patched:
         patched.setattr(provenance, "git_commit", lambda: "1234-dirty")
+        patched.setenv("PJRT_NPROC", "99")
         with pytest.raises(KeyboardInterrupt):
             interrupted(
                 tiny, tmp_path, one_device, monkeypatch, signal.SIGINT, ("learning_rate", 1)
@@ -128,7 +130,11 @@ def test_what_a_run_was_begun_with_is_said_and_recorded(
     (earlier,) = result["earlier_environments"]
     assert (earlier["git_commit"], earlier["devices"]) == ("1234-dirty", 1)
     assert result["devices"] == 2
-    assert "begun with another devices (1, now 2), git_commit (1234" in capfd.readouterr().err
+    assert (earlier["host_cpus"], result["host_cpus"]) == (99, processors.threads_of_xla())
+    warning = capfd.readouterr().err
+    assert "begun with another devices (1, now 2), git_commit (1234" in warning
+    assert "host_cpus (99, now" in warning
+    assert warning.count("warning:") == 1
 
 
 def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tiny, tmp_path, one_device):

@@ -207,7 +207,7 @@ def _pack(layer: ConvSpec, w: jax.Array, blocks: int) -> list[jax.Array]:
     (rows, columns, depth, outputs), together = w.shape, layer.groups // blocks
     w = w.reshape(rows, columns, depth, blocks, together, -1).transpose(3, 0, 1, 4, 2, 5)
     diagonal = jnp.eye(together, dtype=w.dtype)[:, None, :, None]
-    packed = w[:, :, :, :, :, None] * diagonal
+    packed = w[:, :, :, :, :, None] * lax.broadcast_to_rank(diagonal, 7)
     return list(packed.reshape(blocks, rows, columns, depth * together, outputs // blocks))
 
 
