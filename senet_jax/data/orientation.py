@@ -17,9 +17,9 @@ TRANSPOSED = 5
 ROWS_REVERSED, COLUMNS_REVERSED = (3, 4, 7, 8), (2, 3, 6, 7)
 # Bytes of which a PNG with an orientation has one. Pillow would decode it all to look for them.
 MARKS_OF_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
-# JPEG: after the marker of the first segment, or of the second where the first is JFIF's of 16
-# bytes, come tables, and so no metadata, if the marker is one of these: DQT, SOF0, SOF2, DHT, DRI.
-TABLES, JFIF = (0xDB, 0xC0, 0xC2, 0xC4, 0xDD), (0xFF, 0xD8, 0xFF, 0xE0, 0, 16)
+# Markers of a JPEG: APP1, which has EXIF and XMP data, and the other metadata, APPn and comments.
+APP1, OTHER_METADATA = 0xE1, (0xE0, *range(0xE2, 0xF0), 0xFE)
+
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -43,10 +43,7 @@ def orientation_of(encoded: bytes) -> int:
 
 
 def orientation(encoded: Any) -> Any:
-    """`orientation_of` for TensorFlow: a scalar string to a scalar int32.
-
-    Python, of which one thread runs at a time, looks only at what may have metadata.
-    """
+    """`orientation_of` for TensorFlow: a scalar string to a scalar int32."""
     import numpy as np
     import tensorflow as tf
 
@@ -61,10 +58,27 @@ def orientation(encoded: Any) -> Any:
         )
         return tf.ensure_shape(found, ())
 
-    head = tf.cast(tf.io.decode_raw(encoded, tf.uint8, fixed_length=24), tf.int32)
-    is_jfif = tf.reduce_all(head[: len(JFIF)] == JFIF)
-    marker = tf.where(is_jfif, head[21], tf.where(head[1] == JFIF[1], head[3], 0))
-    return tf.cond(tf.reduce_any(marker == TABLES), lambda: UPRIGHT, looked_at)
+    # Python, of which one thread runs at a time, sees only what may have an orientation.
+    is_plain = tf.io.is_jpeg(encoded) & (_first_marker(encoded) != APP1)
+    return tf.cond(is_plain, lambda: UPRIGHT, looked_at)
+
+
+def _first_marker(encoded: Any) -> Any:
+    """The first marker of a JPEG that is not of OTHER_METADATA, in TensorFlow."""
+    import tensorflow as tf
+
+    end = tf.strings.length(encoded)
+
+    def read(place: Any) -> tuple[Any, Any]:
+        header = tf.strings.substr(encoded, tf.minimum(place, end), 4)
+        return place, tf.cast(tf.io.decode_raw(header, tf.uint8, fixed_length=4), tf.int32)
+
+    _, header = tf.while_loop(
+        lambda place, header: tf.reduce_any(header[1] == OTHER_METADATA),
+        lambda place, header: read(place + 2 + 256 * header[2] + header[3]),
+        read(tf.constant(2)),
+    )
+    return header[1]
 
 
 def turned(pixels: Any, orientation: Any) -> Any:

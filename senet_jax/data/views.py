@@ -29,7 +29,8 @@ class CropSpec:
     """How images of any size become square ones of `image_size` pixels.
 
     The picture is upright, as its EXIF orientation says; see orientation.py. In training a random
-    part of it, resized ("Inception crop": Szegedy et al. 2015; Hu et al., section 5.1). In evaluation the middle of the resized image, see center_crop.py.
+    part of it, resized ("Inception crop": Szegedy et al. 2015; Hu et al., section 5.1). In
+    evaluation the middle of the resized image, see center_crop.py.
 
     Attributes:
       image_size: height and width of the result, in pixels.
