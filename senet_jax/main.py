@@ -34,7 +34,7 @@ from senet_jax.system import cli, host_memory, processes
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the run's files.")
+WORKDIR = cli.define_path("workdir", None, "Folder for the run's files.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many train together.")

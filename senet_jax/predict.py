@@ -91,7 +91,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
     flags.DEFINE_integer("batch_size", 32, "Images at once.", flag_values=values)
     flags.DEFINE_bool("gates", False, "Show what each SE block opened.", flag_values=values)
-    flags.DEFINE_string("cam", None, "Folder of class-activation maps.", flag_values=values)
+    cli.define_path("cam", None, "Folder of class-activation maps.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
 

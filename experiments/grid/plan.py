@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from experiments.grid.narrow import least_size_of
 from experiments.grid.study import PRETRAINED, Row, Study, on_dataset
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 # A few steps per row on a handful of images: the whole grid as a first look, and for tests.
 SMOKE = {
@@ -47,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
         f"A TFDS dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
         flag_values=values,
     )
-    flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
+    cli.define_path("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
 
 

@@ -15,11 +15,10 @@ UPRIGHT = 1
 # reversing the order of its rows or of its columns, or of both, where it is one of these.
 TRANSPOSED = 5
 ROWS_REVERSED, COLUMNS_REVERSED = (3, 4, 7, 8), (2, 3, 6, 7)
-# Bytes of which a PNG with an orientation has one. Pillow would decode it all to look for them.
-MARKS_OF_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+# Bytes of which any file but a JPEG has some where Pillow finds an orientation: PNG, then WebP.
+MARKS = r"\C*(eXIf|Raw profile type|XML:com\.adobe\.xmp|EXIF|XMP )\C*"
 # Markers of a JPEG: APP1, which has EXIF and XMP data, and the other metadata, APPn and comments.
 APP1, OTHER_METADATA = 0xE1, (0xE0, *range(0xE2, 0xF0), 0xFE)
-
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -32,8 +31,6 @@ def upright(image: Image.Image) -> Image.Image:
 
 def orientation_of(encoded: bytes) -> int:
     """The orientation of an encoded image, from its header; 1 where nothing sensible is said."""
-    if encoded.startswith(b"\x89PNG") and not any(mark in encoded for mark in MARKS_OF_PNG):
-        return UPRIGHT
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
@@ -59,7 +56,11 @@ def orientation(encoded: Any) -> Any:
         return tf.ensure_shape(found, ())
 
     # Python, of which one thread runs at a time, sees only what may have an orientation.
-    is_plain = tf.io.is_jpeg(encoded) & (_first_marker(encoded) != APP1)
+    is_plain = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _first_marker(encoded) != APP1,
+        lambda: ~tf.strings.regex_full_match(encoded, MARKS),
+    )
     return tf.cond(is_plain, lambda: UPRIGHT, looked_at)
 
 

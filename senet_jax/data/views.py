@@ -102,7 +102,7 @@ def random_window(crops: CropSpec, key: np.ndarray, size: Any, place: Any) -> An
     """
     import tensorflow as tf
 
-    seed = tf.random.fold_in(tf.constant(key), tf.cast(place, tf.int32))
+    seed: Any = tf.random.fold_in(tf.constant(key), tf.cast(place, tf.int32))
     share, ratio, *corner = tf.unstack(tf.random.stateless_uniform((4, ATTEMPTS), seed))
     height_width = tf.cast(size, tf.float32)
     area = tf.reduce_prod(height_width) * (crops.crop_area + (1 - crops.crop_area) * share)

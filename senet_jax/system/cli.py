@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, Terminated, did_you_mean
-from senet_jax.system import processes
+from senet_jax.system import files, processes
 
 # What Python says of a value that does not fit, and what the value should have been.
 NOT_A_VALUE = {
@@ -22,6 +22,31 @@ NOT_A_VALUE = {
     "could not convert string to float": "a number",
     "Non-boolean argument": "true or false",
 }
+
+
+class PathParser(flags.ArgumentParser[str]):
+    """The values of flags that are paths; see `files.local_path`."""
+
+    def parse(self, argument: str) -> str:
+        return files.local_path(argument)
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path(
+    name: str, default: str | None, help: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder[str]:
+    """Define a flag for a path of this machine, in which `~` is expanded. Other texts, such as the
+    names of networks, may stand there as well."""
+    return flags.DEFINE(PathParser(), name, default, help, flag_values)
+
+
+def define_paths(name: str, help: str, flag_values: flags.FlagValues) -> None:
+    """Define such a flag that may be given several times."""
+    flags.DEFINE_multi(
+        PathParser(), flags.ArgumentSerializer(), name, [], help, flag_values=flag_values
+    )
 
 
 def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool = False) -> None:
@@ -67,6 +92,7 @@ def parse_flags(
     Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
     """
     try:
+        argv = [*map(_with_config_path, argv)]
         return values(argv, known_only=known_only)[1:]
     except flags.Error as error:
         raise InputError(_flag_error(str(error))) from error
@@ -81,6 +107,13 @@ def parse_flags(
         ) from error
 
 
+def _with_config_path(argument: str) -> str:
+    """An argument in which the path of `--config=~/file.py:argument` is expanded."""
+    name, equals, value = argument.partition("=")
+    is_config = equals and name.lstrip("-") == "config"
+    return f"{name}={files.local_path(value)}" if is_config else argument
+
+
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
@@ -91,7 +124,7 @@ def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
 
 def check_config_file(value: str) -> None:
     """Raises: InputError unless `value`, up to a colon, is a Python file with a get_config."""
-    name = value.partition(":")[0]
+    name = files.local_path(value).partition(":")[0]
     path = Path(name)
     if not path.is_file():
         raise InputError(f"there is no configuration file {name!r}; try configs/cifar.py")
