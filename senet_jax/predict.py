@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
 
 def main(argv: list[str]) -> None:
     values = define_flags()
-    images = cli.parse_flags(argv, values)
+    images = [*map(files.local_path, cli.parse_flags(argv, values))]
     check_network_flags(values)
     if not images:
         raise InputError("give images or folders of images")

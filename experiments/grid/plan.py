@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.grid.narrow import least_size_of
-from experiments.grid.study import PRETRAINED, Row, Study, on_dataset
+from experiments.grid.study import PRETRAINED, Row, Study, folder_of, on_dataset
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 
@@ -63,7 +63,8 @@ def directory_of(study: Study, values: flags.FlagValues) -> Path:
     """The directory of the runs that the flags mean."""
     if values.workdir:
         return Path(values.workdir)
-    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset_of(study, values))
+    dataset = folder_of(dataset_of(study, values))
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset)
 
 
 def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:

@@ -23,6 +23,8 @@ NOT_A_VALUE = {
     "Non-boolean argument": "true or false",
 }
 
+CONFIG_FLAGS = ("--config", "-config")  # followed by a file and, after a colon, its argument
+
 
 class PathParser(flags.ArgumentParser[str]):
     """The values of flags that are paths; see `files.local_path`."""
@@ -92,8 +94,7 @@ def parse_flags(
     Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
     """
     try:
-        argv = [*map(_with_config_path, argv)]
-        return values(argv, known_only=known_only)[1:]
+        return values(_with_config_paths(argv), known_only=known_only)[1:]
     except flags.Error as error:
         raise InputError(_flag_error(str(error))) from error
     except (AttributeError, KeyError) as error:
@@ -107,11 +108,17 @@ def parse_flags(
         ) from error
 
 
-def _with_config_path(argument: str) -> str:
-    """An argument in which the path of `--config=~/file.py:argument` is expanded."""
-    name, equals, value = argument.partition("=")
-    is_config = equals and name.lstrip("-") == "config"
-    return f"{name}={files.local_path(value)}" if is_config else argument
+def _with_config_paths(argv: Sequence[str]) -> list[str]:
+    """The command line with `~` expanded in the values of `--config`, in either form."""
+    expanded = []
+    for before, argument in zip(("", *argv), argv, strict=False):
+        name, equals, value = argument.partition("=")
+        if before in CONFIG_FLAGS:
+            argument = files.local_path(argument)
+        elif equals and name in CONFIG_FLAGS:
+            argument = f"{name}={files.local_path(value)}"
+        expanded.append(argument)
+    return expanded
 
 
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
