@@ -57,6 +57,7 @@ def load_dataset(
         memory that differ in size, a dataset that is not (image, label), labels that are no class,
         or numbers that are no mean and deviation of its channels.
     """
+    # The function is long because it is the reference of what a dataset can be.
     crop_spec = _crop_spec(image_size, crops)
     statistics = build(Statistics, "data", {"mean": mean, "std": std})
     if name == "fake":
@@ -67,20 +68,17 @@ def load_dataset(
             )
         return statistics.override(fake.dataset(image_size or 224, share))
     source = _prepared(name, image, label, crop_spec)
-    splits: dict[str, Any] = {"train_split": train_split, "eval_split": eval_split}
-    for key, split in splits.items():
-        with _named(key):
-            source.count(split)  # refuses one that does not exist
+    with _named("train_split"):
+        source.count(train_split)  # refuses one that does not exist
+    with _named("eval_split"):
+        source.count(eval_split)
     labels = _labels(classes, source, crop_spec)
-    for key, split in splits.items():
-        with _named(key):
-            splits[key] = _split(source, split, crop_spec, share, labels)
-    train, evaluation = splits.values()
-    own_mean, own_std = (
-        train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    )
-    names = source.class_names[labels.start : labels.stop] if labels else source.class_names
-    return statistics.override(Dataset(train, evaluation, names, own_mean, own_std))
+    with _named("train_split"):
+        train = _split(source, train_split, crop_spec, share, labels)
+    with _named("eval_split"):
+        evaluation = _split(source, eval_split, crop_spec, share, labels)
+    own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
+    return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
 
 
 @contextlib.contextmanager
@@ -159,8 +157,7 @@ def load_split(
     source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
-    names = source.class_names[labels.start : labels.stop] if labels else source.class_names
-    return _split(source, split, crop_spec, WHOLE, labels), names
+    return _split(source, split, crop_spec, WHOLE, labels), _names(source, labels)
 
 
 def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:
@@ -217,6 +214,10 @@ def _labels(
     if crop_spec is not None:
         _refuse_classes(classes, "streamed ones would have to be read to be counted")
     return range(*classes)
+
+
+def _names(source: tfds_source.TfdsSource, labels: range | None) -> tuple[str, ...]:
+    return source.class_names[labels.start : labels.stop] if labels else source.class_names
 
 
 def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:

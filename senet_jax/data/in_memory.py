@@ -15,7 +15,7 @@ import numpy as np
 from senet_jax.data import orientation
 from senet_jax.data.split import WHOLE, Batch, Share, check_labels, padded
 from senet_jax.data.tfds_source import TfdsSource, import_tfds
-from senet_jax.errors import InputError, first_line
+from senet_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +118,14 @@ def _arrays(source: TfdsSource, split: str) -> tuple[np.ndarray, np.ndarray]:
         image = tf.cond(is_upright, lambda: image, lambda: orientation.turned(image, found))
         return tf.ensure_shape(image, feature.shape)
 
-    decoders = {source.image_key: upright()}
-    examples = source.examples(split, batch_size=-1, shuffle_files=False, decoders=decoders)
     try:
-        arrays = tfds.as_numpy(examples)
+        arrays = tfds.as_numpy(
+            source.examples(split, batch_size=-1, shuffle_files=False, decoder=upright())
+        )
     except tf.errors.InvalidArgumentError as error:
         raise InputError(
-            f"split {split!r} of {source.name!r} cannot be read into memory "
-            f"({first_line(error)}); set data.image_size to stream it"
+            f"split {split!r} of {source.name!r} has an image that cannot be decoded, or has not "
+            f"the shape {source.image.shape} of the others; set data.image_size to stream it"
         ) from error
     return arrays[source.image_key], arrays[source.label_key]
 

@@ -113,7 +113,7 @@ class Stream:
             self.split,
             self.share,
             shuffle_files=shuffle_seed is not None,
-            decoders={image: tfds.decode.SkipDecoding()},
+            decoder=tfds.decode.SkipDecoding(),
             read_config=tfds.ReadConfig(
                 options=options, shuffle_seed=shuffle_seed, shuffle_reshuffle_each_iteration=False
             ),

@@ -79,18 +79,24 @@ class TfdsSource:
 
     def labels(self, split: str, most: int = -1) -> np.ndarray:
         """The first labels of a split, or all [N] int64; images are not decoded."""
-        decoders = {self.image_key: import_tfds().decode.SkipDecoding()}
+        decoders = import_tfds().decode.PartialDecoding({self.label_key})
         config = import_tfds().ReadConfig(try_autocache=False)  # it warns if not read to the end
         records = self.builder.as_dataset(split=split, decoders=decoders, read_config=config)
         labels = records.map(lambda record: record[self.label_key]).take(most).batch(FEW)
         return np.concatenate([*labels.as_numpy_iterator()]).astype(np.int64)
 
-    def examples(self, split: str, share: Share = WHOLE, **options: Any) -> Any:
-        """The tf.data dataset of a process's share of a split; nothing else is read.
+    def examples(
+        self, split: str, share: Share = WHOLE, *, decoder: Any = None, **options: Any
+    ) -> Any:
+        """The tf.data dataset of images and labels of a process's share; nothing else is read.
 
         Args:
+          decoder: decoder of the images in place of TFDS's own.
           **options: arguments of TFDS's `as_dataset`.
         """
+        own = {} if decoder is None else {self.image_key: decoder}
+        keys = {self.image_key, self.label_key}
+        options["decoders"] = import_tfds().decode.PartialDecoding(keys, decoders=own)
         if share == WHOLE:
             return self.builder.as_dataset(split=split, **options)
         part = self._part(split, share.of_examples(self.count(split)))

@@ -23,6 +23,7 @@ NOT_A_VALUE = {
     "Non-boolean argument": "true or false",
 }
 
+flags.disclaim_key_flags()  # those of define_path are the caller's
 CONFIG_FLAGS = ("--config", "-config")  # followed by a file and, after a colon, its argument
 
 
