@@ -38,7 +38,10 @@ def get_config() -> ConfigDict:
                 },
             },
             "data": {
-                "name": "digits",  # any TFDS image-classification dataset, or "fake"
+                # Any TFDS image-classification dataset, the folder of a prepared one, or "fake".
+                "name": "digits",
+                "image": "",  # the feature with the images; "": the dataset's own choice
+                "label": "",  # the feature to learn, e.g. "coarse_label"; "": the dataset's own
                 "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
                 "eval_split": "test",
                 # The first class and the one after the last, whose labels are then from 0; (): all.

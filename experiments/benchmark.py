@@ -47,9 +47,9 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list("size", [], "Pixels; by default the network's own.", flag_values=values)
     flags.DEFINE_list("input", [], "Streamed datasets to time reading.", flag_values=values)
     flags.DEFINE_integer("steps", 10, "Steps to time, two per turn.", flag_values=values)
-    flags.DEFINE_string("csv", None, "File to append the rows to.", flag_values=values)
-    flags.DEFINE_string("markdown", None, "Print this file as a table.", flag_values=values)
-    flags.DEFINE_string("growth", None, "Draw this file beside it as PNG.", flag_values=values)
+    cli.define_path("csv", None, "File to append the rows to.", flag_values=values)
+    cli.define_path("markdown", None, "Print this file as a table.", flag_values=values)
+    cli.define_path("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
     if values.markdown:
         rows = read(values.markdown)

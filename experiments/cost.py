@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_integer("infer_batch", 1, "Images per inference.", flag_values=values)
     flags.DEFINE_integer("steps", 10, "Steps to time, two per turn.", flag_values=values)
     flags.DEFINE_list("only", None, "Labels of rows; by default all.", flag_values=values)
-    flags.DEFINE_string("csv", "cost.csv", "Rows; the figure is beside it.", flag_values=values)
+    cli.define_path("csv", "cost.csv", "Rows; the figure is beside it.", flag_values=values)
     flags.DEFINE_bool("draw", False, "Measure nothing.", flag_values=values)
     if rest := cli.parse_flags(argv, values):
         raise InputError(f"cost takes flags only, not {rest[0]!r}; the network is --network")

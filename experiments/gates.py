@@ -72,7 +72,7 @@ REMOVED_NOTES = (
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Directory of a finished run.", flag_values=values)
+    cli.define_path("workdir", None, "Directory of a finished run.", flag_values=values)
     flags.DEFINE_list("classes", None, "Names or numbers of classes to draw.", flag_values=values)
     if left_over := cli.parse_flags(argv, values):
         raise InputError(f"unexpected argument {left_over[0]!r}; flags look like --workdir=runs/x")

@@ -40,12 +40,12 @@ from senet_jax.training.session import Session
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flag = ConfigFlag(values)
+    flag = ConfigFlag(values, argv)
     numbers = (
         flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values),
         flags.DEFINE_integer("rounds", 5, "Rounds to take.", flag_values=values),
     )
-    flags.DEFINE_string("csv", None, "File to append the rounds to.", flag_values=values)
+    cli.define_path("csv", None, "File to append the rounds to.", flag_values=values)
     cli.parse_flags(argv, values)
     if not any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
         raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")

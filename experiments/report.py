@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_bool("publish", False, "Also write to experiments/results/.", flag_values=values)
     flags.DEFINE_bool("all", False, "One page with all studies.", flag_values=values)
     flags.DEFINE_bool("index", False, "Bring the list of studies up to date.", flag_values=values)
-    flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)
+    cli.define_path("root", "runs", "With --all: where the runs are.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if values.all or values.index:
         if names or values.publish or (values.all and values.index):

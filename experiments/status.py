@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     define_flags(values)
     flags.DEFINE_bool("all", False, "All runs below --root.", flag_values=values)
-    flags.DEFINE_string("root", "runs", "With --all: where the runs are.", flag_values=values)
+    cli.define_path("root", "runs", "With --all: where the runs are.", flag_values=values)
     flags.DEFINE_bool("watch", False, "Refresh until Ctrl-C, in a terminal.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if values.all:

@@ -66,12 +66,12 @@ class TimmAccuracy:
 
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
-    flags.DEFINE_string("images", None, "Folder of images.", flag_values=values)
-    flags.DEFINE_string("labels", None, "File of names and classes.", flag_values=values)
-    flags.DEFINE_string("weights", None, "Folder of weights; else the hub's.", flag_values=values)
+    cli.define_path("images", None, "Folder of images.", flag_values=values)
+    cli.define_path("labels", None, "File of names and classes.", flag_values=values)
+    cli.define_path("weights", None, "Folder of weights; else the hub's.", flag_values=values)
     flags.DEFINE_integer("batch", 32, "Images at once.", flag_values=values)
     flags.DEFINE_integer("limit", 0, "Images, spread over all; 0: all.", flag_values=values)
-    flags.DEFINE_string("csv", None, "File to write the rows to.", flag_values=values)
+    cli.define_path("csv", None, "File to write the rows to.", flag_values=values)
     rows = chosen(cli.parse_flags(argv, values))
     if not values.images:
         raise InputError("give a folder of images, e.g. --images=imagenet/val")

@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    flags.DEFINE_multi_string("workdir", [], "Of a run; once per network.", flag_values=values)
+    cli.define_paths("workdir", "Of a run; once per network.", flag_values=values)
     flags.DEFINE_string("dataset", None, "A TFDS dataset.", flag_values=values)
     flags.DEFINE_string("split", None, "A TFDS split expression.", flag_values=values)
     flags.DEFINE_list("image_size", None, "Heights and widths in pixels.", flag_values=values)
@@ -95,7 +95,7 @@ def define_flags() -> flags.FlagValues:
         "checkpoint", "final", ["final", "latest"], "Which of a run's.", flag_values=values
     )
     flags.DEFINE_integer("batch_size", None, "Examples per step.", flag_values=values)
-    flags.DEFINE_string("predictions", None, "CSV file to write.", flag_values=values)
+    cli.define_path("predictions", None, "CSV file to write.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
 

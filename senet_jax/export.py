@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     define_network_flags(values)
-    flags.DEFINE_string("output", None, "Folder to write to.", flag_values=values)
+    cli.define_path("output", None, "Folder to write to.", flag_values=values)
     return values
 
 

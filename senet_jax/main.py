@@ -38,7 +38,7 @@ from senet_jax.training.given import ConfigFlag
 FLAGS = flags.FLAGS
 ARGV: list[str] = []  # filled in by `parse`: until then, a --flagfile has not been read
 CONFIG = ConfigFlag(FLAGS, ARGV)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the run's files.")
+WORKDIR = cli.define_path("workdir", None, "Folder for the run's files.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many train together.")

@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # these import JAX, which is slow: flags come first
 
 def main(argv: list[str]) -> None:
     values = define_flags()
-    images = cli.parse_flags(argv, values)
+    images = [*map(files.local_path, cli.parse_flags(argv, values))]
     check_network_flags(values)
     if not images:
         raise InputError("give images or folders of images")
@@ -91,7 +91,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
     flags.DEFINE_integer("batch_size", 32, "Images at once.", flag_values=values)
     flags.DEFINE_bool("gates", False, "Show what each SE block opened.", flag_values=values)
-    flags.DEFINE_string("cam", None, "Folder of class-activation maps.", flag_values=values)
+    cli.define_path("cam", None, "Folder of class-activation maps.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
 

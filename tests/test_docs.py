@@ -145,7 +145,7 @@ def parse_training(command, arguments, monkeypatch):
     """The same for the command whose flags are those of the process, which are parsed only once."""
     (config,) = [a.partition("=")[2] for a in arguments if a.startswith("--config=")]
     cli.check_config_file(config)
-    configured(monkeypatch, config, *(a for a in arguments if a.startswith("--config.")))
+    configured(config, *(a for a in arguments if a.startswith("--config.")))
     names = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(command.__name__)}
     others = [a for a in arguments if not a.startswith("--config")]
     assert {a.lstrip("-").partition("=")[0] for a in others if a.startswith("-")} <= names

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from configs.common import bare_name
 from experiments.grid.narrow import least_size_of
-from experiments.grid.study import Row, Study, on_dataset
+from experiments.grid.study import Row, Study, folder_of, on_dataset
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 # A few steps per row on a handful of images: the whole grid as a first look, and for tests.
 SMOKE = {
@@ -48,7 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
         f"A TFDS dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
         flag_values=values,
     )
-    flags.DEFINE_string("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
+    cli.define_path("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
 
 
@@ -63,7 +64,8 @@ def directory_of(study: Study, values: flags.FlagValues) -> Path:
     """The directory of the runs that the flags mean."""
     if values.workdir:
         return Path(values.workdir)
-    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset_of(study, values))
+    dataset = folder_of(dataset_of(study, values))
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset)
 
 
 def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:

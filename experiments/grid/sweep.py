@@ -20,7 +20,7 @@ from experiments.grid.plan import shrink
 from experiments.grid.study import Study, grid, in_a_path
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
-from senet_jax.system import cli
+from senet_jax.system import cli, files
 from senet_jax.training.given import add_fields
 
 COMMA = re.compile(r",(?![^()]*\))")  # a comma outside of tuples
@@ -62,7 +62,7 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
 
 def _load(file: str) -> Any:
     cli.check_config_file(file)
-    place, _, argument = file.partition(":")
+    place, _, argument = files.local_path(file).partition(":")
     try:
         get_config = runpy.run_path(place)["get_config"]
         config = get_config(argument) if argument else get_config()

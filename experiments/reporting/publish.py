@@ -5,7 +5,7 @@ The tree is like that of runs/, and its files are named like those beside a stud
 
 from pathlib import Path
 
-from experiments.grid.study import Study
+from experiments.grid.study import Study, folder_of
 from experiments.reporting import blocks, compare
 from experiments.reporting.collect import Results, Unfinished, dataset_of, made_with
 from experiments.reporting.csv_files import CURVES, RUNS, read_results
@@ -22,7 +22,7 @@ PICTURES = {"table.png": "Errors of the rows", "curves.png": "Error against epoc
 
 def directory_of(study: Study, dataset: str) -> Path:
     """The directory of a study's published results on a dataset."""
-    return RESULTS / study.name / dataset
+    return RESULTS / study.name / folder_of(dataset)
 
 
 def published_datasets(study: Study) -> list[str]:

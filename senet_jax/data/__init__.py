@@ -1,6 +1,8 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from senet_jax.config import build
@@ -19,6 +21,8 @@ def load_dataset(
     train_split: str,
     eval_split: str,
     *,
+    image: str = "",
+    label: str = "",
     classes: tuple[int, ...] = (),
     image_size: int = 0,
     mean: tuple[float, ...] = (),
@@ -30,10 +34,15 @@ def load_dataset(
 
     Args:
       name: the dataset in TFDS spelling, with config and version if wanted: "digits", "cifar100",
-        "imagenet2012"; or "fake", the size of ImageNet and always the same images.
+        "imagenet2012"; the folder of a prepared dataset, ".../cifar100/3.0.2"; or "fake", the size
+        of ImageNet and always the same images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
+      image, label: names of the dataset's features that are the image and the label; "" takes the
+        dataset's supervised keys, or the only ones that it has. Labels that are plain numbers are
+        read through to count the classes: one more than the greatest.
       classes: the first class to take and the one after the last, as in a range; labels then count
-        from 0. () takes all. Only datasets in memory can be cut like this.
+        from 0, and examples with others are left out. () takes all. Only datasets in memory can be
+        cut like this.
       image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
         into memory as they are stored.
       mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the
@@ -45,30 +54,40 @@ def load_dataset(
 
     Raises:
       InputError: an unknown name or split, no data and no way to get it, images to be kept in
-        memory that differ in size, a dataset that is not (image, label), or numbers that are no
-        mean and deviation of its channels.
+        memory that differ in size, a dataset that is not (image, label), labels that are no class,
+        or numbers that are no mean and deviation of its channels.
     """
+    # The function is long because it is the reference of what a dataset can be.
     crop_spec = _crop_spec(image_size, crops)
     statistics = build(Statistics, "data", {"mean": mean, "std": std})
     if name == "fake":
         _refuse_classes(classes, "noise has none")
+        if image or label:
+            raise InputError(
+                f"data.image and data.label have no effect on {name!r}: leave them out"
+            )
         return statistics.override(fake.dataset(image_size or 224, share))
-    source = _prepared(name, crop_spec)
-    for key, split in (("train_split", train_split), ("eval_split", eval_split)):
-        try:
-            source.count(split)  # refuses one that does not exist
-            source.check_labels(split)
-        except InputError as error:
-            raise InputError(f"data.{key}: {error}") from error
+    source = _prepared(name, image, label, crop_spec)
+    with _named("train_split"):
+        source.count(train_split)  # refuses one that does not exist
+    with _named("eval_split"):
+        source.count(eval_split)
     labels = _labels(classes, source, crop_spec)
-    train, evaluation = (
-        _split(source, split, crop_spec, share, labels) for split in (train_split, eval_split)
-    )
-    own_mean, own_std = (
-        train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    )
-    names = source.class_names[labels.start : labels.stop]
-    return statistics.override(Dataset(train, evaluation, names, own_mean, own_std))
+    with _named("train_split"):
+        train = _split(source, train_split, crop_spec, share, labels)
+    with _named("eval_split"):
+        evaluation = _split(source, eval_split, crop_spec, share, labels)
+    own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
+    return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
+
+
+@contextlib.contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Name the key in whatever is refused inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"data.{key}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +139,8 @@ def load_split(
     name: str,
     split: str,
     *,
+    image: str = "",
+    label: str = "",
     classes: tuple[int, ...] = (),
     image_size: int = 0,
     **crops: Any,
@@ -133,14 +154,13 @@ def load_split(
         dataset = fake.dataset(image_size or 224)
         return dataset.eval, dataset.class_names
     crop_spec = _crop_spec(image_size, crops)
-    source = _prepared(name, crop_spec)
+    source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
-    names = source.class_names[labels.start : labels.stop]
-    return _split(source, split, crop_spec, WHOLE, labels), names
+    return _split(source, split, crop_spec, WHOLE, labels), _names(source, labels)
 
 
-def image_size_for(name: str, wanted: int, otherwise: int) -> int:
+def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:
     """Choose `image_size` for a dataset, which need not be here yet.
 
     It is 0, in memory, if all images have the size that is wanted and there is room for them.
@@ -148,11 +168,12 @@ def image_size_for(name: str, wanted: int, otherwise: int) -> int:
     Args:
       wanted: pixels; 0 if the images should be as they are stored.
       otherwise: pixels for images that should be as they are stored but cannot be kept in memory.
+      image, label: names of the dataset's features, as for `load_dataset`.
 
     Raises: InputError for an unknown name, or a dataset that is not (image, label).
     """
     if name != "fake":
-        source = tfds_source.find(name)
+        source = tfds_source.find(name, image, label)
         is_right = not wanted or source.image.shape[:2] == (wanted, wanted)
         if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
             return 0
@@ -168,8 +189,10 @@ def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
     return spec if image_size else None
 
 
-def _prepared(name: str, crop_spec: CropSpec | None) -> tfds_source.TfdsSource:
-    source = tfds_source.find(name)
+def _prepared(
+    name: str, image: str, label: str, crop_spec: CropSpec | None
+) -> tfds_source.TfdsSource:
+    source = tfds_source.find(name, image, label)
     if crop_spec is None:
         in_memory.check_size(source)
     return tfds_source.prepare(source)
@@ -177,11 +200,11 @@ def _prepared(name: str, crop_spec: CropSpec | None) -> tfds_source.TfdsSource:
 
 def _labels(
     classes: tuple[int, ...], source: tfds_source.TfdsSource, crop_spec: CropSpec | None
-) -> range:
-    """The labels that are taken. Raises: InputError if there are no such classes."""
-    count = len(source.class_names)
+) -> range | None:
+    """The labels that are taken; None for all. Raises: InputError if there are no such classes."""
     if isinstance(classes, tuple) and not classes:
-        return range(count)
+        return None
+    count = len(source.class_names)
     are_whole = isinstance(classes, tuple) and all(type(label) is int for label in classes)
     if not (are_whole and len(classes) == 2 and 0 <= classes[0] < classes[1] <= count):
         raise InputError(
@@ -191,6 +214,10 @@ def _labels(
     if crop_spec is not None:
         _refuse_classes(classes, "streamed ones would have to be read to be counted")
     return range(*classes)
+
+
+def _names(source: tfds_source.TfdsSource, labels: range | None) -> tuple[str, ...]:
+    return source.class_names[labels.start : labels.stop] if labels else source.class_names
 
 
 def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
@@ -205,8 +232,10 @@ def _split(
     split: str,
     crop_spec: CropSpec | None,
     share: Share,
-    labels: range,
+    labels: range | None,
 ) -> in_memory.Images | streaming.Stream:
     if crop_spec is None:
         return in_memory.read(source, split, share, labels)
-    return streaming.Stream(source, split, crop_spec, share)
+    stream = streaming.Stream(source, split, crop_spec, share)
+    stream.check_first_labels()
+    return stream

@@ -6,11 +6,14 @@ together get the batches that one would.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from senet_jax.data.split import WHOLE, Batch, Share, padded
+from senet_jax.data import orientation
+from senet_jax.data.split import WHOLE, Batch, Share, check_labels, padded
 from senet_jax.data.tfds_source import TfdsSource, import_tfds
 from senet_jax.errors import InputError
 
@@ -78,21 +81,53 @@ def read(
     """Read a split into memory.
 
     Args:
-      classes: labels to take, of which the first becomes label 0; None takes all.
+      classes: labels to take, of which the first becomes label 0; what has another label is left
+        out. None takes all.
 
-    Raises: InputError if the split has no example of them.
+    Raises: InputError if the split has no example of them, if without `classes` a label is none of
+      the dataset's, or if an image cannot be decoded or has another size than the others.
     """
-    arrays = import_tfds().as_numpy(source.examples(split, batch_size=-1, shuffle_files=False))
-    image, label = arrays[source.image_key], arrays[source.label_key].astype(np.int32)
-    if classes is not None and len(classes) < len(source.class_names):
-        is_taken = (label >= classes.start) & (label < classes.stop)
-        if not is_taken.any():
-            raise InputError(
-                f"split {split!r} of {source.name!r} has no example of the classes from "
-                f"{classes.start} to {classes.stop - 1}, which data.classes takes"
-            )
-        image, label = image[is_taken], label[is_taken] - classes.start
-    return Images(image, label, share)
+    image, label = _arrays(source, split)
+    count = len(source.class_names)
+    if classes is None:
+        what = f"{len(label):,} labels of {source.name!r}, split {split!r},"
+        check_labels(label, count, what, f"data.classes=(0, {count}) leaves such examples out")
+        return Images(image, label.astype(np.int32), share)
+    if unknown := int(((label < 0) | (label >= count)).sum()):
+        message = "%d of %d labels of %r, split %r, are no class; these examples are left out"
+        logging.getLogger(__name__).warning(message, unknown, len(label), source.name, split)
+    is_taken = (label >= classes.start) & (label < classes.stop)
+    if not is_taken.any():
+        raise InputError(
+            f"split {split!r} of {source.name!r} has no example of the classes from "
+            f"{classes.start} to {classes.stop - 1}, which data.classes takes"
+        )
+    label = (label[is_taken] - classes.start).astype(np.int32)
+    return Images(image[is_taken], label, share)
+
+
+def _arrays(source: TfdsSource, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images of a split, upright as orientation.py says, and their labels."""
+    tfds = import_tfds()
+    import tensorflow as tf
+
+    @tfds.decode.make_decoder()
+    def upright(encoded: Any, feature: Any) -> Any:
+        image, found = feature.decode_example(encoded), orientation.orientation(encoded)
+        is_upright = found == orientation.UPRIGHT
+        image = tf.cond(is_upright, lambda: image, lambda: orientation.turned(image, found))
+        return tf.ensure_shape(image, feature.shape)
+
+    try:
+        arrays = tfds.as_numpy(
+            source.examples(split, batch_size=-1, shuffle_files=False, decoder=upright())
+        )
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(
+            f"split {split!r} of {source.name!r} has an image that cannot be decoded, or has not "
+            f"the shape {source.image.shape} of the others; set data.image_size to stream it"
+        ) from error
+    return arrays[source.image_key], arrays[source.label_key]
 
 
 def check_size(source: TfdsSource) -> None:

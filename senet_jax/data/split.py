@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from senet_jax.errors import InputError
+
 Batch = dict[str, np.ndarray]
 
 
@@ -61,6 +63,25 @@ def padded(batch: Batch, batch_size: int) -> Batch:
         key: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
         for key, values in batch.items()
     }
+
+
+def check_labels(label: np.ndarray, classes: int, what: str, remedy: str) -> None:
+    """Check that every label [N] is a class, from 0 to `classes` - 1.
+
+    Test images of competitions have labels, -1, that nobody has published.
+
+    Args:
+      what: the name of these labels in a sentence.
+      remedy: the end of the sentence.
+
+    Raises: InputError, with their number, if some are none.
+    """
+    wrong = label[(label < 0) | (label >= classes)]
+    if len(wrong):
+        raise InputError(
+            f"{len(wrong):,} of {what} are none of its {classes:,} classes, the first {wrong[0]}: "
+            f"are they published? {remedy}"
+        )
 
 
 class Split(Protocol):

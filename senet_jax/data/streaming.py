@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data import views
-from senet_jax.data.split import WHOLE, Batch, Share
+from senet_jax.data.split import WHOLE, Batch, Share, check_labels
 from senet_jax.data.tfds_source import TfdsSource, import_tfds
 from senet_jax.errors import InputError
 from senet_jax.system import processors
@@ -22,6 +22,8 @@ from senet_jax.system import processors
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
 # nobody reads a large dataset through to find its own.
 STATISTICS = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+CHOOSE_SPLIT = "choose a split in which all examples have one"
+FIRST = 1000  # labels of a split that are looked at before anything begins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Stream:
 
     def __len__(self) -> int:
         return self.source.count(self.split)
+
+    def check_first_labels(self) -> None:
+        """Look at the first labels; the others are looked at as they are read.
+
+        Raises: InputError if one of them is no class.
+        """
+        label = self.source.labels(self.split, FIRST)
+        what = f"the first {len(label):,} labels of {self.source.name!r}, split {self.split!r},"
+        check_labels(label, len(self.source.class_names), what, CHOOSE_SPLIT)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -102,12 +113,12 @@ class Stream:
             self.split,
             self.share,
             shuffle_files=shuffle_seed is not None,
-            decoders={image: tfds.decode.SkipDecoding()},
+            decoder=tfds.decode.SkipDecoding(),
             read_config=tfds.ReadConfig(
                 options=options, shuffle_seed=shuffle_seed, shuffle_reshuffle_each_iteration=False
             ),
         )
-        return records.map(lambda record: (record[image], tf.cast(record[label], tf.int32)))
+        return records.map(lambda record: (record[image], tf.cast(record[label], tf.int64)))
 
     def _batches(
         self, records: Any, view: views.View, shape: tuple[int, ...], size: int, first: int = 0
@@ -131,7 +142,7 @@ class Stream:
             encoded, labels = records
             blank = {
                 "image": tf.zeros(shape, tf.uint8),
-                "label": tf.size(labels),
+                "label": tf.size(labels, tf.int64),
                 "place": tf.constant(-1, tf.int64),
             }
             # TensorFlow cannot catch an error, but a dataset can leave out what ends in one.
@@ -154,9 +165,9 @@ class Stream:
     def _watched(self, batches: Any) -> Iterator[tuple[Batch, int]]:
         """NumPy batches without their blanks, each with its number of records.
 
-        Raises: InputError if too many images cannot be read.
+        Raises: InputError if too many images cannot be read, or a label is no class.
         """
-        unreadable = 0
+        unreadable, classes = 0, len(self.source.class_names)
         for batch in batches.prefetch(2).as_numpy_iterator():
             count, readable = int(batch["label"][-1]), len(batch["label"]) - 1
             if readable < count:
@@ -171,7 +182,10 @@ class Stream:
                     unreadable,
                     self.source.name,
                 )
-            yield {key: values[:-1] for key, values in batch.items()}, count
+            batch = {key: values[:-1] for key, values in batch.items()}
+            what = f"the {readable:,} labels in a batch of {self.source.name!r}, {self.split!r},"
+            check_labels(batch["label"], classes, what, CHOOSE_SPLIT)
+            yield batch | {"label": batch["label"].astype(np.int32)}, count
 
 
 def _spread(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import logging
 import math
 import operator
@@ -12,12 +13,17 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from senet_jax.data import features
 from senet_jax.data.split import WHOLE, Share
 from senet_jax.errors import InputError, did_you_mean, first_line
+
+INFO = "dataset_info.json"  # in the folder of each prepared dataset
+FEW = 1024  # labels that are read at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +53,19 @@ class TfdsSource:
             return None
         return math.prod(shape) * sum(s.num_examples for s in self.builder.info.splits.values())
 
-    @property
+    @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
-        """One name per label, from 0 on; the number itself where TFDS has no name for it."""
+        """One name per label, from 0 on; the number itself where TFDS has no name for it.
+
+        Where labels are plain numbers, those of all splits are read through to count the classes.
+
+        Raises: InputError for numbers that are no classes.
+        """
         label = self.builder.info.features[self.label_key]
-        return tuple(label.int2str(index) for index in range(label.num_classes))
+        if features.is_class_label(label):
+            return tuple(label.int2str(index) for index in range(label.num_classes))
+        labels = np.concatenate([self.labels(split) for split in self.builder.info.splits])
+        return tuple(map(str, range(features.count_classes(labels, self.name))))
 
     def count(self, split: str) -> int:
         """Number of examples of a split. Raises: InputError if there are none."""
@@ -63,29 +77,26 @@ class TfdsSource:
             raise self._no_examples(split) from error
         raise self._no_examples(split)
 
-    def check_labels(self, split: str) -> None:
-        """Raises: InputError if the label of the first example is no class.
-
-        Datasets of competitions come with test images whose labels, -1, nobody has published.
-        """
-        decoders = {self.image_key: import_tfds().decode.SkipDecoding()}
+    def labels(self, split: str, most: int = -1) -> np.ndarray:
+        """The first labels of a split, or all [N] int64; images are not decoded."""
+        decoders = import_tfds().decode.PartialDecoding({self.label_key})
         config = import_tfds().ReadConfig(try_autocache=False)  # it warns if not read to the end
-        (first,) = self.builder.as_dataset(split=split, decoders=decoders, read_config=config).take(
-            1
-        )
-        label, classes = int(first[self.label_key]), len(self.class_names)
-        if not 0 <= label < classes:
-            raise InputError(
-                f"dataset {self.name!r} has label {label} in split {split!r}, which is none of its "
-                f"{classes} classes; are its labels published?"
-            )
+        records = self.builder.as_dataset(split=split, decoders=decoders, read_config=config)
+        labels = records.map(lambda record: record[self.label_key]).take(most).batch(FEW)
+        return np.concatenate([*labels.as_numpy_iterator()]).astype(np.int64)
 
-    def examples(self, split: str, share: Share = WHOLE, **options: Any) -> Any:
-        """The tf.data dataset of a process's share of a split; nothing else is read.
+    def examples(
+        self, split: str, share: Share = WHOLE, *, decoder: Any = None, **options: Any
+    ) -> Any:
+        """The tf.data dataset of images and labels of a process's share; nothing else is read.
 
         Args:
+          decoder: decoder of the images in place of TFDS's own.
           **options: arguments of TFDS's `as_dataset`.
         """
+        own = {} if decoder is None else {self.image_key: decoder}
+        keys = {self.image_key, self.label_key}
+        options["decoders"] = import_tfds().decode.PartialDecoding(keys, decoders=own)
         if share == WHOLE:
             return self.builder.as_dataset(split=split, **options)
         part = self._part(split, share.of_examples(self.count(split)))
@@ -123,25 +134,19 @@ class TfdsSource:
         )
 
 
-def find(name: str) -> TfdsSource:
+def find(name: str, image: str = "", label: str = "") -> TfdsSource:
     """Find a dataset by its name in TFDS spelling, with config and version if wanted.
 
-    It need not be prepared yet.
+    It need not be prepared yet. The name may also be the folder of a prepared dataset.
+
+    Args:
+      image, label: names of the two features; "" for the dataset's own.
 
     Raises:
       InputError: an unknown name, or a dataset that is not (image, label).
     """
     builder = _builder(name)
-    features = dict(builder.info.features)
-    image_key, label_key, *_ = builder.info.supervised_keys or ("", "")
-    types = tuple(type(features.get(key)).__name__ for key in (image_key, label_key))
-    if types != ("Image", "ClassLabel"):
-        raise InputError(f"dataset {name!r} is not an image-classification dataset (image, label)")
-    if features[image_key].np_dtype != np.uint8:
-        raise InputError(
-            f"dataset {name!r} has images of {features[image_key].np_dtype}, not uint8"
-        )
-    return TfdsSource(name, builder, image_key, label_key)
+    return TfdsSource(name, builder, *features.choose(builder, name, image, label))
 
 
 def prepare(source: TfdsSource) -> TfdsSource:
@@ -158,6 +163,7 @@ def prepare(source: TfdsSource) -> TfdsSource:
     missing = f"dataset {name!r} is not in {directory} and cannot be downloaded"
     remedy = (
         f"prepare it on a machine with network access (`tfds build {name}`) and set TFDS_DATA_DIR"
+        f"{_prepared_versions(name)}"
     )
     if unreachable := _unreachable_host(builder.url_infos or ()):
         raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
@@ -165,7 +171,7 @@ def prepare(source: TfdsSource) -> TfdsSource:
     try:
         with _alone(builder), _quiet() if builder.name == "digits" else contextlib.nullcontext():
             # A builder does not notice what another process has prepared meanwhile.
-            source = find(name)
+            source = find(name, source.image_key, source.label_key)
             if not _is_prepared(source.builder):
                 source.builder.download_and_prepare()
             return source
@@ -173,7 +179,9 @@ def prepare(source: TfdsSource) -> TfdsSource:
         raise InputError(f"{missing} ({first_line(error)}): {remedy}") from error
     except Exception as error:
         # TFDS has no common base class: checksum mismatches, manual downloads, disk space, ...
-        raise InputError(f"dataset {name!r} cannot be prepared: {first_line(error)}") from error
+        raise InputError(
+            f"dataset {name!r} cannot be prepared: {first_line(error)}{_prepared_versions(name)}"
+        ) from error
 
 
 def import_tfds() -> Any:
@@ -191,10 +199,13 @@ def import_tfds() -> Any:
 
 def _builder(name: str) -> Any:
     tfds = import_tfds()
+    folder = os.path.expanduser(name)
+    if name.startswith(("/", "~", "./", "../")) or "://" in name or _is_dataset(Path(folder)):
+        return _builder_of_folder(name, folder)
     try:
         return tfds.builder(name)
     except tfds.core.DatasetNotFoundError as error:
-        near = did_you_mean(name, tfds.list_builders())
+        near = _prepared_versions(name) or did_you_mean(name, tfds.list_builders())
         raise InputError(f"data.name: TFDS has no dataset {name!r}{near}") from error
     except Exception as error:
         if "Parsing builder name" in str(error):
@@ -204,7 +215,36 @@ def _builder(name: str) -> Any:
             ) from error
         # No such config or version, or a namespace (huggingface:...) that lacks its packages or its
         # host: TFDS passes on whatever was raised.
-        raise InputError(f"data.name: dataset {name!r}: {first_line(error)}") from error
+        reason = first_line(error) + _prepared_versions(name)
+        raise InputError(f"data.name: dataset {name!r}: {reason}") from error
+
+
+def _builder_of_folder(name: str, folder: str) -> Any:
+    """The builder of a prepared dataset. Raises: InputError if none is in that folder."""
+    try:
+        return import_tfds().builder_from_directory(folder)
+    except Exception as error:  # TFDS passes on whatever was raised
+        below = [Path(folder).glob(depth + INFO) for depth in ("*/", "*/*/", "*/*/*/")]
+        found = [str(path.parent) for path in itertools.islice(itertools.chain(*below), 3)]
+        inside = f"; in it are {', '.join(found)}" if found else f" ({first_line(error)})"
+        raise InputError(
+            f"data.name {name!r} is no folder of a prepared dataset, like .../cifar10/3.0.2{inside}"
+        ) from error
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / INFO).is_file()
+
+
+def _prepared_versions(name: str) -> str:
+    """The end of a sentence that says which versions of a dataset are prepared, if any."""
+    name = name.partition(":")[0]
+    with contextlib.suppress(Exception):  # of a dataset or a config that there is not at all
+        builder = import_tfds().builder(name)
+        folder = Path(str(builder.data_path)).parent
+        if found := sorted(path.parent.name for path in folder.glob("*/" + INFO)):
+            return f"; prepared is data.name={' or '.join(f'{name}:{each}' for each in found)}"
+    return ""
 
 
 def _unreachable_host(urls: Any) -> str | None:
@@ -230,6 +270,8 @@ def _alone(builder: Any) -> Any:
     import filelock
 
     root = os.path.expanduser(builder.data_dir_root)
+    if "://" in root:  # a store of objects, which has no locks
+        return contextlib.nullcontext()
     os.makedirs(root, exist_ok=True)
     return filelock.FileLock(os.path.join(root, f".{builder.name}.lock"))
 

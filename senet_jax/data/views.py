@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data import center_crop
+from senet_jax.data import center_crop, orientation
 
 # By name: TensorFlow's kernel of resizing with antialiasing, and how many pixels of the smaller of
 # both images it reaches to either side. They are Pillow's; Keys' cubic has the parameter -1/2.
 KERNELS = {"bilinear": ("triangle", 1), "bicubic": ("keyscubic", 2)}
 INTERPOLATIONS = tuple(KERNELS)
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # width per height of a random part
+ATTEMPTS = 10  # draws of a random part, of which the first that fits in the image counts
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # whether at the bottom, whether on the right
 
 View = Callable[[Any, Any], Any]  # an encoded image and its place in the epoch to what is seen
@@ -27,8 +28,9 @@ View = Callable[[Any, Any], Any]  # an encoded image and its place in the epoch 
 class CropSpec:
     """How images of any size become square ones of `image_size` pixels.
 
-    In training a random part of the image, resized ("Inception crop": Szegedy et al. 2015; Hu et
-    al., section 5.1). In evaluation the middle of the resized image, see center_crop.py.
+    The picture is upright, as its EXIF orientation says; see orientation.py. In training a random
+    part of it, resized ("Inception crop": Szegedy et al. 2015; Hu et al., section 5.1). In
+    evaluation the middle of the resized image, see center_crop.py.
 
     Attributes:
       image_size: height and width of the result, in pixels.
@@ -92,22 +94,41 @@ def random_part(crops: CropSpec, key: np.ndarray, encoded: Any, place: Any) -> A
 
 
 def random_window(crops: CropSpec, key: np.ndarray, size: Any, place: Any) -> Any:
-    """A random window of `crop_area` to 100 % of an image's area, 3:4 to 4:3.
+    """A random window of an image, drawn as torchvision's RandomResizedCrop draws it.
 
-    It is the whole image where ten attempts find no such window.
+    The share of the area is even from `crop_area` to 1, the logarithm of width per height even from
+    3:4 to 4:3, and the place even where there is room. The first of ten draws that fits counts.
+    Where none does it is the middle, with the nearest ratio that is allowed.
     """
     import tensorflow as tf
 
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.concat([size, [3]], 0),
-        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        tf.random.fold_in(tf.constant(key), tf.cast(place, tf.int32)),
-        min_object_covered=0.0,
-        aspect_ratio_range=ASPECT_RATIOS,
-        area_range=(crops.crop_area, 1.0),
-        max_attempts=10,
-    )
-    return tf.concat([begin[:2], extent[:2]], 0)
+    seed: Any = tf.random.fold_in(tf.constant(key), tf.cast(place, tf.int32))
+    share, ratio, *corner = tf.unstack(tf.random.stateless_uniform((4, ATTEMPTS), seed))
+    height_width = tf.cast(size, tf.float32)
+    area = tf.reduce_prod(height_width) * (crops.crop_area + (1 - crops.crop_area) * share)
+    least, most = np.log(ASPECT_RATIOS).tolist()
+    ratio = tf.exp(least + (most - least) * ratio)
+    drawn = tf.cast(tf.round(tf.sqrt([area / ratio, area * ratio])), tf.int32)
+    fits = tf.reduce_all((drawn > 0) & (drawn <= size[:, None]), axis=0)
+    room = tf.cast(size[:, None] - drawn + 1, tf.float32)
+    begin = tf.cast(tf.stack(corner) * room, tf.int32)
+
+    def first() -> Any:
+        place = tf.where(fits)[0, 0]
+        return tf.concat([begin[:, place], drawn[:, place]], 0)
+
+    return tf.cond(tf.reduce_any(fits), first, lambda: _widest(size))
+
+
+def _widest(size: Any) -> Any:
+    """The window in the middle that is as large as the aspect ratios allow."""
+    import tensorflow as tf
+
+    height_width = tf.cast(size, tf.float32)
+    narrowest, widest = ASPECT_RATIOS
+    most = tf.stack([height_width[1] / narrowest, height_width[0] * widest])
+    extent = tf.minimum(size, tf.cast(tf.round(most), tf.int32))
+    return tf.concat([(size - extent) // 2, extent], 0)
 
 
 def middle(crops: CropSpec, encoded: Any, place: Any) -> Any:
@@ -131,11 +152,31 @@ def corners_and_middle(crops: CropSpec, encoded: Any, place: Any) -> Any:
 
 
 def _decode(encoded: Any, window_of: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """The part of an encoded image in a window, uint8 [h, w, 3], and the size of the image.
+    """The part of an upright picture in a window, uint8 [h, w, 3], and the size of the picture.
 
     Args:
       window_of: takes the size and gives the window.
     """
+    import tensorflow as tf
+
+    found = orientation.orientation(encoded)
+
+    def to_be_turned() -> Any:
+        def stored_window(size: Any) -> Any:
+            upright = orientation.turned_size(size, found)
+            return orientation.stored_window(window_of(upright), upright, found)
+
+        part, size = _decode_stored(encoded, stored_window)
+        return orientation.turned(part, found), orientation.turned_size(size, found)
+
+    # Most images are upright, and each operation costs as much as a thousand pixels.
+    is_upright = found == orientation.UPRIGHT
+    part, size = tf.cond(is_upright, lambda: _decode_stored(encoded, window_of), to_be_turned)
+    return tf.ensure_shape(part, (None, None, 3)), size
+
+
+def _decode_stored(encoded: Any, window_of: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The same of an image as it is stored."""
     import tensorflow as tf
 
     def jpeg() -> Any:  # only what lies in the window is decoded

@@ -15,6 +15,7 @@ from senet_jax.inference.ensemble_members import Member
 
 # Keys of the "data" section that say how streamed images are seen.
 STREAM_KEYS = {field.name for field in dataclasses.fields(CropSpec)} - {"image_size"}
+OF_DATASET = ("image", "label", "classes")  # keys that say what is taken of a dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +103,20 @@ def load_feeds(members: Sequence[Member], dataset: str, split: str, views: TestV
         section = member.config["data"]
         eval_crop = section["eval_crop"] if views.eval_crop is None else views.eval_crop
         for size in views.sizes(member):
-            way_of_seeing = (size, eval_crop, section["interpolation"]) if size else (0,)
-            sharers.setdefault(way_of_seeing, []).append(index)
+            way_of_seeing = (size, eval_crop, section["interpolation"]) if size else (0, None, None)
+            taken = tuple(section.get(key) for key in OF_DATASET)
+            sharers.setdefault((*way_of_seeing, taken), []).append(index)
     if dataset == "fake" and views.crops > 1:
         raise InputError("dataset 'fake' has no crops; leave out --crops=10")
     feeds = []
-    for (size, *crop), indices in sharers.items():
+    for (size, *crop, _), indices in sharers.items():
         section = members[indices[0]].config["data"]
         fields = {key: value for key, value in section.items() if key in STREAM_KEYS}
-        fields |= dict(zip(("eval_crop", "interpolation"), crop, strict=False))
+        if size:
+            fields |= dict(zip(("eval_crop", "interpolation"), crop, strict=True))
         fields["corners"] = views.crops > 1
-        fields["classes"] = section.get("classes", ()) if dataset == section["name"] else ()
+        if dataset == section["name"]:  # what is taken of it
+            fields |= {key: section[key] for key in OF_DATASET if key in section}
         loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
         for index in indices:
             _check_takes(members[index], loaded.image_shape, dataset, class_names)

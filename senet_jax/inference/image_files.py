@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from senet_jax.data import orientation
 from senet_jax.errors import InputError, first_line
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey images of 16 bits
@@ -75,7 +76,7 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
             with Image.open(path) as image:
                 image.load()
                 if upright:
-                    image = _upright(image)
+                    image = orientation.upright(image)
                 return _eight_bit(image)
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -87,13 +88,6 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
         raise InputError(f"{path} cannot be read: {reason}") from error
     except Exception as error:  # on damaged files decoders raise whatever comes of it
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data, which leave the pixels as good as they are
-        return image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
     from senet_jax.inference.classifier import Classifier
@@ -12,7 +13,7 @@ if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
 
 def define_network_flags(values: flags.FlagValues) -> None:
     """Define --model, --weights, --checkpoint, --image_size and --eval_crop."""
-    flags.DEFINE_string("model", None, "Name, hub id, file or run.", flag_values=values)
+    cli.define_path("model", None, "Name, hub id, file or run.", flag_values=values)
     flags.DEFINE_enum(
         "weights", "final", ["final", "ema", "best"], "Which of a run's.", flag_values=values
     )

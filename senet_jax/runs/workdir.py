@@ -31,6 +31,9 @@ LEFT = {
     "data.std": (),
 }
 
+# Keys that runs of older versions lack, with what was so then.
+ADDED = {"data.image": "", "data.label": ""}
+
 
 class WorkDirectory:
     """The directory of a run while it trains; a context manager that holds its lock.
@@ -255,7 +258,7 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
     idle = {*effect.without(flatten(stored))} & {*effect.without(flatten(current))}
     ignored = {*apart_from, *idle, *left_to_weights(config.to_dict())}
     before, now = (
-        {key: value for key, value in flatten(sections).items() if key not in ignored}
+        {key: value for key, value in (ADDED | flatten(sections)).items() if key not in ignored}
         for sections in (stored, current)
     )
     if starts_from_weights(current):  # the network is theirs, where the configuration has no more

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, Terminated, did_you_mean, first_line
-from senet_jax.system import processes
+from senet_jax.system import files, processes
 
 # What Python says of a value that does not fit, and what the value should have been.
 NOT_A_VALUE = {
@@ -23,6 +23,34 @@ NOT_A_VALUE = {
     "could not convert string to float": "a number",
     "Non-boolean argument": "true or false",
 }
+
+flags.disclaim_key_flags()  # those of define_path are the caller's
+CONFIG_FLAGS = ("--config", "-config")  # followed by a file and, after a colon, its argument
+
+
+class PathParser(flags.ArgumentParser[str]):
+    """The values of flags that are paths; see `files.local_path`."""
+
+    def parse(self, argument: str) -> str:
+        return files.local_path(argument)
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path(
+    name: str, default: str | None, help: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder[str]:
+    """Define a flag for a path of this machine, in which `~` is expanded. Other texts, such as the
+    names of networks, may stand there as well."""
+    return flags.DEFINE(PathParser(), name, default, help, flag_values)
+
+
+def define_paths(name: str, help: str, flag_values: flags.FlagValues) -> None:
+    """Define such a flag that may be given several times."""
+    flags.DEFINE_multi(
+        PathParser(), flags.ArgumentSerializer(), name, [], help, flag_values=flag_values
+    )
 
 
 def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool = False) -> None:
@@ -89,7 +117,7 @@ def parse_flags(
     Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
     """
     try:
-        return values(argv, known_only=known_only)[1:]
+        return values(_with_config_paths(argv), known_only=known_only)[1:]
     except flags.Error as error:
         if isinstance(error.__context__, InputError):  # what absl has wrapped says all
             raise error.__context__ from None
@@ -105,6 +133,19 @@ def parse_flags(
         ) from error
 
 
+def _with_config_paths(argv: Sequence[str]) -> list[str]:
+    """The command line with `~` expanded in the values of `--config`, in either form."""
+    expanded = []
+    for before, argument in zip(("", *argv), argv, strict=False):
+        name, equals, value = argument.partition("=")
+        if before in CONFIG_FLAGS:
+            argument = files.local_path(argument)
+        elif equals and name in CONFIG_FLAGS:
+            argument = f"{name}={files.local_path(value)}"
+        expanded.append(argument)
+    return expanded
+
+
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
@@ -115,7 +156,7 @@ def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
 
 def check_config_file(value: str) -> None:
     """Raises: InputError unless `value`, up to a colon, is a Python file with a get_config."""
-    name = value.partition(":")[0]
+    name = files.local_path(value).partition(":")[0]
     path = Path(name)
     if not path.is_file():
         raise InputError(f"there is no configuration file {name!r}; try configs/cifar.py")

@@ -5,11 +5,27 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from senet_jax.errors import InputError
+
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # gs://bucket/x, and what `Path` leaves of it
+
+
+def local_path(text: str) -> str:
+    """A path as the user wrote it, with `~` expanded.
+
+    Raises: InputError for an address, of which `Path` would make a folder of this machine.
+    """
+    if ADDRESS.match(text):
+        raise InputError(
+            f"{text!r} is an address, not a path of this machine; give a folder or file that is "
+            "mounted here"
+        )
+    return os.path.expanduser(text)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -58,6 +74,7 @@ def refused(path: Path) -> Iterator[None]:
 
 def check_folder(path: Path, what: str) -> None:
     """Raises: InputError, touching nothing, if a folder, called `what`, cannot be written to."""
+    local_path(str(path))
     existing = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         kind = "not writable" if existing.is_dir() else "not a directory"

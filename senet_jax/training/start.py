@@ -91,8 +91,11 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     missing = workdir.left_to_weights(sections)
     if "data.image_size" in missing:
         usual = image_shape_of(name)[0] if name in models.MODELS else images["image_size"]
-        dataset = sections["data"]["name"]
-        images["image_size"] = data.image_size_for(dataset, images["image_size"], usual)
+        section = sections["data"]
+        chosen = {key: section[key] for key in ("image", "label") if key in section}
+        images["image_size"] = data.image_size_for(
+            section["name"], images["image_size"], usual, **chosen
+        )
     filled = ConfigDict(sections | {"model": model | sections["model"]})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in missing})
     effect.check(flatten(filled.to_dict()), apart_from=missing)

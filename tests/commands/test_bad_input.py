@@ -44,6 +44,8 @@ BAD = {
     "model.se.rounding": UNKNOWN,
     "model.se.groups": ("0", "-1", "2", *WHOLE),
     "data.name": ("", "a b", "digit", "imdb_reviews", "oxford_flowers102"),
+    "data.image": ("label", "nope", "None"),
+    "data.label": ("image", "nope", "None"),
     "data.train_split": ("", "trian", "train[:0]", "train[5:3]", "train[:9999]", "train[", "5"),
     "data.eval_split": ("", "tset", "test[:0]", "test[50%:20%]", "test+nope", "test[1.5:]"),
     "data.classes": (

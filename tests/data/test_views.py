@@ -1,11 +1,14 @@
 """Crops are in the image, of the area asked for, and torchvision's to the pixel."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.photos import CROPS
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from senet_jax.data import views
 from senet_jax.data.views import CropSpec
@@ -23,6 +26,64 @@ def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(shor
     np.testing.assert_array_equal(seen, image[top : top + size, left : left + size])
 
 
+@tf.function(input_signature=[tf.TensorSpec(2, tf.int32), tf.TensorSpec((), tf.int32)])
+def windows(size, count):
+    """Random windows [count, 4] of an image."""
+    crops, key = CropSpec(**CROPS), np.array([1, 2], np.int32)
+    places = tf.range(count)
+    return tf.map_fn(lambda place: views.random_window(crops, key, size, place), places)
+
+
+def torchvisions_window(height, width, rng):
+    """RandomResizedCrop.get_params of torchvision 0.24, with NumPy's random numbers."""
+    for _ in range(10):
+        area = height * width * rng.uniform(CROPS["crop_area"], 1)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.integers(height - h + 1), rng.integers(width - w + 1), h, w
+    w, h = width, height
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "area"),
+    [
+        (375, 500, 0.434),  # the mean share of the area, of a million draws
+        (500, 375, 0.434),
+        (500, 500, 0.475),
+        (900, 100, None),  # some draws end in the middle,
+        (20, 900, None),  # and here all do
+        (3, 7, None),
+        (1, 40, None),
+    ],
+)
+def test_random_windows_are_drawn_as_torchvision_draws_them(height, width, area):
+    count, rng = 2000, np.random.default_rng(0)
+    ours = windows([height, width], count).numpy()
+    theirs = np.array([torchvisions_window(height, width, rng) for _ in range(count)])
+    for drawn in (ours, theirs):
+        assert (drawn >= 0).all()
+        assert (drawn[:, :2] + drawn[:, 2:] <= (height, width)).all()
+    shares = ours[:, 2] * ours[:, 3] / (height * width)
+    if area:
+        assert abs(shares.mean() - area) < 5 * shares.std() / math.sqrt(count)
+        assert abs(shares.mean() - 0.371) > 0.04  # what TensorFlow's own operation draws
+    # Top, left, height, width, area and ratio: the same distributions (Kolmogorov and Smirnov).
+    for values in (*"0123", "area", "ratio"):
+        one, two = (
+            {"area": w[:, 2] * w[:, 3], "ratio": w[:, 3] / w[:, 2]}.get(values)
+            if len(values) > 1
+            else w[:, int(values)]
+            for w in (ours, theirs)
+        )
+        assert stats.ks_2samp(one, two).pvalue > 1e-4, values
+
+
 @given(
     height=st.integers(1, 3000),
     width=st.integers(1, 3000),
@@ -33,14 +94,13 @@ def test_random_windows_lie_in_the_image_and_have_the_area_asked_for(height, wid
     crops, key = CropSpec(**{**CROPS, "crop_area": area}), np.array([1, 2], np.int32)
     window = views.random_window(crops, key, tf.constant([height, width]), place)
     top, left, rows, columns = window.numpy()
-    assert 0 <= top <= top + rows <= height
-    assert 0 <= left <= left + columns <= width
-    if (rows, columns) == (height, width):
-        return  # no window of that shape was found
-    around = (rows + 1) * (columns + 1)  # sizes are rounded
-    assert around >= area * height * width
+    assert 0 <= top < top + rows <= height
+    assert 0 <= left < left + columns <= width
     assert (columns + 1) / rows >= 3 / 4
     assert (rows + 1) / columns >= 3 / 4
+    middle = [(height - rows) // 2, (width - columns) // 2]
+    if [top, left] != middle or (rows != height and columns != width):  # not the last resort
+        assert (rows + 1) * (columns + 1) >= area * height * width  # sizes are rounded
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """A sweep is the product of its values, and is reported like any study."""
 
 import csv
+import unicodedata
 
 import pytest
 from helpers.runs import finish
 
-from experiments.grid import sweep
+from experiments.grid import study, sweep
 from experiments.grid.plan import plan
 from experiments.reporting.collect import collect_results
 from experiments.reporting.write import write_report
@@ -96,3 +97,49 @@ def test_the_table_has_a_column_for_each_key_and_compares_with_the_first_row(tmp
     ]
     for name in ("runs.csv", "curves.csv", "table.png", "curves.png"):
         assert (tmp_path / name).stat().st_size
+
+
+DIFFERENT = [
+    *("a b", "ab", "Ab", "AB", "a/b", "a_b", "a~b", " ", "", "é", "e\u0301", "a=b", "$x", "x"),
+    *("~/x", "/x", "..", ".", "x" * 199, "x" * 300, "x" * 301, "x" * 300 + "é", "runs/x", "runs_x"),
+    *(("a", "b"), ("a,b",), ("a b",), ("ab",), ("a", "B"), ("a(", "b"), (2, 3), (), (("a",), 2)),
+]
+
+
+def test_no_two_values_share_a_folder():
+    """On any disk: one takes capitals for small letters, others take names of 255 bytes at most."""
+    names = [study.in_a_path(value) for value in DIFFERENT]
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
+    for name in names:
+        assert len(name.encode()) <= 200
+        assert "/" not in name
+    rows = study.grid({"data.train_split": ["train[:9%]" + "+test" * 60], "model.name": DIFFERENT})
+    labels = [row.label for row in rows]
+    assert len({label.casefold() for label in labels}) == len(labels)
+    assert max(len(label.encode()) for label in labels) <= 200
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (16, "16"),
+        (0.05, "0.05"),
+        (True, "True"),
+        ((2, 3, 4, 5), "(2,3,4,5)"),
+        ((), "()"),
+        (("stem", "stage2"), "(stem,stage2)"),
+        ("hard_sigmoid", "hard_sigmoid"),
+        ("train[:90%]", "train[:90%]"),
+        ("seresnet50.ra2_in1k", "seresnet50.ra2_in1k"),
+        ("sweep-finetune-digits:1.0.0,seresnet20_cifar-ratio", None),
+    ],
+)
+def test_usual_values_are_their_own_names(value, name):
+    assert study.in_a_path(value) == (name or value)
+
+
+def test_the_folder_of_a_dataset_stays_below_runs():
+    for name in ("digits", "cifar100:3.0.2", "mnist_corrupted/brightness:1.0.0"):
+        assert study.folder_of(name) == name
+    for name in ("/data/cifar100/3.0.2", "../x", "~/x", "a/../../b", "gs://b/x/1.0.0"):
+        assert "/" not in study.folder_of(name)

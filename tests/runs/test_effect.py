@@ -98,7 +98,7 @@ def test_a_factor_needs_a_boundary_or_a_plateau():
 def test_what_a_recipe_leaves_without_effect_goes_back_to_its_default(
     file, arguments, expected, monkeypatch
 ):
-    flat = flatten(configured(monkeypatch, file, *arguments).to_dict())
+    flat = flatten(configured(file, *arguments).to_dict())
     assert {key: flat[key] for key in expected} == expected
 
 
@@ -119,7 +119,7 @@ def test_what_a_command_line_gives_without_effect_is_refused(
     file, arguments, sentence, monkeypatch
 ):
     with pytest.raises(InputError) as refusal:
-        configured(monkeypatch, file, *arguments)
+        configured(file, *arguments)
     assert str(refusal.value).startswith(sentence)
 
 

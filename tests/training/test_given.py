@@ -58,7 +58,7 @@ def test_every_documented_field_of_a_network_can_be_given(family, monkeypatch):
     assert {"dropout", "implementation"} < fields
     own = given.fields_of(name)
     assert fields == own.keys() - {"dtype"}
-    before = configured(monkeypatch, file_of(name))
+    before = configured(file_of(name))
     open_fields = [f for f in own if isinstance(own[f], FieldReference)]  # without a value
     texts = {**own, **dict.fromkeys(open_fields, 64)}
     after = configured(
@@ -82,7 +82,7 @@ def test_a_narrow_member_of_any_family_can_be_given_by_flags(name, monkeypatch):
     plain = {k: v for k, v in NARROW[name].items() if k != "se"}
     se = {f"se.{key}": value for key, value in NARROW[name].get("se", {}).items()}
     arguments = [f"--config.model.{key}={value}" for key, value in (plain | se).items()]
-    config = configured(monkeypatch, file_of(name), *arguments)
+    config = configured(file_of(name), *arguments)
     recipe = {k: config.model[k] for k in ("dropout", "stride_on") if k in config.model}
     assert network_of(config) == create_model(name, **(recipe | NARROW[name]))
 
@@ -100,8 +100,8 @@ def test_only_a_field_that_is_given_is_recorded(file, key, value, monkeypatch, t
     """So that runs of earlier versions continue."""
     name = file.__name__.partition(".")[2]
     before = file.get_config().to_dict()
-    assert configured(monkeypatch, f"configs/{name}.py").to_dict() == before
-    config = configured(monkeypatch, f"configs/{name}.py", f"--config.model.{key}={value}")
+    assert configured(f"configs/{name}.py").to_dict() == before
+    config = configured(f"configs/{name}.py", f"--config.model.{key}={value}")
     assert flatten(config.to_dict()) == flatten(before) | {f"model.{key}": value}
     assert getattr(network_of(config), key) == value
     workdir.start(tmp_path, config)
@@ -125,14 +125,14 @@ def test_only_a_field_that_is_given_is_recorded(file, key, value, monkeypatch, t
 )
 def test_a_field_that_a_network_lacks_is_refused(file, argument, sentence, monkeypatch):
     with pytest.raises(InputError) as refusal:
-        network_of(configured(monkeypatch, file, *f"--config.{argument}".split()))
+        network_of(configured(file, *f"--config.{argument}".split()))
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_fields_are_those_of_the_network_that_the_command_line_names(monkeypatch):
     arguments = ("--config.model.name=sepreresnet110_cifar", "--config.model.width", "8")
-    assert network_of(configured(monkeypatch, DIGITS, *arguments)).width == 8
+    assert network_of(configured(DIGITS, *arguments)).width == 8
 
 
 def rows_of(which, bases, *arguments):

@@ -1,0 +1,81 @@
+"""Which features of a TFDS dataset are the image and the label, and how many classes there are."""
+
+from typing import Any
+
+import numpy as np
+
+from senet_jax.errors import InputError, did_you_mean
+
+
+def choose(builder: Any, name: str, image: str, label: str) -> tuple[str, str]:
+    """The names of the image and of the label feature.
+
+    They are those that are asked for, else the dataset's supervised keys, else the only image and
+    the only class label that it has.
+
+    Args:
+      name: the dataset's name as the user wrote it.
+      image, label: names of features; "" for the dataset's own.
+
+    Raises: InputError if a feature is missing or is of another kind, or none can be chosen.
+    """
+    features = builder.info.features
+    features = dict(features) if hasattr(features, "keys") else {}
+    keys = builder.info.supervised_keys
+    own = keys if isinstance(keys, tuple) and len(keys) > 1 else (None, None)
+    kinds = {
+        "image": (image, own[0], [k for k, v in features.items() if _is_image(v)]),
+        "label": (label, own[1], [k for k, v in features.items() if _is_label(v)]),
+    }
+    if not all(some for _, _, some in kinds.values()):
+        there = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+        raise InputError(
+            f"dataset {name!r} is not an image-classification dataset (image, label), with one "
+            f"label per image: it has {there or 'no named features'}"
+        )
+    chosen = []
+    for key, (asked, default, some) in kinds.items():
+        classes = [k for k in some if is_class_label(features[k])] if key == "label" else some
+        if asked and asked not in some:
+            raise InputError(
+                f"data.{key} {asked!r} is no {key} of dataset {name!r}; it has "
+                f"{', '.join(map(repr, some))}{did_you_mean(asked, some)}"
+            )
+        if not asked and default not in some and len(classes) != 1:
+            raise InputError(
+                f"dataset {name!r} does not say which feature is its {key}: choose "
+                f"{' or '.join(map(repr, some))} with data.{key}"
+            )
+        chosen.append(asked or (default if default in some else classes[0]))
+    if (kind := features[chosen[0]].np_dtype) != np.uint8:
+        raise InputError(f"dataset {name!r} has images of {kind}, not uint8")
+    return chosen[0], chosen[1]
+
+
+def is_class_label(feature: Any) -> bool:
+    """Whether a feature is a label of which TFDS knows the classes."""
+    return type(feature).__name__ == "ClassLabel" and feature.num_classes is not None
+
+
+def _is_image(feature: Any) -> bool:
+    return type(feature).__name__ == "Image"
+
+
+def _is_label(feature: Any) -> bool:
+    """Whether a feature is one class label, or one whole number."""
+    is_number = type(feature).__name__ in ("Scalar", "Tensor", "ClassLabel") and not feature.shape
+    return is_number and np.issubdtype(feature.np_dtype, np.integer)
+
+
+def count_classes(labels: np.ndarray, name: str) -> int:
+    """The number of classes where labels [N] are plain numbers: one more than the greatest.
+
+    Raises: InputError if that is more than there are examples: then they are no classes.
+    """
+    classes = int(labels.max()) + 1
+    if not 0 < classes <= len(labels):
+        raise InputError(
+            f"dataset {name!r} has whole numbers up to {classes - 1} as labels of {len(labels)} "
+            "examples: these are no classes from 0 on"
+        )
+    return classes
