@@ -12,9 +12,17 @@ from typing import Any
 # Signals that stop a command, each with Python's own answer.
 DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
+_remedy = "; the same command continues"  # what to do about an interruption
 
-def begin() -> None:
-    """Answer Ctrl-C and SIGTERM, unless somebody else does already, and ask for huge pages."""
+
+def begin(*, continues: bool = True) -> None:
+    """Answer Ctrl-C and SIGTERM, unless somebody else does already, and ask for huge pages.
+
+    Args:
+      continues: whether the same command continues after an interruption, which is then said.
+    """
+    global _remedy
+    _remedy = "; the same command continues" if continues else ""
     for number, usual in DEFAULTS.items():
         if signal.getsignal(number) is usual:
             signal.signal(number, end_at_once)
@@ -30,5 +38,5 @@ def begin() -> None:
 def end_at_once(number: int, frame: Any = None) -> None:
     """Handle a signal: end the process with status 130 for Ctrl-C, 143 for SIGTERM."""
     kind = "interrupted" if number == signal.SIGINT else "terminated"
-    os.write(2, f"\n{kind}; the same command continues\n".encode())
+    os.write(2, f"\n{kind}{_remedy}\n".encode())
     os._exit(128 + number)  # files are written atomically: none is torn

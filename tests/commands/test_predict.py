@@ -273,4 +273,3 @@ def test_the_classes_of_imagenet_have_names():
     assert len(set(names)) == 1000
     assert class_names.readable(["n02123045", "other"]) == ("tabby", "other")
     assert class_names.names_of_classes({}, 3) == ("0", "1", "2")
-    assert class_names.names_of_classes({"label_names": ["a"]}, 3) == ("0", "1", "2")
