@@ -80,6 +80,8 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
         image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError(UNKNOWN_WHITE)
+    elif image.mode == "La":  # multiplied by its alpha, which Pillow undoes for no other mode
+        image = image.convert("LA")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 

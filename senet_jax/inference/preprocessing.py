@@ -144,7 +144,7 @@ class Preprocessing:
             center_crop.begin(there, side) if there >= side else -((side - there) // 2)
             for there, side in zip(image.size, (width, height), strict=True)
         )
-        if min(left, top) >= 0:
+        if image.width >= width and image.height >= height:
             return self._pixels(image.crop((left, top, left + width, top + height)))
         colour = tuple(round(value) for value in self.mean)
         canvas = Image.new(image.mode, (width, height), colour if channels > 1 else colour[0])
