@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
         elif answers:
             show(network, answers)
     if errors := [answer.error for answer in answers if answer.error]:
-        print(*errors, sep="\n", file=sys.stderr)
+        print(*map(legible, errors), sep="\n", file=sys.stderr)
         print(f"{len(errors)} of {len(answers)} images have no answer", file=sys.stderr)
         sys.exit(1)
 
@@ -156,16 +156,22 @@ def class_table(network: "Classifier", answers: Sequence["Answer"]) -> Table:
         for place, number in enumerate(answer.classes):
             table.add_row(
                 Text("" if place else legible(answer.path)),
-                Text(network.class_names[number]),
+                Text(legible(network.class_names[number])),
                 f"{answer.probabilities[place]:.2%}",
                 end_section=place == len(answer.classes) - 1 and len(answer.classes) > 1,
             )
     return table
 
 
-def legible(path: Path) -> str:
-    """A path for the terminal: bytes of a name that are no text become question marks."""
-    return str(path).encode(errors="replace").decode()
+def legible(text: Path | str) -> str:
+    """A path, or a sentence with one, for one line of a terminal.
+
+    What is no text, breaks lines or controls the terminal becomes question marks, and so does what
+    its encoding lacks.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    text = str(text).encode(encoding, errors="replace").decode(encoding)
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def gate_table(answer: "Answer", width: int) -> Table:

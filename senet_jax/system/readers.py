@@ -69,14 +69,15 @@ def in_order(
                 return
             # Tasks are taken in order: a thread has the first one, unless all are left behind.
             future = pending.popleft()
-            if _comes(future, PATIENCE if silent < FEW else LITTLE, check):
+            seconds = PATIENCE if silent < FEW else LITTLE
+            if _comes(future, seconds, check):
                 silent = 0
                 yield future.result()
             else:
                 silent += 1
                 begin_thread()
                 threads += 1
-                yield TimeoutError("it did not answer")
+                yield TimeoutError(f"no answer came within {seconds:g} seconds")
     finally:
         for future in pending:
             future.cancel()
