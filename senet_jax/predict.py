@@ -7,7 +7,8 @@
 Prints the most probable classes of each image. Folders are searched for images, with the folders in
 them. The network is shown an image as in the evaluation of its weights, with their size, crop and
 normalisation. Exit status 1 says that some images, which are named, could not be read; 2 that the
-command could not be carried out.
+command could not be carried out. Ctrl-C and SIGTERM end it with what has been answered so far, and
+status 130 and 143.
 
     --model       a name in timm, with or without the tag of weights; a hub id; a safetensors file
                   or folder; or the work directory of a run
@@ -23,6 +24,12 @@ command could not be carried out.
     --json        print JSON
 """
 
+if __name__ == "__main__":
+    from senet_jax.system import startup
+
+    startup.begin(continues=False)
+
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -62,7 +69,7 @@ def main(argv: list[str]) -> None:
         files.check_folder(maps, "--cam")
 
     from senet_jax.inference.image_answers import Question, answer_files
-    from senet_jax.inference.image_files import find_images
+    from senet_jax.inference.image_search import find_images
     from senet_jax.system import compilation_cache, interrupt
 
     paths = find_images(images)
@@ -70,16 +77,19 @@ def main(argv: list[str]) -> None:
     host_memory.release_after_compilation()
     question = Question(values.top, values.flip, values.gates, maps)
     network = load_network(values)
-    with interrupt.at_safe_points() as stop:
-        answers = answer_files(
-            network, paths, values.batch_size, question, lambda: stop.if_asked(network.variables)
-        )
-    if values.json:
-        print(json.dumps(as_json(network, answers), indent=2, allow_nan=False))
-    else:
-        show(network, answers)
+    answers: list[Answer] = []
+    try:
+        with interrupt.at_safe_points() as stop:
+            check = functools.partial(stop.if_asked, network.variables)
+            for answer in answer_files(network, paths, values.batch_size, question, check):
+                answers.append(answer)
+    finally:  # what ends it early does not take the answers with it
+        if values.json and answers:
+            print(json.dumps(as_json(network, answers), indent=2, allow_nan=False))
+        elif answers:
+            show(network, answers)
     if errors := [answer.error for answer in answers if answer.error]:
-        print(*errors, sep="\n", file=sys.stderr)
+        print(*map(legible, errors), sep="\n", file=sys.stderr)
         print(f"{len(errors)} of {len(answers)} images have no answer", file=sys.stderr)
         sys.exit(1)
 
@@ -146,16 +156,22 @@ def class_table(network: "Classifier", answers: Sequence["Answer"]) -> Table:
         for place, number in enumerate(answer.classes):
             table.add_row(
                 Text("" if place else legible(answer.path)),
-                Text(network.class_names[number]),
+                Text(legible(network.class_names[number])),
                 f"{answer.probabilities[place]:.2%}",
                 end_section=place == len(answer.classes) - 1 and len(answer.classes) > 1,
             )
     return table
 
 
-def legible(path: Path) -> str:
-    """A path for the terminal: bytes of a name that are no text become question marks."""
-    return str(path).encode(errors="replace").decode()
+def legible(text: Path | str) -> str:
+    """A path, or a sentence with one, for one line of a terminal.
+
+    What is no text, breaks lines or controls the terminal becomes question marks, and so does what
+    its encoding lacks.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    text = str(text).encode(encoding, errors="replace").decode(encoding)
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def gate_table(answer: "Answer", width: int) -> Table:
@@ -190,5 +206,4 @@ def gate_table(answer: "Answer", width: int) -> Table:
 
 
 if __name__ == "__main__":
-    host_memory.use_huge_pages()
     cli.run(main, __doc__)

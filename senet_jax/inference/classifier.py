@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, first_line
 from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.inference import trained_run
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
 from senet_jax.runs import workdir
-from senet_jax.system import files
 from senet_jax.weights import class_names, loading, timm
 from senet_jax.weights import files as weight_files
 
@@ -45,18 +44,15 @@ class Classifier:
           image_size: height and width in pixels.
           eval_crop: side of the middle that is seen against the shorter side of the image.
 
-        Raises: InputError for a size that the network cannot take.
+        Raises: InputError for a size that the network cannot take, or another crop than there is.
         """
         preprocessing = self.preprocessing.seen_at(image_size, eval_crop)
-        image = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), np.float32)
-        try:
-            jax.eval_shape(self.model.apply, self.variables, image)
-        except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError) as error:
+        if not _takes(self.model, self.variables, preprocessing.image_shape):
             height, width, _ = self.preprocessing.image_shape
             raise InputError(
                 f"{self.name} cannot take images of {image_size} pixels: it is tied to about the "
                 f"{height} x {width} that it was trained on"
-            ) from error
+            )
         return dataclasses.replace(self, preprocessing=preprocessing)
 
     def most_probable(self, images: np.ndarray, count: int = 5) -> list[list[tuple[str, float]]]:
@@ -65,15 +61,51 @@ class Classifier:
         Args:
           images: uint8 [B, H, W, C], as `preprocessing` makes them.
           count: classes per image; all if there are fewer.
+
+        Raises: InputError for anything else, and where the network's answer is not finite.
         """
-        normalized = self.preprocessing.normalize(jnp.asarray(images))
+        if not (isinstance(count, int) and count >= 1):
+            raise InputError(f"count must be a whole number from 1 on, not {count!r}")
+        batch = _as_array(images)
+        self.preprocessing.check_batch(batch)
+        if not len(batch):
+            return []
+        normalized = self.preprocessing.normalize(batch)
         logits = jax.jit(self.model.apply)(self.variables, normalized)
         log_probability = log_probabilities(np.asarray(logits)[:, None])
+        if np.isnan(log_probability).any():
+            raise InputError(f"what {self.name} says of these images is not finite")
         classes = best(log_probability, count)
         return [
             [(self.class_names[number], float(np.exp(of_image[number]))) for number in numbers]
             for of_image, numbers in zip(log_probability, classes, strict=True)
         ]
+
+
+def _takes(model: Network, variables: Any, image_shape: tuple[int, int, int]) -> bool:
+    """Whether a network with these variables takes images [H, W, C]."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    try:
+        jax.eval_shape(model.apply, variables, image)
+    except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError):
+        return False
+    return True
+
+
+def _as_array(images: Any) -> jax.Array:
+    """Images as an array, which they may be already. Raises: InputError if they are none."""
+    if isinstance(images, jax.Array):
+        return images
+    try:
+        array = np.asarray(images)
+    except (TypeError, ValueError) as error:  # a list of images that differ in shape, say
+        raise InputError(f"images must be one array: {first_line(error)}") from error
+    if array.dtype.kind not in "biufc":  # of files, which are not read here
+        raise InputError(
+            "images must be an array, as np.stack([network.preprocessing(open_image(path)) for "
+            f"path in paths]) makes one, not {type(images).__name__}"
+        )
+    return jnp.asarray(array)
 
 
 def load_classifier(source: str, weights: str = "final", *, unfinished: bool = False) -> Classifier:
@@ -105,6 +137,12 @@ def load_classifier(source: str, weights: str = "final", *, unfinished: bool = F
         loaded = loading.load_pretrained(*_named(source))
     assert loaded.image_spec is not None
     preprocessing = Preprocessing.of_weights(loaded.image_spec)
+    if not _takes(loaded.model, loaded.variables, preprocessing.image_shape):
+        shape = " x ".join(map(str, preprocessing.image_shape))
+        raise InputError(
+            f"the weights of {source} are not for images of {shape} (height, width, channels), "
+            "which is the input_size that their config.json says or that is usual"
+        )
     return Classifier(source, loaded.model, loaded.variables, preprocessing, loaded.class_names)
 
 
@@ -129,9 +167,8 @@ def _named(source: str) -> tuple[str, Path]:
         )
     path = weight_files.locate(source)
     file = weight_files.find(path)
-    config = files.read_json(file.with_name(weight_files.CONFIG_JSON))
-    if isinstance(config, dict) and "architecture" in config:
-        return str(config["architecture"]), path
+    if architecture := timm.architecture_in(weight_files.read_config_json(file)):
+        return architecture, path
     name = path.name if path.is_dir() else path.stem
     if name.partition(".")[0] not in timm.NETWORKS:
         raise InputError(

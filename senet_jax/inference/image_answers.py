@@ -4,13 +4,15 @@ import collections
 import dataclasses
 import functools
 import io
+import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from PIL.PngImagePlugin import PngInfo
 
 from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import best, log_probabilities
@@ -19,13 +21,15 @@ from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.gated_blocks import gates_of
 from senet_jax.inference.image_files import open_image
-from senet_jax.system import files, processors
+from senet_jax.inference.image_search import OUR_SIGN, is_ours
+from senet_jax.system import files, readers
 from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate, split_batch
 from senet_jax.system.terminal import counting
 
 # A file with its pixels [H, W, C] uint8, or with the reason why it has none.
 ReadFile = tuple[Path, np.ndarray | InputError]
-AHEAD = 2  # batches that are read while one is computed
+AHEAD = 3  # batches that are read at once, of which one is computed
+LONGEST_STEM = 200  # bytes of an image's name in that of its map; file systems take 255 in all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +73,13 @@ def answer_files(
     paths: Sequence[Path],
     batch_size: int,
     question: Question,
-    between: Callable[[], None] = lambda: None,
-) -> list[Answer]:
-    """One answer per file, in the order of the files, computed on all local devices.
+    check: Callable[[], None] = readers.nothing,
+) -> Iterator[Answer]:
+    """Yield one answer per file, in the order of the files, computed on all local devices.
 
     Args:
       batch_size: the most images at once, rounded up to a multiple of the devices.
-      between: called before each batch; what it raises ends everything.
+      check: called before each batch and while files are awaited; what it raises ends everything.
 
     Raises: InputError for gates of a network that has none, and a map that cannot be written.
     """
@@ -84,17 +88,16 @@ def answer_files(
     answer_batch = _BatchAnswers(
         network, question, batch_size, devices, map_files(paths, question.maps)
     )
-    answers: list[Answer] = []
     with counting(len(paths), "predicting") as done:
-        for batch in _read_batches(network, paths, batch_size):
-            between()
+        reading = _read(network, paths, AHEAD * batch_size, check)
+        while batch := list(itertools.islice(reading, batch_size)):
+            check()
             readable = [(path, image) for path, image in batch if not isinstance(image, InputError)]
             of_readable = answer_batch(readable)
             for path, image in batch:
                 failed = isinstance(image, InputError)
-                answers.append(Answer(path, str(image)) if failed else next(of_readable))
+                yield Answer(path, str(image)) if failed else next(of_readable)
             done(len(batch))
-    return answers
 
 
 class _BatchAnswers:
@@ -152,43 +155,48 @@ class _BatchAnswers:
             )
 
     def _write_map(self, image_path: Path, image: np.ndarray, heat: np.ndarray) -> Path:
-        path, png = self._maps[image_path], io.BytesIO()
-        explain.overlay(image, heat).save(png, "PNG")
+        path, png, signature = self._maps[image_path], io.BytesIO(), PngInfo()
+        signature.add_text(*OUR_SIGN)
+        explain.overlay(image, heat).save(png, "PNG", pnginfo=signature)
         with files.refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, png.getvalue())
         return path
 
 
-def _read_batches(
-    network: Classifier, paths: Sequence[Path], batch_size: int
-) -> Iterator[list[ReadFile]]:
-    """The files in batches, as the network is shown them; threads read some batches ahead."""
+def _read(
+    network: Classifier, paths: Sequence[Path], ahead: int, check: Callable[[], None]
+) -> Iterator[ReadFile]:
+    """The files as the network is shown them; threads read some ahead."""
 
-    def read(path: Path) -> ReadFile:
+    def read(path: Path) -> np.ndarray | InputError:
         try:
-            return path, network.preprocessing(open_image(path))
+            return network.preprocessing(open_image(path))
         except InputError as error:
-            return path, error
+            return error
 
-    pending: collections.deque[list[Future[ReadFile]]] = collections.deque()
-    with ThreadPoolExecutor(len(processors.usable())) as pool:
-        for start in range(0, len(paths), batch_size):
-            pending.append([pool.submit(read, path) for path in paths[start : start + batch_size]])
-            if len(pending) > AHEAD:
-                yield [future.result() for future in pending.popleft()]
-        for batch in pending:
-            yield [future.result() for future in batch]
+    images = readers.in_order(read, paths, ahead, check)
+    for path, image in zip(paths, images, strict=True):
+        silent = isinstance(image, TimeoutError)
+        yield path, InputError(f"{path} cannot be read: {image}") if silent else image
 
 
 def map_files(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
-    """Name a file in the folder for each image's map, numbered where images share a name."""
+    """Name a file in the folder for each image's map, numbered where that is taken.
+
+    A name is taken by another image's map, and by a file that is none of our maps.
+    """
     if folder is None:
         return {}
     maps: dict[Path, Path] = {}
-    taken: collections.Counter[str] = collections.Counter()
+    numbers = collections.defaultdict[str, Iterator[int]](lambda: itertools.count(1))
     for path in dict.fromkeys(paths):
-        taken[path.stem] += 1
-        number = f"-{taken[path.stem]}" if taken[path.stem] > 1 else ""
-        maps[path] = folder / f"{path.stem}_cam{number}.png"
+        stem = path.stem
+        while len(os.fsencode(stem)) > LONGEST_STEM:
+            stem = stem[:-1]
+        for number in numbers[stem]:
+            file = folder / f"{stem}_cam{f'-{number}' if number > 1 else ''}.png"
+            if not os.path.lexists(file) or is_ours(file):
+                maps[path] = file
+                break
     return maps

@@ -1,8 +1,8 @@
-"""Image files of any format: found in folders, and read as eight-bit RGB."""
+"""Image files of any format, read as eight-bit RGB, with their transparency."""
 
 import os
+import stat
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +13,13 @@ from senet_jax.errors import InputError, first_line
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey images of 16 bits
 UNKNOWN_WHITE = "its pixels have 32 bits, and nothing says which is white; convert it to 8 or 16"
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Find image files: the files among `paths`, and the images in the folders among them.
-
-    Folders are searched with the folders in them, see `_images_in`. Files are taken as they are.
-
-    Raises: InputError for a path that does not exist, and a folder without images.
-    """
-    Image.init()
-    images: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            if not (inside := _images_in(path)):
-                raise InputError(f"{path} has no images in it")
-            images += inside
-        elif path.exists():
-            images.append(path)
-        else:
-            raise InputError(f"there is no image {path}")
-    return images
-
-
-def _images_in(root: Path) -> list[Path]:
-    """Files with the suffix of a format that Pillow reads, in the order of their names.
-
-    Hidden files, and files in hidden folders, are left out.
-    """
-    readable = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN}
-    files = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
-    return sorted(
-        file
-        for file in files
-        if file.suffix.lower() in readable
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-    )
+# What opening might never come back from, or has no image in it.
+NO_FILES = (
+    (stat.S_ISDIR, "it is a folder without images in it"),
+    (stat.S_ISFIFO, "it is a named pipe, not a file"),
+    (stat.S_ISSOCK, "it is a socket, not a file"),
+    (lambda mode: not stat.S_ISREG(mode), "it is a device, not a file"),
+)
 
 
 def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
@@ -56,20 +27,22 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
 
         image = network.preprocessing(senet_jax.open_image("cat.jpg"))  # [224, 224, 3] uint8
 
-    Grey becomes RGB, 16 bits become 8, CMYK is converted without a colour profile, and alpha is
-    dropped, so that transparent pixels show their colours. All this is as in Pillow's
-    `convert("RGB")`, and so in timm, except for grey images of 16 bits, which that would cut off at
-    255.
+    It is RGBA where the file has transparency: a network of four channels is shown that as it is
+    stored, all others see the stored colours alone, see `in_eight_bits`.
 
     Args:
       upright: turn the image as its EXIF orientation says, which cameras write.
 
     Raises:
-      InputError: if the file cannot be read, has more pixels than Pillow takes for a decompression
-        bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`), or has 32-bit pixels, where nothing says what is
-        white.
+      InputError: if the file cannot be read or is none, has more pixels than Pillow takes for a
+        decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`), or has 32-bit pixels, where nothing
+        says what is white.
     """
     try:
+        if isinstance(path, str | os.PathLike):
+            _check_is_file(path)
+        elif not hasattr(path, "read"):
+            raise InputError(f"open_image takes the path of a file, not {type(path).__name__}")
         with warnings.catch_warnings():
             # Pillow warns of large images, and of metadata that nobody asked for.
             warnings.simplefilter("ignore")
@@ -77,7 +50,9 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
                 image.load()
                 if upright:
                     image = orientation.upright(image)
-                return _eight_bit(image)
+                return in_eight_bits(image)
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise InputError(f"{path} has more than {most:,} pixels; make it smaller first") from error
@@ -90,8 +65,15 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Convert to RGB. Raises: ValueError for pixels of 32 bits."""
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB, or RGBA where it has transparency.
+
+    Grey becomes RGB, 16 bits become 8, and CMYK is converted without a colour profile. Transparent
+    pixels keep their colours. All this is as in Pillow's `convert("RGB")`, and so in timm, except
+    for grey images of 16 bits, which that would cut off at 255.
+
+    Raises: ValueError for pixels of 32 bits.
+    """
     if image.mode in DEEP:
         pixels = np.asarray(image, np.int64)
         if pixels.min() < 0 or pixels.max() >= 2**16:
@@ -99,6 +81,16 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError(UNKNOWN_WHITE)
-    elif image.mode == "P":  # Pillow warns of palettes with alpha unless it is asked for that
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    elif image.mode == "La":  # multiplied by its alpha, which Pillow undoes for no other mode
+        image = image.convert("LA")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _check_is_file(path: Path | str) -> None:
+    """Raises: ValueError for what is there but no file, OSError for what is not there."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # raises what forbids it
+    for is_kind, reason in NO_FILES:
+        if is_kind(mode):
+            raise ValueError(reason)

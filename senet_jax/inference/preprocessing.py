@@ -1,4 +1,4 @@
-"""From an image file to what a network takes: the middle, cut out, resized and normalised."""
+"""From an image to what a network takes: the middle, cut out, resized and normalised."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,9 +11,12 @@ from PIL import Image
 from senet_jax.data import center_crop
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
-from senet_jax.weights.image_spec import ImageSpec, data_fields
+from senet_jax.inference.image_files import in_eight_bits
+from senet_jax.weights.image_spec import CROP_MODES, ImageSpec, image_fields
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of Pillow, by the number of channels
+# Pillow's, by the number of channels, for what TFDS decodes to as many: the luminance of ITU-R 601;
+# colours, without transparency; colours and transparency as stored, 255 where there is none.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LONGEST = 64  # times as long as wide; of a longer image the ends are far outside the middle
 
 
@@ -27,9 +30,13 @@ class Preprocessing:
       eval_crop: side of the square against the resized image's shorter side ("crop_pct" in timm).
       interpolation: "bilinear" or "bicubic"; images are resized with antialiasing.
       mean, std: one number per channel, in units of 0 to 255.
+      crop_mode: the way to the square, as in timm: "center" is what `eval_crop` says; "squash"
+        resizes both sides to the crop over `eval_crop` and cuts out the middle; "border" resizes
+        the longer side to that, cuts out the middle, and surrounds what is too short by the mean.
 
     Raises:
-      InputError: if no image file has as many channels, or mean and std have a different number.
+      InputError: for another crop or crop mode, a size below 1, or another number of channels than
+        in MODES or in mean and std.
     """
 
     image_shape: tuple[int, int, int]
@@ -37,18 +44,20 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_mode: str = "center"
 
     @classmethod
     def of_weights(cls, config: ImageSpec) -> "Preprocessing":
-        """What published weights are made for. Raises: InputError as `data_fields` and the class.
+        """What published weights are made for. Raises: InputError as `image_fields` and the class.
 
         Example:
           preprocessing = Preprocessing.of_weights(timm.weights()["seresnet50.ra2_in1k"])
         """
-        fields = data_fields(config)
+        fields = image_fields(config)
         side, channels = fields["image_size"], config.input_size[0]
         mean, std = (tuple(255 * value for value in fields[key]) for key in ("mean", "std"))
-        return cls((side, side, channels), config.crop_pct, config.interpolation, mean, std)
+        shape = side, side, channels
+        return cls(shape, config.crop_pct, config.interpolation, mean, std, config.crop_mode)
 
     @classmethod
     def of_run(
@@ -71,53 +80,131 @@ class Preprocessing:
         return cls(image_shape, eval_crop, section["interpolation"], mean, std)
 
     def __post_init__(self) -> None:
-        channels = self.image_shape[2]
+        *sides, channels = self.image_shape
         if channels not in MODES:
-            raise InputError(f"the network takes images of {channels} channels, as no file has")
+            raise InputError(
+                f"the network takes images of {channels} channels, as no file has that is read "
+                "here: known are 1 (grey), 3 (colours) and 4 (colours and transparency)"
+            )
         if {len(self.mean), len(self.std)} != {channels}:
             raise InputError(
                 f"the network takes images of {channels} channels, but mean and std are "
                 f"{self.mean} and {self.std}"
             )
+        if min(sides) < 1:
+            raise InputError(f"the size of images must be at least 1 pixel, not {min(sides)}")
+        if not 0 < self.eval_crop <= 1:
+            raise InputError(f"eval_crop must be above 0 and at most 1, not {self.eval_crop}")
+        if self.crop_mode not in CROP_MODES:
+            known = ", ".join(CROP_MODES)
+            raise InputError(f"crop_mode must be one of {known}, not {self.crop_mode!r}")
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """Turn an image, RGB, or grey for a network of grey images, into uint8 [H, W, C]."""
+        """Turn an image of Pillow's into uint8 [H, W, C].
+
+        Raises: InputError for anything but an image, and for pixels of 32 bits.
+        """
+        if not isinstance(image, Image.Image):
+            raise InputError(
+                "preprocessing takes an image, as of open_image(path) or Image.fromarray(pixels), "
+                f"not {type(image).__name__}"
+            )
         height, width, channels = self.image_shape
-        image = image.convert(MODES[channels])
-        method = Image.Resampling[self.interpolation.upper()]
+        try:
+            image = in_eight_bits(image).convert(MODES[channels])
+        except ValueError as error:
+            raise InputError(f"an image of mode {image.mode} cannot be read: {error}") from error
         if height != width:
-            return self._pixels(image.resize((width, height), method))
+            return self._pixels(self._resized(image, height, width))
+        scale = center_crop.shorter_side(height, self.eval_crop)
+        if self.crop_mode == "squash":
+            return self._middle(self._resized(image, scale, scale))
+        if self.crop_mode == "border":
+            longest = max(image.size)
+            sides = (max(1, round(side * scale / longest)) for side in (image.height, image.width))
+            return self._middle(self._resized(image, *sides))
         image = _without_far_ends(image)
         size = np.array([image.height, image.width])
-        resized = center_crop.resized(
-            size, size.min(), center_crop.shorter_side(height, self.eval_crop)
+        return self._middle(
+            self._resized(image, *center_crop.resized(size, size.min(), scale).tolist())
         )
-        top, left = center_crop.begin(resized, height).tolist()
-        image = image.resize((int(resized[1]), int(resized[0])), method)
-        return self._pixels(image.crop((left, top, left + width, top + height)))
+
+    def _resized(self, image: Image.Image, height: int, width: int) -> Image.Image:
+        """Resize an image; each channel by itself, which Pillow does not do where one is alpha."""
+        method = Image.Resampling[self.interpolation.upper()]
+        if image.mode != "RGBA":
+            return image.resize((width, height), method)
+        channels = [channel.resize((width, height), method) for channel in image.split()]
+        return Image.merge(image.mode, channels)
+
+    def _middle(self, image: Image.Image) -> np.ndarray:
+        """The middle of an image, uint8 [H, W, C], in the mean colour where that is too short."""
+        height, width, channels = self.image_shape
+        left, top = (
+            center_crop.begin(there, side) if there >= side else -((side - there) // 2)
+            for there, side in zip(image.size, (width, height), strict=True)
+        )
+        if image.width >= width and image.height >= height:
+            return self._pixels(image.crop((left, top, left + width, top + height)))
+        colour = tuple(round(value) for value in self.mean)
+        canvas = Image.new(image.mode, (width, height), colour if channels > 1 else colour[0])
+        canvas.paste(image, (-left, -top))
+        return self._pixels(canvas)
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image).reshape(self.image_shape)
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Normalise uint8 [B, H, W, C] to the float32 that the network takes."""
+        """Normalise uint8 [B, H, W, C] to the float32 that the network takes.
+
+        Raises: InputError for another type or number of channels.
+        """
+        self._check(images, (*images.shape[:-1], self.image_shape[2]))
         return normalize(images, self.mean, self.std)
+
+    def check_batch(self, images: jax.Array) -> None:
+        """Raises: InputError for anything but uint8 [B, H, W, C] of `image_shape`."""
+        self._check(images, (*images.shape[:1], *self.image_shape))
+
+    def _check(self, images: jax.Array, shape: tuple[int, ...]) -> None:
+        if images.dtype == np.uint8 and images.shape == shape:
+            return
+        wanted = ", ".join(map(str, ("B", *self.image_shape)))
+        raise InputError(
+            f"the network takes uint8 images [{wanted}], not {images.dtype} "
+            f"{list(images.shape)}{self._advice(images.shape, images.dtype)}"
+        )
+
+    def _advice(self, shape: tuple[int, ...], dtype: Any) -> str:
+        """What to do with an array of another type or shape; "" if that is not clear."""
+        *sides, channels = self.image_shape
+        if shape == self.image_shape:
+            return "; images[None] has the axis of the batch"
+        if channels != 1 and shape[-3:] == (channels, *sides):
+            return "; the channels come last"
+        if dtype != np.uint8:
+            return "; pixels are from 0 to 255, and normalised here"
+        if len(shape) == 4 and shape[3] == channels:
+            return "; Classifier.seen_at changes the size"
+        return ""
 
     def as_image_spec(self) -> ImageSpec:
         """Say the same in timm's terms, mean and std in units of 0 to 1."""
         height, width, channels = self.image_shape
         mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))
         size = (channels, height, width)
-        return ImageSpec(size, self.eval_crop, self.interpolation, mean, std)
+        return ImageSpec(
+            size, self.eval_crop, self.interpolation, mean, std, crop_mode=self.crop_mode
+        )
 
     def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Preprocessing":
         """The same at a different size in pixels, or a different crop; None changes nothing."""
-        side = image_size or self.image_shape[0]
-        return dataclasses.replace(
-            self,
-            image_shape=(side, side, self.image_shape[2]) if image_size else self.image_shape,
-            eval_crop=eval_crop or self.eval_crop,
-        )
+        changes: dict[str, Any] = {}
+        if image_size is not None:
+            changes["image_shape"] = image_size, image_size, self.image_shape[2]
+        if eval_crop is not None:
+            changes["eval_crop"] = eval_crop
+        return dataclasses.replace(self, **changes)
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:

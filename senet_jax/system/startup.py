@@ -19,12 +19,19 @@ DEFAULTS = {
     signal.SIGHUP: signal.SIG_DFL,
 }
 
+_remedy = "; the same command continues"  # what to do about an interruption
 
-def begin() -> None:
+
+def begin(*, continues: bool = True) -> None:
     """Answer the signals that stop a command, and ask for huge pages.
 
     What somebody else answers is left alone, and so is what is ignored, as SIGHUP after `nohup`.
+
+    Args:
+      continues: whether the same command continues after an interruption, which is then said.
     """
+    global _remedy
+    _remedy = "; the same command continues" if continues else ""
     for number, usual in DEFAULTS.items():
         if signal.getsignal(number) is usual:
             signal.signal(number, end_at_once)
@@ -40,7 +47,7 @@ def begin() -> None:
 def end_at_once(number: int, frame: Any = None) -> None:
     """Handle a signal: end the process with status 130 for Ctrl-C, 143 for the others."""
     kind, status = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
-    say(f"{kind}; the same command continues")
+    say(f"{kind}{_remedy}")
     os._exit(status)  # files are written atomically: none is torn
 
 

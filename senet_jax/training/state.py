@@ -59,8 +59,8 @@ def create_state(
       plateau: memory of the "plateau" schedule at the start.
     """
 
-    # Two programs: what is drawn depends on the network alone, so that all recipes share its program
-    # in the compilation cache; `seed` is an argument, so that all seeds do.
+    # Two programs: what is drawn depends on the network alone, so that in the compilation cache all
+    # recipes share its program; `seed` is an argument, so that all seeds do.
     @jax.jit
     def draw(seed: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         init_key, run_key = jax.random.split(jax.random.key(seed))

@@ -2,9 +2,15 @@
 
 import csv
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
+
+from senet_jax.errors import InputError
+from senet_jax.weights.declared import NESTED, refusal, table
+
+# What timm, its older form, and Hugging Face call the names.
+KEYS = ("label_names", "labels", "id2label")
 
 
 @functools.cache
@@ -15,20 +21,57 @@ def imagenet() -> dict[str, str]:
 
 
 def names_of_classes(config_json: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """The names of `count` classes by a config.json in timm's form.
+    """The names of `count` classes by a config.json.
 
-    They are its `label_names`, or the `label_descriptions` of these. Where it lacks them, 1,000
-    classes are taken for ImageNet's, as timm does, and others are called by their number.
+    They are the first of KEYS that it has, or the `label_descriptions` of these: a list, or a table
+    from numbers of classes to names. Classes that this leaves out are called by their number. Where
+    nothing is said, 1,000 classes are taken for ImageNet's, as timm does.
+
+    Raises: InputError for names that are not those of as many classes.
     """
-    names = config_json.get("label_names")
-    if isinstance(names, list) and len(names) == count:
-        descriptions = config_json.get("label_descriptions")
-        if not isinstance(descriptions, dict):
-            descriptions = {}
-        return readable([str(descriptions.get(name, name)) for name in names])
+    places = config_json, table(config_json, NESTED)
+    for key, place in ((key, place) for key in KEYS for place in places):
+        if (names := place.get(key)) is not None:
+            descriptions = _descriptions(places)
+            return readable([descriptions.get(n, n) for n in _in_order(key, names, count)])
     if count == len(imagenet()):
         return tuple(imagenet().values())
     return tuple(map(str, range(count)))
+
+
+def _in_order(key: str, names: Any, count: int) -> list[str]:
+    """A name per class, of a list or a table of names. Raises: InputError for anything else."""
+    right = f"a list or a table of the names of {count} classes"
+    values = list(names.values()) if isinstance(names, dict) else names
+    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
+        raise refusal(key, right, names)
+    if isinstance(names, list):
+        if len(names) != count:
+            raise InputError(
+                f"config.json: {key} has {len(names)} names and the classifier {count} classes"
+            )
+        return names
+    numbers = [int(number) if number.isdecimal() else -1 for number in names]
+    if not numbers or len({*numbers}) < len(numbers):
+        raise refusal(key, right, names)
+    for number, written in zip(numbers, names, strict=True):
+        if not 0 <= number < count:
+            raise InputError(
+                f"config.json: {key} has a class {written!r}, and the classifier {count} from 0 on"
+            )
+    by_number = dict(zip(numbers, values, strict=True))
+    return [by_number.get(number, str(number)) for number in range(count)]
+
+
+def _descriptions(places: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Names of classes to what they mean. Raises: InputError for anything but a table of texts."""
+    for place in places:
+        if (value := place.get("label_descriptions")) is not None:
+            texts = value.values() if isinstance(value, dict) else [None]
+            if not all(isinstance(text, str) for text in texts):
+                raise refusal("label_descriptions", "a table of texts by names of classes", value)
+            return value
+    return {}
 
 
 def readable(names: Sequence[str]) -> tuple[str, ...]:

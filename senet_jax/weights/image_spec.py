@@ -6,6 +6,8 @@ from typing import Any
 from senet_jax.data.views import INTERPOLATIONS
 from senet_jax.errors import InputError
 
+CROP_MODES = ("center", "squash", "border")
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
@@ -20,6 +22,7 @@ class ImageSpec:
       mean, std: one number per channel of images from 0 to 1.
       num_classes: width of the classifier; 0 if the weights have none.
       test_input_size, test_crop_pct: what timm evaluates best with, where that is different.
+      crop_mode: one of CROP_MODES, the way to the square that is seen, see Preprocessing.
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
@@ -30,16 +33,32 @@ class ImageSpec:
     num_classes: int = 1000
     test_input_size: tuple[int, int, int] | None = None
     test_crop_pct: float | None = None
+    crop_mode: str = "center"
 
 
 def data_fields(spec: ImageSpec) -> dict[str, Any]:
     """The keys of a configuration's `data` section that give such images.
 
+    Raises: InputError as `image_fields`, and for images that training does not cut as these were.
+    """
+    if spec.crop_mode != "center":
+        raise InputError(
+            f"the weights are for images of crop_mode {spec.crop_mode!r}; training and evaluation "
+            "know center"
+        )
+    return image_fields(spec)
+
+
+def image_fields(spec: ImageSpec) -> dict[str, Any]:
+    """The same keys for prediction, which knows all CROP_MODES.
+
     Raises: InputError for images that are not square, or an unknown interpolation.
     """
     _, height, width = spec.input_size
     if height != width:
-        raise InputError(f"the weights are for images of {height} x {width} pixels, not square")
+        raise InputError(
+            f"the weights are for images of {height} x {width} pixels (input_size), not square"
+        )
     if spec.interpolation not in INTERPOLATIONS:
         raise InputError(
             f"the weights are for images resized with interpolation {spec.interpolation!r}; "

@@ -30,8 +30,8 @@ from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import provenance, workdir
 from senet_jax.runs.stored import load_weights
 from senet_jax.system import files
+from senet_jax.weights import declared, timm, torch_names
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import timm, torch_names
 from senet_jax.weights.class_names import names_of_classes
 from senet_jax.weights.files import Source
 from senet_jax.weights.image_spec import ImageSpec
@@ -167,16 +167,15 @@ def _from_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
     network = name.partition(".")[0]
     timm.constructor_of(name)
     file = weight_files.read(path)
-    architecture = str(file.config_json.get("architecture", network))
+    architecture = timm.architecture_in(file.config_json) or network
     if architecture != network:
-        timm.constructor_of(architecture)
         raise InputError(f"{file.path} has weights of {architecture}, not of {network}")
     weights = from_tensors(name, file.tensors, origin=str(file.path), **fields)
-    declared = file.config_json.get("num_classes", weights.classes)
-    if weights.classes and declared not in (0, weights.classes):
+    classes = declared.classes(file.config_json)
+    if weights.classes and classes not in (None, 0, weights.classes):
         raise InputError(
-            f"the classifier in {file.path} has {weights.classes} classes, not the {declared} that "
-            "its config.json says"
+            f"the classifier in {file.path} has {weights.classes} classes, not the {classes} that "
+            "its config.json says (num_classes)"
         )
     spec = timm.image_spec_of(name, file.config_json)
     return dataclasses.replace(

@@ -109,7 +109,6 @@ def _config_json(
         "pretrained_cfg": {
             "custom_load": False,
             "fixed_input_size": False,
-            "crop_mode": "center",
             "first_conv": module_of(next(path for path in FIRST_CONVOLUTIONS if path in arrays)),
             "classifier": module_of(HEAD),
             **{key: value for key, value in dataclasses.asdict(spec).items() if value},

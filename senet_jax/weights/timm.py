@@ -20,6 +20,7 @@ from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models import inception_resnet, mobilenet, resnet, resnext, senet, vgg
 from senet_jax.models.resnet import BasicBlock
+from senet_jax.weights import declared
 from senet_jax.weights.image_spec import ImageSpec
 
 
@@ -122,17 +123,28 @@ def weights() -> dict[str, ImageSpec]:
 
 
 def image_spec_of(name: str, config_json: Mapping[str, Any]) -> ImageSpec:
-    """What images weights of timm's network `name` are made for, by their config.json."""
-    if isinstance(stated := config_json.get("pretrained_cfg"), dict):
-        # A field that is not stated there has timm's usual value, not that of the tag in `name`.
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in stated.items()
-            if key in ImageSpec.__dataclass_fields__ and value is not None
-        }
-        return ImageSpec(**fields)
+    """What images weights of timm's network `name` are made for, by their config.json.
+
+    Raises: InputError as declared.image_spec.
+    """
+    # A field that is not stated there has timm's usual value, not that of the tag in `name`.
+    if stated := declared.image_spec(config_json):
+        return stated
     names = (key for key in weights() if key == name or key.partition(".")[0] == name)
     return weights().get(next(names, ""), ImageSpec())
+
+
+def architecture_in(config_json: Mapping[str, Any]) -> str | None:
+    """The network that a config.json names, without a tag; None if it names none.
+
+    Raises: InputError for a network that is not here.
+    """
+    if architecture := declared.architecture(config_json):
+        try:
+            constructor_of(architecture)
+        except InputError as error:
+            raise InputError(f"config.json: architecture: {error}") from error
+    return architecture
 
 
 def constructor_of(name: str) -> Constructor:

@@ -7,13 +7,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers.runs import finish_untrained, tiny_config
 from helpers.weights import state_dict
 from PIL import Image
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from senet_jax import data, evaluate, predict
+from senet_jax import evaluate, predict
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.explain import grad_cam
@@ -22,29 +21,7 @@ from senet_jax.inference.image_files import open_image
 from senet_jax.weights import loading
 
 SMALL = "mobilenetv1_100"
-
-
-@pytest.fixture(autouse=True)
-def _leave_the_process_as_it_is(monkeypatch):
-    monkeypatch.setattr("senet_jax.system.compilation_cache.enable", lambda: None)
-    monkeypatch.setattr("senet_jax.system.host_memory.release_after_compilation", lambda: None)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run on digits."""
-    directory = tmp_path_factory.mktemp("run")
-    finish_untrained(directory, tiny_config())
-    return directory
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """The first images of the test split, as files."""
-    folder = tmp_path_factory.mktemp("digits")
-    for index, image in enumerate(data.load_dataset("digits", "train", "test").eval.image[:11]):
-        Image.fromarray(image[..., 0]).save(folder / f"{index:02}.png")
-    return folder
+pytestmark = pytest.mark.usefixtures("_leave_the_process_as_it_is")
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +38,6 @@ def weights(tmp_path_factory):
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-@pytest.fixture
-def call(capsys):
-    """Call the command: what it prints as JSON, and its exit status."""
-
-    def called(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            predict.main(["predict", *map(str, arguments), "--json"])
-        except SystemExit as ended:
-            status = ended.code
-        return json.loads(capsys.readouterr().out), status
-
-    return called
 
 
 def probabilities(printed):
@@ -118,14 +79,6 @@ def test_from_python_images_get_the_answers_of_the_command(run, digits, call):
         expected = [c["probability"] for c in one["classes"]]
         np.testing.assert_allclose(probabilities, expected, rtol=1e-4)
     assert len(network.most_probable(images[:1], 99)[0]) == 10
-
-
-@pytest.fixture(scope="module")
-def photograph(tmp_path_factory):
-    path = tmp_path_factory.mktemp("photograph") / "cat.png"
-    coarse = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
-    Image.fromarray(coarse).resize((90, 70), Image.Resampling.BICUBIC).save(path)
-    return path
 
 
 def test_weights_are_shown_an_image_as_they_say_and_name_the_classes(weights, photograph, call):
@@ -273,4 +226,3 @@ def test_the_classes_of_imagenet_have_names():
     assert len(set(names)) == 1000
     assert class_names.readable(["n02123045", "other"]) == ("tabby", "other")
     assert class_names.names_of_classes({}, 3) == ("0", "1", "2")
-    assert class_names.names_of_classes({"label_names": ["a"]}, 3) == ("0", "1", "2")

@@ -1,6 +1,7 @@
 """What a network is shown of an image file: as timm shows it, and as a run's evaluation does."""
 
 import dataclasses
+import io
 import math
 
 import numpy as np
@@ -90,6 +91,98 @@ def test_images_as_a_dataset_in_memory_has_them_are_left_as_they_are():
     assert oblong(Image.fromarray(pixels)).shape == (4, 6, 3)
 
 
+def files_of_all_kinds():
+    """PNG files with and without transparency, by the kind of their pixels."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (16, 16, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    colours, few = image.convert("RGB"), image.convert("RGB").quantize(16)
+    kinds = {
+        "RGBA": (image, {}),
+        "RGB": (colours, {}),
+        "LA": (image.convert("LA"), {}),
+        "L": (colours.convert("L"), {}),
+        "1": (colours.convert("1"), {}),
+        "P": (few, {}),
+        "P with a clear colour": (few, {"transparency": 3}),
+        "P with alpha": (few, {"transparency": bytes(range(0, 256, 16))}),
+        "RGB with a clear colour": (colours, {"transparency": tuple(pixels[0, 0, :3].tolist())}),
+        "L with a clear grey": (colours.convert("L"), {"transparency": 77}),
+    }
+    for kind, (kind_of_image, options) in kinds.items():
+        file = io.BytesIO()
+        kind_of_image.save(file, "PNG", **options)
+        yield kind, file
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_network_of_any_channels_sees_of_a_file_what_tfds_decodes_to_as_many(channels):
+    """Grey is the luminance, which TensorFlow rounds down; transparency is kept for four alone."""
+    import tensorflow as tf
+
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    preprocess = Preprocessing.of_run(IN_MEMORY, (16, 16, channels), zeros, ones)
+    for kind, file in files_of_all_kinds():
+        expected = tf.io.decode_image(file.getvalue(), channels=channels).numpy()
+        if channels == 4 and kind in ("1", "P"):
+            # TensorFlow's alpha of what has fewer than eight bits is 1 or 15; both mean opaque.
+            expected[..., 3] = 255
+        seen = preprocess(open_image(file)).astype(int)
+        assert np.abs(seen - expected).max() <= (channels == 1), kind
+    stored = Image.fromarray(np.full((32, 32, 4), (200, 100, 50, 0), np.uint8))
+    assert (preprocess(stored)[..., :3] == preprocess(stored.convert("RGB"))[..., :3]).all()
+
+
+def test_images_of_any_mode_are_shown_without_their_file():
+    preprocess = Preprocessing.of_run(IN_MEMORY, (16, 16, 3), (0.0,) * 3, (1.0,) * 3)
+    deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    grey = ((deep.astype(int) + 128) // 257)[..., None].repeat(3, 2)
+    np.testing.assert_array_equal(preprocess(Image.fromarray(deep)), grey)
+    colours = photo(1).convert("RGB").resize((16, 16))
+    colours = photo(1).convert("RGBA").resize((16, 16))
+    for mode in ("P", "PA", "LA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "1", "I", "L"):
+        source = {"La": "LA", "RGBa": "RGBA", "I": "L", "PA": "P"}.get(mode, "RGB")
+        assert preprocess(colours.convert(source).convert(mode)).shape == (16, 16, 3), mode
+    for wrong, sentence in (
+        (
+            Image.fromarray(np.ones((4, 4), np.float32)),
+            "an image of mode F cannot be read: ",
+        ),
+        (np.zeros((16, 16, 3), np.uint8), "takes an image, as of open_image.* not ndarray"),
+        ("cat.jpg", "takes an image, as of open_image.* not str"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            preprocess(wrong)
+
+
+def timm_crop(image, size, crop, mode, mean):
+    """timm's transforms_imagenet_eval of the other two crop modes, with Pillow."""
+    scale = math.floor(size / crop)
+    if mode == "squash":
+        return center_crop(image.resize((scale, scale), Image.Resampling.BICUBIC), size)
+    ratio = max(side / scale for side in image.size)
+    image = image.resize([round(side / ratio) for side in image.size], Image.Resampling.BICUBIC)
+    border = [max(0, size - side) for side in image.size]
+    fill = tuple(round(255 * value) for value in mean)
+    sides = [side + more for side, more in zip(image.size, border, strict=True)]
+    padded = Image.new("RGB", sides, fill)
+    padded.paste(image, [more // 2 for more in border])
+    return center_crop(padded, size)
+
+
+@pytest.mark.parametrize("mode", ["squash", "border"])
+@pytest.mark.parametrize("crop", [0.6, 0.875, 1.0])
+def test_the_other_crop_modes_are_timms(mode, crop):
+    mean = (0.5, 0.4, 0.301)
+    spec = ImageSpec((3, 33, 33), crop, mean=mean, crop_mode=mode)
+    preprocess = Preprocessing.of_weights(spec)
+    assert preprocess.as_image_spec().crop_mode == mode
+    for image in (*map(photo, range(8)), Image.new("RGB", (200, 4), "red")):
+        image = image.convert("RGB")
+        expected = np.asarray(timm_crop(image, 33, crop, mode, mean))
+        np.testing.assert_array_equal(preprocess(image), expected)
+
+
 def test_an_image_of_any_shape_is_cheap_to_show():
     """A line of pixels: resized as a whole, it would take 6 GB."""
     preprocess = Preprocessing.of_weights(ImageSpec(interpolation="bilinear"))
@@ -104,7 +197,7 @@ def test_an_image_of_any_shape_is_cheap_to_show():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"input_size": (3, 224, 192)}, "images of 224 x 192 pixels, not square"),
+        ({"input_size": (3, 224, 192)}, "images of 224 x 192 pixels .input_size., not square"),
         ({"input_size": (1, 224, 224)}, "images of 1 channels, but mean and std are"),
         ({"interpolation": "lanczos"}, "'lanczos'; known are bilinear and bicubic"),
     ],
@@ -115,5 +208,19 @@ def test_weights_for_other_images_are_refused(change, sentence):
 
 
 def test_a_run_on_images_as_no_file_has_is_refused():
-    with pytest.raises(InputError, match="images of 2 channels, as no file has"):
-        Preprocessing.of_run(IN_MEMORY, (8, 8, 2), (0.0,) * 2, (1.0,) * 2)
+    for channels in (2, 5):
+        with pytest.raises(InputError, match=f"images of {channels} channels, as no file has"):
+            Preprocessing.of_run(IN_MEMORY, (8, 8, channels), (0.0,) * channels, (1.0,) * channels)
+
+
+def test_sizes_and_crops_that_cannot_be_are_refused():
+    preprocess = Preprocessing.of_weights(ImageSpec())
+    for size, crop, sentence in (
+        (0, None, "at least 1 pixel, not 0"),
+        (-3, None, "at least 1 pixel, not -3"),
+        (None, 0.0, "eval_crop must be above 0 and at most 1, not 0.0"),
+        (None, 1.5, "eval_crop must be above 0 and at most 1, not 1.5"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            preprocess.seen_at(size, crop)
+    assert preprocess.seen_at(None, None) == preprocess

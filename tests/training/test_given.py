@@ -61,9 +61,7 @@ def test_every_documented_field_of_a_network_can_be_given(family, monkeypatch):
     before = configured(file_of(name))
     open_fields = [f for f in own if isinstance(own[f], FieldReference)]  # without a value
     texts = {**own, **dict.fromkeys(open_fields, 64)}
-    after = configured(
-        monkeypatch, file_of(name), *(f"--config.model.{f}={text}" for f, text in texts.items())
-    )
+    after = configured(file_of(name), *(f"--config.model.{f}={text}" for f, text in texts.items()))
     assert after.model.to_dict() == before.model.to_dict() | texts
     assert network_of(after).clone(**dict.fromkeys(open_fields)) == network_of(before)
 

@@ -1,0 +1,210 @@
+"""Find the images in folders: by what is in a file where its name does not say."""
+
+import collections
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageFile
+
+from senet_jax.errors import InputError
+from senet_jax.system import readers
+
+# Formats of Pillow whose files are data or films, not pictures.
+NO_PICTURES = ("FITS", "MPEG")
+# Photographs that Pillow reads with a plug-in or not at all: without one they are named.
+FOREIGN = (".heic", ".heif", ".hif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+FOREIGN += (".orf", ".raf", ".rw2", ".pef", ".srw", ".x3f")
+# How photographs begin, whole or damaged: JPEG, PNG, GIF, TIFF, WebP, JPEG XL; HEIF and its like.
+BEGINNINGS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"GIF8",
+    b"II*\0",
+    b"MM\0*",
+    b"\xff\x0a",
+    b"\0\0\0\x0cJXL ",
+)
+BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcrx")
+AHEAD = 64  # files that are looked into at once, at most
+# What image_answers.py calls and signs its maps, which are pictures of ours and no input.
+OUR_NAME, OUR_SIGN = re.compile(r".*_cam(-\d+)?\.png"), ("Software", "senet_jax")
+
+
+class Listing(NamedTuple):
+    """What is in a folder, hidden files left out; all by path, in the order of their names.
+
+    Attributes:
+      identity: device and number of the folder, the same by whatever path.
+      folders, links: folders in it, and links to folders.
+      images: what is one by its name, and what is no file that could be looked into.
+      unsure: files that must be looked into.
+    """
+
+    identity: tuple[int, int]
+    folders: list[Path]
+    links: list[Path]
+    images: list[Path]
+    unsure: list[Path]
+
+
+def find_images(paths: Sequence[str], check: Callable[[], None] = readers.nothing) -> list[Path]:
+    """Find image files: those among `paths`, and the images in the folders among them.
+
+    Folders are searched with the folders in them, see `_images_in`. What is given is taken as it
+    is. So is what cannot be looked into: whoever opens it says why.
+
+    Args:
+      check: called while waiting; what it raises ends the search.
+
+    Raises: InputError if all paths are missing or folders without images.
+    """
+    Image.init()
+    images: list[Path] = []
+    problems: list[str] = []
+    for path in map(Path, paths):
+        kind = readers.once(_kind_of, path, check)
+        inside = _images_in(path, check) if kind == "folder" else []
+        if kind == "missing":
+            problems.append(f"there is no image {path}")
+        elif kind == "folder" and not inside:
+            problems.append(f"{path} has no images in it")
+        images += inside or [path]
+    if len(problems) == len(paths):
+        raise InputError(", and ".join(problems[:3]) + (", and so on" if len(paths) > 3 else ""))
+    return images
+
+
+def _kind_of(path: Path) -> str:
+    """One of "folder", "missing" and "file", which stands for all others."""
+    if os.path.isdir(path):
+        return "folder"
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except (OSError, ValueError):
+        return "file"  # whoever opens it says why it is none
+    return "file"
+
+
+def _images_in(root: Path, check: Callable[[], None]) -> list[Path]:
+    """Images in a folder and the folders in it, in the order of their names.
+
+    These are files with the suffix of an image, and others in which there is one. Hidden files and
+    folders, and our own maps, are left out. Links to folders are followed, each folder being
+    searched once, and none that the root itself is in. What cannot be opened is taken as well.
+    """
+    images: list[Path] = []
+    folders, links = [root], collections.deque[Path]()
+    searched: set[tuple[int, int]] = set()
+    while folders or links:
+        # Links come last: what can be reached without one has its own name.
+        folder = folders.pop() if folders else links.popleft()
+        listing = readers.once(_listing, folder, check)
+        if not isinstance(listing, Listing):
+            images.append(folder)
+            continue
+        if folder is root:
+            searched.update(map(_identity, root.resolve().parents))
+        if listing.identity in searched:
+            continue
+        searched.add(listing.identity)
+        folders += listing.folders
+        links += listing.links
+        images += listing.images
+        wanted = readers.in_order(_is_wanted, listing.unsure, AHEAD, check)
+        # A file that gives no answer is taken: a TimeoutError is as good as True.
+        images += [
+            file for file, is_wanted in zip(listing.unsure, wanted, strict=True) if is_wanted
+        ]
+    return sorted(images)
+
+
+def _listing(folder: Path) -> Listing | OSError:
+    suffixes = _suffixes()
+    try:
+        listing = Listing(_identity(folder), [], [], [], [])
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        return error
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            continue
+        if _holds(entry.is_dir):
+            (listing.links if entry.is_symlink() else listing.folders).append(path)
+        elif _holds(entry.is_file) and (
+            path.suffix.lower() not in suffixes or OUR_NAME.fullmatch(entry.name)
+        ):
+            listing.unsure.append(path)
+        else:
+            listing.images.append(path)
+    return listing
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """The answer to a question about an entry; False where a link leads in a circle, say."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def _formats() -> list[str]:
+    """Formats of images that Pillow reads; of its stubs it knows the name alone."""
+    return [
+        name
+        for name, (factory, _) in Image.OPEN.items()
+        if name not in NO_PICTURES
+        and not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
+    ]
+
+
+def _suffixes() -> set[str]:
+    """Suffixes of images, ".jpg" and so on."""
+    formats = set(_formats())
+    return {suffix for suffix, name in Image.EXTENSION.items() if name in formats} | {*FOREIGN}
+
+
+def _is_wanted(path: Path) -> bool:
+    """Whether a file has an image in it that is none of our maps; True if it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(16)
+    except OSError:
+        return True
+    if OUR_NAME.fullmatch(path.name) and is_ours(path):
+        return False
+    is_webp = beginning.startswith(b"RIFF") and beginning[8:12] == b"WEBP"
+    if is_webp or beginning.startswith(BEGINNINGS) or beginning[4:].startswith(BRANDS):
+        return True
+    if path.suffix.lower() in _suffixes():
+        return True
+    # Formats whose files begin in no way of their own would be seen in any data.
+    formats = [name for name in _formats() if Image.OPEN[name][1]]
+    try:
+        Image.open(path, formats=formats).close()
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # whatever comes of taking data for an image
+        return False
+    return True
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a picture is a map that image_answers.py has signed."""
+    key, sign = OUR_SIGN
+    try:
+        with Image.open(path) as image:
+            return image.info.get(key) == sign
+    except Exception:  # no picture, so none of ours
+        return False
