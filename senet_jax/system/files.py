@@ -84,5 +84,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def read_table(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file of keys and values; None if it is missing. Raises: InputError if it is not.
+
+    A run's files are such tables.
+    """
+    content = read_json(path)
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{path} cannot be read: it must be a table of keys and values")
+    return content

@@ -102,10 +102,14 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
     return f"{module}.{LEAVES.get(leaf, leaf)}"
 
 
-def shapes_of(model: Network) -> Shapes:
-    """The shapes of all variables for RGB images, by their paths from the collection on."""
-    side = model.image_size
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+def shapes_of(model: Network, image_shape: Sequence[int] | None = None) -> Shapes:
+    """The shapes of all variables, by their paths from the collection on.
+
+    Args:
+      image_shape: [H, W, C] of the images; those of the network's usual size in RGB by default.
+    """
+    image_shape = image_shape or (model.image_size, model.image_size, 3)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     flat: dict[Path, Any] = flatten_dict(dict(variables))
     return {path: leaf.shape for path, leaf in flat.items()}

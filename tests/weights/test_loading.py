@@ -221,8 +221,9 @@ def test_what_is_in_the_hub_s_cache_needs_no_network(folder, tmp_path, monkeypat
     assert equal(variables, create_model(SMALL, pretrained=folder)[1])
 
 
-def test_a_run_of_ours_gives_its_averages(tmp_path):
+def test_a_run_of_ours_gives_its_final_weights_and_those_that_are_asked_for(tmp_path):
     config = tiny_config()
+    config.train.ema_decay = 0.9
     fields = config.model.to_dict()
     _, fields = split_origin(fields)
     model = models.create_model(**fields)
@@ -233,7 +234,9 @@ def test_a_run_of_ours_gives_its_averages(tmp_path):
     name = config.model.name
     again, variables = create_model(name, pretrained=tmp_path)
     assert again == model
-    assert equal(variables, state.averaged.variables)
+    assert equal(variables, state.variables)
+    averages = create_model(name, pretrained=tmp_path, weights="ema")[1]
+    assert equal(averages, state.averaged.variables)
     other, renewed = create_model(name, pretrained=tmp_path, num_classes=7, se={"gate": "relu"})
     assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (8, 7))
     with pytest.raises(InputError, match="is a run of seresnet20_cifar, not of resnet20_cifar"):
