@@ -31,6 +31,11 @@ def write(path: Path, content: bytes) -> None:
         sync(path.parent)
 
 
+def encoded(text: str) -> bytes:
+    """A text as UTF-8; what is no character, of a file's name that is no text, as its code."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
