@@ -20,6 +20,7 @@ from absl import flags
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from experiments import figures
 from experiments.reporting import plot_gates
@@ -281,7 +282,7 @@ def show(
 
 
 def _print(columns: dict[str, tuple[str, str]], rows: Sequence[dict[str, Any]], title: str) -> None:
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
     drawn.collapse_padding, drawn.pad_edge = True, False
     for position, heading in enumerate(columns):
         drawn.add_column(heading, justify="right" if position else "left", no_wrap=True)

@@ -79,7 +79,7 @@ def read_results(directory: Path) -> tuple[Results, Unfinished]:
         results.setdefault(label, []).append(result | {"config": config, "curve": []})
     curves = directory / CURVES
     for line in _lines(curves) if curves.exists() else []:
-        point = {key: _decode(line[key]) for key in CURVE if line[key]}
+        point = {key: _decode(line[key]) for key in CURVE if line.get(key)}
         for result in results.get(line["row"], []):
             if result["seed"] == _decode(line["seed"]):
                 result["curve"].append(point)

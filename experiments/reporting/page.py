@@ -148,12 +148,8 @@ def find(study: Study, root: Path) -> list[Finding]:
             dataset = str(directory.relative_to(root / study.name))
             try:
                 runs = collect(study, directory)
-                findings.append(
-                    Finding(
-                        study, dataset, directory, runs.results, runs.unfinished,
-                        problems=runs.damaged,
-                    )
-                )  # fmt: skip
+                found = Finding(study, dataset, directory, runs.results, runs.unfinished)
+                findings.append(dataclasses.replace(found, problems=runs.damaged))
             except InputError as error:
                 findings.append(Finding(study, dataset, directory, error=str(error)))
     done = {finding.dataset for finding in findings if finding.results or finding.error}

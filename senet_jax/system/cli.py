@@ -1,6 +1,7 @@
 """What every command shares: flags, and errors in one sentence instead of a traceback."""
 
 import ast
+import io
 import os
 import re
 import sys
@@ -35,6 +36,9 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
       continues: whether the same command continues after an interruption, which is then said;
         otherwise it begins anew.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name that it cannot print must not end a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if {"-h", "--help"} & set(sys.argv[1:]):
         print((usage or "").strip())
         return
