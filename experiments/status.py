@@ -12,6 +12,7 @@ file of it cannot be read; the exit status is then 2. `--watch` refreshes in a t
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -29,7 +30,7 @@ from rich.text import Text
 from experiments.grid.plan import define_flags, directory_of
 from experiments.studies import the_study
 from senet_jax.config import flatten
-from senet_jax.errors import InputError, refuse
+from senet_jax.errors import InputError, first_line, refuse
 from senet_jax.runs import lock, workdir
 from senet_jax.system import cli, files
 from senet_jax.system.terminal import duration, print_whole
@@ -120,7 +121,7 @@ def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
 def _directories(root: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name != workdir.CHECKPOINTS]
-        if "config.json" in names:
+        if "config.json" in (*names, *folders):  # a folder of this name is damage
             yield Path(place)
 
 
@@ -141,8 +142,11 @@ def _standing(directory: Path) -> Standing:
     latest = _latest(directory / "metrics.jsonl")
     step, total = latest.get("step"), process.get("total_steps")
     if result is not None:  # other files may be gone, or never written by an older version
-        if lacking := [key for key in ("step", "eval/top1_error") if key not in result]:
-            raise InputError(f"{directory / 'result.json'} lacks {', '.join(lacking)}")
+        for key in ("step", "eval/top1_error"):
+            if not _is_number(result.get(key)):
+                raise InputError(
+                    f"{directory / 'result.json'} is damaged: it does not say the {key}"
+                )
         step = total = result["step"]
         shown = ("train/loss", "images_per_second", "eval/top1_error")
         latest |= {key: result[key] for key in shown if key in result}
@@ -153,11 +157,11 @@ def _standing(directory: Path) -> Standing:
         **{key: config.get(key) for key in ("train.batch_size", "train.epochs")},
     }
     for key, value in numbers.items():
-        if not isinstance(value, int | float | None):
+        if value is not None and not _is_number(value):
             raise InputError(f"{directory} is damaged: its {key} is {value!r}, not a number")
     speed, seconds_left = latest.get("images_per_second"), None
     if speed and step is not None and total:
-        seconds_left = (total - step) * config.get("train.batch_size", 0) / speed
+        seconds_left = (total - step) * (config.get("train.batch_size") or 0) / speed
     share = step / total if step is not None and total else None
     state = _state(result, failed, process)
     return Standing(
@@ -165,7 +169,7 @@ def _standing(directory: Path) -> Standing:
         state=state,
         step=step,
         total_steps=total,
-        epoch=None if share is None else share * config.get("train.epochs", 0),
+        epoch=None if share is None else share * (config.get("train.epochs") or 0),
         loss=latest.get("train/loss"),
         top1_error=latest.get("eval/top1_error"),
         images_per_second=speed,
@@ -173,6 +177,10 @@ def _standing(directory: Path) -> Standing:
         host=process.get("host"),
         reason=str(failed.get("reason")) if failed and state == "failed" else None,
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
@@ -186,13 +194,26 @@ def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
 
 
 def _latest(path: Path) -> dict[str, Any]:
-    """The latest value of every metric, without a line that is still being written."""
+    """The latest value of every metric, without a line that is still being written.
+
+    Raises: InputError if another line is damaged.
+    """
     metrics: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-        for line in file.read().splitlines():
-            with contextlib.suppress(ValueError, TypeError, RecursionError):  # cut or damaged
-                metrics |= json.loads(line)
+    try:
+        with path.open("rb") as file:
+            start = file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            lines = file.read().splitlines(keepends=True)
+    except FileNotFoundError:
+        return metrics
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    for number, line in enumerate(lines):
+        try:
+            metrics |= json.loads(line)
+        except (ValueError, TypeError, RecursionError) as error:
+            is_cut = (start > 0 and number == 0) or not line.endswith(b"\n")
+            if not is_cut:
+                raise InputError(f"{path} cannot be read: {first_line(error)}") from error
     return metrics
 
 

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -234,8 +235,10 @@ def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
             values = json.loads(line)
             known = [values[key] for key in CURVE if key in values]
-            if not all(isinstance(value, int | float) for value in (values["step"], *known)):
+            if not all(isinstance(value, int | float) for value in known):
                 raise ValueError(f"line {number} has something else than numbers")
+            if not isinstance(values["step"], int) or math.isnan(values.get("eval/top1_error", 0)):
+                raise ValueError(f"line {number} has no step, or an error that is no number")
             steps.setdefault(values["step"], {}).update(values)
     except FileNotFoundError:  # the file may have been deleted; the result stands without it
         return []
@@ -244,8 +247,8 @@ def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
     evaluations = [v for v in steps.values() if {"eval/loss", "eval/top1_error"} <= v.keys()]
-    if any(values["step"] < 1 for values in evaluations):
-        raise InputError(f"{path} cannot be read: it has an evaluation before the first step")
+    if not evaluations or min(values["step"] for values in evaluations) < 1:
+        raise InputError(f"{path} is damaged: it lacks the evaluations of a finished run")
     for values in evaluations:  # the last evaluation is at the end of the run
         values["epoch"] = epochs * values["step"] / evaluations[-1]["step"]
     return [{key: values[key] for key in CURVE if key in values} for values in evaluations]

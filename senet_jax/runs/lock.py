@@ -63,8 +63,9 @@ def last_process(directory: Path) -> dict[str, Any]:
     facts = files.read_table(directory / PROCESS)
     if facts is None:
         return {}
-    if not {"host", "pid", "ended"} <= facts.keys():
-        raise InputError(f"{directory / PROCESS} is damaged: it does not name a process")
+    for key, kind in {"host": str, "pid": int, "ended": bool}.items():
+        if not isinstance(facts.get(key), kind):
+            raise InputError(f"{directory / PROCESS} is damaged: it does not say the {key}")
     silent = time.time() - _last_beat(directory)
     return {**facts, "alive": not facts["ended"] and silent < BEAT * PATIENCE}
 

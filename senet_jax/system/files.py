@@ -99,6 +99,8 @@ def read_table(path: Path) -> dict[str, Any] | None:
     A run's files are such tables.
     """
     content = read_json(path)
-    if content is not None and not isinstance(content, dict):
-        raise InputError(f"{path} cannot be read: it must be a table of keys and values")
-    return content
+    if isinstance(content, dict):
+        return content
+    if content is None and not path.exists():
+        return None
+    raise InputError(f"{path} cannot be read: it must be a table of keys and values")
