@@ -35,6 +35,8 @@ from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.torch_names import HEAD, Shapes, check_fits, shapes_of
 
 Variables = dict[str, Any]
+# Of nn.DataParallel, torch.compile, Lightning and many a training script, and saved checkpoints.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,10 +220,15 @@ def from_tensors(
     model = models.construct(name, timm.constructor_of(name), **fields)
     stored = {
         key: value
-        for key, value in tensors.items()
+        for key, value in unwrapped(tensors).items()
         if not key.endswith("num_batches_tracked")  # nothing reads it with a fixed momentum
     }
     head = torch_names.name_of(model, HEAD[1:], legacy=torch_names.is_legacy(network))
+    if longer := [key for key in stored if key.endswith(f".{head}")]:
+        raise InputError(
+            f"{origin} does not fit {network}: {longer[0]} has no place in it, where it is called "
+            f"{head}; take away what is before the names"
+        )
     classes = len(stored[head]) if head in stored else 0
     model = _with_head(model, fields.get("num_classes"), classes, origin)
     shapes = shapes_of(model.clone(features=False))
@@ -241,6 +248,19 @@ def from_tensors(
     }
     spec = dataclasses.replace(timm.image_spec_of(name, {}), num_classes=classes)
     return Weights(network, model, _variables(model, arrays, shapes), spec, classes)
+
+
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors without what wrappers put before all names, one in another: "module." and such.
+
+    A prefix that only some names have is none.
+    """
+    while tensors:
+        shared = [p for p in WRAPPERS if all(key.startswith(p) for key in tensors)]
+        if not shared:
+            break
+        tensors = {key.removeprefix(shared[0]): value for key, value in tensors.items()}
+    return tensors
 
 
 def run_sections(name: str, directory: Path) -> dict[str, Any]:

@@ -17,13 +17,16 @@ from helpers.weights import fill
 import senet_jax
 from senet_jax import evaluate, export, predict
 from senet_jax.errors import InputError
-from senet_jax.inference import network_flags
+from senet_jax.evaluation.loop import evaluate as evaluate_split
+from senet_jax.evaluation.steps import make_eval_step
+from senet_jax.inference import network_flags, trained_run
 from senet_jax.inference.classifier import load_classifier
 from senet_jax.inference.ensemble import evaluate_runs
 from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.trained_run import load_run, load_trained_network
 from senet_jax.runs import checkpoints, provenance, stored, workdir
 from senet_jax.system import cli
+from senet_jax.system.devices import AXIS, pmap_step, replicate
 from senet_jax.training.prepare import prepare
 from senet_jax.training.start import resolve_config
 from senet_jax.weights import files as weight_files
@@ -286,3 +289,43 @@ def test_runs_that_did_not_record_their_dataset_ask_it(run, tmp_path):
     now, before = load_trained_network(directory), load_trained_network(older)
     assert before.class_names == tuple("0123456789")
     assert (before.image_shape, before.mean, before.std) == (now.image_shape, now.mean, now.std)
+
+
+@pytest.mark.parametrize("trained_on", [1, 2, 3, 8, 64, "many"])
+@pytest.mark.parametrize("here", [1, 3, 4])
+def test_a_run_lies_on_devices_that_share_its_batches_as_well(trained_on, here, monkeypatch):
+    """Whatever batch, parts of it and pairs went evenly before, does so here."""
+    devices = list(range(here))
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    count = len(trained_run._devices_for(trained_on))
+    assert count >= 1
+    assert (trained_on if isinstance(trained_on, int) else 1) % count == 0
+    assert count == min(here, trained_on) if trained_on in (1, 2, 8, 64) and here != 3 else True
+
+
+@pytest.mark.parametrize("devices", [8, 3])
+def test_the_number_of_devices_in_training_does_not_matter(run, devices, tmp_path):
+    """Trained on so many with one image each, on four of them here, or on one."""
+    directory, prepared, sets = run
+    other = shutil.copytree(directory, tmp_path / "run")
+    for name, change in (
+        ("config.json", lambda content: content["train"].update(batch_size=devices)),
+        ("result.json", lambda content: content.update(devices=devices)),
+    ):
+        content = json.loads((other / name).read_text("utf-8"))
+        change(content)
+        (other / name).write_text(json.dumps(content))
+    trained = load_run(other)
+    assert len(trained.run.devices) == {8: 4, 3: 3}[devices]
+    for path, value in jax.tree_util.tree_leaves_with_path(trained.state.variables):
+        expected = functools.reduce(lambda tree, key: tree[key.key], path, sets["final"])
+        np.testing.assert_array_equal(value, expected)
+    step = make_eval_step(prepared.model, prepared.normalize, AXIS)
+    scores = []
+    for count in (1, 4):
+        places = jax.local_devices()[:count]
+        variables = replicate(sets["final"], places)
+        mapped = pmap_step(step, places, donate_state=False)
+        scores.append(evaluate_split(mapped, variables, prepared.dataset.eval, devices, places))
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6)
+    assert scores[0]["top1_error"] == scores[1]["top1_error"]

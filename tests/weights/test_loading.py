@@ -99,6 +99,29 @@ def test_half_precision_is_read_as_it_is_in_float32(broken):
     )
 
 
+@pytest.mark.parametrize(
+    "prefix", [*loading.WRAPPERS, "module._orig_mod.", "state_dict.model.module.", "model.model."]
+)
+def test_what_wrappers_put_before_all_names_is_taken_away(folder, broken, prefix):
+    def wrap(tensors):
+        for key in list(tensors):
+            tensors[prefix + key] = tensors.pop(key)
+
+    assert equal(
+        create_model(SMALL, pretrained=broken(wrap))[1], create_model(SMALL, pretrained=folder)[1]
+    )
+
+
+@pytest.mark.parametrize("prefix", ["module.", "net."])
+def test_a_prefix_of_some_names_or_of_no_wrapper_is_no_wrapper_s(broken, prefix):
+    def wrap(tensors):
+        for key in sorted(tensors)[prefix == "module." :]:
+            tensors[prefix + key] = tensors.pop(key)
+
+    with pytest.raises(InputError, match=r"has no place in it, where it is called cl"):
+        create_model(SMALL, pretrained=broken(wrap))
+
+
 def remove(key):
     return lambda tensors: tensors.pop(key)
 
