@@ -54,13 +54,10 @@ def evaluate_runs(
       dataset, split: a TFDS dataset with as many classes, and a split expression; by default those
         of the first run's evaluation.
       views: what the networks are shown of each image; by default what their own evaluation shows.
-      weights: "final", "ema" (moving averages) or "best" (lowest error, if kept).
-      unfinished: take runs that have no result yet, at their latest checkpoint.
+      weights, unfinished: see `load_run`.
       batch_size: examples per step; by default as many views as a step of training has examples.
-      on_batch: called with what is predicted of each batch, in order, and the names of the classes;
-        `PredictionsCsv.add` collects rows in this way.
-      on_error: called for each run that cannot be loaded while another one can; the ensemble is
-        then that of the others. Without it the first such run is an error.
+      on_batch: called with each batch's predictions and the classes' names; see PredictionsCsv.add.
+      on_error: called for each run that cannot be loaded, where others can; without it an error.
 
     Returns:
       `loss` (nats), `top1_error` and `top5_error` (per cent), `examples` (number) and `unreadable`
@@ -69,8 +66,7 @@ def evaluate_runs(
       None.
 
     Raises:
-      InputError: if a run, dataset or split cannot be loaded, they do not fit together, the split
-        has no labels, or none of its images can be decoded.
+      InputError: for what cannot be loaded or does not fit together, and a split without labels.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, between two batches.
     """
     if isinstance(directories, Path | str):

@@ -15,28 +15,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from senet_jax import models
 from senet_jax.errors import InputError
-from senet_jax.layers.network import Network, he_normal
+from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import provenance, workdir
 from senet_jax.runs.stored import EARLIER, FINAL, StoredRun, load_weights
 from senet_jax.system import files
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import timm, torch_names
+from senet_jax.weights.assembly import Variables, variables_of, with_head
 from senet_jax.weights.class_names import names_of_classes
 from senet_jax.weights.files import Source
 from senet_jax.weights.image_spec import ImageSpec
-from senet_jax.weights.torch_names import HEAD, Shapes, check_fits, shapes_of
-
-Variables = dict[str, Any]
-# Of nn.DataParallel, torch.compile, Lightning and many a training script, and saved checkpoints.
-WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
+from senet_jax.weights.torch_names import HEAD, check_fits, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +216,7 @@ def from_tensors(
     model = models.construct(name, timm.constructor_of(name), **fields)
     stored = {
         key: value
-        for key, value in unwrapped(tensors).items()
+        for key, value in torch_names.unwrapped(tensors).items()
         if not key.endswith("num_batches_tracked")  # nothing reads it with a fixed momentum
     }
     head = torch_names.name_of(model, HEAD[1:], legacy=torch_names.is_legacy(network))
@@ -230,7 +226,7 @@ def from_tensors(
             f"{head}; take away what is before the names"
         )
     classes = len(stored[head]) if head in stored else 0
-    model = _with_head(model, fields.get("num_classes"), classes, origin)
+    model = with_head(model, fields.get("num_classes"), classes, origin)
     shapes = shapes_of(model.clone(features=False))
     places = torch_names.tensors(model, shapes, legacy=torch_names.is_legacy(network))
     if model.num_classes != classes:
@@ -247,20 +243,7 @@ def from_tensors(
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
     spec = dataclasses.replace(timm.image_spec_of(name, {}), num_classes=classes)
-    return Weights(network, model, _variables(model, arrays, shapes), spec, classes)
-
-
-def unwrapped(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """The tensors without what wrappers put before all names, one in another: "module." and such.
-
-    A prefix that only some names have is none.
-    """
-    while tensors:
-        shared = [p for p in WRAPPERS if all(key.startswith(p) for key in tensors)]
-        if not shared:
-            break
-        tensors = {key.removeprefix(shared[0]): value for key, value in tensors.items()}
-    return tensors
+    return Weights(network, model, variables_of(model, arrays, shapes), spec, classes)
 
 
 def run_sections(name: str, directory: Path) -> dict[str, Any]:
@@ -291,7 +274,7 @@ def from_run(run: StoredRun, **fields: Any) -> Weights:
     model = _network(**(section | changes))
     arrays = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
     classes = arrays[HEAD].shape[-1]
-    model = _with_head(model, fields.get("num_classes"), classes, str(directory))
+    model = with_head(model, fields.get("num_classes"), classes, str(directory))
     shapes = shapes_of(model.clone(features=False), run.image_shape)
     expected = dict(shapes)
     if model.num_classes != classes:
@@ -305,41 +288,5 @@ def from_run(run: StoredRun, **fields: Any) -> Weights:
         channels=2,
     )
     sha256 = provenance.fingerprint(variables)
-    variables = _variables(model, arrays, shapes, run.image_shape)
+    variables = variables_of(model, arrays, shapes, run.image_shape)
     return Weights(name, model, variables, None, classes, sha256)
-
-
-def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:
-    """The module with as many classes as it will have.
-
-    Args:
-      asked: number of classes that the caller wants, if that was said.
-      classes: number of classes of the weights; 0 if they have no classifier.
-
-    Raises: InputError if neither is known and the module has a classifier.
-    """
-    if not (asked or classes or model.features):
-        raise InputError(f"{origin} has no classifier; give num_classes for a new one")
-    return model.clone(num_classes=asked or classes or 1)
-
-
-def _variables(
-    model: Network,
-    arrays: Mapping[tuple[str, ...], np.ndarray],
-    shapes: Shapes,
-    image_shape: tuple[int, int, int] | None = None,
-) -> Variables:
-    """What `model.apply` takes: arrays of JAX, with a new classifier where the weights lack one.
-
-    Args:
-      shapes: shapes of all variables of the model with its classifier, for images [H, W, C].
-    """
-    for path, value in arrays.items():
-        if value.dtype != np.float32:
-            raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
-    variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in arrays.items()}
-    for path in shapes.keys() - variables.keys():
-        initialise = he_normal if path == HEAD else jax.nn.initializers.zeros
-        variables[path] = initialise(jax.random.key(0), shapes[path])
-    wanted = shapes_of(model, image_shape) if model.features else shapes
-    return unflatten_dict({path: variables[path] for path in wanted})

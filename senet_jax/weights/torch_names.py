@@ -26,6 +26,8 @@ from senet_jax.models.vgg import VGG
 Path = tuple[str, ...]
 Shapes = dict[Path, tuple[int, ...]]
 HEAD = ("params", "head", "kernel")
+# Of nn.DataParallel, torch.compile, Lightning and many a training script, and saved checkpoints.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -100,6 +102,19 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
     else:
         raise KeyError(f"timm has no {type(model).__name__}")
     return f"{module}.{LEAVES.get(leaf, leaf)}"
+
+
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors without what wrappers put before all names, one in another: "module." and such.
+
+    A prefix that only some names have is none.
+    """
+    while tensors:
+        shared = [p for p in WRAPPERS if all(key.startswith(p) for key in tensors)]
+        if not shared:
+            break
+        tensors = {key.removeprefix(shared[0]): value for key, value in tensors.items()}
+    return tensors
 
 
 def shapes_of(model: Network, image_shape: Sequence[int] | None = None) -> Shapes:

@@ -1,4 +1,7 @@
-"""A run's directory is one network, whoever takes it from there, and needs no dataset for that."""
+"""A run's directory is one network, whoever takes it from there, and needs no dataset for that.
+
+The file is long by the number of ways to take it.
+"""
 
 import ast
 import functools

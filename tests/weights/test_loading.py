@@ -17,7 +17,7 @@ from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.training.start import split_origin
 from senet_jax.training.state import create_state
-from senet_jax.weights import loading
+from senet_jax.weights import loading, torch_names
 from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.timm import NETWORKS, weights
 
@@ -100,7 +100,8 @@ def test_half_precision_is_read_as_it_is_in_float32(broken):
 
 
 @pytest.mark.parametrize(
-    "prefix", [*loading.WRAPPERS, "module._orig_mod.", "state_dict.model.module.", "model.model."]
+    "prefix",
+    [*torch_names.WRAPPERS, "module._orig_mod.", "state_dict.model.module.", "model.model."],
 )
 def test_what_wrappers_put_before_all_names_is_taken_away(folder, broken, prefix):
     def wrap(tensors):
