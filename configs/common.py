@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
                 # Weights to start from: "timm", a hub id, a safetensors file or its folder, or a
                 # work directory; "": none.
                 "pretrained": "",
+                "weights": "final",  # of a work directory: final, ema (moving averages) or best
                 "new_head": False,  # a new classifier even where the weights have one that fits
                 "se": {  # one field per ablation; see senet_jax/layers/slot.py
                     "kind": "se",  # or a successor, e.g. eca; see senet_jax/layers/attention.py

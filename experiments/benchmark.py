@@ -24,10 +24,11 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from experiments import figures
 from experiments.timing import contestants, input_race, plot_times
 from experiments.timing.race import Entry, machine, race
 from experiments.timing.records import append, read
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
 from senet_jax.runs import provenance
@@ -59,7 +60,8 @@ def main(argv: list[str]) -> None:
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
-        png.write_bytes(plot_times.growth(read(values.growth)))
+        rows = read(values.growth)
+        refuse([figures.write(png, lambda: plot_times.growth(rows))])
         print(f"wrote {png}")
         return
     _check(networks, values)

@@ -21,16 +21,17 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from experiments import figures
 from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
 from experiments.timing.race import Entry, Taken, machine, race
 from experiments.timing.records import append, read
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
 from senet_jax.runs import provenance
-from senet_jax.system import cli
+from senet_jax.system import cli, files
 
 PLAIN = "plain"
 TOGETHER = 5  # rows per race: each keeps its memory while the others work
@@ -53,9 +54,10 @@ def main(argv: list[str]) -> None:
         _measure(values, path)
     rows = read(str(path))
     show(rows)
-    path.with_suffix(".md").write_text(markdown(rows), "utf-8")
-    path.with_suffix(".png").write_bytes(plot_times.costs(rows, PAPER))
+    files.write(path.with_suffix(".md"), files.encoded(markdown(rows)))
+    failed = figures.write(path.with_suffix(".png"), lambda: plot_times.costs(rows, PAPER))
     print(f"-> {path}, {path.with_suffix('.md')}, {path.with_suffix('.png')}")
+    refuse([failed])
 
 
 def variants(network: str) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,8 @@
 Records the gates of every SE block of a finished run over its evaluation set, and evaluates the run
 once more without the SE blocks of the last stage that has them. Into the run's directory go
 excitation.png (gates by channel and class), excitation.csv (one row per block) and
-excitation_removed.csv. `--classes` are names or numbers; by default four, evenly spaced.
+excitation_removed.csv. `--classes` are names as `predict` prints them, the dataset's own, or
+numbers; by default four, evenly spaced. A name with a comma goes in quotes: '"a, b",c'.
 """
 
 import sys
@@ -19,10 +20,12 @@ from absl import flags
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from experiments import figures
 from experiments.reporting import plot_gates
 from experiments.reporting.csv_files import to_csv
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, refuse
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.inference import gate_statistics, gated_blocks
@@ -34,6 +37,7 @@ from senet_jax.runs import workdir
 from senet_jax.system import cli, compilation_cache, files
 from senet_jax.system.devices import AXIS, pmap_step
 from senet_jax.system.terminal import print_whole
+from senet_jax.weights.class_names import numbers_of
 
 DEFAULT_CLASSES = 4
 
@@ -83,15 +87,17 @@ def main(argv: list[str]) -> None:
     compilation_cache.enable()
     trained = load_run(directory)
     blocks = find_blocks(trained)
-    names = trained.run.dataset.class_names
-    if values.classes is not None:
-        class_numbers(values.classes, names)  # refuses what it must before the slow part
+    names = trained.class_names
+    # It refuses what it must before the slow part.
+    asked = None if values.classes is None else class_numbers(values.classes, trained)
     sums = record(trained)
-    classes = chosen_classes(values.classes, names, sums.examples)
+    classes = chosen_classes(asked, names, sums.examples)
     rows, removed = summaries(blocks, sums), removal(trained, blocks, sums)
-    write(directory, trained, sums, panels(blocks, sums, names, classes), rows, removed)
+    figure = panels(blocks, sums, names, classes)
+    failed = write(directory, trained, sums, figure, rows, removed)
     show(trained, rows, removed)
-    print(f"-> {directory}/excitation.png, excitation.csv, excitation_removed.csv")
+    print(f"-> {directory}/excitation.csv, excitation_removed.csv, excitation.png")
+    refuse([failed])
 
 
 def find_blocks(trained: TrainedRun) -> tuple[GatedBlock, ...]:
@@ -104,44 +110,35 @@ def find_blocks(trained: TrainedRun) -> tuple[GatedBlock, ...]:
     return blocks
 
 
-def class_numbers(texts: Sequence[str], names: Sequence[str]) -> list[int]:
+def class_numbers(texts: Sequence[str], trained: TrainedRun) -> list[int]:
     """The numbers of classes given by name or number. Raises: InputError if a text is neither."""
-    numbers = []
-    for text in texts:
-        if text in names:
-            numbers.append(names.index(text))
-        elif text.isascii() and text.isdecimal() and int(text) < len(names):
-            numbers.append(int(text))
-        else:
-            raise InputError(
-                f"--classes has {text!r}, which is neither a class of the dataset nor a number "
-                f"from 0 to {len(names) - 1}{did_you_mean(text, names)}"
-            )
-    if not numbers:
+    if not texts:
         raise InputError("--classes is empty; name classes, or leave it out for four of them")
-    return list(dict.fromkeys(numbers))
+    try:
+        return numbers_of(texts, trained.class_names, trained.run.dataset.class_names)
+    except InputError as error:
+        raise InputError(f"--classes has {error}") from error
 
 
 def chosen_classes(
-    texts: Sequence[str] | None, names: Sequence[str], examples: np.ndarray
+    asked: Sequence[int] | None, names: Sequence[str], examples: np.ndarray
 ) -> list[int]:
     """The classes to draw.
 
     Args:
-      texts: names or numbers of classes; None for four, evenly spaced, that have examples.
+      asked: numbers of classes; None for four, evenly spaced, that have examples.
       names: the names of the dataset's K classes.
       examples: the number of examples of each class, [K].
 
-    Raises: InputError if a class is unknown or lacks examples.
+    Raises: InputError if a class lacks examples.
     """
-    if texts is None:
+    if asked is None:
         present = np.flatnonzero(examples)
         count = min(DEFAULT_CLASSES, len(present))
         return present[np.linspace(0, len(present) - 1, count).round().astype(int)].tolist()
-    numbers = class_numbers(texts, names)
-    if empty := [number for number in numbers if not examples[number]]:
+    if empty := [number for number in asked if not examples[number]]:
         raise InputError(f"class {names[empty[0]]!r} has no images in the evaluation set")
-    return numbers
+    return list(asked)
 
 
 def record(trained: TrainedRun) -> GateSums:
@@ -217,11 +214,16 @@ def panels(
 
     The line of all classes is the mean of their means, as in the paper.
     """
+    taken = [*(names[number] for number in classes), plot_gates.EVERYTHING]
+    legend = {  # a name that another line has as well needs its number
+        number: names[number] + (f" ({number})" if taken.count(names[number]) > 1 else "")
+        for number in classes
+    }
     last = {block.stage: block.name for block in blocks}  # a later block replaces an earlier one
     drawn = {*last.values(), *(b.name for b in blocks if b.stage == blocks[-1].stage)}
     return {
         block.label: {
-            **{names[number]: of_block.class_means[number] for number in classes},
+            **{legend[number]: of_block.class_means[number] for number in classes},
             plot_gates.EVERYTHING: np.nanmean(of_block.class_means, axis=0),
         }
         for block, of_block in sums.split(blocks)
@@ -236,8 +238,10 @@ def write(
     figure: dict[str, dict[str, np.ndarray]],
     rows: Sequence[dict[str, Any]],
     removed: Sequence[dict[str, Any]],
-) -> None:
-    """Write excitation.png, excitation.csv and excitation_removed.csv, each as a whole.
+) -> str:
+    """Write excitation.csv, excitation_removed.csv and excitation.png, each as a whole.
+
+    Returns: a sentence on the figure if it cannot be drawn; the other files are there all the same.
 
     Raises: InputError if the directory cannot be written.
     """
@@ -249,13 +253,11 @@ def write(
         f"{plot_gates.MAX_CHANNELS} evenly spaced channels; weights of commit "
         f"{result['git_commit']}."
     )
-    try:
-        png = plot_gates.gates(figure, title, caption)
-        files.write(directory / "excitation.png", png)
-        files.write(directory / "excitation.csv", to_csv(rows))
-        files.write(directory / "excitation_removed.csv", to_csv(removed))
-    except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
+    files.write(directory / "excitation.csv", to_csv(rows))
+    files.write(directory / "excitation_removed.csv", to_csv(removed))
+    return figures.write(
+        directory / "excitation.png", lambda: plot_gates.gates(figure, title, caption)
+    )
 
 
 def show(
@@ -280,7 +282,7 @@ def show(
 
 
 def _print(columns: dict[str, tuple[str, str]], rows: Sequence[dict[str, Any]], title: str) -> None:
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
     drawn.collapse_padding, drawn.pad_edge = True, False
     for position, heading in enumerate(columns):
         drawn.add_column(heading, justify="right" if position else "left", no_wrap=True)

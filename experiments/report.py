@@ -6,7 +6,8 @@
 
 Writes table.csv, runs.csv, table.md and table.png into the study's directory, with the curves of
 the runs in curves.csv and curves.png, and prints the table. If there are no runs, it prints the
-table of the published ones.
+table of the published ones. A damaged run and a figure that cannot be drawn are named, all else is
+written, and the exit status is 2.
 
 `--publish` also writes all but table.csv to experiments/results/STUDY/DATASET/, and the table into
 the pages (README.md and docs/) that have the marks `<!-- STUDY_DATASET -->` and
@@ -25,14 +26,13 @@ from experiments.reporting import headline, page, publish, table
 from experiments.reporting.collect import (
     Results,
     Unfinished,
-    collect_results,
-    find_unfinished,
+    collect,
     missing,
 )
 from experiments.reporting.csv_files import read_results
 from experiments.reporting.write import write_report
 from experiments.studies import the_study
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, refuse
 from senet_jax.system import cli
 
 
@@ -51,13 +51,16 @@ def main(argv: list[str]) -> None:
             publish.write_index()
             headline.write()
         else:
-            print(f"-> {page.write(Path(values.root))}")
+            path, problems = page.write(Path(values.root))
+            print(f"-> {path}")
+            refuse(problems)
         return
     study = the_study(names, "report")
     directory = directory_of(study, values)
-    results, unfinished = collect_results(study, directory), find_unfinished(study, directory)
+    collected = collect(study, directory)
+    results, unfinished, problems = collected.results, collected.unfinished, [*collected.damaged]
     if results:
-        write_report(study, results, directory)
+        problems += write_report(study, results, directory, unfinished)
     else:
         if unfinished:
             lines = missing(study, {}, unfinished)
@@ -66,8 +69,9 @@ def main(argv: list[str]) -> None:
         results, unfinished = _published(study, values, directory)
         table.show(study, results, unfinished)
     if values.publish:
-        publish.publish(study, results, unfinished)
+        problems += publish.publish(study, results, unfinished)
         headline.write()
+    refuse(problems)
 
 
 def _published(

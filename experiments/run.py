@@ -42,7 +42,7 @@ from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
 from experiments.studies import the_study
 from senet_jax.config import flatten
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.runs import effect
 from senet_jax.system import cli
 from senet_jax.training.given import add_fields
@@ -80,19 +80,21 @@ def main(argv: list[str]) -> None:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the runs' processes, too
 
     # These import JAX and the models.
-    from experiments.reporting.collect import collect_results
+    from experiments.reporting.collect import collect
     from experiments.reporting.write import write_report
 
     failures = launch(plan(study, bases, seeds, directory), launcher)
-    results = collect_results(study, directory)
-    if results:
-        write_report(study, results, directory)
+    collected = collect(study, directory)
+    problems = [*collected.damaged]
+    if results := collected.results:
+        problems += write_report(study, results, directory, collected.unfinished)
         print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
     if failures:
-        lines = []
+        lines = [f"{len(failures)} run(s) failed:"]
         for path, why in failures.items():
             lines += [f"  {path}: {why}", *(f"    | {line}" for line in last_lines(path / LOG))]
-        raise InputError("\n".join([f"{len(failures)} run(s) failed:", *lines]))
+        problems.append("\n".join(lines))
+    refuse(problems)
 
 
 def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[ConfigDict]]:

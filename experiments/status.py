@@ -5,13 +5,14 @@
     python -m experiments.status reduction --watch
 
 A run is queued (a launcher wants it, and no process has it yet), running, done, failed, or stale:
-its process was killed, or the machine of that process gives no sign of life. `--watch` refreshes
-in a terminal.
+its process was killed, or the machine of that process gives no sign of life. It is damaged where a
+file of it cannot be read; the exit status is then 2. `--watch` refreshes in a terminal.
 """
 
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -29,13 +30,20 @@ from rich.text import Text
 from experiments.grid.plan import define_flags, directory_of
 from experiments.studies import the_study
 from senet_jax.config import flatten
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, first_line, refuse
 from senet_jax.runs import lock, workdir
 from senet_jax.system import cli, files
 from senet_jax.system.terminal import duration, print_whole
 
 # The states and their colours. Where there is no room for all runs, the last are left out first.
-STATES = {"running": "green", "stale": "yellow", "failed": "red", "queued": "", "done": "dim"}
+STATES = {
+    "running": "green",
+    "stale": "yellow",
+    "failed": "red",
+    "damaged": "red",
+    "queued": "",
+    "done": "dim",
+}
 REFRESH = 2.0  # seconds
 TAIL = 2**16  # bytes to read from the end of metrics.jsonl
 
@@ -54,20 +62,20 @@ class Standing:
       images_per_second: the speed of the latest steps.
       seconds_left: the time to the end at this speed, without evaluations.
       host: the machine of the latest process that trained the run.
-      reason: the reason why the run failed.
+      reason: the reason why the run failed, or is damaged.
     """
 
     directory: Path
     state: str
-    step: int | None
-    total_steps: int | None
-    epoch: float | None
-    loss: float | None
-    top1_error: float | None
-    images_per_second: float | None
-    seconds_left: float | None
-    host: str | None
-    reason: str | None
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    top1_error: float | None = None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    host: str | None = None
+    reason: str | None = None
 
 
 def main(argv: list[str]) -> None:
@@ -88,7 +96,9 @@ def main(argv: list[str]) -> None:
         raise InputError(f"there are no runs in {root}; `python -m experiments.run` makes them")
     console = Console(file=sys.stdout, highlight=False)
     if not (values.watch and console.is_terminal):
-        print_whole(table(root, find(root, labels)))
+        runs = find(root, labels)
+        print_whole(table(root, runs))
+        refuse([str(run.reason) for run in runs if run.state == "damaged"])
         return
     live = Live(console=console, screen=True, auto_refresh=False)
     with contextlib.suppress(KeyboardInterrupt), live:
@@ -111,25 +121,47 @@ def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
 def _directories(root: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name != workdir.CHECKPOINTS]
-        if "config.json" in names:
+        if "config.json" in (*names, *folders):  # a folder of this name is damage
             yield Path(place)
 
 
 def standing(directory: Path) -> Standing:
-    """Read where a run stands. Raises: InputError if a file of it cannot be read."""
-    config = flatten(files.read_json(directory / "config.json") or {})
+    """Read where a run stands."""
+    try:
+        return _standing(directory)
+    except InputError as error:
+        return Standing(directory, "damaged", reason=str(error))
+
+
+def _standing(directory: Path) -> Standing:
+    """Where a run stands. Raises: InputError if a file of it cannot be read."""
+    config = flatten(files.read_table(directory / "config.json") or {})
     process = lock.last_process(directory)
-    result = files.read_json(directory / "result.json")
-    failed = files.read_json(directory / "failed.json")
+    result = files.read_table(directory / "result.json")
+    failed = files.read_table(directory / "failed.json")
     latest = _latest(directory / "metrics.jsonl")
     step, total = latest.get("step"), process.get("total_steps")
-    if result:  # other files may be gone, or process.json never written by an older version
+    if result is not None:  # other files may be gone, or never written by an older version
+        for key in ("step", "eval/top1_error"):
+            if not _is_number(result.get(key)):
+                raise InputError(
+                    f"{directory / 'result.json'} is damaged: it does not say the {key}"
+                )
         step = total = result["step"]
-        latest |= {key: result[key] for key in ("train/loss", "images_per_second") if key in result}
-        latest["eval/top1_error"] = result["eval/top1_error"]
+        shown = ("train/loss", "images_per_second", "eval/top1_error")
+        latest |= {key: result[key] for key in shown if key in result}
+    numbers = {
+        "step": step,
+        "total_steps": total,
+        **{key: latest.get(key) for key in ("train/loss", "eval/top1_error", "images_per_second")},
+        **{key: config.get(key) for key in ("train.batch_size", "train.epochs")},
+    }
+    for key, value in numbers.items():
+        if value is not None and not _is_number(value):
+            raise InputError(f"{directory} is damaged: its {key} is {value!r}, not a number")
     speed, seconds_left = latest.get("images_per_second"), None
     if speed and step is not None and total:
-        seconds_left = (total - step) * config.get("train.batch_size", 0) / speed
+        seconds_left = (total - step) * (config.get("train.batch_size") or 0) / speed
     share = step / total if step is not None and total else None
     state = _state(result, failed, process)
     return Standing(
@@ -137,18 +169,22 @@ def standing(directory: Path) -> Standing:
         state=state,
         step=step,
         total_steps=total,
-        epoch=None if share is None else share * config.get("train.epochs", 0),
+        epoch=None if share is None else share * (config.get("train.epochs") or 0),
         loss=latest.get("train/loss"),
         top1_error=latest.get("eval/top1_error"),
         images_per_second=speed,
         seconds_left=seconds_left if state == "running" else None,
         host=process.get("host"),
-        reason=failed["reason"] if failed and state == "failed" else None,
+        reason=str(failed.get("reason")) if failed and state == "failed" else None,
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
-    if result:
+    if result is not None:
         return "done"
     if process.get("alive"):
         return "running"
@@ -158,13 +194,26 @@ def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
 
 
 def _latest(path: Path) -> dict[str, Any]:
-    """The latest value of every metric, without a line that is still being written."""
+    """The latest value of every metric, without a line that is still being written.
+
+    Raises: InputError if another line is damaged.
+    """
     metrics: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-        for line in file.read().splitlines():
-            with contextlib.suppress(ValueError):  # the first and the last may be cut
-                metrics |= json.loads(line)
+    try:
+        with path.open("rb") as file:
+            start = file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            lines = file.read().splitlines(keepends=True)
+    except FileNotFoundError:
+        return metrics
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    for number, line in enumerate(lines):
+        try:
+            metrics |= json.loads(line)
+        except (ValueError, TypeError, RecursionError) as error:
+            is_cut = (start > 0 and number == 0) or not line.endswith(b"\n")
+            if not is_cut:
+                raise InputError(f"{path} cannot be read: {first_line(error)}") from error
     return metrics
 
 
@@ -172,7 +221,7 @@ def table(root: Path, runs: Sequence[Standing], room: int | None = None) -> Tabl
     """One line per run, up to `room` of them, and a summary of all below."""
     order = list(STATES)
     shown = sorted(range(len(runs)), key=lambda index: order.index(runs[index].state))[:room]
-    drawn = Table(box=box.SIMPLE_HEAD, caption=summary(root, runs), caption_justify="left")
+    drawn = Table(box=box.SIMPLE_HEAD, caption=Text(summary(root, runs)), caption_justify="left")
     drawn.collapse_padding, drawn.pad_edge = True, False
     drawn.add_column("run", no_wrap=True)
     drawn.add_column("state", no_wrap=True)

@@ -48,7 +48,7 @@ def build(constructor: Callable[..., T], section: str, values: Mapping[str, Any]
     if target is constructor and dataclasses.is_dataclass(target):
         _check_keys(dataclasses.fields(target), section, values)
     for key, annotation in typing.get_type_hints(target).items():
-        if key in values and (right := _right_kind(annotation, values[key])):
+        if key in values and (right := right_kind(annotation, values[key])):
             raise InputError(f"{section}: {key} must be {right}, not {values[key]!r}")
     try:
         return constructor(**values)
@@ -80,11 +80,11 @@ def check_present(section: str, values: Mapping[str, Any], keys: Iterable[str]) 
             )
 
 
-def _right_kind(annotation: Any, value: Any) -> str | None:
+def right_kind(annotation: Any, value: Any) -> str | None:
     """What the value should be, in words; None if it is that, or if the annotation is not ours."""
     if typing.get_origin(annotation) is tuple:
         item_type = typing.get_args(annotation)[0]
-        if isinstance(value, tuple | list) and not any(_right_kind(item_type, v) for v in value):
+        if isinstance(value, tuple | list) and not any(right_kind(item_type, v) for v in value):
             return None
         if item_type not in ACCEPTED:
             return None

@@ -1,7 +1,7 @@
 """The exceptions for bad input: each a sentence that names the value and what would be right."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -18,6 +18,12 @@ class Diverged(InputError):
 
 class Occupied(InputError):
     """A work directory in which another process is training."""
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises: InputError with a line for each problem; "" is none."""
+    if lines := [*filter(None, dict.fromkeys(problems))]:
+        raise InputError("\n".join(lines))
 
 
 def did_you_mean(value: str, names: Iterable[str]) -> str:

@@ -7,7 +7,8 @@
 
 Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. Probabilities
 are averaged over the networks, and over the views that each is shown of an image. Without flags all
-is as in the evaluation of the run itself.
+is as in the evaluation of the run itself. A run of several that cannot be loaded is named at the
+end, with status 2; the ensemble is then that of the others.
 
     --workdir            work directory of a run; give it once for each network
     --dataset, --split   a TFDS dataset with as many classes, and any split expression
@@ -33,6 +34,7 @@ from typing import Any
 from absl import flags
 
 from senet_jax.errors import InputError
+from senet_jax.inference.network_flags import define_run_flags
 from senet_jax.system import cli, host_memory
 
 
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> None:
     views = TestViews(sizes, values.crops, values.eval_crop, values.flip)
     compilation_cache.enable()
     host_memory.release_after_compilation()
-    predictions = PredictionsCsv()
+    predictions, errors = PredictionsCsv(), list[InputError]()
     result = evaluate_runs(
         values.workdir,
         dataset=values.dataset,
@@ -70,11 +72,15 @@ def main(argv: list[str]) -> None:
         unfinished=values.checkpoint == "latest",
         batch_size=values.batch_size,
         on_batch=predictions.add if values.predictions else None,
+        on_error=errors.append,
     )
     print(json.dumps(result, indent=2, allow_nan=False) if values.json else in_words(result))
     if values.predictions:
         predictions.write(Path(values.predictions))
         print(f"-> {values.predictions}", file=sys.stderr if values.json else sys.stdout)
+    if errors:
+        of = f"{len(errors)} of {len(values.workdir)} runs left out"
+        raise InputError("; ".join([of, *map(str, errors)]))
 
 
 def define_flags() -> flags.FlagValues:
@@ -84,16 +90,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("split", None, "A TFDS split expression.", flag_values=values)
     flags.DEFINE_list("image_size", None, "Heights and widths in pixels.", flag_values=values)
     flags.DEFINE_integer("crops", 1, "1 or 10.", flag_values=values)
-    flags.DEFINE_float(
-        "eval_crop", None, "Side of a crop against the shorter side.", flag_values=values
-    )
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
-    flags.DEFINE_enum(
-        "weights", "final", ["final", "ema", "best"], "Which of a run's.", flag_values=values
-    )
-    flags.DEFINE_enum(
-        "checkpoint", "final", ["final", "latest"], "Which of a run's.", flag_values=values
-    )
+    define_run_flags(values)
     flags.DEFINE_integer("batch_size", None, "Examples per step.", flag_values=values)
     cli.define_path("predictions", None, "CSV file to write.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)

@@ -1,14 +1,18 @@
 """The results of a study's runs, from their work directories."""
 
+import collections
+import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.grid.study import PRETRAINED, Row, Study
-from senet_jax.config import differences, flatten
-from senet_jax.errors import InputError
+from senet_jax.config import differences, flatten, right_kind
+from senet_jax.errors import InputError, first_line
 from senet_jax.runs import effect
+from senet_jax.runs.workdir import ADDED
 from senet_jax.system import files
 
 # The content of result.json, with the flat "config", and the "curve": one dict per evaluation with
@@ -23,22 +27,125 @@ NEEDED = (
     *("seed", "model", "dataset", "params", "eval/top1_error", "eval/examples"),
     *("wall_time_seconds", "device_kind", "devices", "host_cpus", "jax_version", "git_commit"),
 )
+# What values of a result and of a configuration are, of those that tables calculate with.
+KINDS = {
+    **dict.fromkeys(("seed", "params", "eval/examples"), int),
+    **dict.fromkeys(("eval/top1_error", "wall_time_seconds", "macs"), float),
+    **dict.fromkeys(("model", "dataset", "finished"), str),
+}
+CONFIG_KINDS = {
+    **dict.fromkeys(("seed", "model.width", "model.se.ratio"), int),
+    **dict.fromkeys(("model.name", "data.name", "data.train_split", "data.eval_split"), str),
+    "train.epochs": float,
+    "model.se.stages": tuple[int, ...],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """The runs of a study.
+
+    Attributes:
+      results: those with a result that can be read.
+      unfinished: those that were started and lack such a result: they failed, stopped, still train,
+        or are damaged.
+      damaged: a sentence on each file that cannot be read; whoever shows the rest says it, and ends
+        with a status other than 0.
+    """
+
+    results: Results
+    unfinished: Unfinished
+    damaged: Sequence[str]
+
+
+def collect(study: Study, directory: Path) -> Collected:
+    """Read the runs of each row, in order of the seeds; a damaged one does not stop the others.
+
+    Raises: InputError if runs differ where they should be the same.
+    """
+    runs: list[tuple[Row, Path, Result]] = []
+    unfinished: dict[str, dict[int, str]] = {}
+    damaged: list[str] = []
+
+    def leave_out(row: Row, path: Path, reason: str) -> None:
+        seed = path.name.removeprefix("seed")
+        if seed.isdecimal():
+            unfinished.setdefault(row.label, {})[int(seed)] = reason
+
+    for row in study.rows:
+        for path in sorted((directory / row.label).glob("seed*")):
+            try:
+                if (run := _read(path, damaged)) is not None:
+                    runs.append((row, path, run))
+                elif (reason := _why_unfinished(path)) is not None:
+                    leave_out(row, path, reason)
+            except InputError as error:
+                damaged.append(str(error))
+                leave_out(row, path, str(error))
+    results: Results = {}
+    odd = _not_like_the_others(runs)
+    for row, path, run in sorted(runs, key=lambda item: item[2]["seed"]):
+        if reason := odd.get(path):
+            damaged.append(reason)
+            leave_out(row, path, reason)
+            continue
+        if row.starts_from:  # wherever these runs lie
+            run["config"][PRETRAINED] = f"{row.starts_from}/seed{run['seed']}"
+        results.setdefault(row.label, []).append(run)
+    results = {row.label: results[row.label] for row in study.rows if row.label in results}
+    _check_comparable(study, results, directory)
+    return Collected(results, unfinished, damaged)
 
 
 def collect_results(study: Study, directory: Path) -> Results:
-    """Read the results of each row's seeds, in order of the seeds; rows without any are left out.
+    """The `results` of `collect`; rows without any are left out."""
+    return collect(study, directory).results
 
-    Raises: InputError if a file cannot be read, or runs differ where they should be the same.
+
+def find_unfinished(study: Study, directory: Path) -> Unfinished:
+    """The `unfinished` of `collect`."""
+    return collect(study, directory).unfinished
+
+
+def _why_unfinished(path: Path) -> str | None:
+    """The reason why a run lacks a result, "" if not known; None if it was not started."""
+    failed = files.read_table(path / "failed.json")
+    if failed is None:
+        return "" if (path / "config.json").exists() else None
+    return str(failed.get("reason", ""))
+
+
+def _not_like_the_others(runs: Sequence[tuple[Row, Path, Result]]) -> dict[Path, str]:
+    """Why runs are damaged whose configuration lacks what most of their network's have.
+
+    These are keys, and kinds of their values. The configuration of another experiment differs in
+    the values alone, and is refused.
     """
-    results: Results = {}
-    for row in study.rows:
-        runs = [_read(path) for path in (directory / row.label).glob("seed*/result.json")]
-        for run in runs if row.starts_from else ():  # wherever these runs lie
-            run["config"][PRETRAINED] = f"{row.starts_from}/seed{run['seed']}"
-        if runs:
-            results[row.label] = sorted(runs, key=lambda run: run["seed"])
-    _check_comparable(study, results, directory)
-    return results
+    kinds = {path: _kinds(run["config"]) for _, path, run in runs}
+    reasons = {}
+    for row, path, run in runs:
+        alike = [
+            kinds[place]
+            for other, place, its in runs
+            if its["model"] == run["model"] and bool(other.starts_from) == bool(row.starts_from)
+        ]
+        counts = collections.Counter(pair for pairs in alike for pair in pairs)
+        usual = {pair for pair, count in counts.items() if 2 * count > len(alike)}
+        lacking = {key for key, _ in usual - kinds[path]} - row.varied - {*ADDED}
+        if lacking:
+            reasons[path] = (
+                f"{path / 'config.json'} is damaged: it lacks {min(lacking)}, or has another kind "
+                "of value there than the other runs"
+            )
+    return reasons
+
+
+def _kinds(config: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The keys of a flat configuration, each with the kind of its value."""
+    return {
+        (key, "number" if type(value) in (int, float) else type(value).__name__)
+        for key, value in config.items()
+    }
 
 
 def dataset_of(results: Results) -> str:
@@ -51,20 +158,6 @@ def made_with(results: Results, key: str) -> list[str]:
     runs = [run for of_row in results.values() for run in of_row]
     environments = [each for run in runs for each in (run, *run.get("earlier_environments", ()))]
     return sorted({str(each[key]) for each in environments if each.get(key) is not None})
-
-
-def find_unfinished(study: Study, directory: Path) -> Unfinished:
-    """Find the runs that were started and lack a result: they failed, stopped, or still train."""
-    unfinished: dict[str, dict[int, str]] = {}
-    for row in study.rows:
-        for path in sorted((directory / row.label).glob("seed*")):
-            seed = path.name.removeprefix("seed")
-            failed = files.read_json(path / "failed.json")
-            started = failed is not None or (path / "config.json").exists()
-            if started and seed.isdecimal() and not (path / "result.json").exists():
-                reason = (failed or {}).get("reason", "")
-                unfinished.setdefault(row.label, {})[int(seed)] = reason
-    return unfinished
 
 
 def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
@@ -109,32 +202,69 @@ def at_chance(runs: Sequence[Result]) -> list[int]:
     return seeds
 
 
-def _read(path: Path) -> Result:
-    config = files.read_json(path.with_name("config.json"))
+def _read(directory: Path, damaged: list[str]) -> Result | None:
+    """The run in a work directory; None if it has no result.
+
+    Where its metrics alone are damaged it is without a curve, and a sentence is added to `damaged`.
+
+    Raises: InputError if another file of it is.
+    """
+    config = files.read_table(directory / "config.json")
+    result = files.read_table(path := directory / "result.json")
+    if result is None:
+        return None
     if config is None:
-        raise InputError(f"{path.parent} has a result.json but no config.json")
-    result = files.read_json(path)
+        raise InputError(f"{directory} has a result.json but no config.json")
     if lacking := [key for key in NEEDED if key not in result]:
         raise InputError(
             f"{path} lacks {', '.join(lacking)}; run it again in a different --workdir"
         )
     flat = flatten(config)
-    curve = _curve(path.with_name("metrics.jsonl"), flat["train.epochs"])
+    _check_kinds(path, result, KINDS)
+    _check_kinds(directory / "config.json", flat, CONFIG_KINDS)
+    for key, ours in {"seed": "seed", "model": "model.name", "dataset": "data.name"}.items():
+        if result[key] != flat.get(ours):
+            raise InputError(f"{path} is not of the run in its config.json: its {key} differs")
+    earlier = result.get("earlier_environments", [])
+    if not (isinstance(earlier, list) and all(isinstance(each, dict) for each in earlier)):
+        raise InputError(f"{path} is damaged: earlier_environments must be a list of tables")
+    curve = []
+    try:
+        curve = _curve(directory / "metrics.jsonl", flat.get("train.epochs", 0))
+    except InputError as error:
+        damaged.append(str(error))
     return result | {"config": flat, "curve": curve}
+
+
+def _check_kinds(path: Path, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raises: InputError for a value that is not what it should be; one that is missing may be."""
+    for key, kind in kinds.items():
+        if key in values and (right := right_kind(kind, values[key])):
+            raise InputError(f"{path} is damaged: {key} must be {right}, not {values[key]!r}")
 
 
 def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
     """The evaluations of a finished run, each with the training loss of the steps before it."""
     steps: dict[int, dict[str, float]] = {}
+    number = 0
     try:
-        for line in path.read_text("utf-8").splitlines():
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
             values = json.loads(line)
+            known = [values[key] for key in CURVE if key in values]
+            if not all(isinstance(value, int | float) for value in known):
+                raise ValueError(f"line {number} has something else than numbers")
+            if not isinstance(values["step"], int) or math.isnan(values.get("eval/top1_error", 0)):
+                raise ValueError(f"line {number} has no step, or an error that is no number")
             steps.setdefault(values["step"], {}).update(values)
     except FileNotFoundError:  # the file may have been deleted; the result stands without it
         return []
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    evaluations = [values for values in steps.values() if "eval/loss" in values]
+    except KeyError as error:
+        raise InputError(f"{path} cannot be read: line {number} has no {error}") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+    evaluations = [v for v in steps.values() if {"eval/loss", "eval/top1_error"} <= v.keys()]
+    if not evaluations or min(values["step"] for values in evaluations) < 1:
+        raise InputError(f"{path} is damaged: it lacks the evaluations of a finished run")
     for values in evaluations:  # the last evaluation is at the end of the run
         values["epoch"] = epochs * values["step"] / evaluations[-1]["step"]
     return [{key: values[key] for key in CURVE if key in values} for values in evaluations]
@@ -169,6 +299,8 @@ def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:
     Different networks have their own sizes and recipes, and only the data in common.
     """
     if key == "seed" or (row is not other and key in row.varied | other.varied):
+        return False
+    if key in ADDED and not row.starts_from:  # runs of earlier versions lack it
         return False
     if key == PRETRAINED and row.starts_from:  # each run's weights are those of its seed
         return False

@@ -3,15 +3,19 @@
 import ast
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.reporting.collect import CURVE, NEEDED, Results, Unfinished
 from senet_jax.errors import InputError
+from senet_jax.system import files
 
 RUNS, CURVES = "runs.csv", "curves.csv"
 CONFIG = "config."  # the prefix of a configuration's keys
+# Of a result, what has columns or a file of its own, and what is too long for a cell.
+NOT_CELLS = ("config", "curve", "class_names")
 
 
 def runs_csv(results: Results, unfinished: Unfinished) -> bytes:
@@ -19,7 +23,7 @@ def runs_csv(results: Results, unfinished: Unfinished) -> bytes:
     done = [
         {
             "row": label,
-            **{k: _encode(v) for k, v in run.items() if k not in ("config", "curve")},
+            **{k: _encode(v) for k, v in run.items() if k not in NOT_CELLS},
             **{f"{CONFIG}{k}": _encode(v) for k, v in run["config"].items()},
         }
         for label, runs in results.items()
@@ -52,7 +56,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return files.encoded(text.getvalue())
 
 
 def read_results(directory: Path) -> tuple[Results, Unfinished]:
@@ -75,7 +79,7 @@ def read_results(directory: Path) -> tuple[Results, Unfinished]:
         results.setdefault(label, []).append(result | {"config": config, "curve": []})
     curves = directory / CURVES
     for line in _lines(curves) if curves.exists() else []:
-        point = {key: _decode(line[key]) for key in CURVE if line[key]}
+        point = {key: _decode(line[key]) for key in CURVE if line.get(key)}
         for result in results.get(line["row"], []):
             if result["seed"] == _decode(line["seed"]):
                 result["curve"].append(point)
@@ -96,6 +100,8 @@ def _encode(value: Any) -> str:
 
 def _decode(text: str) -> Any:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is nearly Python
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -7,7 +7,9 @@ from html import escape
 
 def figure(alt: str, png: bytes) -> str:
     """An image as part of the page."""
-    return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
+    return (
+        f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
+    )
 
 
 def remarks(lines: Iterable[str], kind: str) -> str:

@@ -7,26 +7,27 @@ of narrow networks on 50 images say nothing about the paper's networks.
 import dataclasses
 import statistics
 import traceback
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from experiments.grid.study import Study
-from experiments.reporting import compare, html, numbers, plot, publish, table
+from experiments.reporting import compare, html, numbers, publish, table
 from experiments.reporting.collect import (
     Results,
     Unfinished,
-    collect_results,
-    find_unfinished,
+    collect,
     made_with,
     missing,
 )
 from experiments.reporting.csv_files import read_results
+from experiments.reporting.write import figure_files
 from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
 from experiments.timing.records import read
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, first_line
 from senet_jax.system import files
 
 PAGE = Path("report", "index.html")
@@ -42,6 +43,7 @@ class Finding:
       place: the directory of the runs or of their published results.
       results, unfinished: the runs with a result, and those without one.
       error: the reason why the runs cannot be shown; "" if they can.
+      problems: sentences on files that cannot be read and figures that cannot be drawn.
     """
 
     study: Study
@@ -50,6 +52,7 @@ class Finding:
     results: Results = dataclasses.field(default_factory=dict)
     unfinished: Unfinished = dataclasses.field(default_factory=dict)
     error: str = ""
+    problems: Sequence[str] = ()
 
     @property
     def anchor(self) -> str:
@@ -61,23 +64,27 @@ class Finding:
         return made_with(self.results, key)
 
 
-def write(root: Path) -> Path:
-    """Write the page; returns its path. `root` has the runs, as root/STUDY/DATASET.
+def write(root: Path) -> tuple[Path, list[str]]:
+    """Write the page; returns its path, and a sentence on each thing that could not be shown.
+
+    Args:
+      root: folder of the runs, as root/STUDY/DATASET.
 
     Raises: InputError if there is no such directory, or the page cannot be written.
     """
     if not root.is_dir() and root != Path("runs"):  # the default; published runs need no directory
         raise InputError(f"--root={root} is not a directory")
-    try:
+    with files.refused(PAGE):
         PAGE.parent.mkdir(exist_ok=True)
-        files.write(PAGE, render(root).encode())
-    except OSError as error:
-        raise InputError(f"{PAGE} cannot be written: {error.strerror or error}") from error
-    return PAGE
+    problems: list[str] = []
+    text = render(root, problems)
+    files.write(PAGE, files.encoded(text))
+    return PAGE, problems
 
 
-def render(root: Path) -> str:
-    """The page as HTML."""
+def render(root: Path, problems: list[str] | None = None) -> str:
+    """The page as HTML; a sentence on each thing that it cannot show is added to `problems`."""
+    problems = [] if problems is None else problems
     studies = [(study, find(study, root)) for study in load_studies()]
     sections = []
     overview = []
@@ -86,6 +93,7 @@ def render(root: Path) -> str:
             finding, section = _section(finding)
             sections.append(section)
             overview.append(_overview_row(finding))
+            problems += [*finding.problems, *filter(None, [finding.error])]
         if not findings:
             overview.append(
                 [
@@ -108,16 +116,17 @@ def render(root: Path) -> str:
 <h1>senet_jax: all studies</h1>
 <p>Tables of Hu et al., <i>Squeeze-and-Excitation Networks</i>, and our runs of them; {now}.</p>
 {html.table(head, overview, "overview")}
-{"".join(sections)}{_costs()}</html>
+{"".join(sections)}{_costs(problems)}</html>
 """
 
 
-def _costs() -> str:
+def _costs(problems: list[str]) -> str:
     """The published section on the cost of SE; "" if none is published."""
     path = publish.RESULTS / publish.TIMING / "cost.csv"
     if not path.exists():
         return ""
     rows = read(str(path))
+    alt = "Time against the plain network"
     lines = [map(escape, line) for line in cells(rows)]
     return "".join(
         [
@@ -125,7 +134,7 @@ def _costs() -> str:
             html.table(HEADINGS, lines, "numbers"),
             html.remarks(notes(rows), "remarks"),
             '<div class="figures">\n',
-            html.figure("Time against the plain network", plot_times.costs(rows, PAPER)),
+            _figure(alt, lambda: plot_times.costs(rows, PAPER), problems),
             "</div>\n",
         ]
     )
@@ -138,8 +147,9 @@ def find(study: Study, root: Path) -> list[Finding]:
         if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
             dataset = str(directory.relative_to(root / study.name))
             try:
-                collected = collect_results(study, directory), find_unfinished(study, directory)
-                findings.append(Finding(study, dataset, directory, *collected))
+                runs = collect(study, directory)
+                found = Finding(study, dataset, directory, runs.results, runs.unfinished)
+                findings.append(dataclasses.replace(found, problems=runs.damaged))
             except InputError as error:
                 findings.append(Finding(study, dataset, directory, error=str(error)))
     done = {finding.dataset for finding in findings if finding.results or finding.error}
@@ -162,9 +172,11 @@ def _published(study: Study, dataset: str) -> Finding:
 def _section(finding: Finding) -> tuple[Finding, str]:
     """The section of a study on a dataset; one that cannot be shown does not stop the others."""
     body = ""
+    problems = [*finding.problems]
     if finding.results:
         try:
-            body = _body(finding)
+            body = _body(finding, problems)
+            finding = dataclasses.replace(finding, problems=problems)
         except Exception as error:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
@@ -177,16 +189,15 @@ def _section(finding: Finding) -> tuple[Finding, str]:
     return finding, f'<h2 id="{escape(finding.anchor)}">{escape(title)}</h2>\n{body}'
 
 
-def _body(finding: Finding) -> str:
+def _body(finding: Finding, problems: list[str]) -> str:
     study, results = finding.study, finding.results
     rows = numbers.number_rows(study, results)
     columns = table.text_columns(study, rows)
-    caption = table.caption(study, results)
+    alternatives = {"table.png": "Errors", "curves.png": "Error against epoch"}
     figures = [
-        ("Errors", plot.draw(study, results, rows, table.theirs(study, results), caption)),
+        _figure(f"{alternatives[name]} of {study.name}", draw, problems)
+        for name, draw in figure_files(study, results).items()
     ]
-    if any(run["curve"] for of_row in results.values() for run in of_row):
-        figures.append(("Error against epoch", plot.curves(study, results, caption)))
     absent = missing(study, results, finding.unfinished)
     remarks = table.remarks(study, results, finding.unfinished)
     cells = zip(*columns.values(), strict=True)
@@ -198,11 +209,20 @@ def _body(finding: Finding) -> str:
             html.remarks([line for line in remarks if line not in absent], "remarks"),
             html.remarks(absent, "remarks missing"),
             '<div class="figures">\n',
-            *(html.figure(alt, png) for alt, png in figures),
+            *figures,
             "</div>\n<h3>What was run</h3>\n",
             _facts(finding),
         ]
     )
+
+
+def _figure(alt: str, draw: Callable[[], bytes], problems: list[str]) -> str:
+    """A figure, or where it cannot be drawn a sentence, which is added to `problems`."""
+    try:
+        return html.figure(alt, draw())
+    except Exception as error:  # whatever matplotlib makes of what it is given
+        problems.append(f"{alt} cannot be drawn: {type(error).__name__}: {first_line(error)}")
+        return html.remarks(problems[-1:], "missing")
 
 
 def _facts(finding: Finding) -> str:

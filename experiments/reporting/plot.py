@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.figures import COLOURS, STYLES, canvas, png
+from experiments.figures import COLOURS, STYLES, canvas, drawing, literal, png
 from experiments.grid.study import Study
 from experiments.reporting.collect import Results
 
@@ -14,6 +14,7 @@ OURS = "tab:green"
 TICKS = (0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)
 
 
+@drawing
 def draw(
     study: Study, results: Results, rows: Sequence[dict[str, Any]], theirs: str, caption: str
 ) -> bytes:
@@ -28,7 +29,7 @@ def draw(
       theirs: the paper's networks and data, for the left panel's title.
       caption: the text below the figure.
     """
-    labels = [row[study.column] for row in rows]
+    labels = [literal(row[study.column]) for row in rows]
     printed = {}
     for name, key in study.plotted.items():
         points = [(row[f"paper_{key}"], y) for y, row in enumerate(rows)]
@@ -39,15 +40,15 @@ def draw(
     for axes in left:
         for fill, (name, points) in zip(("full", "none"), printed.items(), strict=False):
             axes.plot(*zip(*points, strict=True), "o", markersize=7, fillstyle=fill, label=name)
-        _head(axes, f"{theirs}, as published")
+        _head(axes, literal(f"{theirs}, as published"))
     _draw_ours(right, study, results, rows)
     for axes in (*left, right):
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("top-1 error (%)")
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(study.column)
-    figure.suptitle(study.title)
+    figure.axes[0].set_ylabel(literal(study.column))
+    figure.suptitle(literal(study.title, longest=110))
     return png(figure, caption)
 
 
@@ -76,7 +77,8 @@ def _draw_ours(axes: Any, study: Study, results: Results, rows: Sequence[dict[st
     axes.plot(x, below, "o", color="0.2", alpha=0.6, markersize=3, mew=0, label="single seeds")
     for (label, _), mean in zip(labelled, means, strict=True):
         if label == study.reference:
-            axes.axvline(mean, color="0.3", lw=0.8, zorder=1, label=study.reference_name)
+            reference = literal(study.reference_name)
+            axes.axvline(mean, color="0.3", lw=0.8, zorder=1, label=reference)
     if axes.get_xlim()[0] < 0:  # an interval may reach below the least possible error
         axes.set_xlim(left=0)
     counts = sorted({row["our_seeds"] for row, _ in trained})
@@ -89,6 +91,7 @@ def _head(axes: Any, title: str) -> None:
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.99))
 
 
+@drawing
 def curves(study: Study, results: Results, caption: str) -> bytes:
     """A PNG of evaluation top-1 error against epoch: one line per row, a band over its seeds."""
     from matplotlib.ticker import MaxNLocator
@@ -104,7 +107,7 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
         means = [statistics.fmean(errors[epoch]) for epoch in epochs]
         low, high = ([which(errors[epoch]) for epoch in epochs] for which in (min, max))
         marker = "." if len(epochs) < 30 else ""  # without it a single evaluation would not be seen
-        axes.plot(epochs, means, marker=marker, label=label, **look)
+        axes.plot(epochs, means, marker=marker, label=literal(label, longest=40), **look)
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.12, lw=0)
     # On a linear scale the end of a run, where rows are close to each other, would be one line.
     # Below 1 % the scale is linear, since an error can be 0.
@@ -121,12 +124,12 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
     axes.set_title("lines: mean over seeds; bands: least to greatest", fontsize=10)
     figure.legend(
         loc="outside right upper",
-        title=study.column,
+        title=literal(study.column, longest=40),
         frameon=False,
         fontsize=9,
         handlelength=3,
     )
-    figure.suptitle(study.title)
+    figure.suptitle(literal(study.title, longest=110))
     return png(figure, caption)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.figures import canvas, png
+from experiments.figures import canvas, drawing, literal, png
 
 MAX_CHANNELS = 50  # per panel, as in the paper
 EVERYTHING = "all classes"  # the legend of their mean
 
 
+@drawing
 def gates(
     panels: Mapping[str, Mapping[str, np.ndarray]], title: str, caption: str, dpi: int = 150
 ) -> bytes:
@@ -23,14 +24,18 @@ def gates(
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = canvas((4 * columns + 0.5, 2.6 * rows + 0.9))
+    width = 4 * columns + 0.5
+    names = [literal(name, longest=40) for name in next(iter(panels.values()))]
+    across = max(1, min(len(names), int(width / (0.7 + 0.09 * max(map(len, names))))))
+    legend_rows = -(-len(names) // across)
+    figure = canvas((width, 2.6 * rows + 0.9 + 0.2 * (legend_rows - 1)))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
         for label, values in lines.items():
             count = min(MAX_CHANNELS, len(values))
             drawn = np.linspace(0, len(values) - 1, count).round().astype(int)
             style = {"color": "black", "lw": 1.6, "zorder": 3} if label == EVERYTHING else {"lw": 1}
-            axes.plot(drawn, values[drawn], marker=".", markersize=3, label=label, **style)
+            axes.plot(drawn, values[drawn], marker=".", markersize=3, **style)
         axes.set_title(name, fontsize=10)
         axes.margins(x=0.02)
         axes.grid(alpha=0.3)
@@ -44,14 +49,13 @@ def gates(
     values = np.concatenate([line for lines in panels.values() for line in lines.values()])
     if values.min() >= 0 and values.max() <= 1:
         grid[0, 0].set_ylim(0, 1)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(
-        handles,
-        labels,
+        grid[0, 0].get_lines(),
+        names,
         loc="outside upper center",
-        ncols=len(labels),
+        ncols=across,
         frameon=False,
-        title=title,
+        title=literal(title, longest=110),
         title_fontsize=11,
     )
     return png(figure, caption, dpi)

@@ -5,11 +5,12 @@ The tree is like that of runs/, and its files are named like those beside a stud
 
 from pathlib import Path
 
+from experiments import figures
 from experiments.grid.study import Study, folder_of
 from experiments.reporting import blocks, compare
 from experiments.reporting.collect import Results, Unfinished, dataset_of, made_with
 from experiments.reporting.csv_files import CURVES, RUNS, read_results
-from experiments.reporting.write import report_files
+from experiments.reporting.write import data_files, figure_files
 from experiments.studies import load_studies
 from senet_jax.errors import InputError
 from senet_jax.system import files
@@ -31,10 +32,12 @@ def published_datasets(study: Study) -> list[str]:
     return [path.parent.relative_to(folder).as_posix() for path in sorted(folder.rglob(RUNS))]
 
 
-def publish(study: Study, results: Results, unfinished: Unfinished) -> None:
+def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
     """Write the runs, their curves, table and figures to experiments/results/, and the pages.
 
     Pages have the table where they have the block STUDY_DATASET, and the list of studies.
+
+    Returns: a sentence for each figure that cannot be drawn.
 
     Raises: InputError if runs were made with uncommitted code, or on a part of the data.
     """
@@ -45,20 +48,24 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> None:
     splits = [run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")]
     if any("[" in split for split in splits):
         raise InputError("these runs used a part of the data; publish runs on all of it")
-    written = report_files(study, results, unfinished)
-    text = written["table.md"].decode()
-    pictures = [f"\n![{what}]({name})\n" for name, what in PICTURES.items() if name in written]
-    written["table.md"] = (text + "".join(pictures)).encode()
+    written = data_files(study, results, unfinished)
+    drawings = figure_files(study, results)
     dataset = dataset_of(results)
     directory = directory_of(study, dataset)
     directory.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if name in written:
             files.write(directory / name, written[name])
-        else:
+        elif name not in drawings:
             (directory / name).unlink(missing_ok=True)  # the curves of earlier runs
+    failed = {name: figures.write(directory / name, draw) for name, draw in drawings.items()}
+    text = written["table.md"].decode()
+    drawn = [name for name in PICTURES if failed.get(name) == ""]
+    pictures = "".join(f"\n![{PICTURES[name]}]({name})\n" for name in drawn)
+    files.write(directory / "table.md", files.encoded(text + pictures))
     blocks.write_block(f"{study.name}_{dataset.replace('/', '-')}", lambda page: text)
     write_index()
+    return [*filter(None, failed.values())]
 
 
 def write_index() -> None:

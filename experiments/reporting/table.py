@@ -1,12 +1,13 @@
 """A study's table and its remarks, as Markdown and in a terminal."""
 
+import re
 import sys
 from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from experiments.grid.study import Study
 from experiments.reporting import compare
@@ -233,15 +234,23 @@ def markdown(study: Study, results: Results, unfinished: Unfinished) -> str:
     """The table and its remarks as Markdown."""
     columns = text_columns(study, number_rows(study, results))
     lines = [
-        f"**{study.title}**",
+        f"**{_literal(study.title)}**",
         "",
-        "| " + " | ".join(columns) + " |",
+        "| " + " | ".join(map(_literal, columns)) + " |",
         "|" + "---:|" * len(columns),
-        *("| " + " | ".join(cells) + " |" for cells in zip(*columns.values(), strict=True)),
+        *(
+            "| " + " | ".join(map(_literal, cells)) + " |"
+            for cells in zip(*columns.values(), strict=True)
+        ),
         "",
-        *(f"- {line}" for line in remarks(study, results, unfinished)),
+        *(f"- {_literal(line)}" for line in remarks(study, results, unfinished)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _literal(text: str) -> str:
+    """A text of others in a line of Markdown, where it begins and ends no cell, code or formula."""
+    return re.sub(r"([\\|`<$])", r"\\\1", " ".join(text.split()))
 
 
 def show(study: Study, results: Results, unfinished: Unfinished) -> None:
@@ -255,14 +264,14 @@ def show(study: Study, results: Results, unfinished: Unfinished) -> None:
             break
         if columns.pop(heading, None):
             left_out.append(heading)
-    drawn = Table(title=study.title, title_justify="left", box=box.SIMPLE_HEAD)
+    drawn = Table(title=Text(study.title), title_justify="left", box=box.SIMPLE_HEAD)
     drawn.collapse_padding, drawn.pad_edge = True, False
     for heading in columns:
-        drawn.add_column(heading, justify="right", no_wrap=True)
+        drawn.add_column(Text(heading), justify="right", no_wrap=True)
     for cells in zip(*columns.values(), strict=True):
-        drawn.add_row(*map(escape, cells))
+        drawn.add_row(*map(Text, cells))
     print_whole(drawn)
     if left_out:
-        console.print(f"- Not shown at this width, but in table.md: {', '.join(left_out)}.")
+        console.print(Text(f"- Not shown at this width, but in table.md: {', '.join(left_out)}."))
     for line in remarks(study, results, unfinished):
-        console.print(f"- {line}", markup=False)
+        console.print(Text(f"- {line}"))

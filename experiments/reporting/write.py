@@ -1,39 +1,62 @@
 """The files of a study's results: its table, figures and their data."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from experiments import figures
 from experiments.grid.study import Study
 from experiments.reporting import numbers, plot, table
 from experiments.reporting.collect import Results, Unfinished, find_unfinished
 from experiments.reporting.csv_files import CURVES, RUNS, curves_csv, runs_csv, to_csv
-from senet_jax.errors import InputError
 from senet_jax.system import files
 
 
-def report_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
-    """The files about a study's results, by name; those of curves only if there are any."""
-    caption, rows = table.caption(study, results), numbers.number_rows(study, results)
+def data_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
+    """The table and the data about a study's results, by name; curves only if there are any."""
     written = {
-        "table.csv": to_csv(rows),
+        "table.csv": to_csv(numbers.number_rows(study, results)),
         RUNS: runs_csv(results, unfinished),
-        "table.md": table.markdown(study, results, unfinished).encode(),
-        "table.png": plot.draw(study, results, rows, table.theirs(study, results), caption),
+        "table.md": files.encoded(table.markdown(study, results, unfinished)),
     }
-    if any(run["curve"] for runs in results.values() for run in runs):
+    if _has_curves(results):
         written[CURVES] = curves_csv(results)
-        written["curves.png"] = plot.curves(study, results, caption)
     return written
 
 
-def write_report(study: Study, results: Results, directory: Path) -> None:
-    """Write table, figures and their data into the directory, and print the table.
+def figure_files(study: Study, results: Results) -> dict[str, Callable[[], bytes]]:
+    """The figures about a study's results, by name, each as the function that draws it."""
+
+    def errors() -> bytes:
+        caption, rows = table.caption(study, results), numbers.number_rows(study, results)
+        return plot.draw(study, results, rows, table.theirs(study, results), caption)
+
+    def curves() -> bytes:
+        return plot.curves(study, results, table.caption(study, results))
+
+    drawings = {"table.png": errors}
+    return drawings | ({"curves.png": curves} if _has_curves(results) else {})
+
+
+def _has_curves(results: Results) -> bool:
+    return any(run["curve"] for runs in results.values() for run in runs)
+
+
+def write_report(
+    study: Study, results: Results, directory: Path, unfinished: Unfinished | None = None
+) -> list[str]:
+    """Write table, data and figures into the directory, and print the table.
+
+    Args:
+      unfinished: the runs without a result; they are looked for in the directory by default.
+
+    Returns: a sentence for each figure that cannot be drawn.
 
     Raises: InputError if the directory cannot be written.
     """
-    unfinished = find_unfinished(study, directory)
-    try:
-        for name, content in report_files(study, results, unfinished).items():
-            files.write(directory / name, content)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror or error}") from error
+    if unfinished is None:
+        unfinished = find_unfinished(study, directory)
+    for name, content in data_files(study, results, unfinished).items():
+        files.write(directory / name, content)
     table.show(study, results, unfinished)
+    drawings = figure_files(study, results).items()
+    return [*filter(None, (figures.write(directory / name, draw) for name, draw in drawings))]

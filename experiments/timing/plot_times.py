@@ -3,12 +3,13 @@
 import collections
 from collections.abc import Mapping, Sequence
 
-from experiments.figures import canvas, png
+from experiments.figures import canvas, drawing, literal, png
 
 # The columns of rows that grow in the panels of `growth`, and their names there.
 NAMES = {"batch": "images in a batch", "size": "pixels", "network": "depth"}
 
 
+@drawing
 def growth(rows: Sequence[dict[str, str]]) -> bytes:
     """A PNG of a step's time against its multiply-adds, as batch, image size and depth grow.
 
@@ -30,14 +31,14 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
         axes.loglog(x, y, "o", color="tab:blue")
         axes.loglog(x, [y[-1] * value / x[-1] for value in x], "--", color="0.6", lw=1)
         for row, *place in zip(points, x, y, strict=True):
-            label = row[key].removeprefix("seresnet")
+            label = literal(row[key].removeprefix("seresnet"))
             axes.annotate(label, place, xytext=(6, -10), textcoords="offset points", fontsize=8)
         axes.margins(0.15)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
             axis.set_minor_locator(ticker.NullLocator())
-        axes.set_title(f"{NAMES[key]} ({', '.join(fixed)})", fontsize=9)
+        axes.set_title(literal(f"{NAMES[key]} ({', '.join(fixed)})"), fontsize=9)
         axes.set_xlabel("10$^9$ multiply-adds, forward")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("s / step")
@@ -45,6 +46,7 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
     return png(figure, f"Dashed: proportional to multiply-adds. {'; '.join(machines)}.")
 
 
+@drawing
 def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> bytes:
     """A PNG of time against the plain network's, with a panel each for training and inference.
 
@@ -71,11 +73,11 @@ def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> byte
         if max(middle for middle, _, _ in values) > 2:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_yticks(range(len(labels)), labels)
+        axes.set_yticks(range(len(labels)), [*map(literal, labels)])
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_title(f"{what}, {measured[0]['batch']} image(s)")
+        axes.set_title(literal(f"{what}, {measured[0]['batch']} image(s)"))
         axes.set_xlabel("time / plain network's")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"Cost of SE in {rows[0]['network']}")
+    figure.suptitle(literal(f"Cost of SE in {rows[0]['network']}"))
     return png(figure, f"{rows[0]['machine']}, commit {rows[0]['commit']}.")

@@ -129,7 +129,7 @@ class Statistics:
         if len(self.mean) != channels:
             raise InputError(
                 f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels"
+                f"{channels} channels; weights to start from must be for images of as many"
             )
         mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
         return dataclasses.replace(dataset, mean=mean, std=std)

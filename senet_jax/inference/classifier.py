@@ -14,9 +14,9 @@ from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.inference import trained_run
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
-from senet_jax.runs import workdir
-from senet_jax.weights import class_names, loading, timm
+from senet_jax.runs.stored import FINAL
 from senet_jax.weights import files as weight_files
+from senet_jax.weights import loading, timm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _as_array(images: Any) -> jax.Array:
     return jnp.asarray(array)
 
 
-def load_classifier(source: str, weights: str = "final", *, unfinished: bool = False) -> Classifier:
+def load_classifier(source: str, weights: str = FINAL, *, unfinished: bool = False) -> Classifier:
     """Load the network that a source stands for.
 
         network = senet_jax.load_classifier("seresnet50.ra2_in1k")
@@ -126,10 +126,7 @@ def load_classifier(source: str, weights: str = "final", *, unfinished: bool = F
     path = Path(source).expanduser()
     if loading.is_run(path):
         return _from_run(path, weights, unfinished=unfinished)
-    if weights != "final" or unfinished:
-        raise InputError(
-            f"only runs have other weights than their final ones, and {source} is none"
-        )
+    loading.check_only_runs("latest" if unfinished else weights, source)
     network = source.partition(".")[0]
     if network in timm.NETWORKS and not path.exists():
         loaded = loading.load_pretrained(source)
@@ -148,13 +145,10 @@ def load_classifier(source: str, weights: str = "final", *, unfinished: bool = F
 
 def _from_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
     with trained_run.offering_latest():
-        trained = trained_run.load_run(directory, weights, unfinished=unfinished)
-    dataset, section = trained.run.dataset, workdir.load_config(directory).to_dict()["data"]
-    preprocessing = Preprocessing.of_run(section, trained.image_shape, dataset.mean, dataset.std)
-    names = class_names.readable(dataset.class_names)
-    # One copy, not one on each device.
-    variables = jax.tree.map(jnp.asarray, jax.device_get(trained.state.variables))
-    return Classifier(str(directory), trained.run.model, variables, preprocessing, names)
+        run = trained_run.load_trained_network(directory, weights, unfinished=unfinished)
+    section = run.config["data"]
+    preprocessing = Preprocessing.of_run(section, run.image_shape, run.mean, run.std)
+    return Classifier(str(directory), run.model, run.variables, preprocessing, run.class_names)
 
 
 def _named(source: str) -> tuple[str, Path]:

@@ -22,9 +22,11 @@ from senet_jax.evaluation import metrics
 from senet_jax.evaluation.loop import outputs
 from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities, sums
 from senet_jax.evaluation.steps import make_logits_step
-from senet_jax.inference.ensemble_members import Member, Statistics, load_members
+from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds
+from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
+from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
 from senet_jax.system.devices import AXIS, pmap_step
 from senet_jax.system.terminal import counting
@@ -36,10 +38,11 @@ def evaluate_runs(
     dataset: str | None = None,
     split: str | None = None,
     views: TestViews | None = None,
-    weights: str = "final",
+    weights: str = FINAL,
     unfinished: bool = False,
     batch_size: int | None = None,
     on_batch: Callable[[Predicted, Sequence[str]], None] | None = None,
+    on_error: Callable[[InputError], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate a trained run, or several as an ensemble, on any split, on all local devices.
 
@@ -51,11 +54,10 @@ def evaluate_runs(
       dataset, split: a TFDS dataset with as many classes, and a split expression; by default those
         of the first run's evaluation.
       views: what the networks are shown of each image; by default what their own evaluation shows.
-      weights: "final", "ema" (moving averages) or "best" (lowest error, if kept).
-      unfinished: take runs that have no result yet, at their latest checkpoint.
+      weights, unfinished: see `load_run`.
       batch_size: examples per step; by default as many views as a step of training has examples.
-      on_batch: called with what is predicted of each batch, in order, and the names of the classes;
-        `PredictionsCsv.add` collects rows in this way.
+      on_batch: called with each batch's predictions and the classes' names; see PredictionsCsv.add.
+      on_error: called for each run that cannot be loaded, where others can; without it an error.
 
     Returns:
       `loss` (nats), `top1_error` and `top5_error` (per cent), `examples` (number) and `unreadable`
@@ -64,8 +66,7 @@ def evaluate_runs(
       None.
 
     Raises:
-      InputError: if a run, dataset or split cannot be loaded, they do not fit together, the split
-        has no labels, or none of its images can be decoded.
+      InputError: for what cannot be loaded or does not fit together, and a split without labels.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, between two batches.
     """
     if isinstance(directories, Path | str):
@@ -74,7 +75,9 @@ def evaluate_runs(
         raise InputError("give at least one work directory to evaluate")
     views = views or TestViews()
     with interrupt.at_safe_points() as stop:
-        members = load_members([*map(Path, directories)], weights, unfinished=unfinished)
+        members = load_members(
+            [*map(Path, directories)], weights, unfinished=unfinished, on_error=on_error
+        )
         section = members[0].config["data"]
         dataset = dataset or str(section["name"])
         split = split or str(section["eval_split"])
@@ -92,7 +95,7 @@ def evaluate_runs(
     return {"dataset": dataset, "split": split, **shown, **scores}
 
 
-def _warn_of_other_names(member: Member, dataset: str, names: Sequence[str]) -> None:
+def _warn_of_other_names(member: TrainedNetwork, dataset: str, names: Sequence[str]) -> None:
     if tuple(names) != member.class_names:
         print(
             f"warning: the classes of {dataset} have other names than those of "
@@ -102,14 +105,14 @@ def _warn_of_other_names(member: Member, dataset: str, names: Sequence[str]) -> 
         )
 
 
-def default_batch_size(members: Sequence[Member], views: TestViews) -> int:
+def default_batch_size(members: Sequence[TrainedNetwork], views: TestViews) -> int:
     """Examples per step that keep a network as busy as a step of its training."""
     smallest = min(member.config["train"]["batch_size"] for member in members)
     return max(1, smallest // views.count)
 
 
 def predict(
-    members: Sequence[Member],
+    members: Sequence[TrainedNetwork],
     feeds: Sequence[Feed],
     views: TestViews,
     batch_size: int,
@@ -124,15 +127,16 @@ def predict(
     devices = jax.local_devices()
 
     @functools.cache  # networks that differ in their weights only share one program
-    def compiled(model: Network, statistics: Statistics) -> Callable[..., Any]:
-        mean, std = statistics
+    def compiled(
+        model: Network, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> Callable[..., Any]:
         scale = functools.partial(normalize, mean=mean, std=std)
         step = make_logits_step(model, scale, AXIS, flip=views.mirrored)
         return pmap_step(step, devices, donate_state=False)
 
     def logits_of_feed(feed: Feed) -> Callable[..., Any]:
         sharers: list[Any] = [members[index] for index in feed.members]
-        steps = [(compiled(one.model, one.statistics), one.variables) for one in sharers]
+        steps = [(compiled(one.model, one.mean, one.std), one.variables) for one in sharers]
         return lambda _, batch: [step(variables, batch) for step, variables in steps]
 
     passes = [
@@ -159,7 +163,7 @@ def predict(
 
 def score(
     predicted: Iterable[Predicted],
-    members: Sequence[Member],
+    members: Sequence[TrainedNetwork],
     feeds: Sequence[Feed],
     on_batch: Callable[[Predicted, Sequence[str]], None] | None = None,
 ) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from senet_jax import data
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
-from senet_jax.inference.ensemble_members import Member
+from senet_jax.inference.trained_run import TrainedNetwork
+from senet_jax.weights.class_names import readable
 
 # Keys of the "data" section that say how streamed images are seen.
 STREAM_KEYS = {field.name for field in dataclasses.fields(CropSpec)} - {"image_size"}
@@ -62,7 +63,7 @@ class TestViews:
         """The number of views of one image at one size."""
         return self.crops if self.crops > 1 else 1 + self.flip
 
-    def sizes(self, member: Member) -> tuple[int, ...]:
+    def sizes(self, member: TrainedNetwork) -> tuple[int, ...]:
         """The sizes at which a network sees each image; 0 is as it is stored in memory.
 
         Raises: InputError if the network's images have only one view and others are asked for.
@@ -92,7 +93,9 @@ class Feed:
     members: tuple[int, ...]
 
 
-def load_feeds(members: Sequence[Member], dataset: str, split: str, views: TestViews) -> list[Feed]:
+def load_feeds(
+    members: Sequence[TrainedNetwork], dataset: str, split: str, views: TestViews
+) -> list[Feed]:
     """Load the split, once for each way of seeing it; members with the same views share one.
 
     Raises: InputError if the dataset or split does not exist or has a different number of classes,
@@ -120,12 +123,12 @@ def load_feeds(members: Sequence[Member], dataset: str, split: str, views: TestV
         loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
         for index in indices:
             _check_takes(members[index], loaded.image_shape, dataset, class_names)
-        feeds.append(Feed(loaded, class_names, tuple(indices)))
+        feeds.append(Feed(loaded, readable(class_names), tuple(indices)))
     return feeds
 
 
 def _check_takes(
-    member: Member, shape: tuple[int, int, int], dataset: str, class_names: Sequence[str]
+    member: TrainedNetwork, shape: tuple[int, int, int], dataset: str, class_names: Sequence[str]
 ) -> None:
     """Raises: InputError if the network cannot be evaluated on these images [H, W, C]."""
     if len(class_names) != len(member.class_names):

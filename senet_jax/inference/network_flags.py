@@ -11,18 +11,25 @@ if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
     from senet_jax.inference.classifier import Classifier
 
 
+# As in runs/stored.py, which imports JAX.
+WEIGHTS = ["final", "ema", "best"]
+
+
 def define_network_flags(values: flags.FlagValues) -> None:
-    """Define --model, --weights, --checkpoint, --image_size and --eval_crop."""
+    """Define --model, --image_size and those of define_run_flags."""
     cli.define_path("model", None, "Name, hub id, file or run.", flag_values=values)
-    flags.DEFINE_enum(
-        "weights", "final", ["final", "ema", "best"], "Which of a run's.", flag_values=values
-    )
+    flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
+    define_run_flags(values)
+
+
+def define_run_flags(values: flags.FlagValues) -> None:
+    """Define what a run leaves to choose: --weights, --checkpoint and --eval_crop."""
+    flags.DEFINE_enum("weights", "final", WEIGHTS, "Which of a run's.", flag_values=values)
     flags.DEFINE_enum(
         "checkpoint", "final", ["final", "latest"], "Which of a run's.", flag_values=values
     )
-    flags.DEFINE_integer("image_size", None, "Height and width in pixels.", flag_values=values)
     flags.DEFINE_float(
-        "eval_crop", None, "Side of the middle against the shorter side.", flag_values=values
+        "eval_crop", None, "Side of a crop against the shorter side.", flag_values=values
     )
 
 

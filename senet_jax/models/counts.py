@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS
 
 
@@ -78,7 +79,11 @@ def image_shape_of(name: str) -> tuple[int, int, int]:
     """Shape [H, W, C] of the images that a network is made for.
 
     Sides are 32 pixels for CIFAR and 299 or 224 for ImageNet.
+
+    Raises: InputError for a name that is not among `list_models()`.
     """
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}{did_you_mean(name, MODELS)}")
     constructor = MODELS[name]
     network: Any = constructor.func
     size = 32 if constructor.keywords.get("stem") == "cifar" else network.image_size

@@ -131,7 +131,7 @@ def restore(directory: Path, abstract_state: Any, step: int | None = None) -> Re
 def _latest_undamaged(
     directory: Path, expected: Any, only: int | None
 ) -> tuple[str, dict[str, Any]]:
-    """Folder and notes of the checkpoint to restore."""
+    """Folder and notes of the checkpoint to restore; `expected` is None where anything fits."""
     steps = [step for step in _steps(directory) if only in (None, step)]
     for step in reversed(steps):
         try:
@@ -144,28 +144,29 @@ def _latest_undamaged(
     raise AssertionError("the loop returns or raises")
 
 
-def read(directory: Path, names: Collection[str]) -> dict[str, Any]:
-    """Read parts of the latest complete state: nested dicts of arrays on the first device, by name.
+def read(directory: Path, names: Collection[str], step: int | None = None) -> Restored:
+    """Read parts of a state as `restore` does, knowing nothing of the run.
 
-    A part that the state lacks is left out.
+    The state is nested dicts of arrays on the first device, by name. A part that it lacks is left
+    out.
 
-    Raises: InputError if there is no checkpoint, or it is damaged.
+    Raises: InputError if there is no checkpoint, or all are damaged.
     """
     from orbax.checkpoint import v1 as ocp
 
-    folder = _folder(directory, _steps(directory)[-1])
+    folder, notes = _latest_undamaged(directory, None, step)
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _one_sentence(f"checkpoint {folder} cannot be read"):
-        checksums.check(folder, f"checkpoint {folder}")
-        stored: Any = ocp.metadata(str(folder)).metadata
+        stored: Any = ocp.metadata(folder).metadata
 
         def wanted(path: Any, leaf: Any) -> Any:
             if path[0].key not in names:
                 return ocp.PLACEHOLDER
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
-        state: Any = ocp.load(str(folder), jax.tree_util.tree_map_with_path(wanted, stored))
-    return {name: state[name] for name in names if state.get(name) is not None}
+        state: Any = ocp.load(folder, jax.tree_util.tree_map_with_path(wanted, stored))
+    parts = {name: state[name] for name in names if state.get(name) is not None}
+    return Restored(_step_of(Path(folder)) or 0, parts, notes)
 
 
 def _steps(directory: Path) -> list[int]:
@@ -188,8 +189,9 @@ def _checked_notes(folder: Path, expected: Any) -> dict[str, Any]:
 
     with _one_sentence(f"checkpoint {folder} cannot be read"):
         checksums.check(folder, f"checkpoint {folder}")
-        _check_fits(folder, ocp.metadata(str(folder)).metadata, expected)
-        return json.loads((folder / NOTES).read_text())
+        if expected is not None:
+            _check_fits(folder, ocp.metadata(str(folder)).metadata, expected)
+        return json.loads((folder / NOTES).read_text("utf-8"))
 
 
 def complete_steps(directory: Path) -> list[int]:

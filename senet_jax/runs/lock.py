@@ -60,9 +60,12 @@ def last_process(directory: Path) -> dict[str, Any]:
     "alive" is whether it has given a sign of life of late, by the clocks of the file system and
     this machine.
     """
-    facts = files.read_json(directory / PROCESS)
+    facts = files.read_table(directory / PROCESS)
     if facts is None:
         return {}
+    for key, kind in {"host": str, "pid": int, "ended": bool}.items():
+        if not isinstance(facts.get(key), kind):
+            raise InputError(f"{directory / PROCESS} is damaged: it does not say the {key}")
     silent = time.time() - _last_beat(directory)
     return {**facts, "alive": not facts["ended"] and silent < BEAT * PATIENCE}
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
+# The keys of the `model` section that name weights to start from; the others are the network's.
+ORIGIN = ("pretrained", "weights", "new_head")
+# Keys that configurations of earlier versions lack, with what was so then; None where that goes on
+# as it began, whatever is chosen now.
+ADDED = {"data.image": "", "data.label": "", "model.weights": None}
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
@@ -30,9 +35,6 @@ LEFT = {
     "data.mean": (),
     "data.std": (),
 }
-
-# Keys that runs of older versions lack, with what was so then.
-ADDED = {"data.image": "", "data.label": ""}
 
 
 class WorkDirectory:
@@ -176,13 +178,13 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
     """
     path, kept = workdir / "metrics.jsonl", []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text("utf-8").splitlines(keepends=True):
-            with contextlib.suppress(ValueError):
+        for line in path.read_bytes().splitlines(keepends=True):
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line
                 values = json.loads(line)
                 again = values["step"] == step and evaluation_owed and "eval/loss" in values
-                if line.endswith("\n") and values["step"] <= step and not again:
+                if line.endswith(b"\n") and values["step"] <= step and not again:
                     kept.append(line)
-    files.write(path, "".join(kept).encode())
+    files.write(path, b"".join(kept))
 
 
 def check_usable(workdir: Path) -> None:
@@ -224,9 +226,12 @@ def load_config(workdir: Path) -> ConfigDict:
     """Read the configuration that `queue` recorded. Raises: InputError if there is none."""
     from ml_collections import ConfigDict
 
-    stored = files.read_json(workdir / "config.json")
+    stored = files.read_table(workdir / "config.json")
     if stored is None:
         raise InputError(f"{workdir} has no config.json, so it is not a run of ours")
+    for section in ("model", "data", "optim", "train"):
+        if not isinstance(stored.get(section), dict):
+            raise InputError(f"{workdir / 'config.json'} is damaged: it has no section {section!r}")
     return ConfigDict(with_tuples(stored)).lock()
 
 
@@ -238,7 +243,7 @@ def finished_result(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     check_same(config, workdir)
     if not (workdir / "config.json").exists():
         return None
-    return files.read_json(workdir / "result.json")
+    return files.read_table(workdir / "result.json")
 
 
 def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()) -> None:
@@ -251,14 +256,15 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
 
     Raises: InputError, naming the keys that differ.
     """
-    stored = files.read_json(workdir / "config.json")
+    stored = files.read_table(workdir / "config.json")
     if stored is None:
         return
     current = plain(config)
     idle = {*effect.without(flatten(stored))} & {*effect.without(flatten(current))}
-    ignored = {*apart_from, *idle, *left_to_weights(config.to_dict())}
+    ignored = {*apart_from, *idle, *left_to_weights(config.to_dict()), *added_since(stored)}
+    earlier = {key: value for key, value in ADDED.items() if value is not None}
     before, now = (
-        {key: value for key, value in (ADDED | flatten(sections)).items() if key not in ignored}
+        {key: value for key, value in (earlier | flatten(sections)).items() if key not in ignored}
         for sections in (stored, current)
     )
     if starts_from_weights(current):  # the network is theirs, where the configuration has no more
@@ -268,6 +274,11 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
             f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
         )
+
+
+def added_since(stored: Mapping[str, Any]) -> list[str]:
+    """The keys that a stored configuration, as nested dicts, lacks and that go on as they began."""
+    return [key for key, value in ADDED.items() if value is None and key not in flatten(stored)]
 
 
 def starts_from_weights(sections: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """What every command shares: flags, and errors in one sentence instead of a traceback."""
 
 import ast
+import io
 import itertools
 import os
 import re
@@ -64,6 +65,9 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
       continues: whether the same command continues after an interruption, which is then said;
         otherwise it begins anew.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name that it cannot print must not end a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.argv[1:] = with_flag_files(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):

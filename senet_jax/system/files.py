@@ -47,6 +47,11 @@ def write(path: Path, content: bytes) -> None:
         sync(path.parent)
 
 
+def encoded(text: str) -> bytes:
+    """A text as UTF-8; what is no character, of a file's name that is no text, as its code."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
@@ -103,3 +108,16 @@ def read_json(path: Path) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def read_table(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file of keys and values; None if it is missing. Raises: InputError if it is not.
+
+    A run's files are such tables.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):
+        return content
+    if content is None and not path.exists():
+        return None
+    raise InputError(f"{path} cannot be read: it must be a table of keys and values")

@@ -18,7 +18,7 @@ from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
 from senet_jax.runs import effect, workdir
-from senet_jax.runs.stored import read_records
+from senet_jax.runs.stored import EARLIER, FINAL, read_records
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading, saving, timm
 from senet_jax.weights.image_spec import data_fields
@@ -31,7 +31,14 @@ class Origin:
     """The keys of the `model` section that name weights to start from; see configs/common.py."""
 
     pretrained: str = ""
+    weights: str = EARLIER
     new_head: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.pretrained and self.weights not in (EARLIER, FINAL):
+            raise ValueError(
+                f"weights {self.weights!r} are those of a run, which pretrained must name"
+            )
 
     @property
     def source(self) -> Literal[True] | str:
@@ -54,9 +61,8 @@ class InitialWeights:
 
 def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
     """A `model` section as the origin of the weights and the fields of the network."""
-    names = {field.name for field in dataclasses.fields(Origin)}
-    origin = {key: value for key, value in section.items() if key in names}
-    network = {key: value for key, value in section.items() if key not in names}
+    origin = {key: value for key, value in section.items() if key in workdir.ORIGIN}
+    network = {key: value for key, value in section.items() if key not in workdir.ORIGIN}
     return build(Origin, "model", origin), network
 
 
@@ -106,6 +112,7 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
     """The fields of a run's network, none for timm's weights, and the `data` keys of the images."""
     name, path = loading.locate(name, origin.source)
     if not loading.is_run(path):
+        loading.check_only_runs(origin.weights, origin.pretrained)
         spec = timm.image_spec_of(name, weight_files.read_config_json(path))
         return {}, data_fields(spec)
     sections = loading.run_sections(name, path)
@@ -127,7 +134,9 @@ def load_initial_weights(
     Raises: InputError if they cannot be read, or are those of a different network or other images.
     """
     with _named():
-        weights = loading.load_pretrained(name, origin.source, num_classes=model.num_classes)
+        weights = loading.load_pretrained(
+            name, origin.source, origin.weights, num_classes=model.num_classes
+        )
         theirs, ours = _fields(weights.model), _fields(model)
         if changes := differences(theirs, ours, names=("there", "here")):
             raise InputError(

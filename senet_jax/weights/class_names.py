@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.weights.declared import NESTED, refusal, table
 
 # What timm, its older form, and Hugging Face call the names.
@@ -77,3 +77,33 @@ def _descriptions(places: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def readable(names: Sequence[str]) -> tuple[str, ...]:
     """The names in words: TFDS calls ImageNet's classes by their numbers in WordNet."""
     return tuple(imagenet().get(name, name) for name in names)
+
+
+def numbers_of(texts: Sequence[str], names: Sequence[str], own: Sequence[str]) -> list[int]:
+    """The numbers of the classes that people mean by a name, by the dataset's own, or by a number.
+
+    A name counts before a number. A class that is meant twice is there once.
+
+    Args:
+      names: the names of all classes, as `readable` gives them.
+      own: their names in the dataset, such as their numbers in WordNet.
+
+    Raises: InputError for a text that is none of these, or the name of several classes.
+    """
+    numbers: list[int] = []
+    for text in texts:
+        named = [number for number in range(len(names)) if text in (names[number], own[number])]
+        if len(named) > 1:
+            raise InputError(
+                f"{text!r} is the name of {len(named)} classes; give one of the numbers "
+                f"{', '.join(map(str, named))}"
+            )
+        if not named and text.isascii() and text.isdecimal() and int(text) < len(names):
+            named = [int(text)]
+        if not named:
+            raise InputError(
+                f"{text!r}, which is neither a class of the dataset nor a number from 0 to "
+                f"{len(names) - 1}{did_you_mean(text, [*names, *own])}"
+            )
+        numbers += named
+    return list(dict.fromkeys(numbers))

@@ -18,26 +18,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from senet_jax import models
 from senet_jax.errors import InputError
-from senet_jax.layers.network import Network, he_normal
+from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import provenance, workdir
-from senet_jax.runs.stored import load_weights
+from senet_jax.runs.stored import EARLIER, FINAL, StoredRun, load_weights
 from senet_jax.system import files
 from senet_jax.weights import declared, timm, torch_names
 from senet_jax.weights import files as weight_files
+from senet_jax.weights.assembly import Variables, variables_of, with_head
 from senet_jax.weights.class_names import names_of_classes
 from senet_jax.weights.files import Source
 from senet_jax.weights.image_spec import ImageSpec
-from senet_jax.weights.torch_names import HEAD, Shapes, check_fits, shapes_of
-
-Variables = dict[str, Any]
+from senet_jax.weights.torch_names import HEAD, check_fits, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Weights:
       classes: width of the classifier that they came with; 0 for none. Where that of the model is
         different, its classifier is a new one.
       sha256: the sum of the file; for a run, the sum of its weights in the form of params_sha256 in
-        its result, which it equals unless they are moving averages; "" where there is neither.
+        its result, which it equals if they are the final ones; "" where there is neither.
       class_names: one name per output of the weights' own classifier; none for a run of ours.
     """
 
@@ -83,6 +81,7 @@ def create_model(
     name: str,
     *,
     pretrained: Literal[True] | Source,
+    weights: str = FINAL,
     num_classes: int | None = None,
     dtype: Any = jnp.float32,
     se: Mapping[str, Any] | SEConfig | None = None,
@@ -94,6 +93,7 @@ def create_model(
     name: str,
     *,
     pretrained: bool | Source = False,
+    weights: str = FINAL,
     num_classes: int | None = None,
     dtype: Any = jnp.float32,
     se: Mapping[str, Any] | SEConfig | None = None,
@@ -106,6 +106,8 @@ def create_model(
         timm, with or without the tag of weights: "seresnet50.ra2_in1k", "legacy_seresnet50".
       pretrained: where weights come from: True for those that timm publishes under that name; a
         hub id; a safetensors file or a folder with one; or a work directory.
+      weights: those of a work directory: "final", "ema" (their moving averages) or "best" (of the
+        lowest evaluation error on the way, if the run kept them).
       num_classes: width of the classifier; by default that of the weights, or of the network's own
         dataset. Where it differs from that of the weights, the classifier is a new one.
       dtype: type of activations, e.g. "bfloat16"; parameters stay float32.
@@ -122,9 +124,10 @@ def create_model(
     """
     fields = {"num_classes": num_classes, "dtype": dtype, "se": se, **overrides}
     if not pretrained:
+        check_only_runs(weights, "a network without weights")
         return _network(name, **fields)
-    weights = load_pretrained(name, pretrained, **fields)
-    return weights.model, weights.variables
+    loaded = load_pretrained(name, pretrained, weights, **fields)
+    return loaded.model, loaded.variables
 
 
 def _network(name: str, **fields: Any) -> Network:
@@ -139,10 +142,24 @@ def list_pretrained(pattern: str = "*") -> list[str]:
     return models.matching(pattern, timm.weights())
 
 
-def load_pretrained(name: str, source: Literal[True] | Source = True, **fields: Any) -> Weights:
+def load_pretrained(
+    name: str, source: Literal[True] | Source = True, weights: str = FINAL, **fields: Any
+) -> Weights:
     """Load the network `name` with weights; arguments and errors are those of `create_model`."""
     name, path = locate(name, source)
-    return _from_run(name, path, fields) if is_run(path) else _from_file(name, path, fields)
+    if is_run(path):
+        run_sections(name, path)  # refuses a run of a different network
+        return from_run(load_weights(path, weights), **fields)
+    check_only_runs(weights, str(path))
+    return _from_file(name, path, fields)
+
+
+def check_only_runs(weights: str, source: str) -> None:
+    """Raises: InputError if a choice among a run's weights is asked of a source that is none."""
+    if weights not in (FINAL, EARLIER):
+        raise InputError(
+            f"only runs have other weights than their final ones, and {source} is none"
+        )
 
 
 def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
@@ -201,12 +218,17 @@ def from_tensors(
     model = models.construct(name, timm.constructor_of(name), **fields)
     stored = {
         key: value
-        for key, value in tensors.items()
+        for key, value in torch_names.unwrapped(tensors).items()
         if not key.endswith("num_batches_tracked")  # nothing reads it with a fixed momentum
     }
     head = torch_names.name_of(model, HEAD[1:], legacy=torch_names.is_legacy(network))
+    if longer := [key for key in stored if key.endswith(f".{head}")]:
+        raise InputError(
+            f"{origin} does not fit {network}: {longer[0]} has no place in it, where it is called "
+            f"{head}; take away what is before the names"
+        )
     classes = len(stored[head]) if head in stored else 0
-    model = _with_head(model, fields.get("num_classes"), classes, origin)
+    model = with_head(model, fields.get("num_classes"), classes, origin)
     shapes = shapes_of(model.clone(features=False))
     places = torch_names.tensors(model, shapes, legacy=torch_names.is_legacy(network))
     if model.num_classes != classes:
@@ -223,7 +245,7 @@ def from_tensors(
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
     spec = dataclasses.replace(timm.image_spec_of(name, {}), num_classes=classes)
-    return Weights(network, model, _variables(model, arrays, shapes), spec, classes)
+    return Weights(network, model, variables_of(model, arrays, shapes), spec, classes)
 
 
 def run_sections(name: str, directory: Path) -> dict[str, Any]:
@@ -234,24 +256,28 @@ def run_sections(name: str, directory: Path) -> dict[str, Any]:
     Raises: InputError if it is a run of a different network.
     """
     sections: dict[str, Any] = workdir.load_config(directory).to_dict()
-    for key in ("pretrained", "new_head"):
+    for key in workdir.ORIGIN:
         sections["model"].pop(key, None)
-    if sections["model"]["name"] != name:
-        raise InputError(f"{directory} is a run of {sections['model']['name']}, not of {name}")
+    if sections["model"].get("name") != name:
+        ours = sections["model"].get("name", "a network without a name")
+        raise InputError(f"{directory} is a run of {ours}, not of {name}")
     return sections
 
 
-def _from_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
-    section = run_sections(name, directory)["model"]
-    _, variables = load_weights(directory)
+def from_run(run: StoredRun, **fields: Any) -> Weights:
+    """The network of a run of ours; `fields` and errors are those of `create_model`."""
+    section = {k: v for k, v in run.config["model"].items() if k not in workdir.ORIGIN}
+    if "name" not in section:
+        raise InputError(f"{run.directory / 'config.json'} is damaged: it has no model.name")
+    name, variables, directory = section["name"], run.variables, run.directory
     changes = {key: value for key, value in fields.items() if value is not None}
     if "se" in section and isinstance(changes.get("se"), Mapping):
         changes["se"] = section["se"] | dict(changes["se"])
     model = _network(**(section | changes))
     arrays = {path: np.asarray(value) for path, value in flatten_dict(variables).items()}
     classes = arrays[HEAD].shape[-1]
-    model = _with_head(model, fields.get("num_classes"), classes, str(directory))
-    shapes = shapes_of(model.clone(features=False))
+    model = with_head(model, fields.get("num_classes"), classes, str(directory))
+    shapes = shapes_of(model.clone(features=False), run.image_shape)
     expected = dict(shapes)
     if model.num_classes != classes:
         for path in [path for path in shapes if path[:2] == HEAD[:2]]:
@@ -264,37 +290,5 @@ def _from_run(name: str, directory: Path, fields: Mapping[str, Any]) -> Weights:
         channels=2,
     )
     sha256 = provenance.fingerprint(variables)
-    return Weights(name, model, _variables(model, arrays, shapes), None, classes, sha256)
-
-
-def _with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:
-    """The module with as many classes as it will have.
-
-    Args:
-      asked: number of classes that the caller wants, if that was said.
-      classes: number of classes of the weights; 0 if they have no classifier.
-
-    Raises: InputError if neither is known and the module has a classifier.
-    """
-    if not (asked or classes or model.features):
-        raise InputError(f"{origin} has no classifier; give num_classes for a new one")
-    return model.clone(num_classes=asked or classes or 1)
-
-
-def _variables(
-    model: Network, arrays: Mapping[tuple[str, ...], np.ndarray], shapes: Shapes
-) -> Variables:
-    """What `model.apply` takes: arrays of JAX, with a new classifier where the weights lack one.
-
-    Args:
-      shapes: shapes of all variables of the model with its classifier.
-    """
-    for path, value in arrays.items():
-        if value.dtype != np.float32:
-            raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
-    variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in arrays.items()}
-    for path in shapes.keys() - variables.keys():
-        initialise = he_normal if path == HEAD else jax.nn.initializers.zeros
-        variables[path] = initialise(jax.random.key(0), shapes[path])
-    wanted = shapes_of(model) if model.features else shapes
-    return unflatten_dict({path: variables[path] for path in wanted})
+    variables = variables_of(model, arrays, shapes, run.image_shape)
+    return Weights(name, model, variables, None, classes, sha256)

@@ -26,6 +26,8 @@ from senet_jax.models.vgg import VGG
 Path = tuple[str, ...]
 Shapes = dict[Path, tuple[int, ...]]
 HEAD = ("params", "head", "kernel")
+# Of nn.DataParallel, torch.compile, Lightning and many a training script, and saved checkpoints.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
 
@@ -102,10 +104,27 @@ def name_of(model: nn.Module, path: Sequence[str], *, legacy: bool = False) -> s
     return f"{module}.{LEAVES.get(leaf, leaf)}"
 
 
-def shapes_of(model: Network) -> Shapes:
-    """The shapes of all variables for RGB images, by their paths from the collection on."""
-    side = model.image_size
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors without what wrappers put before all names, one in another: "module." and such.
+
+    A prefix that only some names have is none.
+    """
+    while tensors:
+        shared = [p for p in WRAPPERS if all(key.startswith(p) for key in tensors)]
+        if not shared:
+            break
+        tensors = {key.removeprefix(shared[0]): value for key, value in tensors.items()}
+    return tensors
+
+
+def shapes_of(model: Network, image_shape: Sequence[int] | None = None) -> Shapes:
+    """The shapes of all variables, by their paths from the collection on.
+
+    Args:
+      image_shape: [H, W, C] of the images; those of the network's usual size in RGB by default.
+    """
+    image_shape = image_shape or (model.image_size, model.image_size, 3)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     flat: dict[Path, Any] = flatten_dict(dict(variables))
     return {path: leaf.shape for path, leaf in flat.items()}

@@ -74,9 +74,18 @@ def test_without_flags_four_classes_that_have_examples_are_drawn():
     examples = np.array([0, 0, 3, 3, 3, 3, 3, 3, 3, 0])
     assert gates.chosen_classes(None, names, examples) == [2, 4, 6, 8]
     assert gates.chosen_classes(None, names, examples * (np.arange(10) == 5)) == [5]
-    assert gates.chosen_classes(["c", "4", "c"], names, examples) == [2, 4]
+    assert gates.chosen_classes([2, 4], names, examples) == [2, 4]
     with pytest.raises(InputError, match="class 'a' has no images"):
-        gates.chosen_classes(["c", "a"], names, examples)
+        gates.chosen_classes([2, 0], names, examples)
+
+
+def test_lines_of_classes_with_one_name_are_told_apart(rng):
+    sums = GateSums.zeros(4, 3)
+    sums.add(rng.uniform(size=(8, 3)), np.arange(8) % 4)
+    names = ("crane", "crane", plot_gates.EVERYTHING, "dog")
+    drawn = gates.panels([GatedBlock("stage2/block1/se", 2, 3)], sums, names, range(4))
+    (lines,) = drawn.values()
+    assert list(lines) == ["crane (0)", "crane (1)", "all classes (2)", "dog", "all classes"]
 
 
 def test_the_figure_has_the_last_block_of_each_stage_and_all_of_the_last(rng):

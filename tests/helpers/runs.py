@@ -60,6 +60,7 @@ def finish(directory, config, curve=(), **result):
     `curve` are the top-1 errors of evaluations, at steps 10, 20, ..., for a metrics.jsonl.
     """
     workdir.start(directory, config)
+    workdir.forget_failure(directory)
     result = {
         "model": config.model.name,
         "dataset": config.data.name,

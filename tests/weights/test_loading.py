@@ -17,7 +17,7 @@ from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.training.start import split_origin
 from senet_jax.training.state import create_state
-from senet_jax.weights import loading
+from senet_jax.weights import loading, torch_names
 from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.timm import NETWORKS, weights
 
@@ -97,6 +97,30 @@ def test_half_precision_is_read_as_it_is_in_float32(broken):
     np.testing.assert_array_equal(
         kernel, state_dict(SMALL, **THREE)["classifier.weight"].T.astype(np.float16)
     )
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [*torch_names.WRAPPERS, "module._orig_mod.", "state_dict.model.module.", "model.model."],
+)
+def test_what_wrappers_put_before_all_names_is_taken_away(folder, broken, prefix):
+    def wrap(tensors):
+        for key in list(tensors):
+            tensors[prefix + key] = tensors.pop(key)
+
+    assert equal(
+        create_model(SMALL, pretrained=broken(wrap))[1], create_model(SMALL, pretrained=folder)[1]
+    )
+
+
+@pytest.mark.parametrize("prefix", ["module.", "net."])
+def test_a_prefix_of_some_names_or_of_no_wrapper_is_no_wrapper_s(broken, prefix):
+    def wrap(tensors):
+        for key in sorted(tensors)[prefix == "module." :]:
+            tensors[prefix + key] = tensors.pop(key)
+
+    with pytest.raises(InputError, match=r"has no place in it, where it is called cl"):
+        create_model(SMALL, pretrained=broken(wrap))
 
 
 def remove(key):
@@ -221,8 +245,9 @@ def test_what_is_in_the_hub_s_cache_needs_no_network(folder, tmp_path, monkeypat
     assert equal(variables, create_model(SMALL, pretrained=folder)[1])
 
 
-def test_a_run_of_ours_gives_its_averages(tmp_path):
+def test_a_run_of_ours_gives_its_final_weights_and_those_that_are_asked_for(tmp_path):
     config = tiny_config()
+    config.train.ema_decay = 0.9
     fields = config.model.to_dict()
     _, fields = split_origin(fields)
     model = models.create_model(**fields)
@@ -233,7 +258,9 @@ def test_a_run_of_ours_gives_its_averages(tmp_path):
     name = config.model.name
     again, variables = create_model(name, pretrained=tmp_path)
     assert again == model
-    assert equal(variables, state.averaged.variables)
+    assert equal(variables, state.variables)
+    averages = create_model(name, pretrained=tmp_path, weights="ema")[1]
+    assert equal(averages, state.averaged.variables)
     other, renewed = create_model(name, pretrained=tmp_path, num_classes=7, se={"gate": "relu"})
     assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (8, 7))
     with pytest.raises(InputError, match="is a run of seresnet20_cifar, not of resnet20_cifar"):

@@ -1,0 +1,51 @@
+"""From arrays by their paths to what `model.apply` takes, a new classifier included."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from senet_jax.errors import InputError
+from senet_jax.layers.network import Network, he_normal
+from senet_jax.weights.torch_names import HEAD, Shapes, shapes_of
+
+Variables = dict[str, Any]
+
+
+def with_head(model: Network, asked: int | None, classes: int, origin: str) -> Network:
+    """The module with as many classes as it will have.
+
+    Args:
+      asked: number of classes that the caller wants, if that was said.
+      classes: number of classes of the weights; 0 if they have no classifier.
+
+    Raises: InputError if neither is known and the module has a classifier.
+    """
+    if not (asked or classes or model.features):
+        raise InputError(f"{origin} has no classifier; give num_classes for a new one")
+    return model.clone(num_classes=asked or classes or 1)
+
+
+def variables_of(
+    model: Network,
+    arrays: Mapping[tuple[str, ...], np.ndarray],
+    shapes: Shapes,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Variables:
+    """What `model.apply` takes: arrays of JAX, with a new classifier where the weights lack one.
+
+    Args:
+      shapes: shapes of all variables of the model with its classifier, for images [H, W, C].
+    """
+    for path, value in arrays.items():
+        if value.dtype != np.float32:
+            raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
+    variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in arrays.items()}
+    for path in shapes.keys() - variables.keys():
+        initialise = he_normal if path == HEAD else jax.nn.initializers.zeros
+        variables[path] = initialise(jax.random.key(0), shapes[path])
+    wanted = shapes_of(model, image_shape) if model.features else shapes
+    return unflatten_dict({path: variables[path] for path in wanted})
