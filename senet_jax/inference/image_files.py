@@ -15,7 +15,7 @@ DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey image
 UNKNOWN_WHITE = "its pixels have 32 bits, and nothing says which is white; convert it to 8 or 16"
 # What opening might never come back from, or has no image in it.
 NO_FILES = (
-    (stat.S_ISDIR, "it is a folder without images in it"),
+    (stat.S_ISDIR, "it is a folder, from which no image was taken"),
     (stat.S_ISFIFO, "it is a named pipe, not a file"),
     (stat.S_ISSOCK, "it is a socket, not a file"),
     (lambda mode: not stat.S_ISREG(mode), "it is a device, not a file"),

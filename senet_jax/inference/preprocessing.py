@@ -17,6 +17,7 @@ from senet_jax.weights.image_spec import CROP_MODES, ImageSpec, image_fields
 # Pillow's, by the number of channels, for what TFDS decodes to as many: the luminance of ITU-R 601;
 # colours, without transparency; colours and transparency as stored, 255 where there is none.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+LARGEST = 8192  # pixels of a side of what a network is shown; more would not fit into memory
 LONGEST = 64  # times as long as wide; of a longer image the ends are far outside the middle
 
 
@@ -91,8 +92,9 @@ class Preprocessing:
                 f"the network takes images of {channels} channels, but mean and std are "
                 f"{self.mean} and {self.std}"
             )
-        if min(sides) < 1:
-            raise InputError(f"the size of images must be at least 1 pixel, not {min(sides)}")
+        if not 1 <= min(sides) <= max(sides) <= LARGEST:
+            size = " x ".join(map(str, sides))
+            raise InputError(f"the size of images must be from 1 to {LARGEST} pixels, not {size}")
         if not 0 < self.eval_crop <= 1:
             raise InputError(f"eval_crop must be above 0 and at most 1, not {self.eval_crop}")
         if self.crop_mode not in CROP_MODES:

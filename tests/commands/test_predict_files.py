@@ -38,7 +38,7 @@ def test_what_is_missing_or_no_file_is_named_and_the_rest_goes_on(run, digits, c
     assert [one["image"] for one in printed["images"]] == [str(path) for path in inputs]
     missing, answer, empty, pipe = printed["images"]
     assert "No such file" in missing["error"]
-    assert "it is a folder without images" in empty["error"]
+    assert "it is a folder, from which no image was taken" in empty["error"]
     assert "it is a named pipe" in pipe["error"]
     assert len(answer["classes"]) == 1
 

@@ -54,7 +54,9 @@ def test_what_is_missing_is_refused_if_nothing_else_is_there(tmp_path):
         find_images([empty, nope])
     paths = find_images([nope, empty, str(tmp_path / "x.png")])
     assert [path.name for path in paths] == ["nope.png", "empty", "x.png"]
-    for path, sentence in zip(paths[:2], ("No such file", "a folder without images"), strict=True):
+    for path, sentence in zip(
+        paths[:2], ("No such file", "a folder, from which no image was taken"), strict=True
+    ):
         with pytest.raises(InputError, match=sentence):
             open_image(path)
 

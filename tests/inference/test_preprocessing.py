@@ -216,8 +216,9 @@ def test_a_run_on_images_as_no_file_has_is_refused():
 def test_sizes_and_crops_that_cannot_be_are_refused():
     preprocess = Preprocessing.of_weights(ImageSpec())
     for size, crop, sentence in (
-        (0, None, "at least 1 pixel, not 0"),
-        (-3, None, "at least 1 pixel, not -3"),
+        (0, None, "from 1 to 8192 pixels, not 0 x 0"),
+        (-3, None, "from 1 to 8192 pixels, not -3 x -3"),
+        (10**6, None, "from 1 to 8192 pixels, not 1000000 x 1000000"),
         (None, 0.0, "eval_crop must be above 0 and at most 1, not 0.0"),
         (None, 1.5, "eval_crop must be above 0 and at most 1, not 1.5"),
     ):
