@@ -113,7 +113,7 @@ def with_constants(
         if context.method_name != "__call__" or name not in constants:
             return next_fun(*args, **kwargs)
         u = args[0]
-        return u * jnp.asarray(constants[name], u.dtype)
+        return u * jax.lax.broadcast_to_rank(jnp.asarray(constants[name], u.dtype), u.ndim)
 
     def replaced(*args: Any) -> Any:
         with nn.intercept_methods(replace):

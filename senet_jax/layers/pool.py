@@ -108,7 +108,8 @@ def average_pool(
     """
     half: Any = ((window // 2,) * 2,) * 2  # Flax declares a str and takes both
     sides, steps = (window, window), (stride, stride)
-    return nn.avg_pool(x, sides, steps, half, count_include_pad=count_padding)
+    with jax.numpy_dtype_promotion("standard"):  # Flax divides by whole numbers
+        return nn.avg_pool(x, sides, steps, half, count_include_pad=count_padding)
 
 
 def average_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:

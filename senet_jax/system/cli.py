@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, Terminated, did_you_mean, first_line
-from senet_jax.system import files, processes
+from senet_jax.system import files, home, processes
 
 # What Python says of a value that does not fit, and what the value should have been.
 NOT_A_VALUE = {
@@ -73,6 +73,7 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
         if {"-h", "--help"} & set(sys.argv[1:]):
             print((usage or "").strip())
             return
+        home.ensure()
         main(sys.argv)
     except InputError as error:
         _exit(f"error: {error}", 2)

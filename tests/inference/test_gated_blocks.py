@@ -30,8 +30,8 @@ def test_gates_are_sown_only_where_they_are_asked_for():
 @pytest.mark.parametrize("squeeze", ["avg", "max", "none"])
 def test_recorded_gates_are_what_scales_the_maps(squeeze):
     """With a map of ones, an identity block after it would give the gate itself."""
-    layer, u = SqueezeExcite(ratio=2, squeeze=squeeze), jnp.ones((2, 3, 3, 4))
-    u = u * jnp.arange(1, 5)
+    layer = SqueezeExcite(ratio=2, squeeze=squeeze)
+    u = jnp.broadcast_to(jnp.arange(1.0, 5.0), (2, 3, 3, 4))
     variables = layer.init(jax.random.key(0), u)
     gates = gates_of(Whole(layer), {"params": {"layer": variables["params"]}}, u)
     expected = (layer.apply(variables, u) / u).mean(axis=(1, 2))
