@@ -23,7 +23,7 @@ def load_members(
 
     Args:
       on_error: called for each run that cannot be loaded, which is then left out; where there is
-        no such function, or no run is left, the first error is raised.
+        no such function, or no run is left, that is an error.
 
     Raises: InputError if their classes differ.
     """
@@ -47,7 +47,7 @@ def load_members(
         variables = replicate(member.variables, jax.local_devices())
         members.append(dataclasses.replace(member, variables=variables))
     if errors and not members:
-        raise errors[0]
+        raise InputError("; ".join(map(str, errors)))
     for error in errors:
         assert on_error is not None
         on_error(error)
