@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from helpers.numeric import distance, normal, with_gradients
 
+from senet_jax import create_model
+from senet_jax.layers.network import Layers
 from senet_jax.layers.norm import BatchNorm
 
 
@@ -70,6 +72,22 @@ def test_variance_survives_a_mean_a_thousand_times_the_deviation():
     # The one-pass formula has no digit left, so this test can fail.
     plain = BatchNorm(use_running_average=False, implementation="xla")
     assert distance(normalised(plain, variables, x)[0], expected) > 1e-3
+
+
+def test_networks_move_their_statistics_by_a_tenth_and_add_an_epsilon_of_1e_5():
+    """As in PyTorch and the authors' networks; Inception-ResNet's epsilon is 1e-3."""
+    x = 3 * normal((4, 5, 5, 6)) + 2
+    for layers, epsilon in (
+        (Layers(), 1e-5),
+        (create_model("inception_resnet_v2").layers, 1e-3),
+    ):
+        training, evaluation = (layers.norm(train, name="bn") for train in (True, False))
+        variables = training.init(jax.random.key(0), x)
+        moved = normalised(training, variables, x)[1]["batch_stats"]
+        np.testing.assert_allclose(moved["mean"], 0.1 * x.mean((0, 1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(moved["var"], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-5)
+        constant = variables | {"batch_stats": {"mean": jnp.zeros(6), "var": jnp.zeros(6)}}
+        np.testing.assert_allclose(evaluation.apply(constant, x), x / epsilon**0.5, rtol=1e-5)
 
 
 def test_batch_norm_gradients_equal_a_float64_reference():
