@@ -223,11 +223,15 @@ def _unpack(layer: ConvSpec, gradients: Sequence[jax.Array]) -> jax.Array:
 # Depthwise: one multiply-add per tap; XLA merges them into one pass.
 
 
+def _taps(w: jax.Array) -> list[jax.Array]:
+    """w [kh, kw, 1, C] as kh kw vectors [1, 1, 1, C]."""
+    return [lax.broadcast_to_rank(tap, 4) for tap in w.reshape(-1, w.shape[-1])]
+
+
 def _depthwise_output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
-    taps = w.reshape(-1, w.shape[-1])
-    pairs = zip(layer.windows.unfold(x), taps, strict=True)
+    pairs = zip(layer.windows.unfold(x), _taps(w), strict=True)
     return functools.reduce(jnp.add, (part * tap for part, tap in pairs))
 
 
 def _depthwise_input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
-    return layer.windows.fold([dy * tap for tap in w.reshape(-1, w.shape[-1])])
+    return layer.windows.fold([dy * tap for tap in _taps(w)])
