@@ -114,9 +114,7 @@ def _arrays(source: TfdsSource, split: str) -> tuple[np.ndarray, np.ndarray]:
     @tfds.decode.make_decoder()
     def upright(encoded: Any, feature: Any) -> Any:
         image, found = feature.decode_example(encoded), orientation.orientation(encoded)
-        is_upright = found == orientation.UPRIGHT
-        image = tf.cond(is_upright, lambda: image, lambda: orientation.turned(image, found))
-        return tf.ensure_shape(image, feature.shape)
+        return tf.ensure_shape(orientation.turned(image, found), feature.shape)
 
     try:
         arrays = tfds.as_numpy(

@@ -86,9 +86,12 @@ def turned(pixels: Any, orientation: Any) -> Any:
     """Turn decoded pixels [H, W, C], or a part of them, in TensorFlow."""
     import tensorflow as tf
 
-    exchanged = orientation >= TRANSPOSED
-    pixels = tf.cond(exchanged, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
-    return tf.reverse(pixels, tf.where(_is_reversed(orientation))[:, 0])
+    def other() -> Any:
+        exchanged = orientation >= TRANSPOSED
+        image = tf.cond(exchanged, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        return tf.reverse(image, tf.where(_is_reversed(orientation))[:, 0])
+
+    return tf.cond(orientation == UPRIGHT, lambda: pixels, other)
 
 
 def turned_size(size: Any, orientation: Any) -> Any:
@@ -107,9 +110,12 @@ def stored_window(window: Any, size: Any, orientation: Any) -> Any:
     """
     import tensorflow as tf
 
-    begin, extent = window[:2], window[2:]
-    begin = tf.where(_is_reversed(orientation), size - begin - extent, begin)
-    return tf.concat([turned_size(begin, orientation), turned_size(extent, orientation)], 0)
+    def other() -> Any:
+        begin, extent = window[:2], window[2:]
+        begin = tf.where(_is_reversed(orientation), size - begin - extent, begin)
+        return tf.concat([turned_size(begin, orientation), turned_size(extent, orientation)], 0)
+
+    return tf.cond(orientation == UPRIGHT, lambda: window, other)
 
 
 def _is_reversed(orientation: Any) -> Any:

@@ -159,39 +159,30 @@ def _decode(encoded: Any, window_of: Callable[[Any], Any]) -> tuple[Any, Any]:
     """
     import tensorflow as tf
 
-    found = orientation.orientation(encoded)
+    is_jpeg, found = tf.io.is_jpeg(encoded), orientation.orientation(encoded)
 
-    def to_be_turned() -> Any:
-        def stored_window(size: Any) -> Any:
-            upright = orientation.turned_size(size, found)
-            return orientation.stored_window(window_of(upright), upright, found)
-
-        part, size = _decode_stored(encoded, stored_window)
-        return orientation.turned(part, found), orientation.turned_size(size, found)
-
-    # Most images are upright, and each operation costs as much as a thousand pixels.
-    is_upright = found == orientation.UPRIGHT
-    part, size = tf.cond(is_upright, lambda: _decode_stored(encoded, window_of), to_be_turned)
-    return tf.ensure_shape(part, (None, None, 3)), size
-
-
-def _decode_stored(encoded: Any, window_of: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """The same of an image as it is stored."""
-    import tensorflow as tf
-
-    def jpeg() -> Any:  # only what lies in the window is decoded
-        size = tf.image.extract_jpeg_shape(encoded)[:2]
-        window = window_of(size)
-        method = "INTEGER_ACCURATE"
-        return tf.image.decode_and_crop_jpeg(encoded, window, 3, dct_method=method), size
-
-    def other() -> Any:
+    def whole() -> Any:
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        size = tf.shape(image)[:2]
-        top, left, height, width = tf.unstack(window_of(size))
-        return image[top : top + height, left : left + width], size
+        return tf.ensure_shape(image, (None, None, 3)), tf.shape(image)[:2]
 
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+    def nothing_yet() -> Any:  # of a JPEG only what lies in the window is decoded
+        return tf.zeros((0, 0, 3), tf.uint8), tf.image.extract_jpeg_shape(encoded)[:2]
+
+    image, size = tf.cond(is_jpeg, nothing_yet, whole)
+    # What is in a branch costs time in the other one, too, so that all is said once.
+    upright = orientation.turned_size(size, found)
+    window = orientation.stored_window(window_of(upright), upright, found)
+
+    def decoded() -> Any:
+        method = "INTEGER_ACCURATE"
+        return tf.image.decode_and_crop_jpeg(encoded, window, 3, dct_method=method)
+
+    def cut() -> Any:
+        top, left, height, width = tf.unstack(window)
+        return image[top : top + height, left : left + width]
+
+    part = orientation.turned(tf.cond(is_jpeg, decoded, cut), found)
+    return tf.ensure_shape(part, (None, None, 3)), upright
 
 
 def _resized(crops: CropSpec, size: Any) -> Any:
