@@ -15,7 +15,7 @@ from configs.common import bare_name
 from senet_jax.runs import workdir
 
 PRETRAINED = "model.pretrained"
-OF_WEIGHTS = (PRETRAINED, "model.new_head")  # keys of that section that are no network's fields
+OF_WEIGHTS = tuple(f"model.{key}" for key in workdir.ORIGIN)  # no fields of a network
 
 # Text that stands whole in a file's name, alone and as an item of a tuple.
 PLAIN = re.compile(r"[a-z0-9_.,=+%\[\]:-]*")
