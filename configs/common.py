@@ -1,6 +1,8 @@
 """Every key of a configuration, with its default and meaning; other files start from this one."""
 
+import json
 import re
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -151,8 +153,8 @@ TFDS_NAME = re.compile(r"(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?(
 def bare_name(dataset: str) -> str:
     """The name of a TFDS dataset alone, by which recipes, studies and printed figures go.
 
-    That of "mnist:3.0.1", "huggingface:mnist" and "Mnist" is "mnist". What is no name in TFDS
-    spelling stays as it is.
+    That of "mnist:3.0.1", "huggingface:mnist", "Mnist" and the folder of a prepared MNIST is
+    "mnist". What is no name in TFDS spelling stays as it is.
     """
     return _name_and_config(dataset)[0]
 
@@ -164,7 +166,11 @@ def mirrors(dataset: str) -> bool:
 
 
 def _name_and_config(dataset: str) -> tuple[str, str]:
-    match = TFDS_NAME.fullmatch(dataset.strip())
+    try:  # the folder of a prepared dataset, in which TFDS has written whose it is
+        info = json.loads((Path(dataset).expanduser() / "dataset_info.json").read_text("utf-8"))
+        return str(info["name"]), str(info.get("configName", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        match = TFDS_NAME.fullmatch(dataset.strip())
     if not match:
         return dataset, ""
     # TFDS takes the names of classes as well, SvhnCropped or MNISTCorrupted, and reads them so.

@@ -32,6 +32,7 @@ from rich.progress import track
 from rich.table import Table
 
 from senet_jax import models
+from senet_jax.data.split import check_labels
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
@@ -197,7 +198,8 @@ def evaluate(
       classes: the number of classes; None if it is not known.
       batch: images per call of the network.
 
-    Raises: InputError if the weights cannot be read, or have a different number of classes.
+    Raises: InputError if the weights cannot be read, or have a different number of classes,
+      or a label is none of them.
     """
     if source is not True and not source.exists():
         raise InputError(f"there is no {source}")
@@ -209,6 +211,9 @@ def evaluate(
             f"it knows {outputs} classes and the images are in {classes} folders; where some are "
             "left out, give the classes with --labels"
         )
+    of_images = np.array([label for _, label in examples])
+    remedy = "the weights count their classes from 0"
+    check_labels(of_images, outputs, f"{len(examples):,} labels of the images", remedy)
     shown = Preprocessing.of_weights(row.images(weights.image_spec))
     forward = jax.jit(
         lambda variables, images: weights.model.apply(variables, shown.normalize(images))

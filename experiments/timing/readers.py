@@ -4,8 +4,8 @@
 
 The command is one contestant of experiments/timing/race.py. It answers with seconds of processor
 time of all threads, since the clock would also count other programs of a shared machine. A step
-reads four batches of training images as uint8, cropped at random (8 to 100 % of the area, 3:4 to
-4:3), resized with antialiasing and mirrored.
+reads four batches of training images as uint8, cropped at random as torchvision does (8 to 100 % of
+the area, 3:4 to 4:3), resized with antialiasing and mirrored.
 
 `pillow` is torchvision's RandomResizedCrop and RandomHorizontalFlip, written with Pillow alone. It
 uses as many threads as there are processors; Pillow lets them run side by side. Its images are

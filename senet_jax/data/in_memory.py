@@ -91,7 +91,8 @@ def read(
     count = len(source.class_names)
     if classes is None:
         what = f"{len(label):,} labels of {source.name!r}, split {split!r},"
-        check_labels(label, count, what, f"data.classes=(0, {count}) leaves such examples out")
+        remedy = f"are they published? data.classes=(0, {count}) leaves such examples out"
+        check_labels(label, count, what, remedy)
         return Images(image, label.astype(np.int32), share)
     if unknown := int(((label < 0) | (label >= count)).sum()):
         message = "%d of %d labels of %r, split %r, are no class; these examples are left out"

@@ -79,8 +79,8 @@ def check_labels(label: np.ndarray, classes: int, what: str, remedy: str) -> Non
     wrong = label[(label < 0) | (label >= classes)]
     if len(wrong):
         raise InputError(
-            f"{len(wrong):,} of {what} are none of its {classes:,} classes, the first {wrong[0]}: "
-            f"are they published? {remedy}"
+            f"{len(wrong):,} of {what} are none of the {classes:,} classes, the first {wrong[0]}; "
+            f"{remedy}"
         )
 
 

@@ -22,7 +22,7 @@ from senet_jax.system import processors
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
 # nobody reads a large dataset through to find its own.
 STATISTICS = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-CHOOSE_SPLIT = "choose a split in which all examples have one"
+CHOOSE_SPLIT = "are they published? choose a split in which all examples have one"
 FIRST = 1000  # labels of a split that are looked at before anything begins
 
 

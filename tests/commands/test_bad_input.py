@@ -3,13 +3,11 @@
 import sys
 
 import jax
-import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from configs import common, imagenet
 from experiments.grid.narrow import NARROW
-from senet_jax import create_model, data
+from senet_jax import create_model
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
@@ -32,6 +30,7 @@ BAD = {
     "model.zero_init_last_bn": NO_SWITCH,
     "model.dropout": ("1", *NEGATIVE),
     "model.pretrained": ("nope", "w.pth", "a/b/c", "timm", "None"),
+    "model.weights": ("latest", "ema", "best", "nope", "None"),  # of no run
     "model.new_head": NO_SWITCH,
     "model.se.kind": UNKNOWN,
     "model.se.ratio": ("0", "-1", *WHOLE[2:]),
@@ -184,43 +183,6 @@ def test_the_least_image_is_one_that_the_network_takes(name):
     image = jax.ShapeDtypeStruct((1, model.least_image_size, model.least_image_size, 3), "float32")
     logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
     assert logits.shape == (1, model.num_classes)
-
-
-class Unlabelled(tfds.core.GeneratorBasedBuilder):
-    """A dataset with the test split of a competition: TFDS lets its labels be -1."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        features = {
-            "image": tfds.features.Image(shape=(8, 8, 1)),
-            "label": tfds.features.ClassLabel(num_classes=3),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(0), "test": self._generate_examples(-1)}
-
-    def _generate_examples(self, label):
-        for index in range(8):
-            yield index, {"image": np.zeros((8, 8, 1), np.uint8), "label": label}
-
-
-@pytest.mark.parametrize("image_size", [0, 16])
-def test_labels_of_no_class_are_refused(tiny, image_size):
-    views = {key: tiny.data[key] for key in tiny.data if key in VIEWS}
-    data.load_dataset("unlabelled", "train", "train", image_size=image_size, **views)
-    sentence = refused(
-        lambda: data.load_dataset("unlabelled", "train", "test", image_size=image_size, **views)
-    )
-    assert sentence.startswith("data.eval_split: dataset 'unlabelled' has label -1 in split 'test'")
-
-
-VIEWS = ("eval_crop", "crop_area", "interpolation", "shuffle_buffer", "max_unreadable")
 
 
 @pytest.mark.parametrize("key", ["seed", "model.name", "data.pad", "train.on_nan", "data.name"])

@@ -171,7 +171,7 @@ def test_data_classes_leave_out_what_is_of_no_class_and_say_so(caplog):
 
 @pytest.mark.parametrize(("labels", "count"), [([0, 4], 1), ([-1, 2**32, 3], 2)])
 def test_labels_beyond_the_last_class_are_refused_too(labels, count):
-    with pytest.raises(InputError, match=f"^{count} of these labels are none of its 4 classes"):
+    with pytest.raises(InputError, match=f"^{count} of these labels are none of the 4 classes"):
         check_labels(np.array(labels), 4, "these labels", "choose others")
 
 

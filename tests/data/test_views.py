@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.photos import CROPS
+from helpers.photos import CROPS, torchvisions_window
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -32,22 +32,6 @@ def windows(size, count):
     crops, key = CropSpec(**CROPS), np.array([1, 2], np.int32)
     places = tf.range(count)
     return tf.map_fn(lambda place: views.random_window(crops, key, size, place), places)
-
-
-def torchvisions_window(height, width, rng):
-    """RandomResizedCrop.get_params of torchvision 0.24, with NumPy's random numbers."""
-    for _ in range(10):
-        area = height * width * rng.uniform(CROPS["crop_area"], 1)
-        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return rng.integers(height - h + 1), rng.integers(width - w + 1), h, w
-    w, h = width, height
-    if width / height < 3 / 4:
-        h = round(width / (3 / 4))
-    elif width / height > 4 / 3:
-        w = round(height * (4 / 3))
-    return (height - h) // 2, (width - w) // 2, h, w
 
 
 @pytest.mark.parametrize(

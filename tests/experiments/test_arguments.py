@@ -101,6 +101,17 @@ def test_every_recipe_mirrors_what_a_mirror_leaves_in_its_class(dataset, name, i
     assert cifar.get_config(f"resnet20,{dataset}").data.flip is is_mirrored
 
 
+def test_a_prepared_folder_has_the_recipe_of_its_dataset(tmp_path):
+    folder = tmp_path / "somewhere" / "1.0.0"
+    folder.mkdir(parents=True)
+    assert common.bare_name(str(folder)) == str(folder)
+    (folder / "dataset_info.json").write_text('{"name": "mnist", "version": "1.0.0"}')
+    assert common.bare_name(str(folder)) == "mnist"
+    assert not common.mirrors(str(folder))
+    (folder / "dataset_info.json").write_text("[]")  # whoever loads it says that it is damaged
+    assert common.mirrors(str(folder))
+
+
 @pytest.mark.parametrize("name", imagenet.VALIDATED)
 def test_a_version_changes_no_recipe(name):
     for file, argument in ((imagenet, "resnet50,{}"), (finetune, "{}"), (cifar, "resnet20,{}")):

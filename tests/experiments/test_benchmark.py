@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.commands import call
+from helpers.photos import torchvisions_window
 
 from experiments import benchmark, overhead
 from experiments.reporting.blocks import pages_with
@@ -137,3 +138,14 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
     bounds = [overhead.interval_of_median(draw) for draw in draws]
     covered = sum(low <= 1 <= high for low, high in bounds)
     assert 0.9 * len(draws) < covered < 0.995 * len(draws)
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (90, 10), (10, 90)])
+def test_the_reader_on_pillow_draws_the_parts_that_torchvision_draws(height, width):
+    one, two = np.random.default_rng(0), np.random.default_rng(0)
+    for _ in range(100):
+        left, top, right, bottom = readers.random_box(width, height, one)
+        window = torchvisions_window(height, width, two)
+        assert window[2:] == (bottom - top, right - left)
+        assert sorted(window[:2]) <= [height, width]
+        one.bit_generator.state = two.bit_generator.state  # they draw the corner in another order

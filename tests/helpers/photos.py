@@ -50,6 +50,22 @@ def center_crop(image, size):
     return image.crop((left, top, left + size, top + size))
 
 
+def torchvisions_window(height, width, rng):
+    """RandomResizedCrop.get_params of torchvision 0.24, with NumPy's random numbers."""
+    for _ in range(10):
+        area = height * width * rng.uniform(CROPS["crop_area"], 1)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.integers(height - h + 1), rng.integers(width - w + 1), h, w
+    w, h = width, height
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
 class Photos(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 

@@ -60,6 +60,19 @@ def test_flags_change_what_they_name_and_survive_the_work_directory(tmp_path_fac
             workdir.check_same(changed, directory)
 
 
+def test_runs_of_before_a_key_was_there_continue_where_it_changes_nothing(tmp_path):
+    config = digits.get_config().lock()
+    older = plain(config)
+    for key in workdir.ADDED:
+        section, _, name = key.partition(".")
+        del older[section][name]
+    files.write_json(tmp_path / "config.json", older)
+    workdir.check_same(config, tmp_path)
+    workdir.check_same(workdir.load_config(tmp_path), tmp_path)
+    with pytest.raises(InputError, match=r"differing in data.label \( there, coarse now\)"):
+        workdir.check_same(cli.with_flags(config, ["--config.data.label=coarse"]), tmp_path)
+
+
 TREES = st.recursive(
     st.integers(),
     lambda inner: st.dictionaries(st.text("abc", min_size=1), inner, min_size=1, max_size=3),
