@@ -1,6 +1,8 @@
 """Every key of a configuration, with its default and meaning; other files start from this one."""
 
+import json
 import re
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -147,8 +149,8 @@ TFDS_NAME = re.compile(r"(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?(
 def bare_name(dataset: str) -> str:
     """The name of a TFDS dataset alone, by which recipes, studies and printed figures go.
 
-    That of "mnist:3.0.1", "huggingface:mnist" and "Mnist" is "mnist". What is no name in TFDS
-    spelling stays as it is.
+    That of "mnist:3.0.1", "huggingface:mnist", "MNIST" and a folder where it is prepared is
+    "mnist". What is none of these stays as it is.
     """
     return _name_and_config(dataset)[0]
 
@@ -160,6 +162,10 @@ def mirrors(dataset: str) -> bool:
 
 
 def _name_and_config(dataset: str) -> tuple[str, str]:
+    about = Path(dataset).expanduser() / "dataset_info.json"
+    if about.is_file():  # the folder of a prepared dataset, which says what it is
+        info = json.loads(about.read_text("utf-8"))
+        return info.get("name", dataset), info.get("configName", "")
     match = TFDS_NAME.fullmatch(dataset.strip())
     if not match:
         return dataset, ""

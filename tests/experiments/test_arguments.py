@@ -1,5 +1,7 @@
 """What stands in a list on the command line is used or refused, and never dropped."""
 
+import json
+
 import pytest
 
 from configs import cifar, common, digits, finetune, imagenet
@@ -99,6 +101,18 @@ def test_every_recipe_mirrors_what_a_mirror_leaves_in_its_class(dataset, name, i
     for file, argument in ((imagenet, f"resnet50,{dataset}"), (finetune, dataset)):
         assert file.get_config(argument).data.flip is is_mirrored
     assert cifar.get_config(f"resnet20,{dataset}").data.flip is is_mirrored
+
+
+def test_the_folder_of_a_prepared_dataset_has_the_recipe_of_its_name(tmp_path):
+    for name, config in (("mnist_corrupted", "identity"), ("imagenette", "320px-v2")):
+        folder = tmp_path / name / config / "1.0.0"
+        folder.mkdir(parents=True)
+        about = json.dumps({"name": name, "configName": config, "version": "1.0.0"})
+        (folder / "dataset_info.json").write_text(about)
+        assert common.bare_name(str(folder)) == name
+        data = finetune.get_config(str(folder)).data
+        assert data.flip is (name == "imagenette")
+        assert data.eval_split == ("validation" if name == "imagenette" else "test")
 
 
 @pytest.mark.parametrize("name", imagenet.VALIDATED)
