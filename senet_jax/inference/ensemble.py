@@ -51,11 +51,10 @@ def evaluate_runs(
 
     Args:
       directories: a work directory, or one per network of the ensemble.
-      dataset, split: a TFDS dataset with as many classes, and a split expression; by default those
-        of the first run's evaluation.
+      dataset, split: a TFDS dataset with as many classes, and a split; by default the first run's.
       views: what the networks are shown of each image; by default what their own evaluation shows.
       weights, unfinished: see `load_run`.
-      batch_size: examples per step; by default as many views as a step of training has examples.
+      batch_size: examples per step; see `default_batch_size`.
       on_batch: called with each batch's predictions and the classes' names; see PredictionsCsv.add.
       on_error: called for each run that cannot be loaded, where others can; without it an error.
 
