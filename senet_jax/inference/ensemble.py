@@ -68,7 +68,6 @@ def evaluate_runs(
       InputError: for what cannot be loaded or does not fit together, and a split without labels.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, between two batches.
     """
-    # The function is long because it tells of its arguments and results in full.
     if isinstance(directories, Path | str):
         directories = [directories]
     if not directories:
