@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.reporting.collect import CURVE, NEEDED, Results, Unfinished
+from experiments.reporting.collect import Results, Unfinished
+from experiments.reporting.run_files import CURVE, NEEDED
 from senet_jax.errors import InputError
 from senet_jax.system import files
 

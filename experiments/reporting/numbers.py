@@ -9,7 +9,8 @@ from typing import Any
 from experiments.grid.plan import paper_config
 from experiments.grid.study import OF_WEIGHTS, Row, Study
 from experiments.reporting import compare
-from experiments.reporting.collect import Result, Results, dataset_of
+from experiments.reporting.collect import Results, dataset_of
+from experiments.reporting.run_files import Result
 from senet_jax.config import differences, flatten, plain
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize

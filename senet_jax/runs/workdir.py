@@ -262,9 +262,8 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
     current = plain(config)
     idle = {*effect.without(flatten(stored))} & {*effect.without(flatten(current))}
     ignored = {*apart_from, *idle, *left_to_weights(config.to_dict()), *added_since(stored)}
-    earlier = {key: value for key, value in ADDED.items() if value is not None}
     before, now = (
-        {key: value for key, value in (earlier | flatten(sections)).items() if key not in ignored}
+        {k: value for k, value in with_added(flatten(sections)).items() if k not in ignored}
         for sections in (stored, current)
     )
     if starts_from_weights(current):  # the network is theirs, where the configuration has no more
@@ -274,6 +273,11 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
             f"{workdir} holds a run of another configuration, differing in {changes}; "
             "choose another --workdir"
         )
+
+
+def with_added(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat configuration with the keys of ADDED that it lacks, but those that go on as begun."""
+    return {key: value for key, value in ADDED.items() if value is not None} | dict(flat)
 
 
 def added_since(stored: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ from configs import digits
 from experiments import report, status
 from experiments.grid.plan import plan
 from experiments.reporting import blocks, headline, page, plot, publish
-from experiments.reporting.collect import CONFIG_KINDS, KINDS, NEEDED, collect
+from experiments.reporting.collect import collect
+from experiments.reporting.run_files import CONFIG_KINDS, KINDS, NEEDED
 from experiments.studies import load_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
