@@ -115,10 +115,13 @@ def test_failed_seeds_are_named_with_their_reason_and_started_ones_are_expected(
     }
 
 
-def test_runs_of_different_configurations_are_never_mixed(directory):
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("train", "epochs", 99.0), ("data", "label", "coarse_label")]
+)
+def test_runs_of_different_configurations_are_never_mixed(directory, section, key, value):
     path = directory / "2" / "seed1" / "config.json"
     config = json.loads(path.read_text())
-    config["train"]["epochs"] = 99.0
+    config[section][key] = value
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match="different configurations"):
         collect_results(REDUCTION, directory)
