@@ -59,22 +59,28 @@ def create_state(
       plateau: memory of the "plateau" schedule at the start.
     """
 
-    # `seed` stays an argument of the compiled function: one compilation then serves every seed.
+    # Two programs: what is drawn depends on the network alone, so that all recipes share its program
+    # in the compilation cache; `seed` is an argument, so that all seeds do.
     @jax.jit
-    def init(seed: jax.Array, weights: Any) -> TrainState:
-        key = jax.random.key(seed)
-        init_key, run_key = jax.random.split(key)
-        variables = dict(model.init(init_key, jnp.zeros((1, *image_shape))))
-        variables = unflatten_dict(flatten_dict(variables) | flatten_dict(weights))
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            key=run_key,
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(variables["params"]),
-            # Copies: a step gives its whole state away, and no array can be given twice.
-            ema=jax.tree.map(jnp.copy, variables) if ema else None,
-            plateau=plateau,
-        )
+    def draw(seed: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        init_key, run_key = jax.random.split(jax.random.key(seed))
+        return run_key, dict(model.init(init_key, jnp.zeros((1, *image_shape))))
 
-    return init(jnp.asarray(seed, jnp.uint32), weights or {})
+    @jax.jit
+    def start(variables: dict[str, Any]) -> tuple[optax.OptState, Any]:
+        # Copies: a step gives its whole state away, and no array can be given twice.
+        averages = jax.tree.map(jnp.copy, variables) if ema else None
+        return optimizer.init(variables["params"]), averages
+
+    run_key, drawn = draw(jnp.asarray(seed, jnp.uint32))
+    variables = unflatten_dict(flatten_dict(drawn) | flatten_dict(weights or {}))
+    opt_state, averages = start(variables)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=run_key,
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=opt_state,
+        ema=averages,
+        plateau=plateau,
+    )
