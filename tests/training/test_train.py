@@ -172,7 +172,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
 def test_a_difference_between_devices_is_found():
     devices = jax.local_devices()[:2]
     step = pmap_step(
-        lambda state, batch: state + jnp.float32(jax.lax.axis_index(AXIS)),
+        lambda state, batch: state + jax.lax.axis_index(AXIS).astype(state.dtype),
         devices,
         donate_state=False,
     )
