@@ -12,7 +12,6 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from experiments.grid.plan import PlannedRun
 from experiments.launch import titles, why_unfinished, worker
@@ -140,11 +139,13 @@ def _raising() -> Iterator[None]:
     ignored, as SIGHUP after `nohup`, stays so.
     """
 
-    def interrupted(number: int, frame: object = None) -> NoReturn:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        startup.say("waiting for the runs to save")
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+    came: list[int] = []
+
+    def interrupted(number: int, frame: object = None) -> None:
+        came.append(number)
+        if len(came) == 1:
+            startup.say("waiting for the runs to save")
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     before = {
         number: handler

@@ -198,7 +198,8 @@ def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
     command += (f"--workdir={tmp_path}", "--config.train.epochs=150")
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     both = [tmp_path / row.label / "seed0" for row in BIAS.rows]
-    for status, error in ((143, "\nterminated; the same command continues\n"), (0, "")):
+    said = "\nwaiting for the runs to save\n\nterminated; the same command continues\n"
+    for status, error in ((143, said), (0, "")):
         process = subprocess.Popen(
             [*command, "--config.train.log_every_steps=1"],
             cwd=ROOT,
@@ -209,6 +210,7 @@ def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
         )
         if status:
             wait_for(lambda p=process: all(map(steps, both)) or p.poll() is not None)
+            process.send_signal(signal.SIGHUP)
             process.terminate()
         _, errors = process.communicate(timeout=900)
         assert (process.returncode, errors) == (status, error)

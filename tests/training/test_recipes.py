@@ -162,7 +162,8 @@ def step_with_bad_batches(tiny, one_device, on_nan):
         run.model,
         make_optimizer(config, schedule, on_nan=on_nan),
         Inputs(
-            Augmentation(), lambda images: jnp.where(images.min() == 200, jnp.inf, images / 255.0)
+            Augmentation(),
+            lambda images: jnp.where(images.min() == 200, jnp.inf, jnp.float32(images) / 255.0),
         ),
         axis_name=None,
         ema_decay=0.9,
@@ -206,7 +207,7 @@ def test_one_bad_batch_costs_its_update_and_nothing_else(tiny, tmp_path, one_dev
             yield batch | {"image": bad if step == 3 else batch["image"]}
 
     def broken(images, mean, std):
-        return jnp.where(images.min() == 200, jnp.inf, images / 255.0)
+        return jnp.where(images.min() == 200, jnp.inf, jnp.float32(images) / 255.0)
 
     monkeypatch.setattr("senet_jax.training.prepare.normalize", broken)
     monkeypatch.setattr(in_memory.Images, "train_batches", with_a_bad_one)

@@ -172,7 +172,9 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
 def test_a_difference_between_devices_is_found():
     devices = jax.local_devices()[:2]
     step = pmap_step(
-        lambda state, batch: state + jax.lax.axis_index(AXIS), devices, donate_state=False
+        lambda state, batch: state + jax.lax.axis_index(AXIS).astype(state.dtype),
+        devices,
+        donate_state=False,
     )
     drifted = step(replicate(np.zeros(3, np.float32), devices), np.zeros((2, 1)))
     with pytest.raises(AssertionError, match="differs between devices"):
