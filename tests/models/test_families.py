@@ -58,7 +58,8 @@ class Trained:
                 return losses.mean(), (updates["batch_stats"], logits)
 
             (loss, (stats, logits)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-            updates, moments = optimizer.update(gradients, moments)
+            with jax.numpy_dtype_promotion("standard"):  # Optax raises to a whole number
+                updates, moments = optimizer.update(gradients, moments)
             return optax.apply_updates(params, updates), stats, moments, loss, gradients, logits
 
         params, stats = variables["params"], variables["batch_stats"]
