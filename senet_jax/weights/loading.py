@@ -5,12 +5,10 @@
 With weights a network has timm's architecture (timm.py), which is not always that of the same name
 here: the excitation has biases; the hidden width of seresnet18 and 34 is rounded to multiples of 8;
 legacy_* networks pool as in Caffe, legacy ResNets from 50 layers on stride on the first 1x1, and
-legacy basic blocks have a ReLU before the SE block; activations of mobilenetv1_100 end at 6. One
-difference is left, in images of more than 224 pixels: vgg16_bn averages its last map to 7x7, as in
-torchvision, where timm slides the first fully connected layer over it. Padding is even on both
-sides, with stride 2 as well, in all networks here. ResNets for CIFAR, which timm lacks, are here
-what they are without weights. A tensor that is missing, has no place or a different shape is an
-error.
+legacy basic blocks have a ReLU before the SE block; activations of mobilenetv1_100 end at 6. (What
+vgg16_bn does with images of more than 224 pixels is torchvision's, not timm's.) Padding is even on
+both sides, also with stride 2, in all networks here. ResNets for CIFAR, which timm lacks, are as
+without weights. A tensor that is missing, has no place or a different shape is an error.
 """
 
 import dataclasses
