@@ -33,7 +33,10 @@ class PathParser(flags.ArgumentParser[str]):
     """The values of flags that are paths; see `files.local_path`."""
 
     def parse(self, argument: str) -> str:
-        return files.local_path(argument)
+        try:
+            return files.local_path(argument)
+        except InputError as error:
+            raise ValueError(str(error)) from error  # to which absl adds the name of the flag
 
     def flag_type(self) -> str:
         return "path"
@@ -42,8 +45,10 @@ class PathParser(flags.ArgumentParser[str]):
 def define_path(
     name: str, default: str | None, help: str, flag_values: flags.FlagValues = flags.FLAGS
 ) -> flags.FlagHolder[str]:
-    """Define a flag for a path of this machine, in which `~` is expanded. Other texts, such as the
-    names of networks, may stand there as well."""
+    """Define a flag for a path of this machine, in which `~` is expanded.
+
+    Other texts, such as the names of networks, may stand there as well.
+    """
     return flags.DEFINE(PathParser(), name, default, help, flag_values)
 
 
