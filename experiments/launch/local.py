@@ -109,8 +109,14 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]
     pool = concurrent.futures.ThreadPoolExecutor(len(parts))
     with _raising():
         try:
-            for done in concurrent.futures.as_completed([pool.submit(one, run) for run in runs]):
-                done.result()
+            pending = {pool.submit(one, run) for run in runs}
+            while pending:
+                # Of two signals at once another thread may get both, and this one sleep on.
+                done, pending = concurrent.futures.wait(
+                    pending, timeout=1, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stopping.set()

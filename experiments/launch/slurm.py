@@ -56,7 +56,8 @@ class Training:
             signal.signal(number, self._terminated)
         together = submitit.JobEnvironment().num_tasks > 1
         self._process = worker.start(self.directory, ["--distributed"] if together else [])
-        status = self._process.wait()
+        while (status := self._process.poll()) is None:
+            time.sleep(1)  # not wait: NumPy's threads may get the signals that are to end it
         if status in worker.STOPPED:
             sys.exit(143)  # so that submitit, too, sees no result
         if status:

@@ -22,7 +22,7 @@ from experiments.grid.plan import PlannedRun, plan
 from experiments.launch import LOG, in_waves, launch, local, serial, slurm, worker
 from experiments.run import slurm_parameters
 from experiments.studies import load_study
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import lock, workdir
 from senet_jax.training.loop import train_and_evaluate
 
@@ -219,6 +219,36 @@ def test_a_grid_at_once_that_is_terminated_saves_and_continues(tmp_path):
             assert not (path / "failed.json").exists()
     assert all("continuing from step" in (path / LOG).read_text() for path in both)
     assert all((path / "result.json").exists() for path in both)
+
+
+def test_signals_that_come_together_end_all_runs_once(tiny, tmp_path, monkeypatch, capfd):
+    """Threads may take both, so that the one that waits is not woken by either."""
+    runs = grid(tiny, tmp_path)
+    for run in runs:
+        run.workdir.mkdir(parents=True)
+    processes = []
+
+    def start(*_):
+        processes.append(subprocess.Popen(["sleep", "60"]))
+        return processes[-1]
+
+    def press():
+        wait_for(lambda: len(processes) == len(runs))
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(local.worker, "start", start)
+    thread = threading.Thread(target=press)
+    thread.start()
+    began = time.monotonic()
+    with pytest.raises(Terminated):
+        local.train(runs, [local.Slice([0], [])] * len(runs))
+    thread.join()
+    assert time.monotonic() - began < 30
+    assert [process.wait() for process in processes] == [-signal.SIGTERM] * len(runs)
+    said = capfd.readouterr()
+    assert said.out.count(": stopped") == len(runs)
+    assert said.err == "\nwaiting for the runs to save\n"
 
 
 @pytest.fixture
