@@ -16,7 +16,8 @@ import numpy as np
 
 from senet_jax.data import views
 from senet_jax.data.split import WHOLE, Batch, Share, check_labels
-from senet_jax.data.tfds_source import TfdsSource, import_tfds
+from senet_jax.data.tfds_builder import import_tfds
+from senet_jax.data.tfds_source import TfdsSource
 from senet_jax.errors import InputError
 
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
