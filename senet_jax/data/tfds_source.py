@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import itertools
 import logging
 import math
 import operator
@@ -13,16 +12,15 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from senet_jax.data import features
 from senet_jax.data.split import WHOLE, Share
-from senet_jax.errors import InputError, did_you_mean, first_line
+from senet_jax.data.tfds_builder import builder_of, import_tfds, prepared_versions
+from senet_jax.errors import InputError, first_line
 
-INFO = "dataset_info.json"  # in the folder of each prepared dataset
 FEW = 1024  # labels that are read at once
 
 
@@ -63,9 +61,11 @@ class TfdsSource:
         """
         label = self.builder.info.features[self.label_key]
         if features.is_class_label(label):
-            return tuple(label.int2str(index) for index in range(label.num_classes))
+            names = tuple(label.names)
+            # TFDS loses names that are blank, and then all after them are another class's.
+            return names if len(names) == label.num_classes else _numbers(label.num_classes)
         labels = np.concatenate([self.labels(split) for split in self.builder.info.splits])
-        return tuple(map(str, range(features.count_classes(labels, self.name))))
+        return _numbers(features.count_classes(labels, self.name))
 
     def count(self, split: str) -> int:
         """Number of examples of a split. Raises: InputError if there are none."""
@@ -78,10 +78,9 @@ class TfdsSource:
         raise self._no_examples(split)
 
     def labels(self, split: str, most: int = -1) -> np.ndarray:
-        """The first labels of a split, or all [N] int64; images are not decoded."""
-        decoders = import_tfds().decode.PartialDecoding({self.label_key})
+        """The first labels of a split, or all [N] int64; nothing else is decoded."""
         config = import_tfds().ReadConfig(try_autocache=False)  # it warns if not read to the end
-        records = self.builder.as_dataset(split=split, decoders=decoders, read_config=config)
+        records = self._read(split, {self.label_key}, read_config=config)
         labels = records.map(lambda record: record[self.label_key]).take(most).batch(FEW)
         return np.concatenate([*labels.as_numpy_iterator()]).astype(np.int64)
 
@@ -94,15 +93,20 @@ class TfdsSource:
           decoder: decoder of the images in place of TFDS's own.
           **options: arguments of TFDS's `as_dataset`.
         """
-        own = {} if decoder is None else {self.image_key: decoder}
         keys = {self.image_key, self.label_key}
-        options["decoders"] = import_tfds().decode.PartialDecoding(keys, decoders=own)
+        own = None if decoder is None else {self.image_key: decoder}
         if share == WHOLE:
-            return self.builder.as_dataset(split=split, **options)
+            return self._read(split, keys, own, **options)
         part = self._part(split, share.of_examples(self.count(split)))
         if part is None:  # which TFDS refuses to read
-            return self.builder.as_dataset(split=split, **options).take(0)
-        return self.builder.as_dataset(split=part, **options)
+            return self._read(split, keys, own, **options).take(0)
+        return self._read(part, keys, own, **options)
+
+    def _read(self, split: Any, keys: set[str], decoders: Any = None, **options: Any) -> Any:
+        """The tf.data dataset of some features of a split, or of a part of one."""
+        partial = import_tfds().decode.PartialDecoding(keys, decoders=decoders)
+        with _no_notices():  # TFDS warns of what it calls itself
+            return self.builder.as_dataset(split=split, decoders=partial, **options)
 
     def _part(self, split: str, places: range) -> Any:
         """An instruction to read some places of a split; None where there are none.
@@ -145,7 +149,7 @@ def find(name: str, image: str = "", label: str = "") -> TfdsSource:
     Raises:
       InputError: an unknown name, or a dataset that is not (image, label).
     """
-    builder = _builder(name)
+    builder = builder_of(name)
     return TfdsSource(name, builder, *features.choose(builder, name, image, label))
 
 
@@ -163,7 +167,7 @@ def prepare(source: TfdsSource) -> TfdsSource:
     missing = f"dataset {name!r} is not in {directory} and cannot be downloaded"
     remedy = (
         f"prepare it on a machine with network access (`tfds build {name}`) and set TFDS_DATA_DIR"
-        f"{_prepared_versions(name)}"
+        f"{prepared_versions(name)}"
     )
     if unreachable := _unreachable_host(builder.url_infos or ()):
         raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
@@ -180,71 +184,12 @@ def prepare(source: TfdsSource) -> TfdsSource:
     except Exception as error:
         # TFDS has no common base class: checksum mismatches, manual downloads, disk space, ...
         raise InputError(
-            f"dataset {name!r} cannot be prepared: {first_line(error)}{_prepared_versions(name)}"
+            f"dataset {name!r} cannot be prepared: {first_line(error)}{prepared_versions(name)}"
         ) from error
 
 
-def import_tfds() -> Any:
-    """Import TFDS, with TensorFlow quiet and away from the accelerator."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    tf.config.set_visible_devices([], "GPU")
-    import senet_jax.data.digits  # noqa: F401  (registers the builder)
-
-    return tfds
-
-
-def _builder(name: str) -> Any:
-    tfds = import_tfds()
-    folder = os.path.expanduser(name)
-    if name.startswith(("/", "~", "./", "../")) or "://" in name or _is_dataset(Path(folder)):
-        return _builder_of_folder(name, folder)
-    try:
-        return tfds.builder(name)
-    except tfds.core.DatasetNotFoundError as error:
-        near = _prepared_versions(name) or did_you_mean(name, tfds.list_builders())
-        raise InputError(f"data.name: TFDS has no dataset {name!r}{near}") from error
-    except Exception as error:
-        if "Parsing builder name" in str(error):
-            raise InputError(
-                f"data.name {name!r} is no name of a dataset; names are like 'cifar10' or "
-                "'food101:2.0.0'"
-            ) from error
-        # No such config or version, or a namespace (huggingface:...) that lacks its packages or its
-        # host: TFDS passes on whatever was raised.
-        reason = first_line(error) + _prepared_versions(name)
-        raise InputError(f"data.name: dataset {name!r}: {reason}") from error
-
-
-def _builder_of_folder(name: str, folder: str) -> Any:
-    """The builder of a prepared dataset. Raises: InputError if none is in that folder."""
-    try:
-        return import_tfds().builder_from_directory(folder)
-    except Exception as error:  # TFDS passes on whatever was raised
-        below = [Path(folder).glob(depth + INFO) for depth in ("*/", "*/*/", "*/*/*/")]
-        found = [str(path.parent) for path in itertools.islice(itertools.chain(*below), 3)]
-        inside = f"; in it are {', '.join(found)}" if found else f" ({first_line(error)})"
-        raise InputError(
-            f"data.name {name!r} is no folder of a prepared dataset, like .../cifar10/3.0.2{inside}"
-        ) from error
-
-
-def _is_dataset(folder: Path) -> bool:
-    return (folder / INFO).is_file()
-
-
-def _prepared_versions(name: str) -> str:
-    """The end of a sentence that says which versions of a dataset are prepared, if any."""
-    name = name.partition(":")[0]
-    with contextlib.suppress(Exception):  # of a dataset or a config that there is not at all
-        builder = import_tfds().builder(name)
-        folder = Path(str(builder.data_path)).parent
-        if found := sorted(path.parent.name for path in folder.glob("*/" + INFO)):
-            return f"; prepared is data.name={' or '.join(f'{name}:{each}' for each in found)}"
-    return ""
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
 
 
 def _unreachable_host(urls: Any) -> str | None:

@@ -101,6 +101,13 @@ def test_numbers_that_are_no_classes_are_refused(labels):
         features.count_classes(np.array(labels), "x")
 
 
+def test_classes_whose_names_tfds_has_lost_have_numbers(monkeypatch):
+    source = tfds_source.find("peculiar", **CHOSEN)
+    known = source.builder.info.features["label"]
+    monkeypatch.setattr(known, "_int2str", ["a", "d"])  # two that were blank are gone
+    assert source.class_names == ("0", "1", "2", "3")
+
+
 def test_a_prepared_folder_is_a_dataset():
     load()
     folder = tfds_source.find("peculiar", **CHOSEN).builder.data_path
