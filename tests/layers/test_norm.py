@@ -16,6 +16,14 @@ def normalised(layer, variables, x):
     return layer.apply(variables, x, mutable=["batch_stats"])
 
 
+@pytest.fixture
+def promotion_of_flax():
+    """Flax's own layer counts on JAX to convert bfloat16."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.usefixtures("promotion_of_flax")
 @pytest.mark.parametrize("implementation", ["auto", "xla"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_batch_norm_is_a_drop_in_for_flax(implementation, dtype):
