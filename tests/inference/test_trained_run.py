@@ -278,7 +278,7 @@ def test_a_network_needs_no_dataset(run, monkeypatch, tmp_path):
         load_classifier(str(older))
 
 
-def gone(name):
+def gone(name, *_):
     raise InputError(f"{name} is gone")
 
 
