@@ -188,7 +188,7 @@ def test_each_process_reads_the_weights_that_they_start_from(tiny, command, tmp_
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["pretrained_sha256"] == source["params_sha256"]
     stems = [
-        checkpoints.read(tmp_path / name / "checkpoints", ["params"])["params"]["stem"]
+        checkpoints.read(tmp_path / name / "checkpoints", ["params"]).state["params"]["stem"]
         for name in ("source", "run")
     ]
     assert jax.tree.all(jax.tree.map(np.array_equal, *stems))
