@@ -194,7 +194,7 @@ def about_seeds(study: Study, results: Results) -> list[str]:
             whose = ("seed {}" if len(seeds) == 1 else "seeds {}").format(
                 ", ".join(map(str, seeds))
             )
-            lines.append(f"Row {label}: {whose} diverged, with an error no better than guessing.")
+            lines.append(f"Row {label}: {whose} ended no better than guessing.")
     return lines
 
 

@@ -153,8 +153,8 @@ def test_seeds_that_end_no_better_than_guessing_are_named():
     for run in (*runs["2"], *runs["16"]):
         run["classes"] = 10
     assert table.about_seeds(REDUCTION, runs) == [
-        "Row 2: seeds 0, 1 diverged, with an error no better than guessing.",
-        "Row 16: seed 0 diverged, with an error no better than guessing.",
+        "Row 2: seeds 0, 1 ended no better than guessing.",
+        "Row 16: seed 0 ended no better than guessing.",
     ]
 
 
