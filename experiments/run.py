@@ -42,7 +42,7 @@ from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
 from experiments.studies import the_study
 from senet_jax.config import flatten
-from senet_jax.errors import InputError, did_you_mean, refuse
+from senet_jax.errors import InputError, did_you_mean, named, refuse
 from senet_jax.runs import effect
 from senet_jax.system import cli
 from senet_jax.training.given import add_fields
@@ -168,11 +168,8 @@ def _without_leftovers(row: Row, config: ConfigDict, given: set[str]) -> ConfigD
     flat = flatten(row_config(row, config).to_dict())
     if row.starts_from:  # plan names the run, once there is a seed
         flat[PRETRAINED] = row.starts_from
-    try:
-        resets = effect.resets(flat, given)
-    except InputError as error:
-        raise InputError(f"row {row.label}: {error}") from error
-    config.update_from_flattened_dict(resets)
+    with named(f"row {row.label}"):
+        config.update_from_flattened_dict(effect.resets(flat, given))
     return config
 
 

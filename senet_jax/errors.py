@@ -1,7 +1,8 @@
 """The exceptions for bad input: each a sentence that names the value and what would be right."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class InputError(ValueError):
@@ -24,6 +25,15 @@ def refuse(problems: Sequence[str]) -> None:
     """Raises: InputError with a line for each problem; "" is none."""
     if lines := [*filter(None, dict.fromkeys(problems))]:
         raise InputError("\n".join(lines))
+
+
+@contextlib.contextmanager
+def named(what: str) -> Iterator[None]:
+    """Put the name of a key, say, before whatever is refused inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
 
 
 def did_you_mean(value: str, names: Iterable[str]) -> str:

@@ -1,15 +1,13 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from senet_jax.config import build
 from senet_jax.data import fake, in_memory, streaming, tfds_source
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.views import CropSpec
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, named
 
 __all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load_dataset", "load_split"]
 
@@ -68,26 +66,17 @@ def load_dataset(
             )
         return statistics.override(fake.dataset(image_size or 224, share))
     source = _prepared(name, image, label, crop_spec)
-    with _named("train_split"):
+    with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
-    with _named("eval_split"):
+    with named("data.eval_split"):
         source.count(eval_split)
     labels = _labels(classes, source, crop_spec)
-    with _named("train_split"):
+    with named("data.train_split"):
         train = _split(source, train_split, crop_spec, share, labels)
-    with _named("eval_split"):
+    with named("data.eval_split"):
         evaluation = _split(source, eval_split, crop_spec, share, labels)
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
-
-
-@contextlib.contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Name the key in whatever is refused inside."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"data.{key}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """The start of a run: the weights of `model.pretrained`, and the images they are made for."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 
 from senet_jax import data, models
 from senet_jax.config import build, check_present, differences, flatten
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
@@ -86,7 +85,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     check_present("model", sections["model"], ("name",))
     check_present("data", sections.get("data", {}), ("name",))
     name = sections["model"]["name"]
-    with _named():
+    with named("model.pretrained"):
         if origin.source is True and "." not in name:
             published = ", ".join(loading.list_pretrained(f"{name}.*")) or "nothing of it"
             raise InputError(
@@ -133,7 +132,7 @@ def load_initial_weights(
 
     Raises: InputError if they cannot be read, or are those of a different network or other images.
     """
-    with _named():
+    with named("model.pretrained"):
         weights = loading.load_pretrained(
             name, origin.source, origin.weights, num_classes=model.num_classes
         )
@@ -172,12 +171,3 @@ def _check_shapes(
                 f"the weights are not for images of {' x '.join(map(str, image_shape))}: "
                 f"{'/'.join(path)} is {list(value.shape)} there and must be {list(shape)}"
             )
-
-
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    """Name the key in whatever is refused inside."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"model.pretrained: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, named
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models import inception_resnet, mobilenet, resnet, resnext, senet, vgg
 from senet_jax.models.resnet import BasicBlock
@@ -140,10 +140,8 @@ def architecture_in(config_json: Mapping[str, Any]) -> str | None:
     Raises: InputError for a network that is not here.
     """
     if architecture := declared.architecture(config_json):
-        try:
+        with named("config.json: architecture"):
             constructor_of(architecture)
-        except InputError as error:
-            raise InputError(f"config.json: architecture: {error}") from error
     return architecture
 
 
