@@ -26,7 +26,6 @@ NOT_A_VALUE = {
 }
 
 flags.disclaim_key_flags()  # those of define_path are the caller's
-CONFIG_FLAGS = ("--config", "-config")  # followed by a file and, after a colon, its argument
 
 
 class PathParser(flags.ArgumentParser[str]):
@@ -127,7 +126,7 @@ def parse_flags(
     Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
     """
     try:
-        return values(_with_config_paths(argv), known_only=known_only)[1:]
+        return values(argv, known_only=known_only)[1:]
     except flags.Error as error:
         if isinstance(error.__context__, InputError):  # what absl has wrapped says all
             raise error.__context__ from None
@@ -141,19 +140,6 @@ def parse_flags(
         raise InputError(
             f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
         ) from error
-
-
-def _with_config_paths(argv: Sequence[str]) -> list[str]:
-    """The command line with `~` expanded in the values of `--config`, in either form."""
-    expanded = []
-    for before, argument in zip(("", *argv), argv, strict=False):
-        name, equals, value = argument.partition("=")
-        if before in CONFIG_FLAGS:
-            argument = files.local_path(argument)
-        elif equals and name in CONFIG_FLAGS:
-            argument = f"{name}={files.local_path(value)}"
-        expanded.append(argument)
-    return expanded
 
 
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.runs import effect
-from senet_jax.system import cli
+from senet_jax.system import cli, files
 
 # Fields of a module that training or another section of a configuration sets, or that are no values
 # of a configuration.
@@ -97,13 +97,13 @@ class ConfigFlag:
 
 
 class _WithFields(flags.ArgumentParser[Any]):
-    """A parser of configuration files that adds the fields that the command line sets."""
+    """A parser of configuration files, of which `~` is expanded, that adds the fields given."""
 
     def __init__(self, parser: flags.ArgumentParser[Any], argv: list[str]) -> None:
         self._parser, self._argv = parser, argv
 
     def parse(self, argument: str) -> Any:
-        config = self._parser.parse(argument)
+        config = self._parser.parse(files.local_path(argument))
         if isinstance(config, ConfigDict):
             given = cli.dotted(self._argv, "config")
             if known := add_fields(config, given):

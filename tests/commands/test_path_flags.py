@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from absl import flags
 from helpers.runs import tiny_config
-from ml_collections import config_flags
 
 from experiments.grid import sweep
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 from senet_jax.system import cli, files
+from senet_jax.training.given import ConfigFlag
 from senet_jax.weights import files as weight_files
 
 COMMANDS = [
@@ -121,7 +121,7 @@ def test_the_configuration_file_may_begin_with_the_home(form, tmp_path, monkeypa
     (tmp_path / "c.py").write_text(code)
     monkeypatch.setattr(sys, "argv", ["main", *form])
     values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values)
+    config = ConfigFlag(values, sys.argv)
     cli.check_config_file("~/c.py:x")
     cli.parse_flags(sys.argv, values)
     assert config.value.model.name == "seresnet20_cifar"
