@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from senet_jax.errors import InputError
+from senet_jax.runs.workdir import FINAL, WEIGHTS
 from senet_jax.system import cli
 
 if TYPE_CHECKING:  # imports JAX, which is slow: flags come first
     from senet_jax.inference.classifier import Classifier
-
-
-# As in runs/stored.py, which imports JAX.
-WEIGHTS = ["final", "ema", "best"]
 
 
 def define_network_flags(values: flags.FlagValues) -> None:
@@ -24,7 +21,7 @@ def define_network_flags(values: flags.FlagValues) -> None:
 
 def define_run_flags(values: flags.FlagValues) -> None:
     """Define what a run leaves to choose: --weights, --checkpoint and --eval_crop."""
-    flags.DEFINE_enum("weights", "final", WEIGHTS, "Which of a run's.", flag_values=values)
+    flags.DEFINE_enum("weights", FINAL, WEIGHTS, "Which of a run's.", flag_values=values)
     flags.DEFINE_enum(
         "checkpoint", "final", ["final", "latest"], "Which of a run's.", flag_values=values
     )

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import checkpoints, provenance, workdir
+from senet_jax.runs.workdir import BEST, EMA, FINAL, WEIGHTS
 from senet_jax.system import files
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-FINAL, EMA, BEST = WEIGHTS = ("final", "ema", "best")
 EARLIER = ""  # what configurations that lack model.weights meant: averages, where there are any
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
+FINAL, EMA, BEST = WEIGHTS = ("final", "ema", "best")  # sets of weights of a run; see stored.py
 # The keys of the `model` section that name weights to start from; the others are the network's.
 ORIGIN = ("pretrained", "weights", "new_head")
 # Keys that configurations of earlier versions lack, with what was so then; None where that goes on
