@@ -112,21 +112,30 @@ def _glyphs() -> Collection[int]:
     return font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap().keys()
 
 
+def attempt(what: object, draw: Callable[[], bytes]) -> tuple[bytes, str]:
+    """Draw a figure, called `what`: its bytes and "", or b"" and a sentence if it cannot be drawn.
+
+    That is no reason to lose anything else.
+    """
+    try:
+        return draw(), ""
+    except Exception as error:  # whatever matplotlib makes of what it is given
+        return b"", f"{what} cannot be drawn: {type(error).__name__}: {first_line(error)}"
+
+
 def write(path: Path, draw: Callable[[], bytes]) -> str:
     """Draw a figure and write it.
 
-    Returns: a sentence if it cannot be drawn, which is no reason to lose anything else; an older
-      figure is removed then. "" if it can.
+    Returns: a sentence if it cannot be drawn; an older figure is removed then. "" if it can.
 
     Raises: InputError if it cannot be written.
     """
-    try:
-        content = draw()
-    except Exception as error:  # whatever matplotlib makes of what it is given
+    content, failure = attempt(path, draw)
+    if failure:
         path.unlink(missing_ok=True)
-        return f"{path} cannot be drawn: {type(error).__name__}: {first_line(error)}"
-    files.write(path, content)
-    return ""
+    else:
+        files.write(path, content)
+    return failure
 
 
 def png(figure: Any, caption: str, dpi: int = 150) -> bytes:

@@ -74,16 +74,6 @@ def collect(study: Study, directory: Path) -> Collected:
     return Collected(results, unfinished, damaged)
 
 
-def collect_results(study: Study, directory: Path) -> Results:
-    """The `results` of `collect`; rows without any are left out."""
-    return collect(study, directory).results
-
-
-def find_unfinished(study: Study, directory: Path) -> Unfinished:
-    """The `unfinished` of `collect`."""
-    return collect(study, directory).unfinished
-
-
 def _why_unfinished(path: Path) -> str | None:
     """The reason why a run lacks a result, "" if not known; None if it was not started."""
     failed = files.read_table(path / "failed.json")

@@ -46,7 +46,7 @@ def not_as_counted(study: Study, results: Results) -> list[str]:
         return []
     found = []
     for row in study.rows:
-        counted = flatten(plain(paper_config(study, row)), "")
+        counted = flatten(plain(paper_config(study, row)))
         for run in results.get(row.label, []):
             networks = (
                 {k: v for k, v in c.items() if _is_of_network(k)} for c in (counted, run["config"])

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from experiments import figures
 from experiments.grid.study import Study
 from experiments.reporting import compare, html, numbers, publish, table
 from experiments.reporting.collect import (
@@ -27,7 +28,7 @@ from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
 from experiments.timing.records import read
-from senet_jax.errors import InputError, first_line
+from senet_jax.errors import InputError
 from senet_jax.system import files
 
 PAGE = Path("report", "index.html")
@@ -148,8 +149,8 @@ def find(study: Study, root: Path) -> list[Finding]:
             dataset = str(directory.relative_to(root / study.name))
             try:
                 runs = collect(study, directory)
-                found = Finding(study, dataset, directory, runs.results, runs.unfinished)
-                findings.append(dataclasses.replace(found, problems=runs.damaged))
+                shown = runs.results, runs.unfinished
+                findings.append(Finding(study, dataset, directory, *shown, problems=runs.damaged))
             except InputError as error:
                 findings.append(Finding(study, dataset, directory, error=str(error)))
     done = {finding.dataset for finding in findings if finding.results or finding.error}
@@ -194,7 +195,7 @@ def _body(finding: Finding, problems: list[str]) -> str:
     rows = numbers.number_rows(study, results)
     columns = table.text_columns(study, rows)
     alternatives = {"table.png": "Errors", "curves.png": "Error against epoch"}
-    figures = [
+    drawn = [
         _figure(f"{alternatives[name]} of {study.name}", draw, problems)
         for name, draw in figure_files(study, results).items()
     ]
@@ -209,7 +210,7 @@ def _body(finding: Finding, problems: list[str]) -> str:
             html.remarks([line for line in remarks if line not in absent], "remarks"),
             html.remarks(absent, "remarks missing"),
             '<div class="figures">\n',
-            *figures,
+            *drawn,
             "</div>\n<h3>What was run</h3>\n",
             _facts(finding),
         ]
@@ -218,11 +219,11 @@ def _body(finding: Finding, problems: list[str]) -> str:
 
 def _figure(alt: str, draw: Callable[[], bytes], problems: list[str]) -> str:
     """A figure, or where it cannot be drawn a sentence, which is added to `problems`."""
-    try:
-        return html.figure(alt, draw())
-    except Exception as error:  # whatever matplotlib makes of what it is given
-        problems.append(f"{alt} cannot be drawn: {type(error).__name__}: {first_line(error)}")
-        return html.remarks(problems[-1:], "missing")
+    png, failure = figures.attempt(alt, draw)
+    if failure:
+        problems.append(failure)
+        return html.remarks([failure], "missing")
+    return html.figure(alt, png)
 
 
 def _facts(finding: Finding) -> str:

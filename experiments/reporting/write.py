@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments import figures
 from experiments.grid.study import Study
 from experiments.reporting import numbers, plot, table
-from experiments.reporting.collect import Results, Unfinished, find_unfinished
+from experiments.reporting.collect import Results, Unfinished
 from experiments.reporting.csv_files import CURVES, RUNS, curves_csv, runs_csv, to_csv
 from senet_jax.system import files
 
@@ -42,19 +42,14 @@ def _has_curves(results: Results) -> bool:
 
 
 def write_report(
-    study: Study, results: Results, directory: Path, unfinished: Unfinished | None = None
+    study: Study, results: Results, directory: Path, unfinished: Unfinished
 ) -> list[str]:
     """Write table, data and figures into the directory, and print the table.
-
-    Args:
-      unfinished: the runs without a result; they are looked for in the directory by default.
 
     Returns: a sentence for each figure that cannot be drawn.
 
     Raises: InputError if the directory cannot be written.
     """
-    if unfinished is None:
-        unfinished = find_unfinished(study, directory)
     for name, content in data_files(study, results, unfinished).items():
         files.write(directory / name, content)
     table.show(study, results, unfinished)

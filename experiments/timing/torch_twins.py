@@ -21,12 +21,13 @@ def create(network: str, counts: Sequence[int]) -> nn.Module:
 
     Raises: InputError if PyTorch lacks the network, or if it has a different number of parameters.
     """
+    arguments = TIMM.get(network, {"model_name": network})
     if network == "semobilenetv1":
         model = _mobilenet()
     elif network.endswith("_cifar"):
         model = CifarResNet(int("".join(filter(str.isdigit, network))), network.startswith("se"))
-    elif timm.is_model((found := TIMM.get(network, {"model_name": network}))["model_name"]):
-        model = timm.create_model(**found)
+    elif timm.is_model(arguments["model_name"]):
+        model = timm.create_model(**arguments)
     else:
         raise InputError(f"{network} has no twin in PyTorch; leave torch out of --against")
     theirs = sum(parameter.numel() for parameter in model.parameters())

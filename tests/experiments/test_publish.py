@@ -9,7 +9,7 @@ from helpers.runs import contents, finish
 from experiments import report
 from experiments.grid.plan import base_config, plan
 from experiments.reporting import blocks, publish, table
-from experiments.reporting.collect import collect_results, dataset_of, find_unfinished
+from experiments.reporting.collect import collect, dataset_of
 from experiments.reporting.csv_files import read_results, runs_csv
 from experiments.studies import load_study, study_names
 from senet_jax.errors import InputError
@@ -49,7 +49,8 @@ def checkout(tmp_path, monkeypatch):
 @pytest.mark.parametrize("which", [REDUCTION, CIFAR], ids=lambda which: which.name)
 def test_published_results_read_back_as_they_were(which, tmp_path, checkout):
     directory = grid(which, tmp_path / "runs")
-    results, unfinished = collect_results(which, directory), find_unfinished(which, directory)
+    found = collect(which, directory)
+    results, unfinished = found.results, found.unfinished
     publish.publish(which, results, unfinished)
     place = publish.RESULTS / which.name / "digits"
     again = read_results(place)
@@ -63,7 +64,7 @@ def test_published_results_read_back_as_they_were(which, tmp_path, checkout):
 
 
 def test_curves_have_an_epoch_and_the_training_loss_of_the_same_step(tmp_path):
-    run = collect_results(REDUCTION, grid(REDUCTION, tmp_path))["16"][0]
+    run = collect(REDUCTION, grid(REDUCTION, tmp_path)).results["16"][0]
     assert run["config"]["train.epochs"] == 15
     assert run["curve"][0] == {
         "step": 10,
@@ -77,16 +78,16 @@ def test_curves_have_an_epoch_and_the_training_loss_of_the_same_step(tmp_path):
 
 def test_curves_of_other_runs_do_not_stay(tmp_path, checkout):
     directory = grid(REDUCTION, tmp_path / "runs")
-    publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
+    publish.publish(REDUCTION, collect(REDUCTION, directory).results, {})
     for path in directory.rglob("metrics.jsonl"):
         path.unlink()
-    publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
+    publish.publish(REDUCTION, collect(REDUCTION, directory).results, {})
     assert not list(publish.RESULTS.rglob("*curves*"))
     assert "curves" not in (publish.RESULTS / "reduction" / "digits" / "table.md").read_text()
 
 
 def test_readme_gets_the_list_always_and_a_table_where_it_has_a_place(tmp_path, checkout):
-    results = collect_results(REDUCTION, grid(REDUCTION, tmp_path / "runs"))
+    results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs")).results
     publish.publish(REDUCTION, results, {})
     text = (checkout / "README.md").read_text("utf-8")
     assert "[digits, n = 1 to 2](experiments/results/reduction/digits/table.md): " in text
@@ -106,7 +107,7 @@ def test_blocks_are_found_in_any_page_and_link_from_there(tmp_path, checkout):
     page.parent.mkdir(parents=True)
     marks = ("studies", "reduction_digits")
     page.write_text("".join(f"<!-- {mark} -->\n<!-- end {mark} -->\n" for mark in marks))
-    publish.publish(REDUCTION, collect_results(REDUCTION, grid(REDUCTION, tmp_path / "runs")), {})
+    publish.publish(REDUCTION, collect(REDUCTION, grid(REDUCTION, tmp_path / "runs")).results, {})
     text = page.read_text("utf-8")
     assert "[Table 10](../../experiments/studies/reduction.py)" in text
     assert "(../../experiments/results/reduction/digits/table.md): " in text
@@ -190,7 +191,7 @@ def test_what_cannot_be_repeated_is_not_published(file, change, sentence, tmp_pa
         path.write_text(json.dumps(values))
     before = (checkout / "README.md").read_bytes()
     with pytest.raises(InputError, match=sentence):
-        publish.publish(REDUCTION, collect_results(REDUCTION, directory), {})
+        publish.publish(REDUCTION, collect(REDUCTION, directory).results, {})
     assert (checkout / "README.md").read_bytes() == before
     assert not publish.RESULTS.exists()
 

@@ -14,7 +14,7 @@ from experiments.launch import launch, serial
 from experiments.report import main
 from experiments.reporting import numbers, plot, table
 from experiments.reporting.blocks import pages_with
-from experiments.reporting.collect import collect_results, find_unfinished
+from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
 from experiments.studies import load_study, study_names
 from senet_jax.errors import Diverged, InputError
@@ -43,7 +43,7 @@ def directory(tmp_path):
 
 def test_rows_and_figures_are_those_of_table_10(directory):
     columns = table.text_columns(
-        REDUCTION, numbers.number_rows(REDUCTION, collect_results(REDUCTION, directory))
+        REDUCTION, numbers.number_rows(REDUCTION, collect(REDUCTION, directory).results)
     )
     assert columns["r"] == ["original", "2", "4", "8", "16", "32"]
     # Counted by hand from ResNet-50's shapes, without biases.
@@ -64,7 +64,7 @@ def test_rows_and_figures_are_those_of_table_10(directory):
 
 
 def test_the_report_names_network_dataset_and_narrow_blocks(directory):
-    text = "\n".join(table.remarks(REDUCTION, collect_results(REDUCTION, directory), {}))
+    text = "\n".join(table.remarks(REDUCTION, collect(REDUCTION, directory).results, {}))
     assert "seresnet20_cifar on digits, not ImageNet" in text
     assert "With r = 32 our network" in text
     assert "no result" not in text
@@ -73,7 +73,7 @@ def test_the_report_names_network_dataset_and_narrow_blocks(directory):
 
 def test_a_table_of_runs_in_different_environments_says_so_once(directory):
     def conditions():
-        return table.caption(REDUCTION, collect_results(REDUCTION, directory))
+        return table.caption(REDUCTION, collect(REDUCTION, directory).results)
 
     assert "differ in" not in conditions()
     path = directory / REDUCTION.rows[0].label / "seed0" / "result.json"
@@ -89,11 +89,11 @@ def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     (directory / "2" / "seed1" / "result.json").unlink()
     for seed in range(3):
         (directory / "4" / f"seed{seed}" / "result.json").unlink()
-    results = collect_results(REDUCTION, directory)
+    results = collect(REDUCTION, directory).results
     columns = table.text_columns(REDUCTION, numbers.number_rows(REDUCTION, results))
     assert columns["our top-1"][1].endswith("(2)")
     assert columns["our top-1"][2] == "-"
-    write_report(REDUCTION, results, directory)
+    write_report(REDUCTION, results, directory, collect(REDUCTION, directory).unfinished)
     text = (directory / "table.md").read_text("utf-8")
     assert "- Row 2: seed 1 has no result.\n- Row 4: seeds 0, 1, 2 have no result.\n" in text
 
@@ -102,15 +102,15 @@ def test_failed_seeds_are_named_with_their_reason_and_started_ones_are_expected(
     (directory / "4" / "seed2" / "result.json").unlink()
     workdir.fail(directory / "4" / "seed2", "the training loss became nan by step 40")
     workdir.fail(directory / "8" / "seed7", "XlaRuntimeError: out of memory\nand a page more")
-    stopped = find_unfinished(REDUCTION, directory)
-    text = "\n".join(table.remarks(REDUCTION, collect_results(REDUCTION, directory), stopped))
+    stopped = collect(REDUCTION, directory).unfinished
+    text = "\n".join(table.remarks(REDUCTION, collect(REDUCTION, directory).results, stopped))
     assert "Row 4: seed 2 failed: the training loss became nan by step 40.\n" in text
     assert "Row 4: seed 7 has no result.\n" in text
     assert "Row 8: seed 7 failed: XlaRuntimeError: out of memory.\n" in text
     # Started again, and finished: no trace of the failure.
     fake(directory, "4", {"model.se.ratio": 4}, 2, 6.0)
     assert not (directory / "4" / "seed2" / "failed.json").exists()
-    assert find_unfinished(REDUCTION, directory) == {
+    assert collect(REDUCTION, directory).unfinished == {
         "8": {7: "XlaRuntimeError: out of memory\nand a page more"}
     }
 
@@ -124,12 +124,13 @@ def test_runs_of_different_configurations_are_never_mixed(directory, section, ke
     config[section][key] = value
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match="different configurations"):
-        collect_results(REDUCTION, directory)
+        collect(REDUCTION, directory)
 
 
 def test_files_are_rebuilt_from_the_results_alone(directory):
-    results = collect_results(REDUCTION, directory)
-    write_report(REDUCTION, results, directory)
+    found = collect(REDUCTION, directory)
+    results = found.results
+    write_report(REDUCTION, results, directory, found.unfinished)
     with (directory / "table.csv").open() as file:
         written = list(csv.DictReader(file))
     assert float(written[0]["our_top1_error_mean"]) == 3.0
@@ -167,13 +168,14 @@ def test_seeds_of_a_row_with_different_blocks_are_not_averaged(directory):
     config["model"]["se"]["stages"] = [4]
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"model\.se\.stages"):
-        collect_results(REDUCTION, directory)
+        collect(REDUCTION, directory)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_digit_is_cut_at_any_width(directory, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    write_report(REDUCTION, collect_results(REDUCTION, directory), directory)
+    found = collect(REDUCTION, directory)
+    write_report(REDUCTION, found.results, directory, found.unfinished)
     printed = " ".join(capsys.readouterr().out.split())
     assert "28,071,976" in printed
     assert "3.00 ± 2.65 (3)" in printed

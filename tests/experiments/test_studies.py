@@ -13,7 +13,7 @@ from helpers.runs import finish
 
 from experiments.grid.plan import base_config, paper_config, plan
 from experiments.reporting import numbers, table
-from experiments.reporting.collect import collect_results
+from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
 from experiments.run import override
 from experiments.studies import load_studies
@@ -239,7 +239,7 @@ def test_networks_that_flags_made_others_are_named_below_the_table(tmp_path):
         runs = planned(which, directory, "imagenet2012", smoke=False, arguments=arguments)
         for run in runs:
             finish(run.workdir, run.config)
-        text = "\n".join(table.remarks(which, collect_results(which, directory), {}))
+        text = "\n".join(table.remarks(which, collect(which, directory).results, {}))
         sentence = "ours differ in model.stride_on (1x1 counted, 3x3 trained)."
         assert (sentence in text) == (name == "other")
 
@@ -341,7 +341,7 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     for run in runs:
         if run.row.label in errors:
             finish(run.workdir, run.config, **{"eval/top1_error": errors[run.row.label][run.seed]})
-    results = collect_results(CIFAR, tmp_path)
+    results = collect(CIFAR, tmp_path).results
     columns = table.text_columns(CIFAR, numbers.number_rows(CIFAR, results))
     assert columns["our top-1"][:2] == ["31.00 ± 1.41 (2)", "27.00 ± 2.83 (2)"]
     half = 12.706 / 2**0.5 * 2**0.5  # t(0.975, 1) times the deviation of (5, 3) over the root of 2
@@ -350,7 +350,7 @@ def test_gains_are_of_the_row_with_se_and_need_both_rows(tmp_path):
     assert columns["paper gain"] == [
         *("-", "+3.03", "-", "+3.02", "-", "+1.29", "-", "-", "-", "+0.44"),
     ]
-    write_report(CIFAR, results, tmp_path)
+    write_report(CIFAR, results, tmp_path, {})
     with (tmp_path / "runs.csv").open() as file:
         by_model = {run["config.model.name"]: run for run in csv.DictReader(file)}
     assert by_model["preresnet110_cifar"]["config.model.se.ratio"] == ""
@@ -376,10 +376,10 @@ def test_runs_need_in_common_what_their_networks_have(tmp_path, label, arguments
             if run.row.label == (label if options else "WRN-16-8"):
                 finish(run.workdir, run.config)
     if sentence is None:
-        assert len(collect_results(CIFAR, tmp_path)) == 2
+        assert len(collect(CIFAR, tmp_path).results) == 2
     else:
         with pytest.raises(InputError, match=sentence):
-            collect_results(CIFAR, tmp_path)
+            collect(CIFAR, tmp_path)
 
 
 def test_rows_that_start_from_anothers_weights_follow_it_seed_by_seed(tmp_path):
@@ -402,7 +402,7 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
         if run.row.starts_from:
             run.config.data.mean, run.config.data.std = (0.25,), (0.5,)
         finish(run.workdir, run.config)
-    results = collect_results(which, tmp_path)
+    results = collect(which, tmp_path).results
     assert len(results) == 5
     sources = [run["config"]["model.pretrained"] for run in results["all-layers"]]
     assert sources == ["pretraining/seed0", "pretraining/seed1"]
@@ -410,7 +410,7 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
         if run.row.label == "all-layers":
             finish(run.workdir, run.config)
     with pytest.raises(InputError, match=r"train\.epochs"):
-        collect_results(which, tmp_path)
+        collect(which, tmp_path)
 
 
 def test_counts_are_of_the_network_whatever_it_starts_from():

@@ -8,7 +8,7 @@ from helpers.runs import finish
 
 from experiments.grid import study, sweep
 from experiments.grid.plan import plan
-from experiments.reporting.collect import collect_results
+from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
 from experiments.run import override
 from senet_jax.errors import InputError
@@ -72,7 +72,7 @@ def test_the_table_has_a_column_for_each_key_and_compares_with_the_first_row(tmp
             ratio = run.config.model.se.ratio
             counts = {"params": 1000 // ratio, "macs": 2e9}
             finish(run.workdir, run.config, (50.0, error), **counts, **{"eval/top1_error": error})
-    write_report(which, collect_results(which, tmp_path), tmp_path)
+    write_report(which, collect(which, tmp_path).results, tmp_path, {})
     text = (tmp_path / "table.md").read_text("utf-8")
     head, *rows = (line.strip("| ").split(" | ") for line in text.splitlines() if "| " in line)
     assert head == [

@@ -6,7 +6,7 @@ from helpers.runs import finish
 
 from experiments.grid.plan import base_config, plan
 from experiments.grid.study import Row, grid
-from experiments.reporting.collect import collect_results
+from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
 from experiments.studies._section6 import WITHOUT, ablation
 
@@ -37,7 +37,7 @@ def test_from_the_declaration_to_the_table(tmp_path):
         assert run.config.data.train_split == "train[:80]"
         error = 20.0 + run.seed + len(run.row.label) / 7
         finish(run.workdir, run.config, (90.0, error), **{"eval/top1_error": error})
-    write_report(STUDY, collect_results(STUDY, tmp_path), tmp_path)
+    write_report(STUDY, collect(STUDY, tmp_path).results, tmp_path, {})
     text = (tmp_path / "table.md").read_text("utf-8")
     head, *rows = (line.strip("| ").split(" | ") for line in text.splitlines() if "| " in line)
     assert head[:4] == ["ratio", "gate", "parameters", "GMACs"]

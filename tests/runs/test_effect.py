@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import cifar, common, digits, finetune, imagenet
 from experiments.grid import sweep
 from experiments.grid.plan import base_config, plan, row_config
-from experiments.reporting.collect import collect_results
+from experiments.reporting.collect import collect
 from experiments.run import override
 from experiments.studies import load_studies
 from senet_jax.config import flatten
@@ -155,7 +155,7 @@ def test_rows_of_a_sweep_may_leave_idle_what_others_need(tmp_path):
     assert cosine.config.optim.boundaries == (0.5, 0.75)
     for run in (step, cosine):
         finish(run.workdir, run.config)
-    assert len(collect_results(which, tmp_path)) == 2  # one study nevertheless
+    assert len(collect(which, tmp_path).results) == 2  # one study nevertheless
     swept = ["optim.schedule=step,plateau", "optim.patience=5,9"]
     which, config = sweep.study_of(file, swept, smoke=False)
     bases = [config.copy_and_resolve_references() for _ in which.rows]
