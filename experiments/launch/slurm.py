@@ -22,7 +22,7 @@ from experiments.grid.plan import PlannedRun
 from experiments.launch import WITHOUT_RESULT, last_lines, titles, why_unfinished, worker
 from senet_jax.errors import InputError
 from senet_jax.runs import lock, workdir
-from senet_jax.system import files
+from senet_jax.system import files, startup
 
 JOB = "job.json"  # the latest job of a run, in its work directory
 REQUEUES = 1000  # time-outs per job, each of which has brought it further
@@ -52,7 +52,7 @@ class Training:
         import submitit
 
         # Their worker gets them as well, and saves.
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        for number in startup.DEFAULTS.keys() - {signal.SIGINT}:
             signal.signal(number, self._terminated)
         together = submitit.JobEnvironment().num_tasks > 1
         self._process = worker.start(self.directory, ["--distributed"] if together else [])
