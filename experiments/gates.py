@@ -183,15 +183,16 @@ def removal(
 
 
 def evaluate_with(trained: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
-    """Evaluate the run with the gates of these blocks, by name, replaced by constants."""
+    """The metrics of the run with the gates of these blocks, by name, replaced by constants."""
     run = trained.run
     step = make_eval_step(run.model, run.normalize, AXIS)
     mapped = pmap_step(
         gated_blocks.with_constants(step, constants), run.devices, donate_state=False
     )
-    return evaluate(
+    metrics = evaluate(
         mapped, trained.state.variables, run.dataset.eval, run.settings.batch_size, run.devices
     )
+    return {name: value for name, value in metrics.items() if name != "right"}
 
 
 def summaries(blocks: Sequence[GatedBlock], sums: GateSums) -> list[dict[str, Any]]:

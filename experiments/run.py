@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
     problems = [*collected.damaged]
     if results := collected.results:
         problems += write_report(study, results, directory, collected.unfinished)
-        print(f"-> {directory}/table.md, table.png, curves.png, table.csv, runs.csv, curves.csv")
+        print(f"-> {directory}/table.md, table.png, curves.png, and CSV of all runs")
     if failures:
         lines = [f"{len(failures)} run(s) failed:"]
         for path, why in failures.items():

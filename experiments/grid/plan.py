@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs.common import bare_name
+from configs.common import VARIANTS, bare_name
 from experiments.grid.narrow import least_size_of
 from experiments.grid.study import Row, Study, folder_of, on_dataset
 from senet_jax.errors import InputError
@@ -80,7 +80,8 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
         config = importlib.import_module(f"configs.{module}").get_config(argument)
     except ValueError as error:  # about a dataset's name, which came from the command line
         raise InputError(f"configs/{module}.py:{argument}: {error}") from error
-    config.data.name = dataset.strip()  # with its version, which not every file asks for
+    if dataset not in VARIANTS:
+        config.data.name = dataset.strip()  # with its version, which not every file asks for
     if config.model.name == study.network:
         config.model.update(study.network_fields)
     elif config.model.name.endswith("_cifar"):
@@ -117,7 +118,8 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
     """
     config.update_from_flattened_dict(SMOKE)
     for key, examples in SMOKE_EXAMPLES.items():
-        config.data[key] = f"{config.data[key].partition('[')[0]}[:{examples}]"
+        split = config.data[key].rpartition("+")[2].partition("[")[0]
+        config.data[key] = f"{split}[:{examples}]"
     if config.data.get("image_size"):
         config.data.image_size = least_size_of(config.model.name)
     config.model.update(narrow)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs.common import dataset_of
 from experiments.grid.narrow import NARROW
 from experiments.grid.plan import shrink
 from experiments.grid.study import Study, grid, in_a_path
@@ -53,7 +54,7 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
         base={"*": file},
         reference=rows[0].label,
         network=config.model.name,
-        dataset=config.data.name,
+        dataset=dataset_of(flatten(config.to_dict())),
         paper_datasets={},
         is_sweep=True,
     )

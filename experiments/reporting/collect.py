@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs import common
 from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
@@ -116,8 +117,8 @@ def _kinds(config: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def dataset_of(results: Results) -> str:
-    """The TFDS dataset that all results have in common."""
-    return next(iter(results.values()))[0]["dataset"]
+    """The dataset that all results have in common, by its name in TFDS or in VARIANTS."""
+    return common.dataset_of(next(iter(results.values()))[0]["config"])
 
 
 def made_with(results: Results, key: str) -> list[str]:

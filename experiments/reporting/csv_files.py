@@ -13,10 +13,11 @@ from experiments.reporting.run_files import CURVE, NEEDED
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
-RUNS, CURVES = "runs.csv", "curves.csv"
+RUNS, CURVES, RIGHT = "runs.csv", "curves.csv", "right.csv"
+EXAMPLES = "eval/right"  # of a result: which examples are right, see senet_jax/evaluation/loop.py
 CONFIG = "config."  # the prefix of a configuration's keys
 # Of a result, what has columns or a file of its own, and what is too long for a cell.
-NOT_CELLS = ("config", "curve", "class_names")
+NOT_CELLS = ("config", "curve", "class_names", EXAMPLES, "eval_ema/right")
 
 
 def runs_csv(results: Results, unfinished: Unfinished) -> bytes:
@@ -50,6 +51,18 @@ def curves_csv(results: Results) -> bytes:
     )
 
 
+def right_csv(results: Results) -> bytes:
+    """Which examples each run has right, one line per run; empty where no run says it."""
+    return to_csv(
+        [
+            {"row": label, "seed": run["seed"], EXAMPLES: run[EXAMPLES]}
+            for label, runs in results.items()
+            for run in runs
+            if EXAMPLES in run
+        ]
+    )
+
+
 def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     """Write rows as CSV whose header has the keys of all rows; a cell that a row lacks is empty."""
     text = io.StringIO()
@@ -61,7 +74,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def read_results(directory: Path) -> tuple[Results, Unfinished]:
-    """Read back the results from which the directory's RUNS and CURVES were written.
+    """Read back the results from which the directory's RUNS, CURVES and RIGHT were written.
 
     Raises: InputError if they are not files of runs.
     """
@@ -84,6 +97,11 @@ def read_results(directory: Path) -> tuple[Results, Unfinished]:
         for result in results.get(line["row"], []):
             if result["seed"] == _decode(line["seed"]):
                 result["curve"].append(point)
+    right = directory / RIGHT
+    for line in _lines(right) if right.exists() else []:
+        for result in results.get(line["row"], []):
+            if result["seed"] == _decode(line["seed"]):
+                result[EXAMPLES] = line[EXAMPLES]
     return results, unfinished
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from configs.common import VARIANTS
 from experiments.grid.study import Study
 from experiments.reporting import compare
 from experiments.reporting.collect import (
@@ -118,15 +119,27 @@ def caption(study: Study, results: Results) -> str:
         return ", ".join(made_with(results, key))
 
     others = " or ".join(study.paper_datasets.values())
-    differs = others and not study.paper_name_of(first["dataset"])
+    dataset = dataset_of(results)
+    differs = others and not study.paper_name_of(dataset)
     instead = f", not {others}" if differs else ""
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
-        f"Ours: {_ours(study, results)} on {first['dataset']}{instead}; "
+        f"Ours: {_ours(study, results)} on {dataset}{instead}{_splits(dataset)}; "
         f"{epochs} epochs, {first['eval/examples']:,} test images; "
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
         f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}.{_mixed(results)}"
+    )
+
+
+def _splits(dataset: str) -> str:
+    """The splits of a variant of a dataset, in words; "" for the dataset itself."""
+    if dataset not in VARIANTS:
+        return ""
+    name, train, evaluation = VARIANTS[dataset].values()
+    return (
+        f" ({train} of {name} in training, {evaluation} in evaluation: errors cannot be compared "
+        "with those printed for it, gains can)"
     )
 
 

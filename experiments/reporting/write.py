@@ -7,12 +7,20 @@ from experiments import figures
 from experiments.grid.study import Study
 from experiments.reporting import numbers, plot, table
 from experiments.reporting.collect import Results, Unfinished
-from experiments.reporting.csv_files import CURVES, RUNS, curves_csv, runs_csv, to_csv
+from experiments.reporting.csv_files import (
+    CURVES,
+    RIGHT,
+    RUNS,
+    curves_csv,
+    right_csv,
+    runs_csv,
+    to_csv,
+)
 from senet_jax.system import files
 
 
 def data_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
-    """The table and the data about a study's results, by name; curves only if there are any."""
+    """The table and the data about a study's results, by name; only what there is any of."""
     written = {
         "table.csv": to_csv(numbers.number_rows(study, results)),
         RUNS: runs_csv(results, unfinished),
@@ -20,6 +28,8 @@ def data_files(study: Study, results: Results, unfinished: Unfinished) -> dict[s
     }
     if _has_curves(results):
         written[CURVES] = curves_csv(results)
+    if right := right_csv(results).strip():
+        written[RIGHT] = right + b"\n"
     return written
 
 

@@ -33,8 +33,9 @@ class Noise:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         batch = self._batch(batch_size)
         for start in range(0, self.count, batch_size):
-            mask = np.arange(start, start + batch_size) < self.count
-            yield batch | {"mask": mask[self.share.of_batch(batch_size)].astype(np.float32)}
+            place = np.arange(start, start + batch_size)[self.share.of_batch(batch_size)]
+            mask = place < self.count
+            yield batch | {"mask": mask.astype(np.float32), "place": place.astype(np.int32)}
 
     def _batch(self, batch_size: int) -> Batch:
         rng, places = np.random.default_rng(0), self.share.of_batch(batch_size)

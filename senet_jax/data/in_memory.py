@@ -71,8 +71,10 @@ class Images:
             part = slice(start + places.start, start + places.stop)
             image, label = self.image[part], self.label[part]
             mask = np.ones(len(label), np.float32)
+            place = np.arange(len(self), dtype=np.int32)[part]
             yield padded(
-                {"image": image, "label": label, "mask": mask}, self.share.size(batch_size)
+                {"image": image, "label": label, "mask": mask, "place": place},
+                self.share.size(batch_size),
             )
 
 

@@ -5,6 +5,7 @@ A Batch is a dict of NumPy arrays:
                              [B, 5, H, W, C] where evaluation sees five crops (CropSpec.corners)
   label [B] int32
   mask  [B] float32          evaluation only: 1 for an example, 0 for padding
+  place [B] int32            evaluation only: the example's place in the split, from 0 on
 """
 
 import dataclasses
@@ -57,7 +58,7 @@ WHOLE = Share()
 
 
 def padded(batch: Batch, batch_size: int) -> Batch:
-    """Fill a batch of `image`, `label` and `mask` up to `batch_size` with zeros."""
+    """Fill a batch up to `batch_size` with zeros."""
     missing = batch_size - len(batch["label"])
     return {
         key: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))

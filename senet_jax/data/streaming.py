@@ -81,19 +81,20 @@ class Stream:
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
-        size, seen = self.share.size(batch_size), 0
+        size, seen, share = self.share.size(batch_size), 0, self.share.of_examples(len(self))
         see = views.corners_and_middle if self.crops.corners else views.middle
         view = functools.partial(see, self.crops)
         batches = self._batches(self._records(None), view, self.crops.eval_shape, size)
         watched = self._watched(batches)
         for _ in range(0, len(self), batch_size):
             batch, count = next(watched, (self._no_examples(), 0))
+            in_batch = batch["place"]
+            mask = np.ones(len(in_batch), np.float32)
+            place = (share.start + seen + in_batch).astype(np.int32)
+            batch |= {"mask": mask, "place": place}
+            yield {key: _spread(values, in_batch, size) for key, values in batch.items()}
             seen += count
-            place = batch.pop("place")
-            mask = np.ones(len(place), np.float32)
-            yield {k: _spread(v, place, size) for k, v in (batch | {"mask": mask}).items()}
-        expected = len(self.share.of_examples(len(self)))
-        assert (seen, next(watched, None)) == (expected, None), (seen, expected)
+        assert (seen, next(watched, None)) == (len(share), None), (seen, share)
 
     def _no_examples(self) -> Batch:
         return {
@@ -109,6 +110,8 @@ class Stream:
 
         options = tf.data.Options()
         options.deterministic = True
+        # One file after the other where the order is not random: the same order for all shares.
+        files = 16 if shuffle_seed is not None else 1
         image, label = self.source.image_key, self.source.label_key
         records = self.source.examples(
             self.split,
@@ -116,7 +119,10 @@ class Stream:
             shuffle_files=shuffle_seed is not None,
             decoder=tfds.decode.SkipDecoding(),
             read_config=tfds.ReadConfig(
-                options=options, shuffle_seed=shuffle_seed, shuffle_reshuffle_each_iteration=False
+                options=options,
+                shuffle_seed=shuffle_seed,
+                shuffle_reshuffle_each_iteration=False,
+                interleave_cycle_length=files,
             ),
         )
         return records.map(lambda record: (record[image], tf.cast(record[label], tf.int64)))

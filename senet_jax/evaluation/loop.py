@@ -1,9 +1,15 @@
-"""The evaluation loop: every example exactly once, whatever the batch size and the devices."""
+"""The evaluation loop: every example exactly once, whatever the batch size and the devices.
 
+What is right and what is not is kept for each example, at a bit each: with that, comparisons of
+networks can be computed again, and for new test images.
+"""
+
+import base64
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from senet_jax import data
 from senet_jax.evaluation import metrics
@@ -18,10 +24,12 @@ def evaluate(
     batch_size: int,
     devices: Devices,
     between: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
 
-    Of several processes each evaluates its share, and all get the result.
+    Beside these means (`metrics.means`) there is "right", a text that `unpack` reads: for each
+    example that could be read, in the order of the split, whether its most probable class is the
+    right one. Of several processes each evaluates its share, and all get the result.
 
     Args:
       eval_step: step of `make_eval_step`, mapped over `devices`.
@@ -29,14 +37,33 @@ def evaluate(
       batch_size: examples per step, rounded up to a multiple of the devices; padding is masked.
       between: function to call before each batch; what it raises ends the evaluation.
     """
-    sums, examples = [], 0
-    for batch, batch_sums in outputs(eval_step, variables, split, batch_size, devices, between):
+    sums, places, right, examples = [], [], [], 0
+    for batch, result in outputs(eval_step, variables, split, batch_size, devices, between):
         examples += int(batch["mask"].sum())
-        sums.append(batch_sums)
-    result = metrics.means(sums)
+        places.append(result.pop("place"))
+        right.append(result.pop("right"))
+        sums.append(result)
+    means = metrics.means(sums)
     examples = processes.total(examples)
-    assert result["examples"] == examples, (result["examples"], examples)
-    return result
+    assert means["examples"] == examples, (means["examples"], examples)
+    place = np.concatenate(jax.device_get(places))
+    _, first = np.unique(place, return_index=True)
+    first = first[place[first] >= 0]
+    assert len(first) == examples, (len(first), examples)
+    return means | {"right": pack(np.concatenate(jax.device_get(right))[first])}
+
+
+def pack(right: np.ndarray) -> str:
+    """Zeros and ones [N] as text, at a bit each."""
+    return base64.b64encode(np.packbits(right.astype(bool)).tobytes()).decode()
+
+
+def unpack(text: str, examples: int) -> np.ndarray:
+    """The zeros and ones [examples] of `pack`. Raises: ValueError for text of another length."""
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
+    if len(bits) != -(-examples // 8) * 8:
+        raise ValueError(f"{len(bits)} bits cannot be those of {examples} examples")
+    return bits[:examples]
 
 
 def outputs(

@@ -15,7 +15,8 @@ def totals(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Sums of several steps to loss (nats), top-1 and top-5 error (per cent) and example count.
 
-    If no example counted there is only the count, 0.
+    Where the probabilities of the right classes were summed, their mean is there as well. If no
+    example counted there is only the count, 0.
     """
     total = totals(sums)
     examples = total["examples"]
@@ -25,5 +26,6 @@ def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "loss": total["loss"] / examples,
         "top1_error": 100 * (examples - total["top1"]) / examples,
         "top5_error": 100 * (examples - total["top5"]) / examples,
+        **({"probability": total["probability"] / examples} if "probability" in total else {}),
         "examples": int(examples),
     }

@@ -55,7 +55,7 @@ def best(log_probability: np.ndarray, count: int = BEST) -> np.ndarray:
 
 
 def sums(log_probability: np.ndarray, label: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """The sums of steps.classification_sums, from logarithms of probabilities [B, classes]."""
+    """The sums of steps.make_eval_step, from logarithms of probabilities [B, classes]."""
     real = mask > 0
     log_probability, label = log_probability[real], label[real]
     of_label = np.take_along_axis(log_probability, label[:, None], axis=-1)
@@ -64,5 +64,6 @@ def sums(log_probability: np.ndarray, label: np.ndarray, mask: np.ndarray) -> di
         "loss": float(-of_label.sum()),
         "top1": float(hits[:, :1].sum()),
         "top5": float(hits.sum()),
+        "probability": float(np.exp(of_label).sum()),
         "examples": float(real.sum()),
     }

@@ -18,17 +18,23 @@ def make_eval_step(
 ) -> Callable[[Any, Arrays], Arrays]:
     """A step that gives sums over the examples of a masked batch, see `classification_sums`.
 
-    Batch norm uses its running statistics. `axis_name` is the mapped axis of the devices that share
-    the batch, if any.
+    Beside them there is "probability", the sum of the probabilities of the right classes; and for
+    each example of the whole batch, [B] int32, its "place" in the split, -1 for padding, and
+    whether it is "right": 1 where the most probable class is the label. Batch norm uses its running
+    statistics. `axis_name` is the mapped axis of the devices that share the batch, if any.
     """
 
     def eval_step(variables: Any, batch: Arrays) -> Arrays:
         logits: Any = model.apply(variables, normalize(batch["image"]), train=False)
         targets = soft_targets(batch["label"], logits.shape[-1], 0.0)
-        losses = optax.softmax_cross_entropy(logits, targets)
-        return sum_over_devices(
-            classification_sums(losses, logits, batch["label"], batch["mask"]), axis_name
-        )
+        losses, mask = optax.softmax_cross_entropy(logits, targets), batch["mask"]
+        sums = classification_sums(losses, logits, batch["label"], mask)
+        sums["probability"] = jnp.sum(jnp.where(mask > 0, jnp.exp(-losses), 0.0))
+        examples = {
+            "place": jnp.where(mask > 0, batch["place"], -1),
+            "right": hits(logits, batch["label"], 1)[:, 0].astype(jnp.int32),
+        }
+        return sum_over_devices(sums, axis_name) | gather_over_devices(examples, axis_name)
 
     return eval_step
 
@@ -68,15 +74,23 @@ def classification_sums(
 ) -> Arrays:
     """Sums of loss, top-1 hits, top-5 hits and examples where `mask` [B] is 1.
 
-    With fewer than five classes top-5 counts every example. A logit that is not a number is a miss:
-    without that, a diverged network would sort it first and score.
+    With fewer than five classes top-5 counts every example.
     """
-    _, best = jax.lax.top_k(logits, min(5, logits.shape[-1]))
-    finite = jnp.isfinite(logits).all(axis=-1, keepdims=True)
-    hits = (best == labels[:, None]) & finite & (mask[:, None] > 0)
+    counted = hits(logits, labels, 5) & (mask[:, None] > 0)
     return {
         "loss": jnp.sum(jnp.where(mask > 0, losses, 0.0)),
-        "top1": jnp.sum(hits[:, :1], dtype=jnp.float32),
-        "top5": jnp.sum(hits, dtype=jnp.float32),
+        "top1": jnp.sum(counted[:, :1], dtype=jnp.float32),
+        "top5": jnp.sum(counted, dtype=jnp.float32),
         "examples": jnp.sum(mask),
     }
+
+
+def hits(logits: jax.Array, labels: jax.Array, best: int) -> jax.Array:
+    """Whether each of the `best` most probable classes is the label, [B, best] or [B, classes].
+
+    A logit that is not a number is a miss: without that, a diverged network would sort it first and
+    score.
+    """
+    _, classes = jax.lax.top_k(logits, min(best, logits.shape[-1]))
+    finite = jnp.isfinite(logits).all(axis=-1, keepdims=True)
+    return (classes == labels[:, None]) & finite

@@ -151,7 +151,7 @@ def take_steps(
 
 def evaluations(
     run: Run, state: TrainState, stop: interrupt.Stop, agree: Agreement
-) -> dict[str, dict[str, float]] | None:
+) -> dict[str, dict[str, Any]] | None:
     """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
 
     None if the evaluation was stopped half-way: the run then saves the state and owes it.

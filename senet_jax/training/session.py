@@ -160,11 +160,12 @@ class Session:
         self.window = metrics.totals([self.window, *steps] if self.window else steps)
         self.pending.clear()
 
-    def record_evaluation(self, evaluations: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    def record_evaluation(self, evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         """Take note of an evaluation and return its metrics by name, as they are logged.
 
         Args:
-          evaluations: metrics of the weights, "eval", and of their moving averages, if any.
+          evaluations: what `evaluate` gives for the weights, "eval", and for their moving averages,
+            if any.
 
         Raises: Diverged if the loss is not finite.
         """
@@ -185,7 +186,7 @@ class Session:
         if self.best is None or error < self.best[0]:
             self.best = error, self.step
             self._save_best = self.run.settings.keep_best
-        return named
+        return {name: value for name, value in named.items() if not name.endswith("/right")}
 
     @property
     def late(self) -> bool:

@@ -45,13 +45,14 @@ def test_digits_are_the_images_of_scikit_learn():
 
 @given(count=st.integers(1, 200), batch_size=st.integers(1, 64))
 def test_evaluation_sees_every_example_once(count, batch_size):
-    seen = []
+    seen, places = [], []
     for batch in numbered(count).eval_batches(batch_size):
         assert batch["image"].shape == (batch_size, 4, 5, 1)
         real = batch["mask"] == 1
         np.testing.assert_array_equal(batch["image"][real, 0, 0, 0], batch["label"][real])
         seen += batch["label"][real].tolist()
-    assert seen == list(range(count))
+        places += batch["place"][real].tolist()
+    assert seen == places == list(range(count))
 
 
 @given(seed=st.integers(0, 2**31), start=st.integers(0, 30))

@@ -94,6 +94,16 @@ def shares(count, split="whole", **options):
     return [load(split, share=data.Share(index, count), **options) for index in range(count)]
 
 
+def labels_by_place(batches):
+    """The place and the label of every example, in order of the places."""
+    return sorted(
+        (int(place), int(label))
+        for batch in batches
+        for place, label, mask in zip(batch["place"], batch["label"], batch["mask"], strict=True)
+        if mask
+    )
+
+
 @pytest.mark.parametrize("split", ["whole", "whole[:40%]+whole[20:49]"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_share_the_records_without_loss_or_double(split, count):
@@ -108,6 +118,8 @@ def test_processes_share_the_records_without_loss_or_double(split, count):
     seen = [[int(y) for b in part for y in b["label"][b["mask"] == 1]] for part in parts]
     whole = [int(y) for b in together.eval.eval_batches(7) for y in b["label"][b["mask"] == 1]]
     assert sorted(itertools.chain(*seen)) == sorted(whole)
+    # Wherever an example is evaluated, its place in the split is the same.
+    assert labels_by_place(itertools.chain(*parts)) == list(enumerate(whole))
     for trained, evaluated in zip(epochs, seen, strict=True):
         assert not collections.Counter(trained) - collections.Counter(evaluated)
         assert trained != sorted(trained)
@@ -148,8 +160,10 @@ def test_images_that_cannot_be_decoded_are_replaced_in_training_and_masked_in_ev
     assert "3 images of 'photos' so far in this pass cannot be decoded" in caplog.text
     assert not set(BROKEN) & set(epoch.tolist())
     assert len(set(epoch.tolist())) == COUNT - len(BROKEN)
-    masked = sum(batch["mask"].sum() for batch in dataset.eval.eval_batches(7))
-    assert masked == COUNT - len(BROKEN)
+    by_place = labels_by_place(dataset.eval.eval_batches(7))
+    assert by_place == labels_by_place(dataset.eval.eval_batches(60))
+    assert sorted(label for _, label in by_place) == [y for y in range(COUNT) if y not in BROKEN]
+    assert max(place for place, _ in by_place) == COUNT - 1 > len(by_place)
 
 
 def test_too_many_images_that_cannot_be_decoded_are_an_error():

@@ -4,7 +4,10 @@ import jax
 import numpy as np
 import pytest
 import scipy.special
+from hypothesis import given
+from hypothesis import strategies as st
 
+from senet_jax.evaluation.loop import pack, unpack
 from senet_jax.evaluation.scores import log_probabilities, sums
 from senet_jax.evaluation.steps import classification_sums
 
@@ -35,6 +38,15 @@ def test_scores_are_those_of_the_evaluation_step(scored):
     of_label = expected[np.arange(len(real)), label[real]]
     assert of_label.min() < -1000  # a probability of this logarithm is 0, and its loss is finite
     assert counted["loss"] == pytest.approx(-of_label.sum(), rel=1e-12)
+    assert counted["probability"] == pytest.approx(np.exp(of_label).sum(), rel=1e-12)
+
+
+@given(right=st.lists(st.integers(0, 1), min_size=1, max_size=70))
+def test_right_and_wrong_are_kept_at_a_bit_each(right):
+    text = pack(np.array(right))
+    assert unpack(text, len(right)).tolist() == right
+    with pytest.raises(ValueError, match=f"cannot be those of {len(right) + 8} examples"):
+        unpack(text, len(right) + 8)
 
 
 def test_log_probabilities_are_those_of_the_mean(scored):

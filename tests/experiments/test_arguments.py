@@ -6,6 +6,7 @@ from configs import cifar, common, digits, finetune, imagenet
 from experiments.grid.plan import base_config, row_config
 from experiments.run import parse_seeds
 from experiments.studies import load_studies, load_study
+from senet_jax.config import flatten
 from senet_jax.errors import InputError
 
 
@@ -135,3 +136,32 @@ def test_a_version_changes_nothing_of_a_study(study):
             for key in row.paper:
                 assert row.printed(key, dataset) == row.printed(key, f"{dataset}:1.0.0")
         assert study.paper_name_of(dataset) == study.paper_name_of(f"{dataset}:1.0.0")
+
+
+@pytest.mark.parametrize("network", ["seresnet20", "wrn16_8"])
+@pytest.mark.parametrize("variant", sorted(common.VARIANTS))
+def test_a_variant_is_a_dataset_with_other_splits_and_one_recipe(variant, network):
+    config = cifar.get_config(f"{network},{variant}")
+    flat = config.to_dict()
+    assert common.dataset_of(flatten(flat)) == variant
+    assert flat["data"]["name"] == variant.removesuffix("_half")
+    # Every image is trained on or evaluated on, and none both.
+    train, *evaluation = (config.data.train_split, *config.data.eval_split.split("+"))
+    assert (train, evaluation) == ("train[:50%]", ["train[50%:]", "test"])
+    assert config.train.eval_every_epochs == config.train.epochs
+    assert {key: flatten(flat)[key] for key in cifar.HALF} == cifar.HALF
+    config.data.name += ":3.0.2"
+    assert common.dataset_of(flatten(config.to_dict())) == variant
+    assert common.dataset_of(flatten(cifar.get_config(f"{network},cifar10").to_dict())) == "cifar10"
+
+
+@pytest.mark.parametrize("smoke", [True, False])
+def test_a_study_on_a_variant_keeps_its_splits(smoke):
+    study = load_study("reduction")
+    for row in study.rows:
+        config = base_config(study, row, "cifar100_half", smoke=smoke)
+        splits = ("train[:80]", "test[:50]") if smoke else ("train[:50%]", "train[50%:]+test")
+        assert (config.data.name, config.data.train_split, config.data.eval_split) == (
+            "cifar100",
+            *splits,
+        )

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from helpers.runs import contents, finish
 
@@ -13,6 +14,7 @@ from experiments.reporting.collect import collect, dataset_of
 from experiments.reporting.csv_files import read_results, runs_csv
 from experiments.studies import load_study, study_names
 from senet_jax.errors import InputError
+from senet_jax.evaluation.loop import pack
 from senet_jax.runs import workdir
 
 REDUCTION = load_study("reduction")
@@ -61,6 +63,27 @@ def test_published_results_read_back_as_they_were(which, tmp_path, checkout):
     )
     publish.publish(which, *again)
     assert contents(publish.RESULTS) == files
+
+
+def test_a_variant_of_a_dataset_is_published_under_its_name(tmp_path, checkout):
+    right = pack(np.arange(360) % 3)
+    directory = grid(REDUCTION, tmp_path / "runs", "cifar100_half", **{"eval/right": right})
+    results = collect(REDUCTION, directory).results
+    assert dataset_of(results) == "cifar100_half"
+    publish.publish(REDUCTION, results, {})
+    place = publish.RESULTS / "reduction" / "cifar100_half"
+    again, _ = read_results(place)
+    assert again == results
+    assert right in (place / "right.csv").read_text()
+    assert right not in (place / "runs.csv").read_text()
+    caption = table.caption(REDUCTION, again)
+    assert "train[:50%] of cifar100 in training, train[50%:]+test in evaluation" in caption
+    for runs in results.values():  # another part of the data has no name
+        for run in runs:
+            run["config"]["data.train_split"] = "train[:40%]"
+    assert dataset_of(results) == "cifar100"
+    with pytest.raises(InputError, match="a part of the data"):
+        publish.publish(REDUCTION, results, {})
 
 
 def test_curves_have_an_epoch_and_the_training_loss_of_the_same_step(tmp_path):

@@ -11,7 +11,7 @@ from helpers.runs import contents, interrupt_training
 from configs import digits
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
-from senet_jax.evaluation.loop import evaluate
+from senet_jax.evaluation.loop import evaluate, unpack
 from senet_jax.system.devices import AXIS, assert_replicated, pmap_step, replicate, split_batch
 from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
@@ -112,6 +112,7 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     assert batched["examples"] == whole["examples"] == 50
     assert batched["top1_error"] == whole["top1_error"]
     assert batched["top5_error"] == whole["top5_error"]
+    assert batched["right"] == whole["right"]
     np.testing.assert_allclose(batched["loss"], whole["loss"], rtol=1e-5)
     # Independent of our step: NumPy on the logits of the plain model.
     images = run.dataset.eval.image.astype(np.float64)
@@ -121,10 +122,10 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     logits = np.float64(run.model.apply(variables, (images - mean) / std))
     labels = run.dataset.eval.label
     assert batched["top1_error"] == 100 * (logits.argmax(1) != labels).mean()
-    log_sum = np.log(np.exp(logits).sum(1))
-    np.testing.assert_allclose(
-        batched["loss"], (log_sum - logits[np.arange(50), labels]).mean(), rtol=1e-5
-    )
+    np.testing.assert_array_equal(unpack(batched["right"], 50), logits.argmax(1) == labels)
+    of_label = logits[np.arange(50), labels] - np.log(np.exp(logits).sum(1))
+    np.testing.assert_allclose(batched["loss"], -of_label.mean(), rtol=1e-5)
+    np.testing.assert_allclose(batched["probability"], np.exp(of_label).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 4])
