@@ -82,11 +82,12 @@ def evaluate_runs(
         split = split or str(section["eval_split"])
         feeds = load_feeds(members, dataset, split, views)
         _warn_of_other_names(members[0], dataset, feeds[0].class_names)
+        usual = default_batch_size(members, views)
         predicted = predict(
             members,
             feeds,
             views,
-            batch_size or default_batch_size(members, views),
+            min(batch_size or usual, max(usual, len(feeds[0].split))),  # more would be padding
             lambda: stop.if_asked(members[0].variables),
         )
         scores = score(predicted, members, feeds, on_batch)
@@ -153,7 +154,11 @@ def predict(
         batches = [batch for batch, _ in of_feeds]
         mask = np.prod([batch["mask"] for batch in batches], axis=0)
         for batch in batches:
-            assert np.array_equal(batch["label"] * mask, batches[0]["label"] * mask)
+            if not np.array_equal(batch["label"] * mask, batches[0]["label"] * mask):
+                raise InputError(
+                    "the runs were trained on different labels of the dataset (data.label), and "
+                    "the networks of an ensemble must say the same of an image"
+                )
         of_members = np.stack(
             [log_probabilities(np.concatenate(logits, axis=1)) for logits in views_of_member]
         )
