@@ -54,7 +54,7 @@ def evaluate_runs(
       dataset, split: a TFDS dataset with as many classes, and a split; by default the first run's.
       views: what the networks are shown of each image; by default what their own evaluation shows.
       weights, unfinished: see `load_run`.
-      batch_size: examples per step; see `default_batch_size`.
+      batch_size: examples per step; see `batch_size_for`.
       on_batch: called with each batch's predictions and the classes' names; see PredictionsCsv.add.
       on_error: called for each run that cannot be loaded, where others can; without it an error.
 
@@ -82,12 +82,11 @@ def evaluate_runs(
         split = split or str(section["eval_split"])
         feeds = load_feeds(members, dataset, split, views)
         _warn_of_other_names(members[0], dataset, feeds[0].class_names)
-        usual = default_batch_size(members, views)
         predicted = predict(
             members,
             feeds,
             views,
-            min(batch_size or usual, max(usual, len(feeds[0].split))),  # more would be padding
+            batch_size_for(members, views, batch_size, len(feeds[0].split)),
             lambda: stop.if_asked(members[0].variables),
         )
         scores = score(predicted, members, feeds, on_batch)
@@ -105,10 +104,16 @@ def _warn_of_other_names(member: TrainedNetwork, dataset: str, names: Sequence[s
         )
 
 
-def default_batch_size(members: Sequence[TrainedNetwork], views: TestViews) -> int:
-    """Examples per step that keep a network as busy as a step of its training."""
+def batch_size_for(
+    members: Sequence[TrainedNetwork], views: TestViews, wanted: int | None, examples: int
+) -> int:
+    """Examples per step, of a split of so many: those wanted, but no padding beyond the usual.
+
+    Usual are as many as keep a network as busy as a step of its training.
+    """
     smallest = min(member.config["train"]["batch_size"] for member in members)
-    return max(1, smallest // views.count)
+    usual = max(1, smallest // views.count)
+    return min(wanted or usual, max(usual, examples))
 
 
 def predict(

@@ -1,10 +1,8 @@
 """The command that evaluates runs is exact, whatever the views, the networks and the devices."""
 
-import contextlib
 import csv
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -254,42 +252,6 @@ def test_what_cannot_be_evaluated_is_refused_with_a_sentence(
     with pytest.raises(InputError, match=sentence) as caught:
         evaluate.main(["evaluate", *filled_in])
     assert "\n" not in str(caught.value)
-
-
-def test_predictions_replace_only_predictions(run, call, tmp_path, monkeypatch):
-    """Not a run's files, nor a device, a pipe, or the file that this command's output goes to."""
-    directory, result = run
-    outputs = tmp_path / "outputs"
-    outputs.mkdir()
-    os.mkfifo(outputs / "pipe")
-    (outputs / "notes.txt").write_text("notes")
-    shutil.copy(directory / "result.json", outputs)
-    with (outputs / "output").open("w") as output, monkeypatch.context() as patched:
-        patched.setattr(os, "fstat", lambda _, fstat=os.fstat: fstat(output.fileno()))
-        for name in ("pipe", "notes.txt", "result.json", "output"):
-            before = (outputs / name).lstat()
-            with pytest.raises(InputError, match=f"--predictions=.*{name} cannot be written: "):
-                evaluate.check_writable(outputs / name)
-            assert (outputs / name).lstat() == before
-    (outputs / "old.csv").write_text("index,label\n")
-    (outputs / "link").symlink_to("old.csv")
-    (outputs / "empty").touch()
-    for name in ("new", "empty", "link", "link"):
-        call(f"--workdir={directory}", "--split=test[:3]", f"--predictions={outputs / name}")
-        assert len(read(outputs / name)) == 3
-    assert (outputs / "link").is_symlink()
-
-
-def test_output_that_cannot_be_written_does_not_take_the_predictions_with_it(run, tmp_path):
-    file = tmp_path / "predictions.csv"
-    arguments = f"--workdir={run[0]}", "--split=test[:3]", f"--predictions={file}"
-    with (
-        open("/dev/full", "w", buffering=1) as full,
-        contextlib.redirect_stdout(full),
-        pytest.raises(OSError, match="No space"),
-    ):
-        evaluate.main(["evaluate", *arguments])
-    assert len(read(file)) == 3
 
 
 def test_a_batch_of_more_examples_than_there_are_is_one_of_all(run, call):
