@@ -1,6 +1,7 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
+import logging
 from typing import Any
 
 from senet_jax.config import build
@@ -78,7 +79,10 @@ def load_dataset(
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
     with named("data.eval_split"):
-        source.count(eval_split)
+        count = source.count(eval_split)
+    if shared := source.shared(train_split, eval_split):
+        message = "%d of the %d examples of data.eval_split=%r are in data.train_split=%r as well"
+        logging.getLogger(__name__).warning(message, shared, count, eval_split, train_split)
     labels = _labels(classes, source, crop_spec)
     with named("data.train_split"):
         train = _split(source, train_split, crop_spec, share, labels)
