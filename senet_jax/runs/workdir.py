@@ -179,7 +179,7 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
     line that was cut short.
     """
     path, kept = workdir / "metrics.jsonl", []
-    with contextlib.suppress(FileNotFoundError):
+    with _written(workdir), contextlib.suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines(keepends=True):
             with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line
                 values = json.loads(line)
