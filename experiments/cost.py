@@ -50,6 +50,8 @@ def main(argv: list[str]) -> None:
     if rest := cli.parse_flags(argv, values):
         raise InputError(f"cost takes flags only, not {rest[0]!r}; the network is --network")
     path = Path(values.csv)
+    if path.suffix in (".md", ".png"):
+        raise InputError(f"--csv={path} is where the table or the figure goes; say .csv")
     if not values.draw:
         _measure(values, path)
     rows = read(str(path))

@@ -136,6 +136,12 @@ def override(
         fields |= {*add_fields(base, cli.dotted(arguments, "config"))}
         everything.update(base.to_dict())
     for key in cli.given_keys(arguments, "config", everything, sorted(fields)):
+        if key == "data.name":
+            way = "--sweep=data.name=NAME" if study.is_sweep else "--dataset=NAME"
+            raise InputError(
+                f"--config.{key} would train on another dataset than the table names; "
+                f"choose it with {way}"
+            )
         if key in study.varied:
             raise InputError(
                 f"--config.{key} is what the study varies; it cannot hold for every row"

@@ -102,6 +102,14 @@ def right_kind(annotation: Any, value: Any) -> str | None:
     return None
 
 
+def check_finite(values: Mapping[str, Any]) -> None:
+    """Raises: InputError for the first number of nested dicts that JSON cannot have."""
+    for key, value in flatten(values).items():
+        for number in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"{key} must be finite, not {value}")
+
+
 def plain(config: ConfigDict) -> Any:
     """The configuration as JSON has it, so that a stored and a given one compare equal."""
     return json.loads(json.dumps(config.to_dict()))

@@ -74,9 +74,12 @@ def main(argv: list[str]) -> None:
         on_batch=predictions.add if values.predictions else None,
         on_error=errors.append,
     )
-    print(json.dumps(result, indent=2, allow_nan=False) if values.json else in_words(result))
+    try:
+        print(json.dumps(result, indent=2, allow_nan=False) if values.json else in_words(result))
+    finally:  # output that cannot be written does not take the predictions with it
+        if values.predictions:
+            predictions.write(Path(values.predictions))
     if values.predictions:
-        predictions.write(Path(values.predictions))
         print(f"-> {values.predictions}", file=sys.stderr if values.json else sys.stdout)
     if errors:
         of = f"{len(errors)} of {len(values.workdir)} runs left out"
@@ -109,9 +112,22 @@ def whole_numbers(texts: Sequence[str] | None) -> tuple[int, ...]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises: InputError, touching nothing, if a file cannot be written there."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        reason = "it is a directory" if path.is_dir() else f"{path.parent} is no writable directory"
+    """Check, touching nothing, that predictions can be written there; they replace only their like.
+
+    Raises: InputError if not.
+    """
+    folder, reason = path.resolve().parent, ""
+    if path.is_dir():
+        reason = "it is a directory"
+    elif path.exists() and not path.is_file():
+        reason = "it is a device or a pipe, not a file"
+    elif path.exists() and any(os.path.samestat(path.stat(), os.fstat(out)) for out in (1, 2)):
+        reason = "the output of this command goes there"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"{folder} is no writable directory"
+    elif path.exists() and path.stat().st_size and not path.read_bytes().startswith(b"index,label"):
+        reason = "it is a file that holds no predictions"
+    if reason:
         raise InputError(f"--predictions={path} cannot be written: {reason}")
 
 

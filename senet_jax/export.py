@@ -53,16 +53,26 @@ def main(argv: list[str]) -> None:
     files.check_folder(folder, "--output")
 
     from senet_jax.weights import saving
+    from senet_jax.weights.files import TENSORS
 
+    saving.check_folder(folder)
     network = load_network(values)
+    lacking = None  # the reason for no weights in timm's form
+    try:
+        saving.architecture_of(network.model)
+    except InputError as error:
+        if (folder / TENSORS).exists():
+            raise InputError(
+                f"{folder / TENSORS} is of another network, and this one has none; choose another "
+                f"--output ({error})"
+            ) from error
+        lacking = f"{error}, so there is no {TENSORS}"
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / PROGRAM, program(network))
     files.write_json(folder / CARD, card(network))
-    try:
-        saving.architecture_of(network.model)
-    except InputError as error:
-        print(f"{error}, so there is no model.safetensors")
+    if lacking:
+        print(lacking)
         print(f"-> {folder}/{PROGRAM}, {CARD}")
         return
     saving.save(

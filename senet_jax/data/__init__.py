@@ -1,15 +1,25 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
+import logging
 from typing import Any
 
 from senet_jax.config import build
-from senet_jax.data import fake, in_memory, streaming, tfds_source
+from senet_jax.data import fake, in_memory, streaming, tfds_builder, tfds_source
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
 
-__all__ = ["Batch", "Dataset", "Share", "Split", "image_size_for", "load_dataset", "load_split"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Share",
+    "Split",
+    "image_size_for",
+    "is_same",
+    "load_dataset",
+    "load_split",
+]
 
 IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
@@ -69,7 +79,10 @@ def load_dataset(
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
     with named("data.eval_split"):
-        source.count(eval_split)
+        count = source.count(eval_split)
+    if shared := source.shared(train_split, eval_split):
+        message = "%d of the %d examples of data.eval_split=%r are in data.train_split=%r as well"
+        logging.getLogger(__name__).warning(message, shared, count, eval_split, train_split)
     labels = _labels(classes, source, crop_spec)
     with named("data.train_split"):
         train = _split(source, train_split, crop_spec, share, labels)
@@ -147,6 +160,21 @@ def load_split(
     source.count(split)
     labels = _labels(classes, source, crop_spec)
     return _split(source, split, crop_spec, WHOLE, labels), _names(source, labels)
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two names are of the same dataset and config, in whatever version or spelling.
+
+    One that is not there may be the same at another place, and counts as it.
+    """
+    if one == other or "fake" in (one, other):
+        return one == other
+    try:
+        builders = [tfds_builder.builder_of(name) for name in (one, other)]
+    except InputError:
+        return True
+    a, b = ((builder.name, getattr(builder.builder_config, "name", "")) for builder in builders)
+    return a == b
 
 
 def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import logging
 import math
 import operator
@@ -76,6 +77,16 @@ class TfdsSource:
         except (ValueError, KeyError, AssertionError, AttributeError) as error:
             raise self._no_examples(split) from error
         raise self._no_examples(split)
+
+    def shared(self, one: str, other: str) -> int:
+        """Number of examples that are in both of two splits."""
+        pairs = itertools.product(self._terms(one), self._terms(other))
+        both = [
+            range(max(a.start, b.start), min(a.stop, b.stop))
+            for (split_of_a, a), (split_of_b, b) in pairs
+            if split_of_a == split_of_b
+        ]
+        return sum(map(len, both))
 
     def labels(self, split: str, most: int = -1) -> np.ndarray:
         """The first labels of a split, or all [N] int64; nothing else is decoded."""

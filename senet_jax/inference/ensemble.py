@@ -54,7 +54,7 @@ def evaluate_runs(
       dataset, split: a TFDS dataset with as many classes, and a split; by default the first run's.
       views: what the networks are shown of each image; by default what their own evaluation shows.
       weights, unfinished: see `load_run`.
-      batch_size: examples per step; see `default_batch_size`.
+      batch_size: examples per step; see `batch_size_for`.
       on_batch: called with each batch's predictions and the classes' names; see PredictionsCsv.add.
       on_error: called for each run that cannot be loaded, where others can; without it an error.
 
@@ -86,7 +86,7 @@ def evaluate_runs(
             members,
             feeds,
             views,
-            batch_size or default_batch_size(members, views),
+            batch_size_for(members, views, batch_size, len(feeds[0].split)),
             lambda: stop.if_asked(members[0].variables),
         )
         scores = score(predicted, members, feeds, on_batch)
@@ -104,10 +104,16 @@ def _warn_of_other_names(member: TrainedNetwork, dataset: str, names: Sequence[s
         )
 
 
-def default_batch_size(members: Sequence[TrainedNetwork], views: TestViews) -> int:
-    """Examples per step that keep a network as busy as a step of its training."""
+def batch_size_for(
+    members: Sequence[TrainedNetwork], views: TestViews, wanted: int | None, examples: int
+) -> int:
+    """Examples per step, of a split of so many: those wanted, but no padding beyond the usual.
+
+    Usual are as many as keep a network as busy as a step of its training.
+    """
     smallest = min(member.config["train"]["batch_size"] for member in members)
-    return max(1, smallest // views.count)
+    usual = max(1, smallest // views.count)
+    return min(wanted or usual, max(usual, examples))
 
 
 def predict(
@@ -153,7 +159,11 @@ def predict(
         batches = [batch for batch, _ in of_feeds]
         mask = np.prod([batch["mask"] for batch in batches], axis=0)
         for batch in batches:
-            assert np.array_equal(batch["label"] * mask, batches[0]["label"] * mask)
+            if not np.array_equal(batch["label"] * mask, batches[0]["label"] * mask):
+                raise InputError(
+                    "the runs were trained on different labels of the dataset (data.label), and "
+                    "the networks of an ensemble must say the same of an image"
+                )
         of_members = np.stack(
             [log_probabilities(np.concatenate(logits, axis=1)) for logits in views_of_member]
         )

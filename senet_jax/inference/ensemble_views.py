@@ -118,7 +118,7 @@ def load_feeds(
         if size:
             fields |= dict(zip(("eval_crop", "interpolation"), crop, strict=True))
         fields["corners"] = views.crops > 1
-        if dataset == section["name"]:  # what is taken of it
+        if data.is_same(section["name"], dataset):  # what is taken of it
             fields |= {key: section[key] for key in OF_DATASET if key in section}
         loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
         for index in indices:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import BEST, Predicted, best
 from senet_jax.system import files
 
@@ -46,10 +45,10 @@ class PredictionsCsv:
                 yield row
 
     def write(self, path: Path) -> None:
-        """Write the file atomically. Raises: InputError if it cannot be written."""
+        """Write the file atomically; of a link, the file that it leads to.
+
+        Raises: InputError if it cannot be written.
+        """
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(self.rows())
-        try:
-            files.write(path, text.getvalue().encode())
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        files.write(path.resolve(), text.getvalue().encode())

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from senet_jax.config import differences, flatten, plain, with_tuples
+from senet_jax.config import check_finite, differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
 from senet_jax.runs import effect, lock
 from senet_jax.system import files, processes
@@ -136,6 +136,7 @@ def queue(workdir: Path, config: ConfigDict) -> None:
 
 def start(workdir: Path, config: ConfigDict) -> None:
     """Record the configuration of a run that begins. Raises: InputError if it cannot be written."""
+    check_finite(config.to_dict())
     with _written(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "config.json", plain(config))
@@ -178,7 +179,7 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
     line that was cut short.
     """
     path, kept = workdir / "metrics.jsonl", []
-    with contextlib.suppress(FileNotFoundError):
+    with _written(workdir), contextlib.suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines(keepends=True):
             with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line
                 values = json.loads(line)

@@ -1,6 +1,7 @@
 """What every command shares: flags, and errors in one sentence instead of a traceback."""
 
 import ast
+import errno
 import io
 import itertools
 import os
@@ -69,9 +70,12 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
       continues: whether the same command continues after an interruption, which is then said;
         otherwise it begins anew.
     """
-    for stream in (sys.stdout, sys.stderr):  # a name that it cannot print must not end a command
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):  # a name that it cannot print is no reason to end
             stream.reconfigure(errors="backslashreplace")
+        elif stream is None:  # closed by whoever started the command
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         sys.argv[1:] = with_flag_files(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):
@@ -79,6 +83,7 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
             return
         home.ensure()
         main(sys.argv)
+        sys.stdout.flush()  # what cannot be written is said here, not by Python at its end
     except InputError as error:
         _exit(f"error: {error}", 2)
     except KeyboardInterrupt as error:
@@ -90,6 +95,10 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            # Of a file there would be an InputError: it is the output, of which something is left.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _exit(f"error: the output cannot be written: {error.strerror}", 2)
         processes.fail(error)
         raise
 

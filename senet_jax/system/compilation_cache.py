@@ -8,6 +8,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from senet_jax.errors import InputError, first_line
+
 
 def enable() -> Path | None:
     """Keep what takes long to compile in a folder of the user's own; call before compiling.
@@ -19,9 +21,18 @@ def enable() -> Path | None:
     written, which is said.
 
     Returns the folder; None where nothing is kept, or where the user has chosen.
+
+    Raises: InputError if JAX has no device to compile for.
     """
     import jax
 
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # the latter says nothing
+        raise InputError(
+            f"JAX finds no device: JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}; unset "
+            f"it, or name what this machine has, such as cpu ({first_line(error)})"
+        ) from error
     # JAX writes entries in place: of one that is being written by another process, or was cut off
     # by a full disk, it says so, compiles, and is right. That is no news for whoever trains.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")

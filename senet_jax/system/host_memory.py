@@ -23,8 +23,8 @@ def use_huge_pages() -> None:
     anything that is slow to import.
     """
     if tunables := tunables_for_huge_pages(os.environ.get("GLIBC_TUNABLES", "")):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by whoever started it
+            stream.flush()
         environment = os.environ | {"GLIBC_TUNABLES": tunables}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 

@@ -128,6 +128,11 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
         effect.check(flatten(config.to_dict()))
     share = data.Share(jax.process_index(), jax.process_count())
     dataset = data.load_dataset(**recipe.data, share=share)
+    if dataset.num_classes < 2 and not begun:
+        raise InputError(
+            f"dataset {recipe.data['name']!r} has one class here, {dataset.class_names[0]!r}, so "
+            "there is nothing to learn: choose others with data.label or data.classes"
+        )
     recipe.augment.check(dataset.train.image_shape[-1])
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, recipe, model)

@@ -1,6 +1,7 @@
 """A configuration, checked: its sections as objects that fit together."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -60,6 +61,7 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     origin, network = split_origin(sections["model"])
     network |= {"axis_name": AXIS, "sync_batch_norm": train.sync_batch_norm}
     create_model(**network)  # refuses what it must before any data is read
+    check_name(network)
     return Recipe(seed, train, optim_config, augment, mixing, origin, network, data_fields)
 
 
@@ -83,6 +85,17 @@ def check_parts(train: TrainConfig, devices: int, mixing: Mixing) -> None:
         raise InputError(
             f"data.mixup and data.cutmix mix pairs of images, but each device has {local} "
             f"(batch_size {train.batch_size} on {devices}); choose an even number"
+        )
+
+
+def check_name(network: Mapping[str, Any]) -> None:
+    """Raises: InputError for SE blocks in a network whose name says that it has none."""
+    name, se = network["name"], network.get("se") or {}
+    if se.get("stages") and not getattr(create_model(name), "se").stages:  # noqa: B009
+        raise InputError(
+            f"model.name {name!r} is a network without SE blocks, and model.se.stages "
+            f"{se['stages']} puts some in it: choose the network after the colon of --config, or "
+            "set model.se.stages=()"
         )
 
 

@@ -17,7 +17,7 @@ from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import timm, torch_names
+from senet_jax.weights import loading, timm, torch_names
 from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.torch_names import HEAD, check_fits, shapes_of
 
@@ -48,8 +48,9 @@ def save(
       class_names: one name per output, for config.json.
 
     Raises: InputError for any other network that timm lacks, variables that are not the model's,
-      or a folder that cannot be written.
+      or a folder that cannot be written or is the work directory of a run.
     """
+    check_folder(Path(folder))
     network = architecture_of(model)
     arrays = _with_biases(model, network, variables)
     places = torch_names.tensors(
@@ -62,6 +63,15 @@ def save(
         stored[key.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     config_json = _config_json(model, network, arrays, image_spec or ImageSpec(), class_names)
     weight_files.write(Path(folder), stored, config_json)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises: InputError for the work directory of a run, which would lose its config.json."""
+    if loading.is_run(folder):
+        raise InputError(
+            f"{folder} is the work directory of a run, whose config.json would be replaced; choose "
+            "another folder"
+        )
 
 
 def _with_biases(

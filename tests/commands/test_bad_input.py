@@ -1,5 +1,6 @@
 """Refusals: a value that cannot work is named by its key, before anything is compiled."""
 
+import math
 import sys
 
 import jax
@@ -14,6 +15,7 @@ from senet_jax.runs import workdir
 from senet_jax.system import cli, files
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
+from senet_jax.training.recipe import check
 
 UNREAL = ("nan", "inf", "-inf", "1e300", "abc", "", "None")
 NEGATIVE = ("-1", *UNREAL)
@@ -163,6 +165,33 @@ def test_values_that_do_not_go_together_are_refused(tiny, tmp_path, values, sent
     tiny.update_from_flattened_dict(values)
     assert sentence in refused(lambda: train_and_evaluate(tiny, tmp_path / "run"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("key", ["optim.learning_rate", "optim.boundaries", "data.mean"])
+def test_a_run_that_is_queued_has_finite_numbers(tiny, tmp_path, key, number):
+    """Launched studies write config.json before anybody looks at its values."""
+    value = number if key == "optim.learning_rate" else (0.5, number)
+    tiny.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError, match=f"{key} must be finite, not .*{number}"):
+        workdir.queue(tmp_path / "run", tiny)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_one_class_there_is_nothing_to_learn(tiny, tmp_path):
+    tiny.data.classes = (3, 4)
+    tiny.train.batch_size = 4
+    sentence = refused(lambda: train_and_evaluate(tiny, tmp_path / "run"))
+    assert "'digits' has one class here, '3'" in sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plain_network_by_name_has_no_blocks(tiny, tmp_path):
+    tiny.model.name = "resnet20_cifar"
+    sentence = refused(lambda: train_and_evaluate(tiny, tmp_path / "run"))
+    assert "'resnet20_cifar' is a network without SE blocks" in sentence
+    tiny.model.se.stages = ()
+    check(tiny, jax.local_devices())
 
 
 @pytest.mark.parametrize(

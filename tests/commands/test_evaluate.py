@@ -254,6 +254,11 @@ def test_what_cannot_be_evaluated_is_refused_with_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_batch_of_more_examples_than_there_are_is_one_of_all(run, call):
+    directory, result = run
+    agrees(call(f"--workdir={directory}", "--batch_size=1000000000000"), result)
+
+
 def with_an_earlier_best(directory, tmp_path):
     copied = shutil.copytree(directory, tmp_path / "copy")
     (notes,) = Path(copied).glob("checkpoints/*/notes.json")

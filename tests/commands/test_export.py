@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from helpers.runs import contents, finish_untrained, tiny_config
 from helpers.weights import fill
 
 from experiments.grid.narrow import NARROW
@@ -84,6 +85,30 @@ def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
     card = json.loads((tmp_path / "two" / "model.json").read_text())
     assert (card["height"], card["crop_pct"], card["class_names"]) == (40, 0.9, [*names])
     assert again.class_names == names
+
+
+def test_what_another_command_has_written_there_stays(tmp_path):
+    """A run keeps its config.json, and no program lies beside the weights of another network."""
+    network, narrow = tiny_config(), tiny_config()
+    del network.model["width"], network.model["stage_sizes"]
+    network.model.se.stages = (2, 3, 4)
+    for name, config in (("run", network), ("narrow", narrow)):
+        finish_untrained(tmp_path / name, config)
+
+    def call(model, output):
+        export.main(["export", f"--model={tmp_path / model}", f"--output={tmp_path / output}"])
+
+    call("run", "exported")
+    before = contents(tmp_path)
+    for model in ("run", "narrow"):
+        with pytest.raises(InputError, match=r"work directory of a run, whose config\.json would"):
+            call(model, "run")
+    with pytest.raises(InputError, match=r"model\.safetensors is of another network.* --output"):
+        call("narrow", "exported")
+    loaded = classifier.load_classifier(str(tmp_path / "run"))
+    with pytest.raises(InputError, match="work directory of a run"):
+        saving.save(tmp_path / "narrow", loaded.model, loaded.variables)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -221,3 +221,21 @@ def test_the_first_use_of_digits_says_nothing(tmp_path):
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.glob("digits/*/dataset_info.json"))
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation", "shared"),
+    [
+        ("train[:90]", "train[90:99]", 0),
+        ("train", "test", 0),
+        ("train[:90]", "train[80:99]", 10),
+        ("test+train[:50]", "train[40:60]+test[:5]", 15),
+    ],
+)
+def test_examples_to_train_and_to_evaluate_on_are_told_if_they_are_the_same(
+    caplog, train, evaluation, shared
+):
+    data.load_dataset("digits", train, evaluation)
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == bool(shared)
+    assert all(message.startswith(f"{shared} of the ") for message in warned)

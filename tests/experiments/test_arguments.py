@@ -4,7 +4,7 @@ import pytest
 
 from configs import cifar, common, digits, finetune, imagenet
 from experiments.grid.plan import base_config, row_config
-from experiments.run import parse_seeds
+from experiments.run import override, parse_seeds
 from experiments.studies import load_studies, load_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
@@ -44,6 +44,20 @@ def test_an_empty_part_is_its_default_and_spaces_do_not_count(argument, parts):
 @pytest.mark.parametrize("file", [imagenet, cifar, digits, finetune])
 def test_an_empty_argument_is_that_of_the_default(file):
     assert file.get_config("").to_dict() == file.get_config().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("--config.data.name=cifar100", "another dataset than the table names.*--dataset=NAME"),
+        ("--config.seed=3", "what the study varies"),
+    ],
+)
+def test_the_dataset_and_the_seed_of_a_study_have_flags_of_their_own(argument, sentence):
+    study = load_study("reduction")
+    bases = [base_config(study, row, "digits", smoke=True) for row in study.rows]
+    with pytest.raises(InputError, match=sentence):
+        override(bases, [argument], study, [])
 
 
 def test_a_dataset_with_a_part_too_many_is_a_sentence_of_the_study():

@@ -88,6 +88,7 @@ def test_rows_race_beside_the_plain_network(tmp_path, capsys):
         (["--what=trian"], "--what takes train, infer, not 'trian'"),
         (["--steps=0"], "--steps must be at least 1, not 0"),
         (["--only=EAC"], "--only has no row 'EAC'; did you mean 'ECA'"),
+        (["--csv=cost.md"], "cost.md is where the table or the figure goes"),
         (["--csv=pyproject.toml"], "pyproject.toml exists already"),
         (["--draw", "--csv=nothing.csv"], "nothing.csv cannot be read: No such file"),
     ],

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import helpers.peculiar  # noqa: F401  (registers the builder)
 import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from helpers.photos import COUNT
 from helpers.runs import finish_untrained, photos_config, tiny_config
 
+from senet_jax import data
 from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import Predicted, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
@@ -93,6 +96,40 @@ def test_each_network_normalises_in_its_own_way(run):
     ]
     (predicted,) = predict([member, twin], feeds, TestViews(), 4)
     np.testing.assert_allclose(predicted.members[0], predicted.members[1], rtol=1e-5)
+
+
+def test_networks_that_were_trained_on_different_labels_are_refused(run):
+    member = load_members([run], "final", unfinished=False)[0]
+    feeds = load_feeds([member], "digits", "test[:4]", TestViews())
+
+    class Other:
+        image_shape = (8, 8, 1)
+
+        def __len__(self):
+            return 4
+
+        def eval_batches(self, batch_size):
+            for batch in feeds[0].split.eval_batches(batch_size):
+                yield batch | {"label": 9 - batch["label"]}
+
+    feeds.append(Feed(Other(), member.class_names, (1,)))
+    with pytest.raises(InputError, match=r"different labels of the dataset \(data\.label\)"):
+        list(predict([member, member], feeds, TestViews(), 4))
+
+
+def test_a_run_sees_the_same_features_of_its_dataset_by_every_name(tmp_path):
+    """Of a version, and of the folder, too; another dataset has features of its own."""
+    config = tiny_config()
+    section = {"name": "peculiar", "image": "lying", "label": "coarse_label"}
+    config.data.update(section | {"train_split": "train", "eval_split": "train"})
+    (member,) = load_members([untrained(tmp_path, config)], "final", unfinished=False)
+    folder = str(tfds.builder("peculiar").data_path)
+    for name in ("peculiar", "peculiar:2.0.0", "Peculiar", folder):
+        (feed,) = load_feeds([member], name, "train", TestViews())
+        assert feed.class_names == ("0", "1"), name
+    assert data.is_same("/gone/peculiar/2.0.0", folder)
+    assert not data.is_same("peculiar", "digits")
+    assert not data.is_same("peculiar", "fake")
 
 
 def test_a_split_without_labels_has_no_errors(run):

@@ -158,6 +158,13 @@ def test_a_last_line_cut_short_and_lines_of_lost_steps_are_removed(tmp_path):
     assert path.read_text() == ""
 
 
+def test_metrics_that_cannot_be_read_are_refused_and_stay(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"work directory .* cannot be written: Is a dir"):
+        workdir.cut_metrics(tmp_path, 0, evaluation_owed=False)
+    assert (tmp_path / "metrics.jsonl").is_dir()
+
+
 RUN = """
 import sys
 from pathlib import Path
