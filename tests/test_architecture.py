@@ -26,7 +26,7 @@ FLOORS = (
     ("senet_jax.training",),
     ("senet_jax.inference",),
     ("senet_jax",),
-    ("experiments.figures",),
+    ("experiments.figures", "experiments.statistics"),
     ("experiments.grid",),
     ("experiments.studies", "experiments.launch", "experiments.timing"),
     ("experiments.reporting",),

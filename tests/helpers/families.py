@@ -1,5 +1,7 @@
 """The narrowest member of each family whose training step is compiled."""
 
+import pytest
+
 from experiments.grid.narrow import NARROW
 
 # Of the deepest, one block or module of each kind: what trains is compiled.
@@ -12,3 +14,13 @@ SHALLOW = {
 def fields_of(name):
     """Fields of the member of a family that is trained."""
     return NARROW[name] | SHALLOW.get(name, {})
+
+
+# Networks that have every kind of layer: full, depthwise and grouped convolutions, every pooling.
+FEW = ("seresnet50", "semobilenetv1", "seshufflenet_g3", "sebninception")
+
+
+def few_quick(reason):
+    """Every narrow network as a parameter of a test; only those of FEW are quick."""
+    slow = pytest.mark.slow(reason=reason)
+    return [pytest.param(name, marks=() if name in FEW else slow) for name in NARROW]

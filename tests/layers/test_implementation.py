@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.families import fields_of
+from helpers.families import few_quick, fields_of
 from helpers.numeric import distance, normal
 from helpers.weights import fill
 
 import senet_jax
-from experiments.grid.narrow import NARROW, size_of
+from experiments.grid.narrow import size_of
 from senet_jax.layers.conv import Conv
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.residual import ResidualUnit
@@ -47,7 +47,7 @@ def fresh(variables):
     )
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", few_quick("two whole networks are compiled"))
 def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypatch):
     # Without the kink of ReLU, where the last bit would decide about a whole gradient.
     monkeypatch.setattr(nn, "relu", jax.nn.softplus)
@@ -87,7 +87,7 @@ def operations(traced, platform):
     )
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", few_quick("two whole networks are traced for three platforms"))
 def test_programs_for_other_platforms_are_those_of_plain_layers(name):
     """One test, so that the network is traced once for all platforms."""
     model, x, loss = network_loss(name, "auto")

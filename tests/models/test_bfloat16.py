@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from helpers.families import few_quick
 
 import senet_jax
 from experiments.grid.narrow import NARROW, least_size_of
@@ -57,7 +58,7 @@ def step_of(name):
     return model, state, batch, step
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", few_quick("a whole training step is traced"))
 def test_only_what_lies_between_layers_is_bfloat16(name):
     """State, sums, logits, and all results of exponentials and roots are float32."""
     model, state, batch, step = step_of(name)

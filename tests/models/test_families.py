@@ -118,30 +118,15 @@ def check_that_training_and_evaluation_differ_where_they_should(name, run):
     assert not np.allclose(logits, one)
 
 
-def check_that_only_activations_are_bfloat16(name, run):
-    model = narrow(name, dtype="bfloat16")
-    images = run.images
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    maps = narrow(name, dtype="bfloat16", features=True)
-    for shape in jax.eval_shape(maps.apply, shapes, images).values():
-        assert shape.dtype == jnp.bfloat16
-    logits = jax.jit(model.apply)(run.after, images)
-    assert logits.dtype == jnp.float32
-    labels = np.arange(BATCH) % CLASSES
-    assert (
-        np.mean(np.argmax(logits, -1) == labels)
-        >= np.mean(np.argmax(run.evaluate(run.after, images)[0], -1) == labels) - 1 / BATCH
-    )
-
-
 def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
     opened = open_gates(run.after)
     fields = {key: value for key, value in fields_of(name).items() if key != "se"}
     plain = senet_jax.create_model(name.removeprefix("se"), num_classes=CLASSES, **fields)
-    # Operation by operation: fused operations are rounded differently in different programs.
-    expected = plain.apply(without_se(run.after), run.images)
-    np.testing.assert_array_equal(run.model.apply(opened, run.images), expected)
+    expected = np.asarray(jax.jit(plain.apply)(without_se(run.after), run.images))
+    # Two programs, whose fused operations are rounded differently; bit for bit in test_models.py.
+    logits, _ = run.evaluate(opened, run.images)
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+    assert not np.allclose(run.evaluate(run.after, run.images)[0], expected, rtol=0.01)
 
 
 @pytest.mark.parametrize("name", NARROW)
@@ -151,8 +136,18 @@ def test_every_family_trains(name):
     check_that_every_parameter_receives_a_gradient(name, run)
     check_that_a_few_images_can_be_memorised(name, run)
     check_that_training_and_evaluation_differ_where_they_should(name, run)
-    check_that_only_activations_are_bfloat16(name, run)
     check_that_a_gate_of_one_leaves_the_plain_network(name, run)
+
+
+@pytest.mark.slow(reason="every network is trained for it")
+@pytest.mark.parametrize("name", NARROW)
+def test_a_trained_network_classifies_in_bfloat16_as_in_float32(name):
+    run = Trained(name)
+    labels = np.arange(BATCH) % CLASSES
+    model = narrow(name, dtype="bfloat16")
+    logits = (jax.jit(model.apply)(run.after, run.images), run.evaluate(run.after, run.images)[0])
+    ours, expected = ((np.argmax(each, -1) == labels).mean() for each in logits)
+    assert ours >= expected - 1 / BATCH
 
 
 @pytest.mark.parametrize("name", NARROW)
@@ -188,8 +183,7 @@ def program(name, **se):
     images = jax.ShapeDtypeStruct((1, size_of(name), size_of(name), 3), jnp.float32)
     fields = NARROW[name] | {"se": NARROW[name].get("se", {}) | se}
     model = senet_jax.create_model(name, implementation="xla", **fields)  # traced in half the time
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    return str(jax.make_jaxpr(model.apply)(shapes, images))
+    return str(jax.make_jaxpr(model.init_with_output)(jax.random.key(0), images))
 
 
 @pytest.mark.parametrize("name", NARROW)

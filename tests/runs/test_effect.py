@@ -50,12 +50,16 @@ IDLE = {"optim.warmup_epochs": 0.0, "optim.momentum": 0.0, "optim.weight_decay":
 
 
 @pytest.mark.parametrize("key", effect.KEYS)
-def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key, tiny, one_device):
+def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
     value, acting = ACTING[key]
     flat = flatten(digits.get_config().to_dict()) | IDLE | {"optim.nesterov": False, key: value}
     with pytest.raises(InputError, match=rf"^{key}=.* has no effect with .*; leave it at "):
         effect.check(flat)
     effect.check(flat | acting)
+
+
+def test_a_run_refuses_it_when_it_begins_but_not_when_it_continues(tiny, one_device):
+    key, value = "data.shuffle_buffer", ACTING["data.shuffle_buffer"][0]
     tiny.update_from_flattened_dict(IDLE | {"optim.nesterov": False, key: value})
     with pytest.raises(InputError, match=rf"^{key}="):
         prepare(tiny, one_device)

@@ -1,0 +1,1 @@
+"""What differences between networks say: numbers to numbers, without files and studies."""
