@@ -46,7 +46,10 @@ FLOORS = (
         ("timing", "races between\nprograms"),
     ),
     (("grid", "a study to\nplanned runs"),),
-    (("figures", "how figures look\nand are written"),),
+    (
+        ("figures", "how figures look\nand are written"),
+        ("statistics", "differences to\nverdicts"),
+    ),
     (("senet_jax", "commands: main,\nevaluate, predict ..."),),
     (("inference", "a trained network,\nasked"),),
     (("training", "a configuration\nto a result"),),

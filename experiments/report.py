@@ -1,7 +1,9 @@
 """Make a study's table and figures, from the result files alone.
 
     python -m experiments.report reduction [--dataset=cifar10] [--workdir=DIR] [--publish]
+    python -m experiments.report reduction --published --publish
     python -m experiments.report --all [--root=runs]
+    python -m experiments.report --claims
     python -m experiments.report --index
 
 Writes table.csv, runs.csv, table.md and table.png into the study's directory, with the curves of
@@ -9,20 +11,30 @@ the runs in curves.csv and curves.png, and prints the table. If there are no run
 table of the published ones. A damaged run and a figure that cannot be drawn are named, all else is
 written, and the exit status is 2.
 
+`--published` adds the published runs of the same configuration to those that are here, so that
+publishing them together loses none.
+
 `--publish` also writes all but table.csv to experiments/results/STUDY/DATASET/, and the table into
 the pages (README.md and docs/) that have the marks `<!-- STUDY_DATASET -->` and
 `<!-- end STUDY_DATASET -->`. `--all` writes one page with all studies to report/index.html.
-`--index` only brings the list of studies, between the marks `<!-- studies -->` and
-`<!-- end studies -->`, and README's table of results up to date.
+`--claims` prints which claims of the paper the published runs reproduce. `--index` only brings the
+list of studies, between the marks `<!-- studies -->` and `<!-- end studies -->`, README's table of
+results and the table of the claims up to date.
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from experiments.grid.plan import dataset_of, define_flags, directory_of
+from experiments.grid.plan import (
+    base_config,
+    dataset_of,
+    define_flags,
+    define_published,
+    directory_of,
+)
 from experiments.grid.study import Study
-from experiments.reporting import headline, page, publish, table
+from experiments.reporting import forest, headline, page, publish, published, table, verdicts
 from experiments.reporting.collect import (
     Results,
     Unfinished,
@@ -39,17 +51,22 @@ from senet_jax.system import cli
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     define_flags(values)
+    define_published(values)
     flags.DEFINE_bool("publish", False, "Also write to experiments/results/.", flag_values=values)
     flags.DEFINE_bool("all", False, "One page with all studies.", flag_values=values)
+    flags.DEFINE_bool("claims", False, "The verdicts on the claims.", flag_values=values)
     flags.DEFINE_bool("index", False, "Bring the list of studies up to date.", flag_values=values)
     cli.define_path("root", "runs", "With --all: where the runs are.", flag_values=values)
     names = cli.parse_flags(argv, values)
-    if values.all or values.index:
-        if names or values.publish or (values.all and values.index):
-            raise InputError("--all and --index each stand alone, without a study or --publish")
+    if alone := [name for name in ("all", "index", "claims") if values[name].value]:
+        if names or values.publish or len(alone) > 1:
+            raise InputError(
+                "--all, --index and --claims each stand alone, without a study or --publish"
+            )
         if values.index:
-            publish.write_index()
-            headline.write()
+            write_indices()
+        elif values.claims:
+            verdicts.show()
         else:
             path, problems = page.write(Path(values.root))
             print(f"-> {path}")
@@ -59,6 +76,10 @@ def main(argv: list[str]) -> None:
     directory = directory_of(study, values)
     collected = collect(study, directory)
     results, unfinished, problems = collected.results, collected.unfinished, [*collected.damaged]
+    if values.published:
+        dataset = dataset_of(study, values)
+        bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+        results = published.add(study, results, bases, published.read(study, dataset))
     if results:
         problems += write_report(study, results, directory, unfinished)
     else:
@@ -70,8 +91,16 @@ def main(argv: list[str]) -> None:
         table.show(study, results, unfinished)
     if values.publish:
         problems += publish.publish(study, results, unfinished)
-        headline.write()
+        write_indices()
     refuse(problems)
+
+
+def write_indices() -> None:
+    """Bring the lists of studies, results and claims, and the picture of pairs, up to date."""
+    publish.write_index()
+    headline.write()
+    verdicts.write()
+    forest.write()
 
 
 def _published(

@@ -8,6 +8,10 @@
     python -m experiments.run reduction --jobs=4
     python -m experiments.run reduction --launcher=slurm --slurm.time=4:00:00 --slurm.gres=gpu:1
 
+`--published` counts the published runs of the same configuration as done, and shows them in the
+table. `--precision=0.35` adds seeds until the intervals of the study's primary comparisons are that
+narrow; whether anything is significant plays no part in it.
+
 Runs that have a result are skipped, so the same command continues after an interruption.
 `--jobs=N` trains N at once, each on its share of this machine. `--launcher=slurm` makes each a job
 of a cluster, with any parameter of sbatch as `--slurm.KEY=VALUE`; `--slurm.time` is needed.
@@ -34,6 +38,7 @@ from experiments.grid.plan import (
     base_config,
     dataset_of,
     define_flags,
+    define_published,
     directory_of,
     plan,
     row_config,
@@ -54,8 +59,43 @@ SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
 
 
 def main(argv: list[str]) -> None:
+    values = define_all_flags()
+    rest = cli.parse_flags(argv, values, known_only=True)
+    study, bases = studied(values, rest)
+    overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
+    bases = override(bases, overrides, study, list(values))
+    if values.seeds is None:
+        seeds = study.seeds[:1] if values.smoke else study.seeds
+    else:
+        seeds = parse_seeds(values.seeds)
+    if values.precision and not (study.primary or study.reference):
+        raise InputError(f"--precision needs comparisons, and {study.name} declares none")
+    directory = directory_of(study, values)
+    launcher = launcher_of(values, slurm_parameters(rest), directory)
+    if values.smoke:  # optimised compilation would take most of the time
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the runs' processes, too
+
+    # These import JAX and the models.
+    from experiments.reporting.write import write_report
+
+    collected, results, failures = train(study, bases, seeds, directory, launcher, values)
+    problems = [*collected.damaged]
+    if results:
+        problems += write_report(study, results, directory, collected.unfinished)
+        print(f"-> {directory}/table.md, table.png, curves.png, and CSV of all runs")
+    if failures:
+        lines = [f"{len(failures)} run(s) failed:"]
+        for path, why in failures.items():
+            lines += [f"  {path}: {why}", *(f"    | {line}" for line in last_lines(path / LOG))]
+        problems.append("\n".join(lines))
+    refuse(problems)
+
+
+def define_all_flags() -> flags.FlagValues:
+    """Define the flags of the command."""
     values = flags.FlagValues()
     define_flags(values)
+    define_published(values)
     flags.DEFINE_list(
         "seeds", None, "Default: the study's; its first with --smoke.", flag_values=values
     )
@@ -66,35 +106,51 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_integer(
         "jobs", None, "Runs at once; default: 1, all with slurm.", flag_values=values
     )
-    rest = cli.parse_flags(argv, values, known_only=True)
-    study, bases = studied(values, rest)
-    overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
-    bases = override(bases, overrides, study, list(values))
-    if values.seeds is None:
-        seeds = study.seeds[:1] if values.smoke else study.seeds
-    else:
-        seeds = parse_seeds(values.seeds)
-    directory = directory_of(study, values)
-    launcher = launcher_of(values, slurm_parameters(rest), directory)
-    if values.smoke:  # optimised compilation would take most of the time
-        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the runs' processes, too
+    flags.DEFINE_float(
+        "precision",
+        None,
+        "Add seeds, of all rows, until the intervals are at most plus and minus so many points.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "most_seeds", 20, "With --precision: seeds of each row at most.", flag_values=values
+    )
+    return values
 
-    # These import JAX and the models.
+
+def train(
+    study: Study,
+    bases: Sequence[ConfigDict],
+    seeds: tuple[int, ...],
+    directory: Path,
+    launcher: Launcher,
+    values: flags.FlagValues,
+) -> tuple[Any, Any, Mapping[Path, str]]:
+    """Train what is missing, with `--precision` seed after seed, and read all results.
+
+    Returns: the Collected runs of the directory; their Results, with published ones if these count;
+      the reasons of runs that failed, by work directory.
+    """
+    from experiments.reporting import primary, published
     from experiments.reporting.collect import collect
-    from experiments.reporting.write import write_report
 
-    failures = launch(plan(study, bases, seeds, directory), launcher)
-    collected = collect(study, directory)
-    problems = [*collected.damaged]
-    if results := collected.results:
-        problems += write_report(study, results, directory, collected.unfinished)
-        print(f"-> {directory}/table.md, table.png, curves.png, and CSV of all runs")
-    if failures:
-        lines = [f"{len(failures)} run(s) failed:"]
-        for path, why in failures.items():
-            lines += [f"  {path}: {why}", *(f"    | {line}" for line in last_lines(path / LOG))]
-        problems.append("\n".join(lines))
-    refuse(problems)
+    known = published.read(study, dataset_of(study, values)) if values.published else {}
+    failures: dict[Path, str] = {}
+    while True:
+        runs = plan(study, bases, seeds, directory)
+        rest = published.remaining(runs, known)
+        if len(rest) < len(runs):
+            print(f"{len(runs) - len(rest)} of {len(runs)} runs are published")
+        failures |= launch(rest, launcher) if rest or not runs else {}
+        collected = collect(study, directory)
+        results = collected.results
+        if known:
+            results = published.add(study, results, bases, known)
+        enough = not values.precision or primary.widest(study, results) <= values.precision
+        if enough or failures or len(seeds) >= values.most_seeds:
+            return collected, results, failures
+        seeds = (*seeds, max(seeds) + 1)  # of all rows, before the next one
 
 
 def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[ConfigDict]]:

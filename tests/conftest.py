@@ -70,6 +70,14 @@ def programs_of_one_module():
 
 
 @pytest.fixture
+def hangup_is_answered():
+    """As in a terminal, and not ignored as it is after `nohup pytest`, here and in commands."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
+
+
+@pytest.fixture
 def one_device():
     return jax.local_devices()[:1]
 

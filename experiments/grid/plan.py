@@ -53,6 +53,16 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
 
 
+def define_published(values: flags.FlagValues) -> None:
+    """Define the flag of `run` and `report` that adds published runs."""
+    flags.DEFINE_bool(
+        "published",
+        False,
+        "Count published runs of the same configuration as done.",
+        flag_values=values,
+    )
+
+
 def dataset_of(study: Study, values: flags.FlagValues) -> str:
     """The dataset that the flags mean; a sweep's is that of its configuration."""
     if study.is_sweep:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.common import bare_name
+from experiments.grid.comparison import Comparison
 from senet_jax.runs import workdir
 
 PRETRAINED = "model.pretrained"
@@ -99,6 +100,12 @@ class Study:
       paper_datasets: TFDS names of the paper's datasets to the paper's names of them.
       notes: sentences below the table.
       secondary: headings that are left out in a narrow terminal.
+      primary: the comparisons that the study claims to decide, and nothing else, by the top-1 error
+        at the last step; see comparison.py.
+      declared: ISO date on which `primary` was written down; the table says whether the runs were
+        known then.
+      precision: half width in points of the 95 % intervals of the primary comparisons at which the
+        study has enough seeds. Whether anything is significant plays no part in that.
       seeds: the seeds of each row, unless the command line gives others.
       is_sweep: whether the study was made on the command line; see sweep.py. Its dataset is then
         that of its configuration, and its counts are those of the networks that were trained.
@@ -124,6 +131,9 @@ class Study:
     )
     notes: tuple[str, ...] = ()
     secondary: tuple[str, ...] = ()
+    primary: tuple[Comparison, ...] = ()
+    declared: str = "2026-11-27"
+    precision: float = 0.35
     seeds: tuple[int, ...] = (0, 1, 2)
     is_sweep: bool = False
 

@@ -71,7 +71,7 @@ def collect(study: Study, directory: Path) -> Collected:
             run["config"][PRETRAINED] = f"{row.starts_from}/seed{run['seed']}"
         results.setdefault(row.label, []).append(run)
     results = {row.label: results[row.label] for row in study.rows if row.label in results}
-    _check_comparable(study, results, directory)
+    check_comparable(study, results, directory)
     return Collected(results, unfinished, damaged)
 
 
@@ -118,7 +118,8 @@ def _kinds(config: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def dataset_of(results: Results) -> str:
     """The dataset that all results have in common, by its name in TFDS or in VARIANTS."""
-    return common.dataset_of(next(iter(results.values()))[0]["config"])
+    run = next(iter(results.values()))[0]
+    return common.dataset_of({"data.name": run["dataset"], **run["config"]})
 
 
 def made_with(results: Results, key: str) -> list[str]:
@@ -170,7 +171,14 @@ def at_chance(runs: Sequence[Result]) -> list[int]:
     return seeds
 
 
-def _check_comparable(study: Study, results: Results, directory: Path) -> None:
+def check_comparable(study: Study, results: Results, directory: Path = Path()) -> None:
+    """Check that runs are the same in all but what the study varies.
+
+    Args:
+      directory: the directory of the runs, for the sentence.
+
+    Raises: InputError, naming two runs and what they differ in, if not.
+    """
     everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
     for index, (row, result) in enumerate(everything):
         for other_row, other in everything[:index]:

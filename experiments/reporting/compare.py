@@ -15,26 +15,9 @@ from scipy import stats
 
 from experiments.grid.study import Study
 from experiments.reporting.collect import Results
+from experiments.statistics.paired import ROUNDING, t_interval
 
-LEVEL = 0.95
 FALSE_ALARMS = 0.01  # rows called unstable among those that vary like their reference
-# In per cent. Errors are multiples of 100 / examples, so a smaller difference is due to rounding.
-ROUNDING = 1e-9
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % confidence interval of the mean by Student's t.
-
-    It is None for fewer than two values, and for equal ones: without a spread there is nothing to
-    estimate it from, and an interval without width would claim a certainty that two or three seeds
-    do not give.
-    """
-    if len(values) < 2 or max(values) - min(values) < ROUNDING:
-        return None
-    mean = statistics.fmean(values)
-    error = statistics.stdev(values) / len(values) ** 0.5
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    return mean - half, mean + half
 
 
 def is_unstable(errors: Sequence[float], reference: Sequence[float], examples: int) -> bool:

@@ -11,6 +11,7 @@ from experiments.grid.study import OF_WEIGHTS, Row, Study
 from experiments.reporting import compare
 from experiments.reporting.collect import Results, dataset_of
 from experiments.reporting.run_files import Result
+from experiments.statistics.paired import t_interval
 from senet_jax.config import differences, flatten, plain
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize
@@ -95,7 +96,7 @@ def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
 def _our_errors(runs: Sequence[Result]) -> Numbers:
     errors = [run["eval/top1_error"] for run in runs]
     seconds = [run["wall_time_seconds"] for run in runs]
-    low, high = compare.t_interval(errors) or (None, None)
+    low, high = t_interval(errors) or (None, None)
     return {
         "our_params": runs[0]["params"] if runs else None,
         "our_top1_error_mean": statistics.fmean(errors) if errors else None,

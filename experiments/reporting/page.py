@@ -14,14 +14,8 @@ from pathlib import Path
 
 from experiments import figures
 from experiments.grid.study import Study
-from experiments.reporting import compare, html, numbers, publish, table
-from experiments.reporting.collect import (
-    Results,
-    Unfinished,
-    collect,
-    made_with,
-    missing,
-)
+from experiments.reporting import compare, forest, html, numbers, publish, table, verdicts
+from experiments.reporting.collect import Results, Unfinished, collect, made_with, missing
 from experiments.reporting.csv_files import read_results
 from experiments.reporting.write import figure_files
 from experiments.studies import load_studies
@@ -116,6 +110,9 @@ def render(root: Path, problems: list[str] | None = None) -> str:
 {STYLE.read_text("utf-8")}</style>
 <h1>senet_jax: all studies</h1>
 <p>Tables of Hu et al., <i>Squeeze-and-Excitation Networks</i>, and our runs of them; {now}.</p>
+{verdicts.section()}<div class="figures">
+{_figure("Gains of SE in all published pairs of networks", forest.draw, problems)}</div>
+<h2 id="studies">The studies</h2>
 {html.table(head, overview, "overview")}
 {"".join(sections)}{_costs(problems)}</html>
 """

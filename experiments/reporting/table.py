@@ -11,7 +11,7 @@ from rich.text import Text
 
 from configs.common import VARIANTS
 from experiments.grid.study import Study
-from experiments.reporting import compare
+from experiments.reporting import compare, primary
 from experiments.reporting.collect import (
     Result,
     Results,
@@ -184,7 +184,10 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
         caption(study, results),
         *_about_other_columns(study, results),
         "Our top-1: mean ± standard deviation (seeds).",
+        *primary.in_words(study, results),
         *compare.in_words(study, compare.gains(study, results)),
+        *primary.about_secondary(study, results),
+        *primary.about_deviations(results),
         *study.notes,
     ]
     if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:

@@ -4,6 +4,7 @@ Released networks have them. The authors say that leaving them out helps to mode
 depend on each other, and print no figures for it.
 """
 
+from experiments.grid.comparison import equivalent
 from experiments.grid.study import Row
 from experiments.studies._section6 import ERRORS, SE, ablation
 
@@ -20,4 +21,5 @@ STUDY = ablation(
     notes=(
         "The printed parameters are those with biases, rounded up, in every table of the paper.",
     ),
+    primary=(equivalent("with", "without"),),
 )

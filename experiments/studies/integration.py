@@ -1,5 +1,6 @@
 """Table 14: the place of the SE block in a residual unit (Hu et al., section 6.5, Figure 5)."""
 
+from experiments.grid.comparison import equivalent, worse
 from experiments.grid.study import Row
 from experiments.studies._section6 import PLAIN, SE, WITHOUT, ablation
 
@@ -18,5 +19,9 @@ STUDY = ablation(
     notes=(
         "SE-PRE scales the input of the branch only; SE-Identity scales the shortcut after its "
         "projection, which the paper leaves open.",
+    ),
+    primary=(
+        worse("SE-POST", "SE"),
+        *(equivalent(place, "SE") for place in ("SE-PRE", "SE-Identity")),
     ),
 )

@@ -4,6 +4,7 @@ Errors are those on ImageNet with a single 224-pixel crop. "paper" is version 4 
 300 epochs, label smoothing); "CVPR" is the CVPR 2018 version (100 epochs), which lacks r = 2.
 """
 
+from experiments.grid.comparison import better, equivalent, worse
 from experiments.grid.study import Row
 from experiments.studies._section6 import PLAIN, SE, WITHOUT, ablation
 
@@ -44,5 +45,10 @@ STUDY = ablation(
         "column fits only networks with biases, rounded up.",
         "Multiply-adds are those of convolutions and fully connected layers at 224 pixels, with "
         "the stride on the first 1x1 as in the authors' networks.",
+    ),
+    primary=(
+        better("16", "original"),
+        *(equivalent(ratio, "16") for ratio in ("2", "4", "8")),
+        worse("32", "16"),
     ),
 )

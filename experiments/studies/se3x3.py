@@ -1,5 +1,6 @@
 """Table 15: the SE block right after the 3x3 convolution (Hu et al., section 6.5)."""
 
+from experiments.grid.comparison import equivalent
 from experiments.grid.study import Row
 from experiments.studies._section6 import COUNTS, ERRORS, SE, ablation
 
@@ -22,4 +23,5 @@ STUDY = ablation(
         "After batch norm and ReLU of the 3x3, which the paper leaves open. In basic blocks, as "
         "the CIFAR networks have them, it is the first of the two 3x3.",
     ),
+    primary=(equivalent("SE_3x3", "SE"),),
 )

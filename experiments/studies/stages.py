@@ -4,6 +4,7 @@ The row with stage 5 alone is ours. CIFAR networks have three stages; here they 
 blocks each, so that all rows exist.
 """
 
+from experiments.grid.comparison import better
 from experiments.grid.study import Row
 from experiments.studies._section6 import COUNTS, ERRORS, PLAIN, SE, WITHOUT, ablation
 
@@ -36,4 +37,5 @@ STUDY = ablation(
     secondary=("printed", "GFLOPs"),
     cifar_fields={"stage_sizes": (2, 2, 2, 2)},
     notes=("The paper has no row for stage 5 alone.",),
+    primary=(*(better(stage, "none") for stage in ("2", "3", "4", "all")),),
 )

@@ -11,6 +11,7 @@ readings. Nothing here says that they fail: wrong-1 is GE-theta-minus of the SE 
 it level with SE on ResNet-50 and behind it on CIFAR and in deeper networks.
 """
 
+from experiments.grid.comparison import better, worse
 from experiments.grid.study import Row
 from experiments.studies._section6 import WITHOUT, ablation
 
@@ -36,5 +37,9 @@ STUDY = ablation(
         "unit's input.",
         "GENet 1/5: Hu et al. 2018b (GENet), Table 2, ResNet-50 with the recipe of these "
         "ablations. For wrong-2 and wrong-3 nothing is published that could stand here.",
+    ),
+    primary=(
+        better("SE", "plain"),
+        *(worse(variant, "SE") for variant in ("wrong-1", "wrong-2", "wrong-3")),
     ),
 )

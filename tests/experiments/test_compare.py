@@ -2,23 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers.results import results
 from scipy import stats
 
 from experiments.reporting import compare, table
 from experiments.studies import load_study
 
 REDUCTION = load_study("reduction")
-
-
-def results(**errors):
-    """Results from the errors by seed of each row, named by its label after an underscore."""
-    return {
-        label.removeprefix("_"): [
-            {"seed": seed, "eval/top1_error": error, "eval/examples": 360}
-            for seed, error in by_seed.items()
-        ]
-        for label, by_seed in errors.items()
-    }
 
 
 def gains(**errors):

@@ -26,6 +26,8 @@ from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import lock, workdir
 from senet_jax.training.loop import train_and_evaluate
 
+pytestmark = pytest.mark.usefixtures("hangup_is_answered")
+
 ROOT = Path(__file__).parents[2]
 BIAS = load_study("bias")
 

@@ -15,6 +15,8 @@ from senet_jax.errors import Terminated
 from senet_jax.system import startup
 from senet_jax.system.interrupt import at_safe_points
 
+pytestmark = pytest.mark.usefixtures("hangup_is_answered")
+
 
 def test_ctrl_c_waits_for_a_safe_point():
     with pytest.raises(KeyboardInterrupt), at_safe_points() as stop:  # noqa: PT012

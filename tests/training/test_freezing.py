@@ -150,7 +150,7 @@ def test_a_probe_sees_features_as_in_evaluation(tiny, one_device):
     tiny.optim.update({"freeze": ("^(?!head/)",), "warmup_epochs": 0.0})
     run = prepare(tiny, one_device)
     batch = next(run.dataset.train.train_batches(32, 0))
-    evaluated = batch | {"mask": np.ones(32, np.float32)}
+    evaluated = batch | {"mask": np.ones(32, np.float32), "place": np.arange(32, dtype=np.int32)}
     expected = run.steps.eval(run.initial_state.variables, split_batch(evaluated, one_device))
     state, sums = after_steps(run, 1)
     np.testing.assert_allclose(sums["loss"], expected["loss"], rtol=1e-5)

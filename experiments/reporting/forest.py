@@ -1,0 +1,104 @@
+"""All published pairs of a plain network and the same with SE, in one figure, with ours on top.
+
+published_pairs.csv has a line per pair, with its source. Nearly all are single runs without an
+interval; the few that say how far their runs spread say it in a note.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.figures import canvas, drawing, literal, png
+from experiments.figures import write as write_figure
+from experiments.reporting import blocks, primary, publish
+from experiments.reporting.csv_files import read_results
+from experiments.statistics.paired import t_interval
+from experiments.studies import load_study
+
+PAIRS = Path(__file__).with_name("published_pairs.csv")
+OURS, THEIRS = "tab:green", "0.35"
+CAPTION = (
+    "Gain: top-1 error of the plain network less that with SE, in points. Others' pairs are single "
+    "runs unless a note says more, so they have no interval; ours are means over n seeds with 95 % "
+    "intervals (Student's t)."
+)
+
+
+def published() -> list[dict[str, Any]]:
+    """The pairs of others: dataset, network, gain in points, note and source."""
+    lines = csv.DictReader(PAIRS.read_text("utf-8").splitlines())
+    return [
+        {**line, "gain": float(line["plain_top1_error"]) - float(line["se_top1_error"])}
+        for line in lines
+    ]
+
+
+def ours() -> Iterator[dict[str, Any]]:
+    """Our pairs, from the published runs of the reduction study: r = 16 against no SE."""
+    study = load_study("reduction")
+    for dataset in publish.published_datasets(study):
+        results, _ = read_results(publish.directory_of(study, dataset))
+        for decided in primary.decisions(study, results):
+            interval = t_interval(decided.differences)
+            if decided.comparison.reference == "original" and interval:
+                mean = sum(interval) / 2
+                network = results["original"][0]["model"].removeprefix("se")
+                yield {
+                    "dataset": dataset,
+                    "network": network,
+                    "gain": mean,
+                    "half": interval[1] - mean,
+                    "source": f"ours, n = {len(decided.differences)}",
+                }
+
+
+def in_order() -> list[dict[str, Any]]:
+    """All pairs from top to bottom: ours, then by dataset as listed and by depth."""
+    theirs = published()
+    datasets = list(dict.fromkeys(pair["dataset"] for pair in theirs))
+
+    def place(pair: dict[str, Any]) -> tuple[int, int]:
+        depth = re.search(r"\d+", pair["network"])
+        return datasets.index(pair["dataset"]), int(depth[0]) if depth else 0
+
+    return [*ours(), *sorted(theirs, key=place)]
+
+
+@drawing
+def draw() -> bytes:
+    """The figure as PNG."""
+    pairs = in_order()
+    figure = canvas((8, 1.4 + 0.2 * len(pairs)))
+    axes = figure.subplots()
+    axes.axvline(0, color="0.6", linewidth=1)
+    for y, pair in enumerate(pairs):
+        colour = OURS if "half" in pair else THEIRS
+        axes.errorbar(
+            pair["gain"], y, xerr=pair.get("half"), fmt="s", markersize=4, capsize=3, color=colour
+        )
+    for y in range(1, len(pairs)):
+        if pairs[y]["dataset"] != pairs[y - 1]["dataset"] or "half" in pairs[y - 1]:
+            axes.axhline(y - 0.5, color="0.85", linewidth=0.8)
+    labels = [literal(f"{pair['dataset']}, {pair['network']}") for pair in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=8)
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_xlabel("gain of SE (points of top-1 error)")
+    axes.grid(axis="x", alpha=0.3)
+    sources = axes.secondary_yaxis("right")
+    sources.set_yticks(
+        range(len(pairs)), [literal(pair["source"]) for pair in pairs], fontsize=7, color="0.35"
+    )
+    figure.suptitle("Plain networks and the same with SE, as published")
+    return png(figure, CAPTION)
+
+
+def write() -> None:
+    """Draw the figure of the docs again, if there are docs here.
+
+    Raises: InputError if it cannot be written.
+    """
+    folder = blocks.ROOT / "docs" / "images"
+    if folder.is_dir():
+        write_figure(folder / "forest.png", draw)

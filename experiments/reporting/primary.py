@@ -1,0 +1,221 @@
+"""The primary comparisons of a study, decided: what it set out to say, and nothing else."""
+
+import dataclasses
+
+import numpy as np
+
+from experiments.grid.comparison import Comparison
+from experiments.grid.study import Study
+from experiments.reporting import compare
+from experiments.reporting.collect import Results
+from experiments.reporting.csv_files import EXAMPLES
+from experiments.statistics.crossed import Deviations, crossed_interval, split_deviation
+from experiments.statistics.paired import (
+    ALPHA,
+    LEVEL,
+    check_expectation,
+    decide,
+    half_width,
+    t_interval,
+)
+from senet_jax.evaluation.loop import unpack
+
+PROBABILITY = "eval/probability"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decided:
+    """A primary comparison and what the runs say about it.
+
+    Attributes:
+      comparison: what was expected.
+      differences: the reference's top-1 error less the row's, in points, one per paired seed.
+      verdict: "confirmed", "contradicted" or "undecided".
+      p: the p value of the verdict, corrected for all primary comparisons of the study.
+      new_images: the interval of the gain for new test images as well; see crossed_interval. None
+        where the runs do not say which images they have right.
+    """
+
+    comparison: Comparison
+    differences: tuple[float, ...]
+    verdict: str
+    p: float
+    new_images: tuple[float, float] | None
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval, in points; infinite for fewer than two seeds."""
+        return half_width(self.differences)
+
+    @property
+    def numbers(self) -> str:
+        """Mean, interval, p value and number of seeds, in words."""
+        if not self.differences:
+            return "no seed in common"
+        mean = f"{np.mean(self.differences):+.2f}"
+        interval = t_interval(self.differences)
+        if interval is None:
+            return f"{mean}, n = {len(self.differences)}"
+        between = f"[{interval[0]:.2f}, {interval[1]:.2f}]"
+        if self.new_images:
+            between += f", for new images [{self.new_images[0]:.2f}, {self.new_images[1]:.2f}]"
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        return f"{mean} {between}, {p}, n = {len(self.differences)}"
+
+
+def decisions(study: Study, results: Results) -> list[Decided]:
+    """Decide the primary comparisons of which both rows have results."""
+    present = [c for c in study.primary if {c.row, c.reference} <= results.keys()]
+    differences = {c: paired_differences(results, c) for c in present}
+    tested = {
+        str(place): check_expectation(differences[c], c.expected, c.margin)
+        for place, c in enumerate(present)
+    }
+    decided = decide(tested)
+    return [
+        Decided(c, differences[c], *decided[str(place)], _for_new_images(results, c))
+        for place, c in enumerate(present)
+    ]
+
+
+def widest(study: Study, results: Results) -> float:
+    """The largest half width of the intervals of the primary comparisons, in points.
+
+    It is infinite as long as one of them lacks an interval. Of a study that declares none it is
+    that of all gains.
+    """
+    if not study.primary:
+        of_rows = compare.gains(study, results).values()
+        return max((half_width(gain.differences) for gain in of_rows), default=float("inf"))
+    decided = decisions(study, results)
+    if len(decided) < len(study.primary):
+        return float("inf")
+    return max((each.half_width for each in decided), default=0.0)
+
+
+def paired_differences(results: Results, comparison: Comparison) -> tuple[float, ...]:
+    """The reference's top-1 error less the row's, in points, by the seeds that both have."""
+    ours, theirs = (
+        {run["seed"]: run["eval/top1_error"] for run in results[label]}
+        for label in (comparison.row, comparison.reference)
+    )
+    return tuple(theirs[seed] - ours[seed] for seed in sorted(ours.keys() & theirs.keys()))
+
+
+def _for_new_images(results: Results, comparison: Comparison) -> tuple[float, float] | None:
+    ours, theirs = (
+        right_by_seed(results, label) for label in (comparison.row, comparison.reference)
+    )
+    seeds = sorted(ours.keys() & theirs.keys())
+    sizes = {len(table[seed]) for table in (ours, theirs) for seed in seeds}
+    if len(seeds) < 2 or len(sizes) != 1:
+        return None
+    right, reference = (np.stack([table[seed] for seed in seeds]) for table in (ours, theirs))
+    return crossed_interval(right, reference)
+
+
+def right_by_seed(results: Results, label: str) -> dict[int, np.ndarray]:
+    """Which images each run of a row has right, [images] of zeros and ones, where it says so."""
+    return {
+        run["seed"]: unpack(run[EXAMPLES], run["eval/examples"])
+        for run in results.get(label, [])
+        if EXAMPLES in run
+    }
+
+
+def deviations(results: Results) -> dict[str, Deviations]:
+    """The deviation of each row over its seeds, split, where its runs say what they have right."""
+    split = {}
+    for label in results:
+        right = list(right_by_seed(results, label).values())
+        if len({len(each) for each in right}) == 1 and (found := split_deviation(np.stack(right))):
+            split[label] = found
+    return split
+
+
+def in_words(study: Study, results: Results) -> list[str]:
+    """The primary comparisons as remarks below a table, with what they mean."""
+    if not study.primary:
+        return []
+    decided = decisions(study, results)
+    claims = "; ".join(in_a_sentence(study, comparison) for comparison in study.primary)
+    if not any(d.half_width < float("inf") for d in decided):
+        return [f"Written down to be decided by these runs, which are too few: {claims}."]
+    lines = [
+        f"Primary comparisons, written down {_when(study, results)}: top-1 error at the last step, "
+        f"mean gain in points with its {100 * LEVEL:g} % interval over seeds, p by Student's t "
+        "(equivalence: two one-sided tests), corrected for all of them by Holm's method; decided "
+        f"below {ALPHA:.2g}."
+    ]
+    lines += [f"{in_a_sentence(study, d.comparison)}: {d.verdict} ({d.numbers})." for d in decided]
+    widest = max(d.half_width for d in decided)
+    state = "has enough seeds" if widest <= study.precision else "needs more seeds"
+    lines.append(
+        f"The study {state}: the widest of these intervals is ± {widest:.2f}, and it ends at "
+        f"± {study.precision:g}, whatever they say."
+    )
+    return lines
+
+
+def _when(study: Study, results: Results) -> str:
+    """When the comparisons were written down, before or after the runs were known."""
+    finished = [str(run.get("finished", "")) for runs in results.values() for run in runs]
+    order = "before these runs" if min(finished) >= study.declared else "when runs were known"
+    return f"on {study.declared}, {order}"
+
+
+def in_a_sentence(study: Study, comparison: Comparison) -> str:
+    """The comparison as a claim, with its rows as sentences name them."""
+    row, reference = study.in_words(comparison.row), study.in_words(comparison.reference)
+    return f"{row} is {comparison.claim} {reference}"
+
+
+def about_secondary(study: Study, results: Results) -> list[str]:
+    """The remark on the other end points, where the runs have them: gains with their intervals.
+
+    A loss and a probability move more against their noise than the number of errors does.
+    """
+    parts = []
+    for row in study.rows:
+        reference = study.reference_of(row)
+        if reference is None or not _have_probability(results, row.label, reference.label):
+            continue
+        ours, theirs = (
+            {run["seed"]: run for run in results[label]} for label in (row.label, reference.label)
+        )
+        seeds = sorted(ours.keys() & theirs.keys())
+        loss = [theirs[s]["eval/loss"] - ours[s]["eval/loss"] for s in seeds]
+        gained = [100 * (ours[s][PROBABILITY] - theirs[s][PROBABILITY]) for s in seeds]
+        if half_width(loss) < float("inf"):
+            parts.append(f"{row.label}: {_with_interval(loss, 4)}; {_with_interval(gained, 2)}")
+    if not parts:
+        return []
+    return [
+        "Secondary end points, gains over the reference with 95 % intervals, of the loss in nats "
+        f"and of the mean probability of the right class in points: {'. '.join(parts)}."
+    ]
+
+
+def _have_probability(results: Results, *labels: str) -> bool:
+    return all(
+        label in results and all(PROBABILITY in run for run in results[label]) for label in labels
+    )
+
+
+def _with_interval(values: list[float], digits: int) -> str:
+    low, high = t_interval(values) or (float("nan"), float("nan"))
+    return f"{np.mean(values):+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def about_deviations(results: Results) -> list[str]:
+    """The remark that splits each row's deviation over seeds, where the runs allow it."""
+    if not (split := deviations(results)):
+        return []
+    rows = "; ".join(
+        f"{label}: {d.total:.2f} = {d.test_set:.2f} and {d.genuine:.2f}"
+        for label, d in split.items()
+    )
+    return [
+        "The deviation over seeds, as measured, is that of a finite test set and a genuine one "
+        f"between networks (their squares add up; Jordan 2023): {rows}."
+    ]

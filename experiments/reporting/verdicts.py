@@ -1,0 +1,91 @@
+"""The claims of the paper and of the article, each with the verdict of our published runs."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.reporting import blocks, html, primary, publish
+from experiments.reporting.claims import CLAIMS, Claim
+from experiments.reporting.csv_files import read_results
+from experiments.reporting.primary import Decided
+from experiments.statistics.paired import CONFIRMED, CONTRADICTED
+from experiments.studies import load_study
+
+MARK = "claims"
+HEADINGS = ("claim", "source", "data", "comparison", "gain, points", "verdict")
+REPRODUCED, UNDECIDED, NOT_RUN = "reproduced", "undecided", "not run yet"
+NOTE = (
+    "Reproduced: every primary comparison behind the claim is confirmed; contradicted: one is; "
+    "both at 5 % for all comparisons of the study together. Gains are the reference's top-1 error "
+    "less the row's, with 95 % intervals over seeds. Undecided: the data allow both."
+)
+
+
+def verdict(claim: Claim, decided: Sequence[Decided]) -> str:
+    """The verdict on a claim, from the primary comparisons of its study."""
+    verdicts = [each.verdict for each in decided if each.comparison.row in claim.rows]
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    is_whole = len(verdicts) == len(claim.rows)
+    return REPRODUCED if is_whole and {*verdicts} == {CONFIRMED} else UNDECIDED
+
+
+def rows() -> Iterator[tuple[str, ...]]:
+    """The cells of the table: a row per claim and dataset, most images in evaluation first."""
+    for claim in CLAIMS:
+        study = load_study(claim.study)
+        found = []
+        for dataset in publish.published_datasets(study):
+            results, _ = read_results(publish.directory_of(study, dataset))
+            if decided := primary.decisions(study, results):
+                run = next(iter(results.values()))[0]
+                found.append((run["eval/examples"], f"{dataset}, {run['model']}", decided))
+        for _, data, decided in sorted(found, key=lambda item: -item[0]):
+            of_claim = [each for each in decided if each.comparison.row in claim.rows]
+            comparisons = "; ".join(
+                f"{each.comparison.row} {each.comparison.claim} {each.comparison.reference}"
+                for each in of_claim
+            )
+            gains = "; ".join(each.numbers for each in of_claim)
+            yield claim.text, claim.source, data, comparisons, gains, verdict(claim, decided)
+        if not found:
+            command = f"`python -m experiments.run {claim.study}`"
+            yield claim.text, claim.source, "-", "-", "-", f"{NOT_RUN}: {command}"
+
+
+def markdown() -> str:
+    """The table as Markdown, with what its words mean."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows()]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + f"\n{NOTE}\n"
+
+
+def section() -> str:
+    """The table as a section of the page."""
+    lines = (map(escape, cells) for cells in rows())
+    return (
+        '<h2 id="claims">The claims, and what our published runs say</h2>\n'
+        + html.table(HEADINGS, lines, "overview")
+        + html.remarks([NOTE], "remarks")
+    )
+
+
+def show() -> None:
+    """Print the table, without what does not fit; table and note are whole in docs/studies.md."""
+    drawn = Table(box=box.SIMPLE_HEAD)
+    shown = [HEADINGS.index(heading) for heading in ("claim", "data", "gain, points", "verdict")]
+    for place in shown:
+        drawn.add_column(Text(HEADINGS[place]), overflow="fold")
+    for cells in rows():
+        drawn.add_row(*(Text(cells[place]) for place in shown))
+    console = Console(highlight=False)
+    console.print(drawn)
+    console.print(Text(NOTE))
+
+
+def write() -> None:
+    """Bring the table up to date in every page that has a place for it."""
+    blocks.write_block(MARK, lambda page: markdown())

@@ -1,0 +1,294 @@
+"""What a study set out to say is decided by its runs, and words say no more than these."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from helpers.results import results
+from helpers.runs import finish
+
+from experiments import power
+from experiments.grid.comparison import Comparison, better, equivalent, worse
+from experiments.grid.plan import base_config, plan
+from experiments.reporting import blocks, forest, primary, publish, published, table, verdicts
+from experiments.reporting.claims import CLAIMS, Claim
+from experiments.reporting.collect import collect
+from experiments.run import main as run_main
+from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED, t_interval
+from experiments.studies import load_studies, load_study
+from senet_jax.errors import InputError
+from senet_jax.evaluation.loop import pack
+
+REDUCTION = load_study("reduction")
+
+
+def spread(mean, *deviations):
+    return {seed: mean + deviation for seed, deviation in enumerate(deviations)}
+
+
+NOISE = (0.1, -0.1, 0.05, -0.05, 0.02, -0.02)
+OTHER = (0.02, 0.1, -0.02, -0.1, 0.05, -0.05)
+
+
+def decided(**errors):
+    found = primary.decisions(REDUCTION, results(**errors))
+    return {each.comparison.row: each for each in found}
+
+
+def test_each_primary_comparison_has_its_verdict_and_interval():
+    by_row = decided(
+        _original=spread(31, *NOISE),  # 16 is better than it, as expected
+        _16=spread(30, *OTHER),
+        _2=spread(30.1, *NOISE),  # level, as expected
+        _4=spread(31.5, *NOISE),  # beyond the margin
+        _8=spread(30.5, *NOISE),  # on its edge
+        _32=spread(29, *NOISE),  # better, against what was expected
+    )
+    assert {row: each.verdict for row, each in by_row.items()} == {
+        "16": CONFIRMED,
+        "2": CONFIRMED,
+        "4": CONTRADICTED,
+        "8": UNDECIDED,
+        "32": CONTRADICTED,
+    }
+    gain = by_row["16"]
+    assert np.mean(gain.differences) == pytest.approx(1)
+    low, high = t_interval(gain.differences)
+    assert gain.half_width == pytest.approx((high - low) / 2)
+    assert gain.new_images is None
+    assert f"+1.00 [{low:.2f}, {high:.2f}], p < 0.001, n = 6" == gain.numbers
+
+
+def test_rows_without_results_are_not_decided_and_others_are_corrected_for_those_that_are():
+    errors = {"_original": spread(30.3, *NOISE[:4]), "_16": spread(30, *OTHER[:4])}
+    alone = decided(**errors)["16"]
+    together = decided(**errors, _2=spread(30, *NOISE[:4]), _32=spread(30, *NOISE[:4]))["16"]
+    assert alone.p < together.p
+    assert primary.widest(REDUCTION, results(**errors)) == float("inf")
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_too_few_seeds_are_not_decided_but_what_will_be_is_said(seeds):
+    given = {label: spread(30, *NOISE[:seeds]) for label in ("_original", "_16")} if seeds else {}
+    (line,) = primary.in_words(REDUCTION, results(**given))
+    assert "too few" in line
+    assert "r = 2 is within 0.5 points of r = 16" in line
+
+
+def with_right(label_errors, images=400, seed=0):
+    """Results whose runs say which images they have right."""
+    rng = np.random.default_rng(seed)
+    found = results(**label_errors)
+    for runs in found.values():
+        for run in runs:
+            wrong = rng.permutation(images) < round(run["eval/top1_error"] / 100 * images)
+            run["eval/right"], run["eval/examples"] = pack(~wrong), images
+            run["eval/top1_error"] = 100 * wrong.mean()
+            run["eval/loss"], run["eval/probability"] = 2 * wrong.mean(), 1 - wrong.mean()
+            run["finished"] = "2026-11-28T00:00:00+00:00"
+    return found
+
+
+def test_what_runs_have_right_gives_intervals_for_new_images_and_splits_deviations():
+    found = with_right({"_original": spread(33, 1, -1, 0.5), "_16": spread(30, 0.5, -0.5, 1)})
+    (gain,) = primary.decisions(REDUCTION, found)
+    low, high = t_interval(gain.differences)
+    assert gain.new_images[1] - gain.new_images[0] >= 0.99 * (high - low)
+    text = "\n".join(table_lines(found))
+    assert f"for new images [{gain.new_images[0]:.2f}, {gain.new_images[1]:.2f}]" in text
+    split = primary.deviations(found)["16"]
+    assert f"16: {split.total:.2f} = {split.test_set:.2f} and {split.genuine:.2f}" in text
+    assert "Secondary end points" in text
+    # Only runs that saw the same number of images can be compared image by image.
+    found["16"][0]["eval/right"], found["16"][0]["eval/examples"] = pack(np.ones(5)), 5
+    (gain,) = primary.decisions(REDUCTION, found)
+    assert gain.new_images is None
+
+
+def table_lines(found):
+    return [
+        *primary.in_words(REDUCTION, found),
+        *primary.about_secondary(REDUCTION, found),
+        *primary.about_deviations(found),
+    ]
+
+
+def test_the_table_says_whether_runs_were_known_when_claims_were_written_down():
+    found = with_right({"_original": spread(33, 1, -1), "_16": spread(30, 0.5, -0.5)})
+    assert "before these runs" in primary.in_words(REDUCTION, found)[0]
+    found["16"][0]["finished"] = "2026-01-01T00:00:00+00:00"
+    assert "when runs were known" in primary.in_words(REDUCTION, found)[0]
+
+
+@pytest.mark.parametrize("study", load_studies(), ids=lambda study: study.name)
+def test_primary_comparisons_are_of_rows_that_there_are(study):
+    labels = {row.label for row in study.rows}
+    for comparison in study.primary:
+        assert {comparison.row, comparison.reference} <= labels
+    rows = [comparison.row for comparison in study.primary]
+    assert study.name == "no_squeeze" or len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize(
+    "fields", [("a", "b", "best"), ("a", "b", "better", 0.5), ("a", "b", "equivalent")]
+)
+def test_a_comparison_that_means_nothing_is_refused(fields):
+    with pytest.raises(ValueError, match=r"expected must be|a margin above 0"):
+        Comparison(*fields)
+
+
+def test_every_claim_is_decided_by_comparisons_that_its_study_declares():
+    assert len(CLAIMS) >= 15
+    for claim in CLAIMS:
+        declared = {comparison.row for comparison in load_study(claim.study).primary}
+        assert set(claim.rows) <= declared, claim.text
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ((CONFIRMED, CONFIRMED), "reproduced"),
+        ((CONFIRMED, UNDECIDED), "undecided"),
+        ((CONFIRMED,), "undecided"),
+        ((UNDECIDED, CONTRADICTED), "contradicted"),
+    ],
+)
+def test_a_claim_is_reproduced_if_all_of_it_is(found, verdict):
+    comparisons = [better("a", "x"), equivalent("b", "x"), worse("c", "x")]
+    claim = Claim("", "", "", ("a", "b"))
+    of_rows = [
+        primary.Decided(comparison, (), each, 1.0, None)
+        for comparison, each in zip(comparisons, found, strict=False)
+    ]
+    others = [primary.Decided(comparisons[2], (), CONTRADICTED, 1.0, None)]
+    assert verdicts.verdict(claim, of_rows + others) == verdict
+
+
+def runs_of(study, directory, seeds, errors=None, dataset="digits", labels=None):
+    """Finished runs of a study, whose errors are drawn for each row and seed if not given."""
+    bases = [base_config(study, row, dataset, smoke=False) for row in study.rows]
+    for run in plan(study, bases, seeds, directory):
+        if labels is None or run.row.label in labels:
+            rng = np.random.default_rng([run.seed, *run.row.label.encode()])
+            error = 3 + 0.12 * rng.standard_normal() if errors is None else errors[run.row.label]
+            finish(run.workdir, run.config, **{"eval/top1_error": error})
+    return bases
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout with the runs of two seeds of the reduction study published."""
+    root = tmp_path / "checkout"
+    (root / "experiments").mkdir(parents=True)
+    (root / "README.md").write_text("<!-- studies -->\n<!-- end studies -->\n")
+    monkeypatch.setattr(blocks, "ROOT", root)
+    monkeypatch.setattr(publish, "RESULTS", root / "experiments" / "results")
+    runs_of(REDUCTION, tmp_path / "theirs", (0, 1))
+    publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "theirs").results, {})
+    return root
+
+
+def planned(study, directory, seeds, dataset="digits"):
+    bases = [base_config(study, row, dataset, smoke=False) for row in study.rows]
+    return bases, plan(study, bases, seeds, directory)
+
+
+def test_published_runs_of_the_same_configuration_are_done(checkout, tmp_path):
+    known = published.read(REDUCTION, "digits")
+    bases, runs = planned(REDUCTION, tmp_path / "ours", (0, 1, 2))
+    assert {run.seed for run in published.remaining(runs, known)} == {2}
+    runs_of(REDUCTION, tmp_path / "ours", (2,))
+    ours = collect(REDUCTION, tmp_path / "ours").results
+    together = published.add(REDUCTION, ours, bases, known)
+    assert {tuple(r["seed"] for r in of_row) for of_row in together.values()} == {(0, 1, 2)}
+    for run in runs:  # another configuration is not done
+        run.config.train.epochs = 99.0
+    assert published.remaining(runs, known) == runs
+    other = load_study("wrong_variants")  # whose plain and SE rows are the same networks
+    _, runs = planned(other, tmp_path / "other", (0, 5))
+    done = {(r.row.label, r.seed) for r in runs} - {
+        (r.row.label, r.seed) for r in published.remaining(runs, known)
+    }
+    assert done == {("plain", 0), ("SE", 0)}
+
+
+def test_what_starts_from_another_run_is_trained_with_it(checkout, tmp_path):
+    transfer = load_study("transfer")
+    runs_of(transfer, tmp_path / "transfer", (0,))
+    publish.publish(transfer, collect(transfer, tmp_path / "transfer").results, {})
+    known = published.read(transfer, "digits")
+    _, runs = planned(transfer, tmp_path / "ours", (0,))
+    rest = {run.row.label for run in published.remaining(runs, known)}
+    assert rest == {row.label for row in transfer.rows} - {"scratch"}
+
+
+def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
+    tmp_path, monkeypatch, capsys, checkout
+):
+    """With published runs as the first rounds; and the end is a matter of widths alone."""
+    monkeypatch.chdir(tmp_path)
+    rounds = []
+
+    def launcher(runs):
+        rounds.append([(run.row.label, run.seed) for run in runs])
+        for run in runs:
+            runs_of(REDUCTION, run.workdir.parents[1], (run.seed,), labels={run.row.label})
+        return {}
+
+    monkeypatch.setattr("experiments.run.launcher_of", lambda *_: launcher)
+    monkeypatch.setattr("experiments.reporting.write.figure_files", lambda *_: {})
+    arguments = ["run", "reduction", "--published", "--seeds=0,1,2", "--precision=0.3"]
+    run_main([*arguments, "--most_seeds=9"])
+    labels = [row.label for row in REDUCTION.rows]
+    assert rounds == [[(label, seed) for label in labels] for seed in range(2, 2 + len(rounds))]
+    found = published.add(
+        REDUCTION,
+        collect(REDUCTION, tmp_path / "runs" / "reduction" / "digits").results,
+        planned(REDUCTION, tmp_path, (0,))[0],
+        published.read(REDUCTION, "digits"),
+    )
+    assert 1 < len(rounds) < 7
+    assert primary.widest(REDUCTION, found) <= 0.3
+    fewer = {label: runs[:-1] for label, runs in found.items()}
+    assert primary.widest(REDUCTION, fewer) > 0.3
+    run_main([*arguments, "--most_seeds=3"])  # enough as it is
+    assert "6 of 18 runs" not in capsys.readouterr().err
+
+
+def test_a_plan_says_what_seeds_cost(tmp_path, monkeypatch, capsys, checkout):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    power.main(["power", "reduction"])
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if "r = 32 is worse than r = 16" in line)
+    assert " 2 " in line
+    with pytest.raises(InputError, match="no primary comparisons"):
+        power.main(["power", "cifar"])
+    with pytest.raises(InputError, match="there are no results"):
+        power.main(["power", "squeeze"])
+
+
+def test_claims_are_decided_by_what_is_published(checkout, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = list(verdicts.rows())
+    assert len(rows) == len(CLAIMS)
+    assert sum("not run yet" in row[-1] for row in rows) == len(CLAIMS) - 3
+    assert all(len(row) == len(verdicts.HEADINGS) for row in rows)
+    verdicts.show()
+    assert "SE improves the network" in capsys.readouterr().out
+
+
+def test_our_pairs_are_above_all_that_are_published(checkout):
+    pairs = forest.in_order()
+    assert [pair["source"] for pair in pairs[:2]] == ["ours, n = 2", "SE paper Table 5"]
+    assert len(pairs) == 35
+    datasets = [pair["dataset"] for pair, _ in itertools.groupby(pairs[1:], lambda p: p)]
+    assert len(list(itertools.groupby(datasets))) == len(set(datasets))
+    assert forest.draw().startswith(b"\x89PNG")
+
+
+def test_remarks_of_a_study_without_claims_are_as_they_were():
+    study = dataclasses.replace(REDUCTION, primary=())
+    assert primary.in_words(study, results(_16={0: 3.0})) == []
+    assert table.primary is primary
