@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.families import fields_of
+from helpers.families import few_quick, fields_of
 from helpers.gates import open_gates, without_se
 from helpers.weights import fill
 
@@ -129,7 +129,7 @@ def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
     assert not np.allclose(run.evaluate(run.after, run.images)[0], expected, rtol=0.01)
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", few_quick("a training step is compiled"))
 def test_every_family_trains(name):
     """One test, so that one process compiles a training step for all of it."""
     run = Trained(name)
@@ -186,7 +186,7 @@ def program(name, **se):
     return str(jax.make_jaxpr(model.init_with_output)(jax.random.key(0), images))
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", few_quick("sixteen programs of a network are traced"))
 @pytest.mark.parametrize(
     "fields",
     [

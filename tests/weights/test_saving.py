@@ -41,7 +41,15 @@ def test_an_excitation_without_biases_has_zeros_for_them_in_timm(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ALIKE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.slow(reason="a deep network") if "20" not in name else ()
+        )
+        for name in ALIKE
+    ],
+)
 def test_resnets_for_cifar_come_back_from_the_same_form_as_they_are(name, tmp_path):
     model = create_model(name, num_classes=3)
     assert saving.architecture_of(model.clone(dtype="bfloat16", dropout=0.5)) == name
