@@ -16,12 +16,8 @@ from senet_jax.training.prepare import Plan, prepare
 
 
 def tiny_config():
-    """SE-ResNet-20 of two stages with one block each, on a few digits.
-
-    Its layers are plain: they compile in a fifth of the time, and tests/layers hold ours to them.
-    """
+    """SE-ResNet-20 of two stages with one block each, on a few digits."""
     config = digits.get_config("seresnet20")
-    config.model.implementation = "xla"
     config.model.se.stages = (2, 3)
     with config.unlocked():
         config.model.stage_sizes = (1, 1)
@@ -37,7 +33,6 @@ def tiny_config():
 def photos_config():
     """A narrow, shallow SE-ResNet-18 on the streamed images of photos.py, some of them broken."""
     config = imagenet.get_config("seresnet18,photos")
-    config.model.implementation = "xla"
     config.model.se.stages = (2, 3)
     with config.unlocked():
         config.model.width = 4
