@@ -55,6 +55,7 @@ from senet_jax.training.given import add_fields
 SLURM_FLAG = re.compile(r"--?slurm\.")
 CONFIG_FLAG = re.compile(r"--?config=")
 OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # no --config.KEY=VALUE
+MOST_SEEDS = 20  # of each row, if narrow intervals do not end a study before
 SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
 
 
@@ -68,8 +69,7 @@ def main(argv: list[str]) -> None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = parse_seeds(values.seeds)
-    if values.precision and not (study.primary or study.reference):
-        raise InputError(f"--precision needs comparisons, and {study.name} declares none")
+    check_precision(study, values)
     directory = directory_of(study, values)
     launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # optimised compilation would take most of the time
@@ -110,13 +110,25 @@ def define_all_flags() -> flags.FlagValues:
         "precision",
         None,
         "Add seeds, of all rows, until the intervals are at most plus and minus so many points.",
-        lower_bound=0,
+        lower_bound=0.01,
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "most_seeds", 20, "With --precision: seeds of each row at most.", flag_values=values
+        "most_seeds",
+        None,
+        f"With --precision: seeds of each row at most; default: {MOST_SEEDS}.",
+        lower_bound=1,
+        flag_values=values,
     )
     return values
+
+
+def check_precision(study: Study, values: flags.FlagValues) -> None:
+    """Raises: InputError if there is nothing that `--precision` or `--most_seeds` could limit."""
+    if values.precision is None and values.most_seeds is not None:
+        raise InputError(f"--most_seeds={values.most_seeds} needs --precision, whose limit it is")
+    if values.precision is not None and not (study.primary or study.reference):
+        raise InputError(f"--precision needs comparisons, and {study.name} declares none")
 
 
 def train(
@@ -147,8 +159,8 @@ def train(
         results = collected.results
         if known:
             results = published.add(study, results, bases, known)
-        enough = not values.precision or primary.widest(study, results) <= values.precision
-        if enough or failures or len(seeds) >= values.most_seeds:
+        enough = values.precision is None or primary.widest(study, results) <= values.precision
+        if enough or failures or len(seeds) >= (values.most_seeds or MOST_SEEDS):
             return collected, results, failures
         seeds = (*seeds, max(seeds) + 1)  # of all rows, before the next one
 

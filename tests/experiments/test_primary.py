@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -254,6 +255,19 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
     assert primary.widest(REDUCTION, fewer) > 0.3
     run_main([*arguments, "--most_seeds=3"])  # enough as it is
     assert "6 of 18 runs" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["cifar", "--precision=0.3"], "cifar declares none"),
+        (["reduction", "--most_seeds=4"], "--most_seeds=4 needs --precision"),
+        (["reduction", "--precision=0"], "0.01"),
+    ],
+)
+def test_precision_is_refused_where_it_has_no_effect(arguments, sentence, tmp_path):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        run_main(["run", *arguments, f"--workdir={tmp_path}"])
 
 
 def test_a_plan_says_what_seeds_cost(tmp_path, monkeypatch, capsys, checkout):
