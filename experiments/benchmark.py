@@ -40,6 +40,10 @@ OTHERS = ", ".join(contestants.CONTESTANTS[1:])
 COMPILED = (("compile_s", "again_s"), ("peak_gb", "again_gb"))
 
 
+# What makes the command do something else, and the flags that have an effect beside it.
+MODES = {"markdown": (), "growth": (), "input": ("batch", "size", "steps", "csv")}
+
+
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_list("against", [], f"Any of {OTHERS}.", flag_values=values)
@@ -52,6 +56,7 @@ def main(argv: list[str]) -> None:
     cli.define_path("markdown", None, "Print this file as a table.", flag_values=values)
     cli.define_path("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
+    _check_modes(networks, values)
     if values.markdown:
         rows = read(values.markdown)
         of_input = bool(rows) and "dataset" in rows[0]
@@ -91,9 +96,15 @@ def _read_datasets(values: Any) -> None:
             append(Path(values.csv), rows)
 
 
+def _check_modes(networks: list[str], values: Any) -> None:
+    for mode, others in MODES.items():
+        if values[mode].value:
+            cli.check_beside(values, mode, *others)
+            if networks:
+                raise InputError(f"--{mode} takes no network, not {networks[0]!r}")
+
+
 def _check(networks: list[str], values: Any) -> None:
-    if networks and values.input:
-        raise InputError(f"--input reads datasets and takes no network, not {networks[0]!r}")
     if not networks and not values.input:
         raise InputError("name a network, e.g. `python -m experiments.benchmark seresnet50`")
     for name in networks:

@@ -52,7 +52,9 @@ def main(argv: list[str]) -> None:
     path = Path(values.csv)
     if path.suffix in (".md", ".png"):
         raise InputError(f"--csv={path} is where the table or the figure goes; say .csv")
-    if not values.draw:
+    if values.draw:
+        cli.check_beside(values, "draw", "csv")
+    else:
         _measure(values, path)
     rows = read(str(path))
     show(rows)

@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
     if values.all or values.index:
         if names or values.publish or (values.all and values.index):
             raise InputError("--all and --index each stand alone, without a study or --publish")
+        cli.check_beside(values, *(["all", "root"] if values.all else ["index"]))
         if values.index:
             publish.write_index()
             headline.write()
