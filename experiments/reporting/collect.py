@@ -16,6 +16,8 @@ from senet_jax.runs.workdir import ADDED, with_added
 from senet_jax.system import files
 
 Results = dict[str, list[Result]]  # row label to the results of its seeds
+# The keys that say which images a run was measured on.
+SPLIT = ("data.name", "data.eval_split", "data.classes")
 Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to the reason, "" if not known
 
 
@@ -168,6 +170,21 @@ def at_chance(runs: Sequence[Result]) -> list[int]:
             if run["eval/top1_error"] >= 100 * (1 - right - 2 * error):
                 seeds.append(run["seed"])
     return seeds
+
+
+def other_images(results: Results) -> list[str]:
+    """Sentences on runs of one split that were measured on different numbers of its images."""
+    counts = collections.defaultdict[str, set[int]](set)
+    for run in (run for runs in results.values() for run in runs):
+        of_split = {key: run["config"].get(key) for key in SPLIT}
+        counts[str(of_split)].add(run["eval/examples"])
+    return [
+        f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images of one "
+        "split: the dataset has changed between them, or images could not be read, and their "
+        "errors cannot be compared."
+        for numbers in counts.values()
+        if len(numbers) > 1
+    ]
 
 
 def _check_comparable(study: Study, results: Results, directory: Path) -> None:

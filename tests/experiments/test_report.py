@@ -85,6 +85,20 @@ def test_a_table_of_runs_in_different_environments_says_so_once(directory):
     assert "settings of JAX and XLA (jax_enable_x64=True or usual)" in conditions()
 
 
+def test_runs_on_other_images_of_one_split_are_named(directory):
+    """The dataset was prepared again between them; other splits may be of any size."""
+
+    def named():
+        remarks = table.remarks(REDUCTION, collect(REDUCTION, directory).results, {})
+        return [line for line in remarks if "measured on" in line]
+
+    assert not named()
+    path = directory / "4" / "seed1" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eval/examples": 1234}))
+    (line,) = named()
+    assert line.startswith("Runs were measured on 360 or 1,234 images of one split")
+
+
 def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):
     (directory / "2" / "seed1" / "result.json").unlink()
     for seed in range(3):
