@@ -27,7 +27,7 @@ from rich.table import Table
 from experiments import figures
 from experiments.timing import contestants, input_race, plot_times
 from experiments.timing.race import Entry, machine, race
-from experiments.timing.records import append, read
+from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
@@ -59,9 +59,10 @@ def main(argv: list[str]) -> None:
     _check_modes(networks, values)
     if values.markdown:
         rows = read(values.markdown)
-        of_input = bool(rows) and "dataset" in rows[0]
+        of_input = "dataset" in rows[0]
         to_markdown = input_race.markdown_table if of_input else markdown_table
-        print(to_markdown(rows), end="")
+        with columns_of(values.markdown):
+            print(to_markdown(rows), end="")
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
