@@ -118,7 +118,7 @@ def card(network: "Classifier") -> dict[str, Any]:
         "width": width,
         "channels": channels,
         "crop_pct": preprocessing.eval_crop,
-        "crop_mode": preprocessing.crop_mode,
+        "crop_mode": preprocessing.as_image_spec().crop_mode,
         "interpolation": preprocessing.interpolation,
         "mean": preprocessing.mean,
         "std": preprocessing.std,
