@@ -56,6 +56,7 @@ def collect(study: Study, directory: Path) -> Collected:
         for path in sorted((directory / row.label).glob("seed*")):
             try:
                 if (run := read_run(path, damaged)) is not None:
+                    _check_place(path, run["seed"])
                     runs.append((row, path, run))
                 elif (reason := _why_unfinished(path)) is not None:
                     leave_out(row, path, reason)
@@ -75,6 +76,15 @@ def collect(study: Study, directory: Path) -> Collected:
     results = {row.label: results[row.label] for row in study.rows if row.label in results}
     _check_comparable(study, results, directory)
     return Collected(results, unfinished, damaged)
+
+
+def _check_place(path: Path, seed: int) -> None:
+    """Raises: InputError for a copy of a run beside it, which would count as another seed."""
+    if path.name != f"seed{seed}":
+        raise InputError(
+            f"{path} has the run of seed {seed}, whose folder is seed{seed}; it is left out: move "
+            "it out of the study"
+        )
 
 
 def _why_unfinished(path: Path) -> str | None:
