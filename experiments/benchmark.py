@@ -27,7 +27,7 @@ from rich.table import Table
 from experiments import figures
 from experiments.timing import contestants, input_race, plot_times
 from experiments.timing.race import Entry, machine, race
-from experiments.timing.records import append, read
+from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
@@ -38,6 +38,10 @@ TORCH = (*contestants.WITHOUT_HUGE_PAGES, "torch-huge")
 OTHERS = ", ".join(contestants.CONTESTANTS[1:])
 # The costs of a first start, and of a second one that finds its programs compiled.
 COMPILED = (("compile_s", "again_s"), ("peak_gb", "again_gb"))
+
+
+# What makes the command do something else, and the flags that have an effect beside it.
+MODES = {"markdown": (), "growth": (), "input": ("batch", "size", "steps", "csv")}
 
 
 def main(argv: list[str]) -> None:
@@ -52,11 +56,13 @@ def main(argv: list[str]) -> None:
     cli.define_path("markdown", None, "Print this file as a table.", flag_values=values)
     cli.define_path("growth", None, "Draw this file beside it as PNG.", flag_values=values)
     networks = cli.parse_flags(argv, values)
+    _check_modes(networks, values)
     if values.markdown:
         rows = read(values.markdown)
-        of_input = bool(rows) and "dataset" in rows[0]
+        of_input = "dataset" in rows[0]
         to_markdown = input_race.markdown_table if of_input else markdown_table
-        print(to_markdown(rows), end="")
+        with columns_of(values.markdown):
+            print(to_markdown(rows), end="")
         return
     if values.growth:
         png = Path(values.growth).with_suffix(".png")
@@ -91,9 +97,15 @@ def _read_datasets(values: Any) -> None:
             append(Path(values.csv), rows)
 
 
+def _check_modes(networks: list[str], values: Any) -> None:
+    for mode, others in MODES.items():
+        if values[mode].value:
+            cli.check_beside(values, mode, *others)
+            if networks:
+                raise InputError(f"--{mode} takes no network, not {networks[0]!r}")
+
+
 def _check(networks: list[str], values: Any) -> None:
-    if networks and values.input:
-        raise InputError(f"--input reads datasets and takes no network, not {networks[0]!r}")
     if not networks and not values.input:
         raise InputError("name a network, e.g. `python -m experiments.benchmark seresnet50`")
     for name in networks:

@@ -26,7 +26,7 @@ from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
 from experiments.timing.race import Entry, Taken, machine, race
-from experiments.timing.records import append, read
+from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
@@ -52,11 +52,15 @@ def main(argv: list[str]) -> None:
     path = Path(values.csv)
     if path.suffix in (".md", ".png"):
         raise InputError(f"--csv={path} is where the table or the figure goes; say .csv")
-    if not values.draw:
+    if values.draw:
+        cli.check_beside(values, "draw", "csv")
+    else:
         _measure(values, path)
     rows = read(str(path))
-    show(rows)
-    files.write(path.with_suffix(".md"), files.encoded(markdown(rows)))
+    with columns_of(str(path)):
+        show(rows)
+        table = markdown(rows)
+    files.write(path.with_suffix(".md"), files.encoded(table))
     failed = figures.write(path.with_suffix(".png"), lambda: plot_times.costs(rows, PAPER))
     print(f"-> {path}, {path.with_suffix('.md')}, {path.with_suffix('.png')}")
     refuse([failed])

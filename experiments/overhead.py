@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
         flags.DEFINE_integer("rounds", 5, "Rounds to take.", flag_values=values),
     )
     cli.define_path("csv", None, "File to append the rounds to.", flag_values=values)
-    cli.parse_flags(argv, values)
+    if rest := cli.parse_flags(argv, values):
+        raise InputError(f"unexpected argument {rest[0]!r}; flags look like --steps=60")
     if not any(argument.lstrip("-").startswith("config") for argument in argv[1:]):
         raise InputError("give a configuration, e.g. --config=configs/digits.py:seresnet20")
     for number in numbers:

@@ -63,6 +63,7 @@ def main(argv: list[str]) -> None:
             raise InputError(
                 "--all, --index and --claims each stand alone, without a study or --publish"
             )
+        cli.check_beside(values, *(["all", "root"] if values.all else alone))
         if values.index:
             write_indices()
         elif values.claims:

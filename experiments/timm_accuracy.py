@@ -8,10 +8,10 @@ FOLDER/NAME or FOLDER/NAME.safetensors. Its top-1 and top-5 accuracies are compa
 timm publishes for the same pixels, crop and interpolation, in timm_accuracy.csv, which has rows of
 timm's results-imagenet.csv.
 
-Images are in one folder per class; the folders in order of their names are the classes. With
---labels=FILE they are in one folder, and each line of the file has an image's name and its class,
-counted from 0. --limit=N takes N images, spread over all; --batch=N computes N at once; --csv=FILE
-also writes the rows to a file.
+Images are in one folder per class; the folders in order of their names, or numbers, are the
+classes. With --labels=FILE they are in one folder, and each line of the file has an image's name
+and its class, counted from 0. --limit=N takes N images, spread over all; --batch=N computes N at
+once; --csv=FILE also writes the rows to a file.
 """
 
 import csv
@@ -146,6 +146,8 @@ def find_images(folder: Path, labels: Path | None) -> tuple[list[tuple[Path, int
     if labels:
         return _labelled(folder, labels), None
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    if all(path.name.isdecimal() for path in classes):  # "10" is not between "1" and "2"
+        classes.sort(key=lambda path: int(path.name))
     examples = [
         (path, number)
         for number, inside in enumerate(classes)

@@ -7,8 +7,8 @@ Writes into the folder
 
     model.stablehlo    the network with its weights and the normalisation of images: uint8
                        [batch, H, W, C], with any batch, to logits, on a CPU, GPU or TPU
-    model.json         the size, crop and interpolation that turn image files into such images, and
-                       the names of the classes
+    model.json         the size, crop, crop mode and interpolation that turn image files into such
+                       images, and the names of the classes
     model.safetensors, config.json
                        the weights in timm's form, if timm has the network
 
@@ -118,6 +118,7 @@ def card(network: "Classifier") -> dict[str, Any]:
         "width": width,
         "channels": channels,
         "crop_pct": preprocessing.eval_crop,
+        "crop_mode": preprocessing.as_image_spec().crop_mode,
         "interpolation": preprocessing.interpolation,
         "mean": preprocessing.mean,
         "std": preprocessing.std,

@@ -41,6 +41,11 @@ T = TypeVar("T")
 def main(argv: list[str]) -> None:
     values = define_flags(argv)
     names = cli.parse_flags(argv, values)
+    for mode in ("list", "all", "markdown"):
+        if values[mode].value:
+            cli.check_beside(values, mode)
+    if values.markdown and names:
+        raise InputError(f"--markdown is of all models; for those like {names[0]!r} there is --all")
     if values.list:
         print("\n".join(matching(names, list_models)))
     elif values.markdown:

@@ -71,7 +71,12 @@ def dataset_of(study: Study, values: flags.FlagValues) -> str:
 
 
 def directory_of(study: Study, values: flags.FlagValues) -> Path:
-    """The directory of the runs that the flags mean."""
+    """The directory of the runs that the flags mean.
+
+    Raises: InputError for --root, which is for the runs of all studies.
+    """
+    if "root" in values and values["root"].present:
+        raise InputError("--root goes with --all; the runs of one study are where --workdir says")
     if values.workdir:
         return Path(values.workdir)
     dataset = folder_of(dataset_of(study, values))

@@ -16,6 +16,8 @@ from senet_jax.runs.workdir import ADDED, with_added
 from senet_jax.system import files
 
 Results = dict[str, list[Result]]  # row label to the results of its seeds
+# The keys that say which images a run was measured on.
+SPLIT = ("data.name", "data.eval_split", "data.classes")
 Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to the reason, "" if not known
 
 
@@ -54,6 +56,7 @@ def collect(study: Study, directory: Path) -> Collected:
         for path in sorted((directory / row.label).glob("seed*")):
             try:
                 if (run := read_run(path, damaged)) is not None:
+                    _check_place(path, run["seed"])
                     runs.append((row, path, run))
                 elif (reason := _why_unfinished(path)) is not None:
                     leave_out(row, path, reason)
@@ -73,6 +76,15 @@ def collect(study: Study, directory: Path) -> Collected:
     results = {row.label: results[row.label] for row in study.rows if row.label in results}
     check_comparable(study, results, directory)
     return Collected(results, unfinished, damaged)
+
+
+def _check_place(path: Path, seed: int) -> None:
+    """Raises: InputError for a copy of a run beside it, which would count as another seed."""
+    if path.name != f"seed{seed}":
+        raise InputError(
+            f"{path} has the run of seed {seed}, whose folder is seed{seed}; it is left out: move "
+            "it out of the study"
+        )
 
 
 def _why_unfinished(path: Path) -> str | None:
@@ -169,6 +181,21 @@ def at_chance(runs: Sequence[Result]) -> list[int]:
             if run["eval/top1_error"] >= 100 * (1 - right - 2 * error):
                 seeds.append(run["seed"])
     return seeds
+
+
+def other_images(results: Results) -> list[str]:
+    """Sentences on runs of one split that were measured on different numbers of its images."""
+    counts = collections.defaultdict[str, set[int]](set)
+    for run in (run for runs in results.values() for run in runs):
+        of_split = {key: run["config"].get(key) for key in SPLIT}
+        counts[str(of_split)].add(run["eval/examples"])
+    return [
+        f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images of one "
+        "split: the dataset has changed between them, or images could not be read, and their "
+        "errors cannot be compared."
+        for numbers in counts.values()
+        if len(numbers) > 1
+    ]
 
 
 def check_comparable(study: Study, results: Results, directory: Path = Path()) -> None:

@@ -20,6 +20,7 @@ from experiments.reporting.collect import (
     dataset_of,
     made_with,
     missing,
+    other_images,
 )
 from experiments.reporting.numbers import (
     COUNTS,
@@ -195,7 +196,8 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    return lines + about_seeds(study, results) + missing(study, results, unfinished)
+    lines += about_seeds(study, results) + other_images(results)
+    return lines + missing(study, results, unfinished)
 
 
 def about_seeds(study: Study, results: Results) -> list[str]:

@@ -1,6 +1,8 @@
 """Rows of measurements in CSV files."""
 
+import contextlib
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +10,45 @@ from senet_jax.errors import InputError
 
 
 def read(path: str) -> list[dict[str, str]]:
-    """Read the rows of a CSV file. Raises: InputError if it cannot be read."""
+    """Read the rows of a CSV file. Raises: InputError if it cannot be read, or has none."""
     try:
-        return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        rows = list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"{path} cannot be read: {reason}") from None
+    if not rows:
+        raise InputError(f"{path} has no rows")
+    return rows
+
+
+@contextlib.contextmanager
+def columns_of(path: str) -> Iterator[None]:
+    """Turn a column that rows of a file lack into an InputError: they are of something else."""
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(f"{path} holds rows of something else: they have no {error}") from error
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
     """Add rows to a CSV file, which gets a header if it is new.
 
-    Raises: InputError if the file cannot be written.
+    Raises: InputError if the file cannot be written, or has rows of other columns.
     """
-    new = not path.exists()
     try:
+        before = path.read_text("utf-8") if path.exists() else ""
+        first = next(csv.reader(before.splitlines()), None)
+        if first not in (None, list(rows[0])):
+            raise InputError(
+                f"--csv={path} has rows of other columns, {', '.join(first)}; choose another file"
+            )
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            if new:
+            if first is None:
                 writer.writeheader()
+            elif not before.endswith("\n"):
+                file.write("\n")
             writer.writerows(rows)
-    except OSError as error:
-        raise InputError(f"--csv={path} cannot be written: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"--csv={path} cannot be written: {reason}") from None

@@ -9,11 +9,13 @@ A Batch is a dict of NumPy arrays:
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from senet_jax.config import differences
 from senet_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -132,3 +134,33 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def records(self) -> dict[str, list[Any]]:
+        """What a run records of its images and classes; mean and std are of images from 0 to 1."""
+        return {
+            "image_shape": [*self.train.image_shape],
+            "mean": [value / 255 for value in self.mean],
+            "std": [value / 255 for value in self.std],
+            "class_names": [*self.class_names],
+        }
+
+    def check_unchanged(self, records: Mapping[str, Sequence[Any]], run: Path) -> None:
+        """Check that it is the dataset that a run was begun with.
+
+        Args:
+          records: what the run has recorded of it, of `records` and the numbers of `examples`.
+          run: the run's directory.
+
+        Raises: InputError, naming what differs.
+        """
+        now = self.records | {"examples": [len(self.train), len(self.eval)]}
+        before, after = (
+            {f"{key}[{place}]": v for key in records for place, v in enumerate(side.get(key, ()))}
+            for side in (records, now)
+        )
+        if changes := differences(before, after):
+            raise InputError(
+                f"the dataset is not the one that {run} was trained on, differing in {changes}; "
+                "put that one back, or train again into another --workdir"
+            )

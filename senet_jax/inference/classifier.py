@@ -64,7 +64,7 @@ class Classifier:
 
         Raises: InputError for anything else, and where the network's answer is not finite.
         """
-        if not (isinstance(count, int) and count >= 1):
+        if not (isinstance(count, int | np.integer) and count >= 1):
             raise InputError(f"count must be a whole number from 1 on, not {count!r}")
         batch = _as_array(images)
         self.preprocessing.check_batch(batch)

@@ -30,6 +30,7 @@ from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
 from senet_jax.system.devices import AXIS, pmap_step
 from senet_jax.system.terminal import counting
+from senet_jax.weights.class_names import first_difference
 
 
 def evaluate_runs(
@@ -95,11 +96,10 @@ def evaluate_runs(
 
 
 def _warn_of_other_names(member: TrainedNetwork, dataset: str, names: Sequence[str]) -> None:
-    if tuple(names) != member.class_names:
+    if difference := first_difference(names, member.class_names):
         print(
             f"warning: the classes of {dataset} have other names than those of "
-            f"{member.config['data']['name']}, such as {names[0]!r} and {member.class_names[0]!r}; "
-            "they are compared by number",
+            f"{member.config['data']['name']}: {difference}; they are compared by number",
             file=sys.stderr,
         )
 

@@ -195,9 +195,8 @@ class Preprocessing:
         height, width, channels = self.image_shape
         mean, std = (tuple(v / 255 for v in values) for values in (self.mean, self.std))
         size = (channels, height, width)
-        return ImageSpec(
-            size, self.eval_crop, self.interpolation, mean, std, crop_mode=self.crop_mode
-        )
+        mode = self.crop_mode if height == width else "squash"  # the whole image is resized
+        return ImageSpec(size, self.eval_crop, self.interpolation, mean, std, crop_mode=mode)
 
     def seen_at(self, image_size: int | None, eval_crop: float | None) -> "Preprocessing":
         """The same at a different size in pixels, or a different crop; None changes nothing."""

@@ -78,10 +78,11 @@ def load_trained_network(
 ) -> TrainedNetwork:
     """Load the network of the run in a work directory; its dataset need not be there.
 
-    Runs that are not finished, or of a version that did not record what images and classes they
-    had, do need it. Arguments and errors are those of `load_run`.
+    Runs of a version that did not record what images and classes they had do need it. Arguments and
+    errors are those of `load_run`.
     """
     run = load_weights(Path(directory), weights, unfinished=unfinished)
+    run = dataclasses.replace(run, result=run.dataset | run.result)
     if RECORDS[-1] not in run.result:
         run = dataclasses.replace(run, result=run.result | _records_of_dataset(run))
     shape, mean, std, names = (tuple(run.result[key]) for key in RECORDS)
@@ -114,9 +115,7 @@ def _records_of_dataset(run: StoredRun) -> dict[str, Any]:
             f"{run.directory} does not record its {', '.join(RECORDS)}, as runs do since they are "
             f"asked without their data, and its dataset cannot be loaded: {error}"
         ) from error
-    of_images = {"image_shape": dataset.train.image_shape, "class_names": dataset.class_names}
-    statistics = {"mean": dataset.mean, "std": dataset.std}
-    return of_images | {key: [v / 255 for v in values] for key, values in statistics.items()}
+    return dataset.records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +160,7 @@ def load_run(
       unfinished: take a run without a result, at its latest checkpoint.
 
     Raises: InputError if there is no such run (Unfinished if it has no result) or it lacks such
-      weights, or if its final weights are not those of result.json.
+      weights, if its final weights are not those of result.json, or if its dataset has changed.
     """
     directory = Path(directory)
     config, result = read_records(directory, unfinished=unfinished)
@@ -173,6 +172,8 @@ def load_run(
 
     end = restore(None)
     check_weights(directory, end.state.variables, result)
+    recorded = {key: result[key] for key in RECORDS if key in result}
+    run.dataset.check_unchanged(end.notes.get("dataset", {}) | recorded, directory)
     state = choose(directory, weights, end, restore).state
     return TrainedRun(run, state.averaged if weights == EMA else state, result)
 

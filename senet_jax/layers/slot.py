@@ -6,7 +6,7 @@ decides *where* by asking `placement` (`layers/residual.py`), a block *what* is 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -74,7 +74,8 @@ class SEConfig:
         check_choice("se.placement", self.placement, PLACEMENTS)
         check_fields(self, "se.")
         # Lists come from JSON; a tuple keeps the configuration hashable.
-        object.__setattr__(self, "stages", tuple(self.stages))
+        stages: Any = self.stages if isinstance(self.stages, Iterable) else (self.stages,)
+        object.__setattr__(self, "stages", tuple(stages))
         for field, choice in _without_effect(self):
             if getattr(self, field) != getattr(SEConfig, field):
                 raise ValueError(f"se.{field} has no effect with {choice}; leave it out")

@@ -47,7 +47,14 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     Nothing is computed or allocated. The multiply-adds of a layer are the size of its `kernel`
     times the number of positions at which it is applied. This holds for full, grouped and depthwise
     convolutions and for fully connected layers alike.
+
+    Raises: InputError for an image of which nothing would be left on the way.
     """
+    height, width, _ = image_shape
+    if min(height, width) < (least := getattr(model, "least_image_size", 1)):
+        raise InputError(
+            f"this network needs {least} pixels in height and width, not {height} x {width}"
+        )
     # Of the same parameters and maps, plain layers are traced in less than half the time.
     model = model.clone(implementation="xla")
     macs: dict[str, int] = {}

@@ -38,6 +38,7 @@ class StoredRun:
       result: the content of its result.json, or {} if there is none yet.
       variables: `params` and `batch_stats`, as `model.apply` takes them.
       step: the step at which it had them.
+      dataset: what its checkpoints record of its dataset; {} in those of earlier versions.
     """
 
     directory: Path
@@ -45,6 +46,7 @@ class StoredRun:
     result: dict[str, Any]
     variables: dict[str, Any]
     step: int
+    dataset: dict[str, Any]
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
@@ -79,7 +81,8 @@ def load_weights(directory: Path, weights: str = FINAL, *, unfinished: bool = Fa
     check_weights(directory, final(end.state), result)
     chosen = choose(directory, weights, end, read)
     variables = chosen.state["ema"] if weights == EMA else final(chosen.state)
-    return StoredRun(directory, sections, result, variables, chosen.step)
+    dataset = end.notes.get("dataset", {})
+    return StoredRun(directory, sections, result, variables, chosen.step, dataset)
 
 
 def read_records(directory: Path, *, unfinished: bool = False) -> tuple[ConfigDict, dict[str, Any]]:

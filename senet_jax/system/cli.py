@@ -151,6 +151,20 @@ def parse_flags(
         ) from error
 
 
+def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:
+    """Check that beside a flag that makes a command do something else only its like are given.
+
+    Args:
+      mode: the name of this flag.
+      others: the names of those that have an effect beside it.
+
+    Raises: InputError for the first that has none.
+    """
+    for name in values:
+        if values[name].present and name not in (mode, *others):
+            raise InputError(f"--{name} has no effect beside --{mode}; leave one of them out")
+
+
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]

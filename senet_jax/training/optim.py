@@ -1,7 +1,6 @@
 """Learning-rate schedule and optimizer from the `optim` section of a configuration."""
 
 import dataclasses
-import logging
 import math
 import re
 from collections.abc import Hashable
@@ -96,14 +95,7 @@ class OptimConfig:
 
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate by step, from 0 to `total_steps`; plateaus are left out.
-
-    A warm-up that is longer than the run is cut, which is said.
-    """
-    epochs = total_steps / steps_per_epoch
-    if config.warmup_epochs > epochs:
-        message = "optim.warmup_epochs=%g is longer than the run of %.4g epochs: all of it warms up"
-        logging.getLogger(__name__).warning(message, config.warmup_epochs, epochs)
+    """Learning rate by step, from 0 to `total_steps`; plateaus are left out."""
     schedule = _schedule_of_optax(config, total_steps, steps_per_epoch)
 
     def rate(step: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -137,6 +138,13 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, recipe, model)
     plan = plan_steps(recipe.train, len(dataset.train))
+    if not begun and recipe.optim.warmup_epochs >= recipe.train.epochs:
+        logging.getLogger(__name__).warning(
+            "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "
+            "schedule beside its warm-up",
+            recipe.optim.warmup_epochs,
+            recipe.train.epochs,
+        )
     return build_run(recipe, devices, dataset, model, plan, begun)
 
 
@@ -174,7 +182,7 @@ def build_run(
     train, shape = recipe.train, dataset.train.image_shape
     weights = None
     if recipe.origin.source and not begun:
-        weights = load_initial_weights(recipe.origin, recipe.network["name"], model, shape)
+        weights = load_initial_weights(recipe.origin, recipe.network["name"], model, dataset)
     tuning = freezing.tuning(model, shape, recipe.optim.freeze, recipe.optim.layer_decay)
     schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(

@@ -47,13 +47,9 @@ def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **environment,
         **({"earlier_environments": earlier} if earlier else {}),
-        "mean": [value / 255 for value in run.dataset.mean],
-        "std": [value / 255 for value in run.dataset.std],
         **({"pretrained_sha256": session.pretrained_sha256} if session.pretrained_sha256 else {}),
         "params_sha256": provenance.fingerprint(session.state.variables),
-        # With these the network can be asked where the dataset is gone.
-        "image_shape": list(run.dataset.train.image_shape),
-        "class_names": list(run.dataset.class_names),
+        **run.dataset.records,  # with which the network can be asked where the dataset is gone
     }
 
 

@@ -73,7 +73,8 @@ class Session:
     def resume(cls, run: Run, directory: Path, started: float) -> "Session":
         """Continue from the latest checkpoint, or start from the beginning where there is none.
 
-        Raises: InputError if there are checkpoints and none can be read, or they do not fit.
+        Raises: InputError if there are checkpoints and none can be read, they do not fit, or the
+          dataset has changed since.
         """
         now = provenance.environment(run.devices)  # at once: files may change while it trains
         if not on_first(lambda: checkpoints.complete_steps(directory)):
@@ -88,6 +89,7 @@ class Session:
         saved = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
         say(f"continuing from step {saved.step}/{run.plan.total_steps}")
         notes = saved.notes
+        run.dataset.check_unchanged(notes.get("dataset", {}), directory.parent)
         environments = notes["environments"]
         if changed := provenance.changes(environments[-1], now):
             say(
@@ -209,6 +211,7 @@ class Session:
         if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()
+        dataset = self.run.dataset
         notes = {
             "evaluation_owed": self.evaluation_owed,
             "window": self.window,
@@ -218,6 +221,7 @@ class Session:
             "environments": self.environments,
             "seconds": self.seconds,
             "pretrained_sha256": self.pretrained_sha256,
+            "dataset": dataset.records | {"examples": [len(dataset.train), len(dataset.eval)]},
         }
         state = to_global(self.state, self.run.devices)
         checkpoints.save(self.directory, self.step, state, notes)

@@ -1,7 +1,8 @@
 """The start of a run: the weights of `model.pretrained`, and the images they are made for."""
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from senet_jax.runs import effect, workdir
 from senet_jax.runs.stored import EARLIER, FINAL, read_records
 from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading, saving, timm
+from senet_jax.weights.class_names import first_difference, readable
 from senet_jax.weights.image_spec import data_fields
 
 TIMM = "timm"  # the weights that timm publishes under model.name
@@ -126,9 +128,11 @@ def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, An
 
 
 def load_initial_weights(
-    origin: Origin, name: str, model: Network, image_shape: tuple[int, int, int]
+    origin: Origin, name: str, model: Network, dataset: data.Dataset
 ) -> InitialWeights:
-    """Read the weights for a network of this name and images [H, W, C].
+    """Read the weights for a network of this name and a dataset.
+
+    A classifier that is kept though the classes have other names is named in a warning.
 
     Raises: InputError if they cannot be read, or are those of a different network or other images.
     """
@@ -145,8 +149,21 @@ def load_initial_weights(
         variables = {kind: dict(tree) for kind, tree in weights.variables.items()}
         if origin.new_head or weights.classes != model.num_classes:
             del variables["params"]["head"]
-        _check_shapes(variables, model, image_shape)
+        else:
+            _warn_of_other_classes(origin.pretrained, weights.class_names, dataset.class_names)
+        _check_shapes(variables, model, dataset.train.image_shape)
     return InitialWeights(variables, weights.sha256)
+
+
+def _warn_of_other_classes(source: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Say that a classifier is kept, as it has as many classes, which have other names."""
+    if theirs and (difference := first_difference(theirs, readable(ours))):
+        logging.getLogger(__name__).warning(
+            "the classifier of %s is kept, as it has as many classes, but they have other names, "
+            "there and here: %s; model.new_head=True draws a new one",
+            source,
+            difference,
+        )
 
 
 def _fields(model: Network) -> dict[str, Any]:

@@ -79,6 +79,17 @@ def readable(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(imagenet().get(name, name) for name in names)
 
 
+def first_difference(names: Sequence[str], others: Sequence[str]) -> str:
+    """The first class of another name in two lists of equal length, in words; "" if there is none.
+
+    "class 3 is 'cat' and 'dog'": the names may be the same in another order.
+    """
+    for number, (one, other) in enumerate(zip(names, others, strict=True)):
+        if one != other:
+            return f"class {number} is {one!r} and {other!r}"
+    return ""
+
+
 def numbers_of(texts: Sequence[str], names: Sequence[str], own: Sequence[str]) -> list[int]:
     """The numbers of the classes that people mean by a name, by the dataset's own, or by a number.
 

@@ -30,7 +30,7 @@ from senet_jax.system import files
 from senet_jax.weights import declared, timm, torch_names
 from senet_jax.weights import files as weight_files
 from senet_jax.weights.assembly import Variables, variables_of, with_head
-from senet_jax.weights.class_names import names_of_classes
+from senet_jax.weights.class_names import names_of_classes, readable
 from senet_jax.weights.files import Source
 from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.torch_names import HEAD, check_fits, shapes_of
@@ -50,7 +50,8 @@ class Weights:
         different, its classifier is a new one.
       sha256: the sum of the file; for a run, the sum of its weights in the form of params_sha256 in
         its result, which it equals if they are the final ones; "" where there is neither.
-      class_names: one name per output of the weights' own classifier; none for a run of ours.
+      class_names: one name per output of the weights' own classifier; none for a run of ours that
+        has not recorded them.
     """
 
     name: str
@@ -289,4 +290,5 @@ def from_run(run: StoredRun, **fields: Any) -> Weights:
     )
     sha256 = provenance.fingerprint(variables)
     variables = variables_of(model, arrays, shapes, run.image_shape)
-    return Weights(name, model, variables, None, classes, sha256)
+    names = readable((run.dataset | run.result).get("class_names", ()))
+    return Weights(name, model, variables, None, classes, sha256, names)

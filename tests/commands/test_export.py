@@ -1,5 +1,6 @@
 """Exported networks run with JAX alone, on any number of images, and say the same."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -85,6 +86,24 @@ def test_the_weights_come_back_with_what_they_were_made_for(tmp_path):
     card = json.loads((tmp_path / "two" / "model.json").read_text())
     assert (card["height"], card["crop_pct"], card["class_names"]) == (40, 0.9, [*names])
     assert again.class_names == names
+
+
+def test_all_that_makes_pixels_of_an_image_file_is_in_the_card():
+    network = made("resnet18", 40, num_classes=3)
+    others = {
+        "image_shape": (48, 48, 3),
+        "eval_crop": 0.5,
+        "interpolation": "bicubic",
+        "mean": (1.0, 2.0, 3.0),
+        "std": (4.0, 5.0, 6.0),
+        "crop_mode": "squash",
+    }
+    assert others.keys() == {field.name for field in dataclasses.fields(Preprocessing)}
+    for field, value in others.items():
+        assert getattr(network.preprocessing, field) != value
+        shown = dataclasses.replace(network.preprocessing, **{field: value})
+        other = dataclasses.replace(network, preprocessing=shown)
+        assert export.card(other) != export.card(network), field
 
 
 def test_what_another_command_has_written_there_stays(tmp_path):

@@ -111,6 +111,7 @@ def test_pages_hold_the_published_tables(mark, table):
         ("benchmark", "seresnet50 --size=big", "--size must be at least 1, not big"),
         ("benchmark", "--markdown=nothing.csv", "nothing.csv cannot be read: No such file"),
         ("overhead", "", "give a configuration"),
+        ("overhead", "--config=configs/digits.py steps=10", "unexpected argument 'steps=10'"),
         ("overhead", "--config=configs/digits.py --steps=0", "--steps must be at least 1, not 0"),
         ("benchmark", "seresnet50 --input=photographs", "takes no network, not 'seresnet50'"),
         ("benchmark", "--input=photograph", "did you mean 'photographs'"),

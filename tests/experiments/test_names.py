@@ -128,7 +128,7 @@ def study_and_runs(tmp_path):
         finish(tmp_path / "run", config, curve=(3.0, 2.0), macs=1, git_commit=row.label)
         run = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
         point = {"step": 1, "epoch": 1, "eval/top1_error": 3.0, "eval/loss": 1.0}
-        flat = {"train.epochs": 1.0, "model.name": row.label}
+        flat = {"train.epochs": 1.0, "model.name": row.label, "data.name": config.data.name}
         results[row.label] = [run | {"config": flat, "curve": [point]}]
         unfinished[row.label] = {7: f"it {row.label}"}
     return which, results, unfinished

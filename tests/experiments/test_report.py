@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -83,6 +84,30 @@ def test_a_table_of_runs_in_different_environments_says_so_once(directory):
     elsewhere = {"host_cpus": 2, "settings": "jax_enable_x64=True"}
     path.write_text(json.dumps(result | {"earlier_environments": [elsewhere], "settings": "usual"}))
     assert "settings of JAX and XLA (jax_enable_x64=True or usual)" in conditions()
+
+
+def test_runs_on_other_images_of_one_split_are_named(directory):
+    """The dataset was prepared again between them; other splits may be of any size."""
+
+    def named():
+        remarks = table.remarks(REDUCTION, collect(REDUCTION, directory).results, {})
+        return [line for line in remarks if "measured on" in line]
+
+    assert not named()
+    path = directory / "4" / "seed1" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eval/examples": 1234}))
+    (line,) = named()
+    assert line.startswith("Runs were measured on 360 or 1,234 images of one split")
+
+
+@pytest.mark.parametrize("name", ["seed0.bak", "seed0-old", "seed3", "seed00", "seeds"])
+def test_a_copy_of_a_run_is_no_further_seed(directory, name):
+    before = collect(REDUCTION, directory).results
+    shutil.copytree(directory / "4" / "seed0", directory / "4" / name)
+    collected = collect(REDUCTION, directory)
+    assert collected.results == before
+    (sentence,) = collected.damaged
+    assert f"{name} has the run of seed 0, whose folder is seed0" in sentence
 
 
 def test_missing_seeds_are_named_and_a_row_without_results_is_shown(directory):

@@ -87,6 +87,14 @@ def test_folders_of_classes_are_numbered_in_order(tmp_path):
     ]
 
 
+def test_folders_with_numbers_are_in_their_order(tmp_path):
+    for name in ("10", "2", "1"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "x.png")
+    examples, _ = timm_accuracy.find_images(tmp_path, None)
+    assert [path.parent.name for path, _ in examples] == ["1", "2", "10"]
+
+
 def test_what_cannot_be_evaluated_is_said_in_a_sentence(folders, tmp_path, capsys):
     images = f"--images={folders / 'images'}"
     with pytest.raises(InputError, match="give a folder of images"):

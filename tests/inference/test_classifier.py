@@ -106,6 +106,11 @@ def test_a_count_is_a_whole_number(count):
         classifier().most_probable(RED[None], count)
 
 
+def test_a_count_may_be_numpys():
+    ((answer, *_, last),) = classifier().most_probable(RED[None], np.int64(2))
+    assert answer[1] >= last[1]
+
+
 def test_an_answer_that_is_not_finite_is_none():
     with pytest.raises(InputError, match="what mean says of these images is not finite"):
         classifier(scale=float("nan")).most_probable(RED[None])

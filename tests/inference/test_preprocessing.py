@@ -170,6 +170,14 @@ def timm_crop(image, size, crop, mode, mean):
     return center_crop(padded, size)
 
 
+def test_a_shape_that_is_no_square_is_stated_as_the_whole_image():
+    whole = Preprocessing((5, 9, 3), 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
+    assert whole.as_image_spec().crop_mode == "squash"
+    assert dataclasses.replace(whole, image_shape=(9, 9, 3)).as_image_spec().crop_mode == "center"
+    image = photo(0).convert("RGB")
+    np.testing.assert_array_equal(whole(image), image.resize((9, 5), Image.Resampling.BILINEAR))
+
+
 @pytest.mark.parametrize("mode", ["squash", "border"])
 @pytest.mark.parametrize("crop", [0.6, 0.875, 1.0])
 def test_the_other_crop_modes_are_timms(mode, crop):

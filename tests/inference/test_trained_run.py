@@ -37,7 +37,7 @@ from senet_jax.weights import loading, saving
 
 ROOT = Path(__file__).parents[2]
 NAME = "seresnet20_cifar"
-NAMES = tuple(f"digit {number}" for number in range(10))
+NAMES = tuple("0123456789")
 
 
 def config_of_run():
@@ -66,10 +66,7 @@ def run(tmp_path_factory):
         directory,
         config,
         params_sha256=provenance.fingerprint(scaled[1.1]),
-        mean=[value / 255 for value in prepared.dataset.mean],
-        std=[value / 255 for value in prepared.dataset.std],
-        image_shape=[8, 8, 1],
-        class_names=list(NAMES),
+        **prepared.dataset.records,
     )
     return directory, prepared, {"final": scaled[1.1], "ema": scaled[0.9], "best": scaled[0.8]}
 
@@ -294,6 +291,22 @@ def test_runs_that_did_not_record_their_dataset_ask_it(run, tmp_path):
     assert (before.image_shape, before.mean, before.std) == (now.image_shape, now.mean, now.std)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "difference"),
+    [
+        ({"class_names": [*NAMES[:8], "9", "8"]}, r"class_names\[8\] \(9 there, 8 now\)"),
+        ({"class_names": [*NAMES, "ten"]}, r"class_names\[10\] \(ten there, missing now\)"),
+        ({"mean": [0.25]}, r"mean\[0\] \(0.25 there, 0."),
+    ],
+)
+def test_a_run_is_not_loaded_with_another_dataset(run, recorded, difference, tmp_path):
+    other = shutil.copytree(run[0], tmp_path / "run")
+    result = json.loads((other / "result.json").read_text("utf-8"))
+    (other / "result.json").write_text(json.dumps(result | recorded))
+    with pytest.raises(InputError, match=f"not the one that .*run was trained on.*{difference}"):
+        load_run(other)
+
+
 @pytest.mark.parametrize("trained_on", [1, 2, 3, 8, 64, "many"])
 @pytest.mark.parametrize("here", [1, 3, 4])
 def test_a_run_lies_on_devices_that_share_its_batches_as_well(trained_on, here, monkeypatch):
@@ -330,7 +343,6 @@ def test_the_number_of_devices_in_training_does_not_matter(run, devices, tmp_pat
         variables = replicate(sets["final"], places)
         mapped = pmap_step(step, places, donate_state=False)
         scores.append(evaluate_split(mapped, variables, prepared.dataset.eval, devices, places))
-    one, four = ({name: s[name] for name in s if name != "right"} for s in scores)
-    assert one == pytest.approx(four, rel=1e-6)
-    assert scores[0]["right"] == scores[1]["right"]
+    assert scores[0].pop("right") == scores[1].pop("right")
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6)
     assert scores[0]["top1_error"] == scores[1]["top1_error"]

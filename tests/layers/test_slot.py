@@ -143,6 +143,8 @@ def program_of(name, **fields):
         ({"excitation": "fc"}, "excitation must be one of"),
         ({"bias": 1}, "bias must be True or False"),
         ({"stages": (2, 2)}, "names a stage twice"),
+        ({"stages": "2"}, r"se.stages must be whole numbers, not \('2',\)"),
+        ({"stages": None}, r"se.stages must be whole numbers, not \(None,\)"),
         ({"squeeze": "none", "placement": "parallel"}, "a different resolution"),
         ({"squeeze": "none", "excitation": "none"}, "leaves no SE block"),
         ({"excitation": "none", "placement": "parallel"}, "a different number of channels"),

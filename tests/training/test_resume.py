@@ -1,5 +1,6 @@
 """A run that is stopped, killed or damaged ends with the bits of one that never was."""
 
+import dataclasses
 import os
 import random
 import shutil
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import jax
 import pytest
-from helpers.runs import interrupted, logged, same
+from helpers.runs import interrupt_training, interrupted, logged, same
 
+from senet_jax import data
 from senet_jax.errors import InputError, Terminated
+from senet_jax.inference.trained_run import load_trained_network
 from senet_jax.runs import checkpoints, provenance, workdir
 from senet_jax.system import processors
 from senet_jax.training.loop import train_and_evaluate
@@ -135,6 +138,36 @@ def test_what_a_run_was_begun_with_is_said_and_recorded(
     assert "begun with another devices (1, now 2), git_commit (1234" in warning
     assert "host_cpus (99, now" in warning
     assert warning.count("warning:") == 1
+
+
+def test_a_run_does_not_continue_on_another_dataset(tiny, tmp_path, one_device, monkeypatch):
+    """Prepared again from other files: its order, statistics, steps or classes are not the same."""
+    tiny.train.checkpoint_every_steps = 1
+    interrupt_training(tiny, tmp_path, one_device)
+    steps, load = checkpoints.complete_steps(tmp_path / "checkpoints"), data.load_dataset
+
+    def with_half(whole):
+        half = dataclasses.replace(whole.train, image=whole.train.image[:64])
+        return {"train": dataclasses.replace(half, label=whole.train.label[:64])}
+
+    for change, difference in (
+        (with_half, r"examples\[0\] \(128 there, 64 now\)"),
+        (lambda whole: {"class_names": whole.class_names[::-1]}, r"class_names\[0\] \(0 there, 9"),
+        (lambda whole: {"mean": (1.0,)}, r"mean\[0\] \("),
+    ):
+
+        def rebuilt(change=change, **arguments):
+            whole = load(**arguments)
+            return dataclasses.replace(whole, **change(whole))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(data, "load_dataset", rebuilt)
+            with pytest.raises(InputError, match=f"was trained on, differing in {difference}"):
+                train_and_evaluate(tiny, tmp_path, one_device)
+            network = load_trained_network(tmp_path, unfinished=True)
+        assert network.class_names == tuple("0123456789")
+        assert network.mean != (1.0,)
+        assert checkpoints.complete_steps(tmp_path / "checkpoints") == steps
 
 
 def test_a_loss_that_is_not_finite_overwrites_no_checkpoint(tiny, tmp_path, one_device):

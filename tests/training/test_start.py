@@ -1,5 +1,6 @@
 """What starts from weights starts as they are, in the network and on the images they are for."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -71,6 +72,40 @@ def test_a_new_classifier_is_drawn_from_the_seed(source, tmp_path, values):
     assert heads[0].shape == (8, 7 if "data.classes" in values else 10)
     assert not np.array_equal(*heads)
     assert not np.array_equal(heads[0], old["head/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("places", "values", "warned"),
+    [
+        (range(10), {}, False),
+        ((0, 1, 2, 4, 3, *range(5, 10)), {}, True),  # the same names in another order
+        ((0, 1, 2, 4, 3, *range(5, 10)), {"model.new_head": True}, False),
+    ],
+)
+def test_a_classifier_for_other_classes_is_not_kept_without_a_word(
+    tiny, source, tmp_path, monkeypatch, caplog, places, values, warned
+):
+    load = data.load_dataset
+
+    def renamed(**arguments):
+        whole = load(**arguments)
+        return dataclasses.replace(whole, class_names=tuple(whole.class_names[n] for n in places))
+
+    monkeypatch.setattr(data, "load_dataset", renamed)
+    started(tiny, source[0], tmp_path, **values)
+    sentence = "but they have other names, there and here: class 3 is '3' and '4'; model.new_head"
+    assert (sentence in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("epochs", "warned"), [(2.0, False), (1.0, True), (0.5, True)])
+def test_a_warm_up_that_fills_the_run_is_named(tiny, caplog, one_device, epochs, warned):
+    tiny.optim.warmup_epochs = 1.0
+    tiny.train.epochs = epochs
+    prepare(tiny, one_device)
+    assert ("optim.warmup_epochs 1 fill the whole run" in caplog.text) == warned
+    caplog.clear()
+    prepare(tiny, one_device, begun=True)
+    assert not caplog.text
 
 
 def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_device):

@@ -3,7 +3,7 @@
 import pytest
 
 from senet_jax.errors import InputError
-from senet_jax.weights.class_names import imagenet, numbers_of, readable
+from senet_jax.weights.class_names import first_difference, imagenet, numbers_of, readable
 
 OWN = tuple(imagenet())
 NAMES = readable(OWN)
@@ -42,3 +42,9 @@ def test_the_name_of_several_classes_is_refused_with_their_numbers():
     with pytest.raises(InputError, match="numbers 0, 1"):
         numbers_of(["goldfish"], ("goldfish", "x"), ("n01443537", "goldfish"))
     assert numbers_of(["n3"], ("crane", "dog", "crane"), ("n1", "n2", "n3")) == [2]
+
+
+def test_names_in_another_order_are_told_by_the_first_that_differs():
+    names = ("cat", "dog", "emu")
+    assert first_difference(names, names) == ""
+    assert first_difference(names, ("cat", "emu", "dog")) == "class 1 is 'dog' and 'emu'"
