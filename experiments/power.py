@@ -50,13 +50,16 @@ def main(argv: list[str]) -> None:
 
     directory = directory_of(study, values)
     results = collect(study, directory).results
-    if values.published or not results:
+    if values.published:
         dataset = dataset_of(study, values)
         bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
-        results = published.add(study, results, bases, published.read(study, dataset))
+        known = published.announce(study, bases, dataset)
+        results = published.add(study, results, bases, known)
+    if not results:
+        results, _ = published.stand_in(study, values, directory)
     if not primary.decisions(study, results):
         raise InputError(
-            f"there are no results in {directory}, nor published ones, of two rows to compare; "
+            f"there are no results in {directory} of two rows to compare; "
             f"make two seeds with `python -m experiments.run {study.name} --seeds=0,1`"
         )
     show(study, results, values.margin)

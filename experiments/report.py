@@ -33,15 +33,8 @@ from experiments.grid.plan import (
     define_published,
     directory_of,
 )
-from experiments.grid.study import Study
 from experiments.reporting import forest, headline, page, publish, published, table, verdicts
-from experiments.reporting.collect import (
-    Results,
-    Unfinished,
-    collect,
-    missing,
-)
-from experiments.reporting.csv_files import read_results
+from experiments.reporting.collect import collect, missing
 from experiments.reporting.write import write_report
 from experiments.studies import the_study
 from senet_jax.errors import InputError, refuse
@@ -80,7 +73,8 @@ def main(argv: list[str]) -> None:
     if values.published:
         dataset = dataset_of(study, values)
         bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
-        results = published.add(study, results, bases, published.read(study, dataset))
+        known = published.announce(study, bases, dataset)
+        results = published.add(study, results, bases, known)
     if results:
         problems += write_report(study, results, directory, unfinished)
     else:
@@ -88,7 +82,7 @@ def main(argv: list[str]) -> None:
             lines = missing(study, {}, unfinished)
             line = next((line for line in lines if " failed: " in line), lines[0])
             raise InputError(f"no run in {directory} has a result; r{line[1:].rstrip('.')}")
-        results, unfinished = _published(study, values, directory)
+        results, unfinished = published.stand_in(study, values, directory)
         table.show(study, results, unfinished)
     if values.publish:
         problems += publish.publish(study, results, unfinished)
@@ -102,24 +96,6 @@ def write_indices() -> None:
     headline.write()
     verdicts.write()
     forest.write()
-
-
-def _published(
-    study: Study, values: flags.FlagValues, directory: Path
-) -> tuple[Results, Unfinished]:
-    """Read the published results that the flags mean. Raises: InputError if there are none."""
-    dataset = dataset_of(study, values)
-    if values.workdir or values.smoke or dataset not in publish.published_datasets(study):
-        raise InputError(
-            f"there are no results in {directory}; make them with "
-            f"`python -m experiments.run {study.name}`"
-        )
-    place = publish.directory_of(study, dataset)
-    print(
-        f"There are no results in {directory}; these are those in "
-        f"experiments/results/{study.name}/{dataset}."
-    )
-    return read_results(place)
 
 
 if __name__ == "__main__":

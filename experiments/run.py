@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = parse_seeds(values.seeds)
-    check_precision(study, values)
+    check_precision(study, values, seeds)
     directory = directory_of(study, values)
     launcher = launcher_of(values, slurm_parameters(rest), directory)
     if values.smoke:  # optimised compilation would take most of the time
@@ -123,12 +123,17 @@ def define_all_flags() -> flags.FlagValues:
     return values
 
 
-def check_precision(study: Study, values: flags.FlagValues) -> None:
+def check_precision(study: Study, values: flags.FlagValues, seeds: Sequence[int]) -> None:
     """Raises: InputError if there is nothing that `--precision` or `--most_seeds` could limit."""
     if values.precision is None and values.most_seeds is not None:
         raise InputError(f"--most_seeds={values.most_seeds} needs --precision, whose limit it is")
     if values.precision is not None and not (study.primary or study.reference):
         raise InputError(f"--precision needs comparisons, and {study.name} declares none")
+    if values.most_seeds is not None and values.most_seeds < len(seeds):
+        raise InputError(
+            f"--most_seeds={values.most_seeds} is less than the {len(seeds)} seeds to begin with, "
+            f"{', '.join(map(str, seeds))}; give fewer --seeds"
+        )
 
 
 def train(
@@ -147,7 +152,7 @@ def train(
     from experiments.reporting import primary, published
     from experiments.reporting.collect import collect
 
-    known = published.read(study, dataset_of(study, values)) if values.published else {}
+    known = published.announce(study, bases, dataset_of(study, values)) if values.published else {}
     failures: dict[Path, str] = {}
     while True:
         runs = plan(study, bases, seeds, directory)

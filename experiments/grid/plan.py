@@ -135,7 +135,7 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
     for key, examples in SMOKE_EXAMPLES.items():
         split = config.data[key].rpartition("+")[2].partition("[")[0]
         config.data[key] = f"{split}[:{examples}]"
-    if config.data.get("image_size"):
+    if config.data.get("image_size", 0) > 0:  # -1 is that of the weights
         config.data.image_size = least_size_of(config.model.name)
     config.model.update(narrow)
 

@@ -40,6 +40,8 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
     config = _load(file)
     if smoke:
         narrow = NARROW.get(f"se{config.model.name.removeprefix('se')}", {})
+        if config.model.get("pretrained"):
+            narrow = {}  # the weights decide the network
         with config.unlocked():
             shrink(config, {k: v for k, v in narrow.items() if k != "se" or k in config.model})
     values = _values(config, sweeps)

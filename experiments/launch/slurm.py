@@ -230,6 +230,8 @@ def queue() -> set[str]:
         if answer.returncode == 0:
             return set(answer.stdout.split())
         reason = answer.stderr.strip()
+        if not attempt:
+            print(f"squeue does not answer, asking for {PATIENCE * POLL:g} s: {reason}", flush=True)
     raise InputError(f"squeue does not answer: {reason}")
 
 

@@ -183,13 +183,29 @@ def at_chance(runs: Sequence[Result]) -> list[int]:
     return seeds
 
 
-def other_images(results: Results) -> list[str]:
-    """Sentences on runs of one split that were measured on different numbers of its images."""
+def other_images(study: Study, results: Results) -> list[str]:
+    """Sentences on runs that were not measured on the same images.
+
+    These are runs of one split with different numbers of its images, and rows whose split is not
+    that of the row that they are compared with.
+    """
     counts = collections.defaultdict[str, set[int]](set)
     for run in (run for runs in results.values() for run in runs):
         of_split = {key: run["config"].get(key) for key in SPLIT}
         counts[str(of_split)].add(run["eval/examples"])
-    return [
+    lines = []
+    for row in study.rows:
+        pair = [row.label, getattr(study.reference_of(row), "label", "")]
+        if not {*pair} <= results.keys():
+            continue
+        configs = [results[label][0]["config"] for label in pair]
+        splits = [{key: list(c[key]) for key in SPLIT if c.get(key)} for c in configs]
+        if splits[0] != splits[1]:
+            lines.append(
+                f"Row {pair[0]} and {pair[1]} were measured on images of different splits or "
+                "classes: the gain is not due to the network alone."
+            )
+    return lines + [
         f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images of one "
         "split: the dataset has changed between them, or images could not be read, and their "
         "errors cannot be compared."

@@ -50,9 +50,10 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]
     splits = [run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")]
     if dataset not in VARIANTS and any("[" in split for split in splits):
         raise InputError("these runs used a part of the data; publish runs on all of it")
+    directory = directory_of(study, dataset)
+    _print_lost(directory, results)
     written = data_files(study, results, unfinished)
     drawings = figure_files(study, results)
-    directory = directory_of(study, dataset)
     directory.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if name in written:
@@ -67,6 +68,19 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]
     blocks.write_block(f"{study.name}_{dataset.replace('/', '-')}", lambda page: text)
     write_index()
     return [*filter(None, failed.values())]
+
+
+def _print_lost(directory: Path, results: Results) -> None:
+    """Say which seeds of which rows are published and will no longer be."""
+    try:
+        earlier = read_results(directory)[0] if (directory / RUNS).exists() else {}
+    except InputError:  # what nobody can read is no loss
+        return
+    for label, runs in earlier.items():
+        seeds = {run["seed"] for run in runs} - {run["seed"] for run in results.get(label, [])}
+        if seeds:
+            listed = ", ".join(map(str, sorted(seeds)))
+            print(f"no longer published: {label}, seeds {listed}; --published keeps equal ones")
 
 
 def write_index() -> None:

@@ -7,18 +7,21 @@ the table says.
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
-from experiments.grid.plan import PlannedRun, row_config
+from experiments.grid.plan import PlannedRun, dataset_of, row_config
 from experiments.grid.study import Study
 from experiments.reporting import publish
-from experiments.reporting.collect import Results, check_comparable
+from experiments.reporting.collect import Results, Unfinished, check_comparable
 from experiments.reporting.csv_files import read_results
 from experiments.reporting.run_files import Result
 from experiments.studies import load_studies
-from senet_jax.config import flatten, plain
+from senet_jax.config import differences, flatten, plain
+from senet_jax.errors import InputError
 from senet_jax.runs import effect
 from senet_jax.runs.workdir import ADDED, with_added
 
@@ -34,6 +37,56 @@ def read(study: Study, dataset: str) -> Published:
             for run in (run for runs in results.values() for run in runs):
                 published.setdefault(identity(run["config"]), {}).setdefault(run["seed"], run)
     return published
+
+
+def announce(study: Study, bases: Sequence[ConfigDict], dataset: str) -> Published:
+    """Read what is published on a dataset, and print which rows it cannot be counted for, and why.
+
+    Args:
+      bases: the configuration that each row starts from, as for `plan`.
+    """
+    published = read(study, dataset)
+    configs = {
+        row.label: identity(flatten(plain(row_config(row, base))))
+        for row, base in zip(study.rows, bases, strict=True)
+        if not row.starts_from
+    }
+    others = [label for label, config in configs.items() if config not in published]
+    if not published:
+        print(f"nothing is published on {dataset}")
+    elif others:
+        wanted = json.loads(configs[others[0]])
+        changes = [(json.loads(config), wanted) for config in published]
+        nearest = min(changes, key=lambda pair: len(_changed(*pair)))
+        print(
+            f"no published run has the configuration of {', '.join(others)}; the nearest to "
+            f"{others[0]} differs in {differences(*nearest, names=('there', 'here'))}"
+        )
+    if published and (rows := [row.label for row in study.rows if row.starts_from]):
+        print(f"no published run counts for {', '.join(rows)}, which start from other runs")
+    return published
+
+
+def _changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+
+
+def stand_in(study: Study, values: flags.FlagValues, directory: Path) -> tuple[Results, Unfinished]:
+    """Read the published results that the flags mean, whatever their configuration, and say so.
+
+    Raises: InputError if there are none.
+    """
+    dataset = dataset_of(study, values)
+    if values.workdir or values.smoke or dataset not in publish.published_datasets(study):
+        raise InputError(
+            f"there are no results in {directory}; make them with "
+            f"`python -m experiments.run {study.name}`"
+        )
+    print(
+        f"There are no results in {directory}; these are those in "
+        f"experiments/results/{study.name}/{dataset}."
+    )
+    return read_results(publish.directory_of(study, dataset))
 
 
 def identity(flat: Mapping[str, Any]) -> str:

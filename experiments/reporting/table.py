@@ -114,7 +114,7 @@ def _number(value: float | None, form: str) -> str:
 def caption(study: Study, results: Results) -> str:
     """One line on the networks, data and conditions of our runs."""
     runs = [run for of_row in results.values() for run in of_row]
-    first = runs[0]
+    images = sorted({run["eval/examples"] for run in runs})
 
     def all_of(key: str) -> str:
         return ", ".join(made_with(results, key))
@@ -126,7 +126,7 @@ def caption(study: Study, results: Results) -> str:
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
         f"Ours: {_ours(study, results)} on {dataset}{instead}{_splits(dataset)}; "
-        f"{epochs} epochs, {first['eval/examples']:,} test images; "
+        f"{epochs} epochs, {' or '.join(f'{n:,}' for n in images)} test images; "
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
         f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}.{_mixed(results)}"
@@ -196,7 +196,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    lines += about_seeds(study, results) + other_images(results)
+    lines += about_seeds(study, results) + other_images(study, results)
     return lines + missing(study, results, unfinished)
 
 

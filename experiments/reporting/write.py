@@ -60,6 +60,8 @@ def write_report(
 
     Raises: InputError if the directory cannot be written.
     """
+    with files.refused(directory):  # which is not there if all results are published ones
+        directory.mkdir(parents=True, exist_ok=True)
     for name, content in data_files(study, results, unfinished).items():
         files.write(directory / name, content)
     table.show(study, results, unfinished)

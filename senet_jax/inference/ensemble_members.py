@@ -40,9 +40,8 @@ def load_members(
             continue
         if members and member.class_names != members[0].class_names:
             raise InputError(
-                f"{member.name} was trained on the classes of {member.config['data']['name']!r}, "
-                f"{members[0].name} on those of {members[0].config['data']['name']!r}; the "
-                "networks of an ensemble must have the same classes"
+                f"{_with_classes(member)}, {_with_classes(members[0])}; the networks of an "
+                "ensemble must have the same classes"
             )
         variables = replicate(member.variables, jax.local_devices())
         members.append(dataclasses.replace(member, variables=variables))
@@ -52,3 +51,10 @@ def load_members(
         assert on_error is not None
         on_error(error)
     return members
+
+
+def _with_classes(member: TrainedNetwork) -> str:
+    """What a network tells apart, for a sentence: the first names, and how many there are."""
+    names = [*member.class_names[:3], *(["..."] if len(member.class_names) > 3 else [])]
+    dataset = member.config["data"]["name"]
+    return f"{member.name} has {len(member.class_names)} classes of {dataset!r}, {', '.join(names)}"

@@ -21,7 +21,7 @@ from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.gated_blocks import gates_of
 from senet_jax.inference.image_files import open_image
-from senet_jax.inference.image_search import OUR_SIGN, is_ours
+from senet_jax.inference.image_search import OF_IMAGE, OUR_SIGN, digest_of, is_ours
 from senet_jax.system import files, readers
 from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate, split_batch
 from senet_jax.system.terminal import counting
@@ -157,6 +157,7 @@ class _BatchAnswers:
     def _write_map(self, image_path: Path, image: np.ndarray, heat: np.ndarray) -> Path:
         path, png, signature = self._maps[image_path], io.BytesIO(), PngInfo()
         signature.add_text(*OUR_SIGN)
+        signature.add_text(OF_IMAGE, digest_of(image_path))
         explain.overlay(image, heat).save(png, "PNG", pnginfo=signature)
         with files.refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,8 @@ def _read(
 def map_files(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
     """Name a file in the folder for each image's map, numbered where that is taken.
 
-    A name is taken by another image's map, and by a file that is none of our maps.
+    A name is taken by another image's map, of this call or an earlier one, and by a file that is
+    none of our maps.
     """
     if folder is None:
         return {}
@@ -196,7 +198,7 @@ def map_files(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
             stem = stem[:-1]
         for number in numbers[stem]:
             file = folder / f"{stem}_cam{f'-{number}' if number > 1 else ''}.png"
-            if not os.path.lexists(file) or is_ours(file):
+            if not os.path.lexists(file) or is_ours(file, path):
                 maps[path] = file
                 break
     return maps

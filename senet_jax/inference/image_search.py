@@ -1,6 +1,7 @@
 """Find the images in folders: by what is in a file where its name does not say."""
 
 import collections
+import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcr
 AHEAD = 64  # files that are looked into at once, at most
 # What image_answers.py calls and signs its maps, which are pictures of ours and no input.
 OUR_NAME, OUR_SIGN = re.compile(r".*_cam(-\d+)?\.png"), ("Software", "senet_jax")
+OF_IMAGE = "Source"  # the key of a map's image
 
 
 class Listing(NamedTuple):
@@ -200,11 +202,17 @@ def _is_wanted(path: Path) -> bool:
     return True
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a picture is a map that image_answers.py has signed."""
+def is_ours(path: Path, of_image: Path | None = None) -> bool:
+    """Whether a picture is a map that image_answers.py has signed, of a certain image if given."""
     key, sign = OUR_SIGN
     try:
         with Image.open(path) as image:
-            return image.info.get(key) == sign
+            is_of_it = of_image is None or image.info.get(OF_IMAGE) == digest_of(of_image)
+            return is_of_it and image.info.get(key) == sign
     except Exception:  # no picture, so none of ours
         return False
+
+
+def digest_of(image: Path) -> str:
+    """What a map keeps to know its image again: a digest, as paths are nobody else's business."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(image))).hexdigest()[:16]

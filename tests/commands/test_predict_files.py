@@ -176,6 +176,10 @@ def test_maps_are_no_input_the_next_time_and_take_no_other_file_s_place(
     images = [Path(one["image"]) for one in printed["images"]]
     assert find_images([str(folder)]) == images
     assert [*map(str, image_answers.map_files(images, folder).values())] == maps
+    other = folder / "sub" / "a.png"  # asked alone, it keeps its own; another of its name has none
+    assert str(image_answers.map_files([other], folder)[other]) == maps[images.index(other)]
+    elsewhere = tmp_path / "a.png"
+    assert str(image_answers.map_files([elsewhere], folder)[elsewhere]) not in maps
 
 
 def test_names_that_break_lines_or_have_no_letters_here_stay_on_theirs(monkeypatch):

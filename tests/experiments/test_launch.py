@@ -473,3 +473,12 @@ def test_parameters_of_sbatch_are_taken_as_they_are(tmp_path, monkeypatch):
     for line in ("time=1-0", "gres=gpu:1", "exclusive", "nodes=2", "mem=4G", "qos=long", "requeue"):
         assert f"#SBATCH --{line}\n" in text
     assert "wckey" not in text
+
+
+def test_a_queue_that_gives_no_answer_is_said_at_once_and_given_up(monkeypatch, capsys):
+    silent = subprocess.CompletedProcess([], 1, "", "no controller")
+    monkeypatch.setattr(slurm, "_squeue", lambda *flags: silent)
+    monkeypatch.setattr(slurm, "POLL", 0.0)
+    with pytest.raises(InputError, match="squeue does not answer: no controller"):
+        slurm.queue()
+    assert capsys.readouterr().out.count("no controller") == 1

@@ -1,4 +1,7 @@
-"""What a study set out to say is decided by its runs, and words say no more than these."""
+"""What a study set out to say is decided by its runs, and words say no more than these.
+
+The file is long because it goes from statistics to what is published and claimed, on the same runs.
+"""
 
 import dataclasses
 import itertools
@@ -9,7 +12,7 @@ import pytest
 from helpers.results import results
 from helpers.runs import finish
 
-from experiments import power
+from experiments import power, report
 from experiments.grid.comparison import Comparison, better, equivalent, worse
 from experiments.grid.plan import base_config, plan
 from experiments.reporting import blocks, forest, primary, publish, published, table, verdicts
@@ -214,6 +217,34 @@ def test_published_runs_of_the_same_configuration_are_done(checkout, tmp_path):
     assert done == {("plain", 0), ("SE", 0)}
 
 
+def test_it_is_said_which_rows_no_published_run_counts_for_and_why(checkout, tmp_path, capsys):
+    bases, _ = planned(REDUCTION, tmp_path, (0,))
+    published.announce(REDUCTION, bases, "digits")
+    assert capsys.readouterr().out == ""
+    bases[1] = bases[1].copy_and_resolve_references()
+    bases[1].update({"train": {"epochs": 99.0}})
+    published.announce(REDUCTION, bases, "digits")
+    assert capsys.readouterr().out == (
+        "no published run has the configuration of 2; the nearest to 2 differs in "
+        "train.epochs (15.0 there, 99.0 here)\n"
+    )
+    published.announce(REDUCTION, bases, "digits:1.0.0")
+    assert "nothing is published on digits:1.0.0" in capsys.readouterr().out
+    transfer = load_study("transfer")
+    published.announce(transfer, planned(transfer, tmp_path, (0,))[0], "digits")
+    assert "counts for linear-probe, all-layers, layer-decay" in capsys.readouterr().out
+
+
+def test_what_publishing_takes_away_is_said(checkout, tmp_path, capsys):
+    runs_of(REDUCTION, tmp_path / "ours", (1, 2), labels={"original", "2"})
+    publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "ours").results, {})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(";")[0].partition(": ")[2] for line in said] == [
+        f"{row.label}, seeds {'0' if row.label in ('original', '2') else '0, 1'}"
+        for row in REDUCTION.rows
+    ]
+
+
 def test_what_starts_from_another_run_is_trained_with_it(checkout, tmp_path):
     transfer = load_study("transfer")
     runs_of(transfer, tmp_path / "transfer", (0,))
@@ -257,12 +288,25 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
     assert "6 of 18 runs" not in capsys.readouterr().err
 
 
+def test_a_table_of_published_runs_alone_is_written_all_the_same(
+    tmp_path, monkeypatch, checkout, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("experiments.reporting.write.figure_files", lambda *_: {})
+    run_main(["run", "reduction", "--published", "--seeds=0,1"])
+    assert "12 of 12 runs are published" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "reduction" / "digits" / "table.md").exists()
+    report.main(["report", "reduction", "--published", f"--workdir={tmp_path / 'none'}"])
+    assert (tmp_path / "none" / "table.md").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["cifar", "--precision=0.3"], "cifar declares none"),
         (["reduction", "--most_seeds=4"], "--most_seeds=4 needs --precision"),
         (["reduction", "--precision=0"], "0.01"),
+        (["reduction", "--precision=1", "--most_seeds=2"], "less than the 3 seeds to begin with"),
     ],
 )
 def test_precision_is_refused_where_it_has_no_effect(arguments, sentence, tmp_path):
@@ -277,6 +321,10 @@ def test_a_plan_says_what_seeds_cost(tmp_path, monkeypatch, capsys, checkout):
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if "r = 32 is worse than r = 16" in line)
     assert " 2 " in line
+    versions = itertools.count()  # as if each run were of another
+    monkeypatch.setattr(published, "identity", lambda flat: str(next(versions)))
+    power.main(["power", "reduction"])  # which is no reason not to plan by them
+    assert line in capsys.readouterr().out.splitlines()
     with pytest.raises(InputError, match="no primary comparisons"):
         power.main(["power", "cifar"])
     with pytest.raises(InputError, match="there are no results"):

@@ -100,6 +100,20 @@ def test_runs_on_other_images_of_one_split_are_named(directory):
     assert line.startswith("Runs were measured on 360 or 1,234 images of one split")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data.eval_split", "train"), ("data.classes", [0, 5]), ("data.name", "mnist")],
+)
+def test_gains_between_different_test_images_are_named(key, value, directory):
+    results = collect(REDUCTION, directory).results
+    for run in results["4"]:  # as a sweep of the key has them
+        run["config"][key], run["eval/examples"] = value, 180
+    remarks = table.remarks(REDUCTION, results, {})
+    (line,) = (line for line in remarks if "different splits" in line)
+    assert line.startswith("Row 4 and 16 were measured on images of different splits")
+    assert "180 or 360 test images" in table.caption(REDUCTION, results)
+
+
 @pytest.mark.parametrize("name", ["seed0.bak", "seed0-old", "seed3", "seed00", "seeds"])
 def test_a_copy_of_a_run_is_no_further_seed(directory, name):
     before = collect(REDUCTION, directory).results

@@ -61,6 +61,12 @@ def test_in_miniature_it_is_a_narrow_network_on_a_part_of_its_own_data(tmp_path)
         assert run.config.data.name == "cifar100"
         assert run.config.data.train_split == "train[:80]"
         assert run.config.model.width == 8
+    _, config = sweep.study_of(
+        "configs/finetune.py:digits,seresnet20_cifar", ["optim.learning_rate=1,2"], smoke=True
+    )
+    # What the weights decide, they decide in miniature, too.
+    assert config.data.image_size == -1
+    assert not {"width", "stage_sizes"} & {*config.model}
 
 
 def test_the_table_has_a_column_for_each_key_and_compares_with_the_first_row(tmp_path):
