@@ -85,8 +85,8 @@ HALF: dict[str, Any] = {
     "optim.learning_rate": 0.1,
     "optim.schedule": "cosine",
     "optim.weight_decay": 5e-4,
-    "train.epochs": 30.0,
-    "train.eval_every_epochs": 30.0,
+    "train.epochs": 16.0,
+    "train.eval_every_epochs": 16.0,
     "train.batch_size": 128,
 }
 
