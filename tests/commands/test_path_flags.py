@@ -20,7 +20,7 @@ COMMANDS = [
     *(
         f"experiments.{name}"
         for name in (
-            *("run", "report", "status", "benchmark", "cost", "overhead", "gates"),
+            *("run", "report", "status", "benchmark", "cost", "overhead", "gates", "power"),
             *("timm_accuracy", "launch.worker"),
         )
     ),

@@ -26,9 +26,14 @@ def labels_of(split):
     return sorted(int(y) for b in split.eval_batches(5) for y in b["label"][b["mask"] == 1])
 
 
-@ways
 @pytest.mark.parametrize(
-    ("label", "names"), [("coarse_label", "01"), ("label", "abcd"), ("number", "0123")]
+    ("label", "names", "way"),
+    [
+        ("coarse_label", "01", WAYS["in memory"]),
+        ("label", "abcd", WAYS["in memory"]),
+        ("number", "0123", WAYS["in memory"]),
+        ("coarse_label", "01", WAYS["streamed"]),
+    ],
 )
 def test_the_label_is_what_is_asked_for(way, label, names):
     dataset = load(label=label, **way)

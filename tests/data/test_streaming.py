@@ -104,8 +104,7 @@ def labels_by_place(batches):
     )
 
 
-@pytest.mark.parametrize("split", ["whole", "whole[:40%]+whole[20:49]"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(("split", "count"), [("whole", 3), ("whole[:40%]+whole[20:49]", 2)])
 def test_processes_share_the_records_without_loss_or_double(split, count):
     together = load(split)
     size, examples = 2 * count, len(together.train)

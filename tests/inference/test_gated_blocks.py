@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers.families import few_quick
+from helpers.weights import fill
 
 from experiments.grid.narrow import NARROW, size_of
 from senet_jax.inference.gated_blocks import find_blocks, gates_of, with_constants, without_stage
@@ -45,10 +47,7 @@ class Whole(nn.Module):
         return self.layer(u)
 
 
-NETWORKS = [name for name in NARROW if name.startswith("se")]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", few_quick("a network is traced for it three times"))
 def test_every_family_names_its_blocks_in_order_with_their_stages(name):
     fields = {key: value for key, value in NARROW[name].items() if key != "se"}
     # With plain layers, which are traced in half the time.
@@ -71,7 +70,7 @@ def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze)
     fields = {"stage_sizes": (1, 1, 2), "width": 4, "num_classes": 3}
     model = create_model("seresnet20_cifar", se=se, **fields)
     images = jnp.float32(rng.normal(size=(5, 8, 8, 3)))
-    variables = model.init(jax.random.key(0), images)
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), images))
     blocks = [b.name for b in find_blocks(model, (8, 8, 3)) if b.stage == 4]
     assert len(blocks) == 2
     plain = without_stage(model, 4)
@@ -89,7 +88,7 @@ def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze)
 def test_constants_are_the_gates_where_these_do_not_depend_on_the_image(rng):
     model = create_model("seresnet20_cifar", stage_sizes=(1, 1, 1), width=4)
     images = jnp.float32(rng.normal(size=(1, 8, 8, 3)))
-    variables = model.init(jax.random.key(0), images)
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), images))
     constants = {
         name: np.asarray(gate[0]) for name, gate in gates_of(model, variables, images).items()
     }

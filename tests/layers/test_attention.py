@@ -393,7 +393,7 @@ def test_a_gate_before_each_convolution_scales_that_convolutions_input():
     se = {"kind": "gct", "placement": "before_convs", "stages": (2, 3)}
     model = create_model("seresnet50", **fields | {"se": se})
     images = normal((2, 64, 64, 3))
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     scopes = variables["params"]["stage3"]["block1"]
     assert {name for name in scopes if name.startswith("se")} == {"se1", "se2", "se3"}
     for number in (1, 2, 3):

@@ -34,7 +34,7 @@ def everything(tiny):
     return tiny
 
 
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow(reason="as with 4")), 4])
 def test_ctrl_c_and_sigterm_save_and_the_same_call_continues(
     everything, tmp_path, monkeypatch, count
 ):
