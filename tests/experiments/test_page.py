@@ -62,7 +62,7 @@ def test_the_page_needs_nothing_but_itself(root):
     assert anchors == ["reduction-digits"]
     assert shown.anchors == ["claims", "studies", "reduction-digits"]
     images = [link for link in shown.links if not link.startswith("#")]
-    assert len(images) == 2  # errors and curves
+    assert len(images) == 3  # all published pairs; errors and curves
     assert all(link.startswith("data:image/png;base64,") for link in images)
     without = re.sub(r"data:image/png;base64,[\w+/=]+", "", html)
     assert not re.search(r"https?:|//|url\(|@import", without)
