@@ -21,6 +21,7 @@ from experiments.statistics.paired import (
 from senet_jax.evaluation.loop import unpack
 
 PROBABILITY = "eval/probability"
+FEWEST = 6  # seeds before a study may end by the width of its intervals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,16 +82,18 @@ def decisions(study: Study, results: Results) -> list[Decided]:
 def widest(study: Study, results: Results) -> float:
     """The largest half width of the intervals of the primary comparisons, in points.
 
-    It is infinite as long as one of them lacks an interval. Of a study that declares none it is
-    that of all gains.
+    It is infinite as long as one of them has fewer than FEWEST seeds, whose spread is too often
+    small by luck to stop at. Of a study that declares no comparisons it is that of all gains.
     """
-    if not study.primary:
-        of_rows = compare.gains(study, results).values()
-        return max((half_width(gain.differences) for gain in of_rows), default=float("inf"))
-    decided = decisions(study, results)
-    if len(decided) < len(study.primary):
+    if study.primary:
+        compared = [each.differences for each in decisions(study, results)]
+        lacking = len(study.primary) - len(compared)
+    else:
+        compared = [gain.differences for gain in compare.gains(study, results).values()]
+        lacking = not compared
+    if lacking or min(map(len, compared)) < FEWEST:
         return float("inf")
-    return max((each.half_width for each in decided), default=0.0)
+    return max(map(half_width, compared))
 
 
 def paired_differences(results: Results, comparison: Comparison) -> tuple[float, ...]:
@@ -148,11 +151,11 @@ def in_words(study: Study, results: Results) -> list[str]:
         f"below {ALPHA:.2g}."
     ]
     lines += [f"{in_a_sentence(study, d.comparison)}: {d.verdict} ({d.numbers})." for d in decided]
-    widest = max(d.half_width for d in decided)
-    state = "has enough seeds" if widest <= study.precision else "needs more seeds"
+    ended = widest(study, results) <= study.precision
     lines.append(
-        f"The study {state}: the widest of these intervals is ± {widest:.2f}, and it ends at "
-        f"± {study.precision:g}, whatever they say."
+        f"The study {'has enough seeds' if ended else 'needs more seeds'}: the widest of these "
+        f"intervals is ± {max(d.half_width for d in decided):.2f}, and it ends at "
+        f"± {study.precision:g}, with {FEWEST} seeds or more, whatever they say."
     )
     return lines
 

@@ -126,7 +126,11 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         ((*RUN, "--config.seed=4"), "is what the study varies"),
         ((*RUN, "--config.optim.schedule=exp"), "schedule must be"),
         ((*MAIN, "--config.seed=-1"), "seed must be from 0"),
-        ((*MAIN, "--config.data.name=huggingface:mnist"), "dataset"),
+        pytest.param(
+            (*MAIN, "--config.data.name=huggingface:mnist"),
+            "dataset",
+            marks=pytest.mark.slow(reason="imports what TFDS needs for them"),
+        ),
         ((*BACKBONES, "--config.model.name=resnet50"), "is what the study varies"),
         ((*BACKBONES, "--config.model.se.gaet=tanh"), "did you mean 'model.se.gate'"),
         ((*BACKBONES, "--config.model.zero_init_last_bn=true"), "VGG-16 has no such key"),

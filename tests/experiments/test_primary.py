@@ -270,8 +270,8 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
 
     monkeypatch.setattr("experiments.run.launcher_of", lambda *_: launcher)
     monkeypatch.setattr("experiments.reporting.write.figure_files", lambda *_: {})
-    arguments = ["run", "reduction", "--published", "--seeds=0,1,2", "--precision=0.3"]
-    run_main([*arguments, "--most_seeds=9"])
+    arguments = ["run", "reduction", "--published", "--seeds=0,1,2", "--precision=0.2"]
+    run_main([*arguments, "--most_seeds=15"])
     labels = [row.label for row in REDUCTION.rows]
     assert rounds == [[(label, seed) for label in labels] for seed in range(2, 2 + len(rounds))]
     found = published.add(
@@ -280,10 +280,12 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
         planned(REDUCTION, tmp_path, (0,))[0],
         published.read(REDUCTION, "digits"),
     )
-    assert 1 < len(rounds) < 7
-    assert primary.widest(REDUCTION, found) <= 0.3
+    assert 6 < len(found["16"]) < 15
+    assert primary.widest(REDUCTION, found) <= 0.2
     fewer = {label: runs[:-1] for label, runs in found.items()}
-    assert primary.widest(REDUCTION, fewer) > 0.3
+    assert primary.widest(REDUCTION, fewer) > 0.2
+    few = {label: runs[: primary.FEWEST - 1] for label, runs in found.items()}
+    assert primary.widest(REDUCTION, few) == float("inf")
     run_main([*arguments, "--most_seeds=3"])  # enough as it is
     assert "6 of 18 runs" not in capsys.readouterr().err
 
