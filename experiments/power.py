@@ -16,13 +16,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.grid.plan import (
-    base_config,
-    dataset_of,
-    define_flags,
-    define_published,
-    directory_of,
-)
+from experiments.grid.plan import define_flags, define_published, directory_of
 from experiments.grid.study import Study
 from experiments.studies import the_study
 from senet_jax.errors import InputError
@@ -49,12 +43,7 @@ def main(argv: list[str]) -> None:
     from experiments.reporting.collect import collect
 
     directory = directory_of(study, values)
-    results = collect(study, directory).results
-    if values.published:
-        dataset = dataset_of(study, values)
-        bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
-        known = published.announce(study, bases, dataset)
-        results = published.add(study, results, bases, known)
+    results = published.counted(study, collect(study, directory).results, values)
     if not results:
         results, _ = published.stand_in(study, values, directory)
     if not primary.decisions(study, results):

@@ -26,13 +26,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.grid.plan import (
-    base_config,
-    dataset_of,
-    define_flags,
-    define_published,
-    directory_of,
-)
+from experiments.grid.plan import define_flags, define_published, directory_of
 from experiments.reporting import forest, headline, page, publish, published, table, verdicts
 from experiments.reporting.collect import collect, missing
 from experiments.reporting.write import write_report
@@ -58,7 +52,8 @@ def main(argv: list[str]) -> None:
             )
         cli.check_beside(values, *(["all", "root"] if values.all else alone))
         if values.index:
-            write_indices()
+            publish.write_index()
+            write_overviews()
         elif values.claims:
             verdicts.show()
         else:
@@ -70,11 +65,7 @@ def main(argv: list[str]) -> None:
     directory = directory_of(study, values)
     collected = collect(study, directory)
     results, unfinished, problems = collected.results, collected.unfinished, [*collected.damaged]
-    if values.published:
-        dataset = dataset_of(study, values)
-        bases = [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
-        known = published.announce(study, bases, dataset)
-        results = published.add(study, results, bases, known)
+    results = published.counted(study, results, values)
     if results:
         problems += write_report(study, results, directory, unfinished)
     else:
@@ -86,13 +77,12 @@ def main(argv: list[str]) -> None:
         table.show(study, results, unfinished)
     if values.publish:
         problems += publish.publish(study, results, unfinished)
-        write_indices()
+        write_overviews()
     refuse(problems)
 
 
-def write_indices() -> None:
-    """Bring the lists of studies, results and claims, and the picture of pairs, up to date."""
-    publish.write_index()
+def write_overviews() -> None:
+    """Bring the tables of results and of claims, and the picture of pairs, up to date."""
     headline.write()
     verdicts.write()
     forest.write()

@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 
 from experiments.grid import sweep
 from experiments.grid.plan import (
-    base_config,
+    base_configs,
     dataset_of,
     define_flags,
     define_published,
@@ -55,8 +55,8 @@ from senet_jax.training.given import add_fields
 SLURM_FLAG = re.compile(r"--?slurm\.")
 CONFIG_FLAG = re.compile(r"--?config=")
 OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # no --config.KEY=VALUE
-MOST_SEEDS = 20  # of each row, if narrow intervals do not end a study before
 SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
+MOST_SEEDS = 20  # of each row, if narrow intervals do not end a study before
 
 
 def main(argv: list[str]) -> None:
@@ -179,8 +179,7 @@ def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[
     files = [argument.partition("=")[2] for argument in rest if CONFIG_FLAG.match(argument)]
     if not (values.sweep or files):
         study = the_study(names, "run")
-        dataset = dataset_of(study, values)
-        return study, [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+        return study, base_configs(study, values)
     if len(files) != 1 or not values.sweep or names or values.dataset:
         raise InputError(
             "a sweep needs one --config=FILE and --sweep=KEY=VALUES, and no study or --dataset"

@@ -37,6 +37,8 @@ from senet_jax.errors import InputError
 from senet_jax.inference.network_flags import define_run_flags
 from senet_jax.system import cli, host_memory
 
+PREDICTIONS = b"index,label"  # how a file of predictions_csv.py begins
+
 
 def main(argv: list[str]) -> None:
     values = define_flags()
@@ -111,6 +113,12 @@ def whole_numbers(texts: Sequence[str] | None) -> tuple[int, ...]:
         ) from error
 
 
+def first_bytes(path: Path) -> bytes:
+    """As many bytes of a file as tell whether it holds predictions, or fewer."""
+    with path.open("rb") as file:
+        return file.read(len(PREDICTIONS))
+
+
 def check_writable(path: Path) -> None:
     """Check, touching nothing, that predictions can be written there; they replace only their like.
 
@@ -125,7 +133,7 @@ def check_writable(path: Path) -> None:
         reason = "the output of this command goes there"
     elif not os.access(folder, os.W_OK | os.X_OK):
         reason = f"{folder} is no writable directory"
-    elif path.exists() and path.stat().st_size and not path.read_bytes().startswith(b"index,label"):
+    elif path.exists() and first_bytes(path) not in (b"", PREDICTIONS):
         reason = "it is a file that holds no predictions"
     if reason:
         raise InputError(f"--predictions={path} cannot be written: {reason}")

@@ -107,6 +107,15 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     return config.lock()
 
 
+def base_configs(study: Study, values: flags.FlagValues) -> list[ConfigDict]:
+    """The configurations that the rows of the study start from, on the dataset the flags mean.
+
+    Raises: InputError if the study's configuration file refuses the dataset's name.
+    """
+    dataset = dataset_of(study, values)
+    return [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+
+
 def paper_config(study: Study, row: Row) -> Any:
     """The configuration that a row is trained with on the paper's dataset, where the paper has one.
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,19 +192,16 @@ def other_images(study: Study, results: Results) -> list[str]:
     """
     counts = collections.defaultdict[str, set[int]](set)
     for run in (run for runs in results.values() for run in runs):
-        of_split = {key: run["config"].get(key) for key in SPLIT}
-        counts[str(of_split)].add(run["eval/examples"])
+        counts[_split_of(run)].add(run["eval/examples"])
     lines = []
     for row in study.rows:
-        pair = [row.label, getattr(study.reference_of(row), "label", "")]
-        if not {*pair} <= results.keys():
+        reference = study.reference_of(row)
+        if reference is None or not {row.label, reference.label} <= results.keys():
             continue
-        configs = [results[label][0]["config"] for label in pair]
-        splits = [{key: list(c[key]) for key in SPLIT if c.get(key)} for c in configs]
-        if splits[0] != splits[1]:
+        if _split_of(results[row.label][0]) != _split_of(results[reference.label][0]):
             lines.append(
-                f"Row {pair[0]} and {pair[1]} were measured on images of different splits or "
-                "classes: the gain is not due to the network alone."
+                f"Row {row.label} and {reference.label} were measured on images of different "
+                "splits or classes: the gain is not due to the network alone."
             )
     return lines + [
         f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images of one "
@@ -212,6 +210,11 @@ def other_images(study: Study, results: Results) -> list[str]:
         for numbers in counts.values()
         if len(numbers) > 1
     ]
+
+
+def _split_of(run: Result) -> str:
+    """The images that a run was measured on, by the keys of its configuration that choose them."""
+    return json.dumps([run["config"].get(key) or "" for key in SPLIT])
 
 
 def check_comparable(study: Study, results: Results, directory: Path = Path()) -> None:

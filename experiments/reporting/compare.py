@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from scipy import stats
 
 from experiments.grid.study import Study
-from experiments.reporting.collect import Results
+from experiments.reporting.collect import Result, Results
 from experiments.statistics.paired import ROUNDING, t_interval
 
 FALSE_ALARMS = 0.01  # rows called unstable among those that vary like their reference
@@ -92,6 +92,20 @@ UNDECIDED = "not distinguishable"
 UNSTABLE = "unstable"
 
 
+def paired_runs(results: Results, label: str, reference: str) -> list[tuple[Result, Result]]:
+    """The runs of a row, each with the reference's run of the same seed, where there is one."""
+    ours, theirs = (
+        {run["seed"]: run for run in results.get(row, [])} for row in (label, reference)
+    )
+    return [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+
+
+def differences(results: Results, label: str, reference: str) -> tuple[float, ...]:
+    """The reference's top-1 error less the row's, in points, one for each paired seed."""
+    pairs = paired_runs(results, label, reference)
+    return tuple(theirs["eval/top1_error"] - ours["eval/top1_error"] for ours, theirs in pairs)
+
+
 def gains(study: Study, results: Results) -> dict[str, Gain]:
     """The gains by row label, for the rows that have results and a reference."""
     by_label = {}
@@ -99,13 +113,13 @@ def gains(study: Study, results: Results) -> dict[str, Gain]:
         reference = study.reference_of(row)
         if reference is not None and row.label in results:
             ours, theirs = (
-                {run["seed"]: run["eval/top1_error"] for run in results.get(label, [])}
+                [run["eval/top1_error"] for run in results.get(label, [])]
                 for label in (row.label, reference.label)
             )
             examples = results[row.label][0]["eval/examples"]
             by_label[row.label] = Gain(
-                tuple(theirs[seed] - ours[seed] for seed in ours if seed in theirs),
-                is_unstable([*ours.values()], [*theirs.values()], examples),
+                differences(results, row.label, reference.label),
+                is_unstable(ours, theirs, examples),
             )
     return by_label
 

@@ -4,12 +4,12 @@ import ast
 import csv
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.reporting.collect import Results, Unfinished
-from experiments.reporting.run_files import CURVE, NEEDED
+from experiments.reporting.run_files import CURVE, NEEDED, Result
 from senet_jax.errors import InputError
 from senet_jax.system import files
 
@@ -52,7 +52,7 @@ def curves_csv(results: Results) -> bytes:
 
 
 def right_csv(results: Results) -> bytes:
-    """Which examples each run has right, one line per run; empty where no run says it."""
+    """Which examples each run has right, one line per run that says it."""
     return to_csv(
         [
             {"row": label, "seed": run["seed"], EXAMPLES: run[EXAMPLES]}
@@ -91,18 +91,18 @@ def read_results(directory: Path) -> tuple[Results, Unfinished]:
         result = {key: value for key, value in values.items() if not key.startswith(CONFIG)}
         config = {k.removeprefix(CONFIG): v for k, v in values.items() if k.startswith(CONFIG)}
         results.setdefault(label, []).append(result | {"config": config, "curve": []})
-    curves = directory / CURVES
-    for line in _lines(curves) if curves.exists() else []:
-        point = {key: _decode(line[key]) for key in CURVE if line.get(key)}
-        for result in results.get(line["row"], []):
-            if result["seed"] == _decode(line["seed"]):
-                result["curve"].append(point)
-    right = directory / RIGHT
-    for line in _lines(right) if right.exists() else []:
-        for result in results.get(line["row"], []):
-            if result["seed"] == _decode(line["seed"]):
-                result[EXAMPLES] = line[EXAMPLES]
+    for line, result in _with_results(directory / CURVES, results):
+        result["curve"].append({key: _decode(line[key]) for key in CURVE if line.get(key)})
+    for line, result in _with_results(directory / RIGHT, results):
+        result[EXAMPLES] = line[EXAMPLES]
     return results, unfinished
+
+
+def _with_results(path: Path, results: Results) -> Iterator[tuple[dict[str, str], Result]]:
+    """The lines of a file about runs, which need not be there, each with the run's result."""
+    for line in _lines(path) if path.exists() else []:
+        seed = _decode(line["seed"])
+        yield from ((line, run) for run in results.get(line["row"], []) if run["seed"] == seed)
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

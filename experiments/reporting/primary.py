@@ -7,7 +7,7 @@ import numpy as np
 from experiments.grid.comparison import Comparison
 from experiments.grid.study import Study
 from experiments.reporting import compare
-from experiments.reporting.collect import Results
+from experiments.reporting.collect import Result, Results
 from experiments.reporting.csv_files import EXAMPLES
 from experiments.statistics.crossed import Deviations, crossed_interval, split_deviation
 from experiments.statistics.paired import (
@@ -66,17 +66,18 @@ class Decided:
 
 def decisions(study: Study, results: Results) -> list[Decided]:
     """Decide the primary comparisons of which both rows have results."""
-    present = [c for c in study.primary if {c.row, c.reference} <= results.keys()]
-    differences = {c: paired_differences(results, c) for c in present}
-    tested = {
-        str(place): check_expectation(differences[c], c.expected, c.margin)
-        for place, c in enumerate(present)
-    }
-    decided = decide(tested)
+    compared = _compared(study, results)
+    verdicts = decide([check_expectation(d, c.expected, c.margin) for c, d in compared])
     return [
-        Decided(c, differences[c], *decided[str(place)], _for_new_images(results, c))
-        for place, c in enumerate(present)
+        Decided(c, d, verdict, p, _for_new_images(results, c))
+        for (c, d), (verdict, p) in zip(compared, verdicts, strict=True)
     ]
+
+
+def _compared(study: Study, results: Results) -> list[tuple[Comparison, tuple[float, ...]]]:
+    """The primary comparisons of which both rows have results, each with its differences."""
+    present = [c for c in study.primary if {c.row, c.reference} <= results.keys()]
+    return [(c, compare.differences(results, c.row, c.reference)) for c in present]
 
 
 def widest(study: Study, results: Results) -> float:
@@ -86,7 +87,7 @@ def widest(study: Study, results: Results) -> float:
     small by luck to stop at. Of a study that declares no comparisons it is that of all gains.
     """
     if study.primary:
-        compared = [each.differences for each in decisions(study, results)]
+        compared = [differences for _, differences in _compared(study, results)]
         lacking = len(study.primary) - len(compared)
     else:
         compared = [gain.differences for gain in compare.gains(study, results).values()]
@@ -96,41 +97,28 @@ def widest(study: Study, results: Results) -> float:
     return max(map(half_width, compared))
 
 
-def paired_differences(results: Results, comparison: Comparison) -> tuple[float, ...]:
-    """The reference's top-1 error less the row's, in points, by the seeds that both have."""
-    ours, theirs = (
-        {run["seed"]: run["eval/top1_error"] for run in results[label]}
-        for label in (comparison.row, comparison.reference)
-    )
-    return tuple(theirs[seed] - ours[seed] for seed in sorted(ours.keys() & theirs.keys()))
-
-
 def _for_new_images(results: Results, comparison: Comparison) -> tuple[float, float] | None:
-    ours, theirs = (
-        right_by_seed(results, label) for label in (comparison.row, comparison.reference)
-    )
-    seeds = sorted(ours.keys() & theirs.keys())
-    sizes = {len(table[seed]) for table in (ours, theirs) for seed in seeds}
-    if len(seeds) < 2 or len(sizes) != 1:
+    pairs = [
+        (right_of(ours), right_of(theirs))
+        for ours, theirs in compare.paired_runs(results, comparison.row, comparison.reference)
+        if EXAMPLES in ours and EXAMPLES in theirs
+    ]
+    if len(pairs) < 2 or len({len(right) for pair in pairs for right in pair}) != 1:
         return None
-    right, reference = (np.stack([table[seed] for seed in seeds]) for table in (ours, theirs))
+    right, reference = map(np.stack, zip(*pairs, strict=True))
     return crossed_interval(right, reference)
 
 
-def right_by_seed(results: Results, label: str) -> dict[int, np.ndarray]:
-    """Which images each run of a row has right, [images] of zeros and ones, where it says so."""
-    return {
-        run["seed"]: unpack(run[EXAMPLES], run["eval/examples"])
-        for run in results.get(label, [])
-        if EXAMPLES in run
-    }
+def right_of(run: Result) -> np.ndarray:
+    """Which images a run that says so has right, [images] of zeros and ones."""
+    return unpack(run[EXAMPLES], run["eval/examples"])
 
 
 def deviations(results: Results) -> dict[str, Deviations]:
     """The deviation of each row over its seeds, split, where its runs say what they have right."""
     split = {}
-    for label in results:
-        right = list(right_by_seed(results, label).values())
+    for label, runs in results.items():
+        right = [right_of(run) for run in runs if EXAMPLES in run]
         if len({len(each) for each in right}) == 1 and (found := split_deviation(np.stack(right))):
             split[label] = found
     return split
@@ -181,14 +169,14 @@ def about_secondary(study: Study, results: Results) -> list[str]:
     parts = []
     for row in study.rows:
         reference = study.reference_of(row)
-        if reference is None or not _have_probability(results, row.label, reference.label):
+        if reference is None:
             continue
-        ours, theirs = (
-            {run["seed"]: run for run in results[label]} for label in (row.label, reference.label)
-        )
-        seeds = sorted(ours.keys() & theirs.keys())
-        loss = [theirs[s]["eval/loss"] - ours[s]["eval/loss"] for s in seeds]
-        gained = [100 * (ours[s][PROBABILITY] - theirs[s][PROBABILITY]) for s in seeds]
+        runs = [*results.get(row.label, []), *results.get(reference.label, [])]
+        if not all(PROBABILITY in run for run in runs):
+            continue
+        pairs = compare.paired_runs(results, row.label, reference.label)
+        loss = [theirs["eval/loss"] - ours["eval/loss"] for ours, theirs in pairs]
+        gained = [100 * (ours[PROBABILITY] - theirs[PROBABILITY]) for ours, theirs in pairs]
         if half_width(loss) < float("inf"):
             parts.append(f"{row.label}: {_with_interval(loss, 4)}; {_with_interval(gained, 2)}")
     if not parts:
@@ -197,12 +185,6 @@ def about_secondary(study: Study, results: Results) -> list[str]:
         "Secondary end points, gains over the reference with 95 % intervals, of the loss in nats "
         f"and of the mean probability of the right class in points: {'. '.join(parts)}."
     ]
-
-
-def _have_probability(results: Results, *labels: str) -> bool:
-    return all(
-        label in results and all(PROBABILITY in run for run in results[label]) for label in labels
-    )
 
 
 def _with_interval(values: list[float], digits: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments.grid.plan import PlannedRun, dataset_of, row_config
+from experiments.grid.plan import PlannedRun, base_configs, dataset_of, row_config
 from experiments.grid.study import Study
 from experiments.reporting import publish
 from experiments.reporting.collect import Results, Unfinished, check_comparable
@@ -39,6 +39,17 @@ def read(study: Study, dataset: str) -> Published:
     return published
 
 
+def counted(study: Study, results: Results, values: flags.FlagValues) -> Results:
+    """The results with the published runs that `--published` counts, of which it is said so.
+
+    Raises: InputError if together they are runs of different configurations.
+    """
+    if not values.published:
+        return results
+    bases = base_configs(study, values)
+    return add(study, results, bases, announce(study, bases, dataset_of(study, values)))
+
+
 def announce(study: Study, bases: Sequence[ConfigDict], dataset: str) -> Published:
     """Read what is published on a dataset, and print which rows it cannot be counted for, and why.
 
@@ -47,7 +58,7 @@ def announce(study: Study, bases: Sequence[ConfigDict], dataset: str) -> Publish
     """
     published = read(study, dataset)
     configs = {
-        row.label: identity(flatten(plain(row_config(row, base))))
+        row.label: _identity_of(row_config(row, base))
         for row, base in zip(study.rows, bases, strict=True)
         if not row.starts_from
     }
@@ -99,6 +110,10 @@ def identity(flat: Mapping[str, Any]) -> str:
     return json.dumps(acting, sort_keys=True)  # which writes tuples and lists alike
 
 
+def _identity_of(config: ConfigDict) -> str:
+    return identity(flatten(plain(config)))
+
+
 def remaining(runs: Sequence[PlannedRun], published: Published) -> list[PlannedRun]:
     """The planned runs that are not published.
 
@@ -126,8 +141,8 @@ def add(
     """
     together: Results = {}
     for row, base in zip(study.rows, bases, strict=True):
-        config = flatten(plain(row_config(row, base)))
-        same = {} if row.starts_from else published.get(identity(config), {})
+        identified = _identity_of(row_config(row, base))
+        same = {} if row.starts_from else published.get(identified, {})
         by_seed = same | {run["seed"]: run for run in results.get(row.label, [])}
         if by_seed:
             together[row.label] = [by_seed[seed] for seed in sorted(by_seed)]

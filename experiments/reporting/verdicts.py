@@ -12,12 +12,12 @@ from experiments.reporting import blocks, html, primary, publish
 from experiments.reporting.claims import CLAIMS, Claim
 from experiments.reporting.csv_files import read_results
 from experiments.reporting.primary import Decided
-from experiments.statistics.paired import CONFIRMED, CONTRADICTED
+from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED
 from experiments.studies import load_study
 
 MARK = "claims"
 HEADINGS = ("claim", "source", "data", "comparison", "gain, points", "verdict")
-REPRODUCED, UNDECIDED, NOT_RUN = "reproduced", "undecided", "not run yet"
+REPRODUCED, NOT_RUN = "reproduced", "not run yet"
 NOTE = (
     "Reproduced: every primary comparison behind the claim is confirmed; contradicted: one is; "
     "both at 5 % for all comparisons of the study together. Gains are the reference's top-1 error "
@@ -36,15 +36,9 @@ def verdict(claim: Claim, decided: Sequence[Decided]) -> str:
 
 def rows() -> Iterator[tuple[str, ...]]:
     """The cells of the table: a row per claim and dataset, most images in evaluation first."""
+    by_study = {name: _decided(name) for name in dict.fromkeys(claim.study for claim in CLAIMS)}
     for claim in CLAIMS:
-        study = load_study(claim.study)
-        found = []
-        for dataset in publish.published_datasets(study):
-            results, _ = read_results(publish.directory_of(study, dataset))
-            if decided := primary.decisions(study, results):
-                run = next(iter(results.values()))[0]
-                found.append((run["eval/examples"], f"{dataset}, {run['model']}", decided))
-        for _, data, decided in sorted(found, key=lambda item: -item[0]):
+        for data, decided in by_study[claim.study]:
             of_claim = [each for each in decided if each.comparison.row in claim.rows]
             comparisons = "; ".join(
                 f"{each.comparison.row} {each.comparison.claim} {each.comparison.reference}"
@@ -52,9 +46,20 @@ def rows() -> Iterator[tuple[str, ...]]:
             )
             gains = "; ".join(each.numbers for each in of_claim)
             yield claim.text, claim.source, data, comparisons, gains, verdict(claim, decided)
-        if not found:
+        if not by_study[claim.study]:
             command = f"`python -m experiments.run {claim.study}`"
             yield claim.text, claim.source, "-", "-", "-", f"{NOT_RUN}: {command}"
+
+
+def _decided(name: str) -> list[tuple[str, list[Decided]]]:
+    """The data of each published table of a study, and its primary comparisons."""
+    study, found = load_study(name), []
+    for dataset in publish.published_datasets(study):
+        results, _ = read_results(publish.directory_of(study, dataset))
+        if decided := primary.decisions(study, results):
+            run = next(iter(results.values()))[0]
+            found.append((run["eval/examples"], f"{dataset}, {run['model']}", decided))
+    return [(data, decided) for _, data, decided in sorted(found, key=lambda item: -item[0])]
 
 
 def markdown() -> str:

@@ -9,6 +9,7 @@ from experiments.reporting import numbers, plot, table
 from experiments.reporting.collect import Results, Unfinished
 from experiments.reporting.csv_files import (
     CURVES,
+    EXAMPLES,
     RIGHT,
     RUNS,
     curves_csv,
@@ -26,10 +27,10 @@ def data_files(study: Study, results: Results, unfinished: Unfinished) -> dict[s
         RUNS: runs_csv(results, unfinished),
         "table.md": files.encoded(table.markdown(study, results, unfinished)),
     }
-    if _has_curves(results):
+    if _have(results, "curve"):
         written[CURVES] = curves_csv(results)
-    if right := right_csv(results).strip():
-        written[RIGHT] = right + b"\n"
+    if _have(results, EXAMPLES):
+        written[RIGHT] = right_csv(results)
     return written
 
 
@@ -44,11 +45,11 @@ def figure_files(study: Study, results: Results) -> dict[str, Callable[[], bytes
         return plot.curves(study, results, table.caption(study, results))
 
     drawings = {"table.png": errors}
-    return drawings | ({"curves.png": curves} if _has_curves(results) else {})
+    return drawings | ({"curves.png": curves} if _have(results, "curve") else {})
 
 
-def _has_curves(results: Results) -> bool:
-    return any(run["curve"] for runs in results.values() for run in runs)
+def _have(results: Results, key: str) -> bool:
+    return any(run.get(key) for runs in results.values() for run in runs)
 
 
 def write_report(

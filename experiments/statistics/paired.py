@@ -6,7 +6,7 @@ row is better. All tests are Student's t tests on the differences.
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from scipy import special, stats
 
@@ -16,7 +16,7 @@ ALPHA = 1 - LEVEL
 ROUNDING = 1e-9
 
 BETTER, WORSE, EQUIVALENT = EXPECTATIONS = ("better", "worse", "equivalent")
-CONFIRMED, CONTRADICTED, UNDECIDED = VERDICTS = ("confirmed", "contradicted", "undecided")
+CONFIRMED, CONTRADICTED, UNDECIDED = ("confirmed", "contradicted", "undecided")
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
@@ -88,16 +88,15 @@ def check_expectation(differences: Sequence[float], expected: str, margin: float
     return Evidence(two_sided, supports=(is_better < 0.5) == (expected == BETTER))
 
 
-def decide(tested: Mapping[str, Evidence]) -> dict[str, tuple[str, float]]:
+def decide(evidence: Sequence[Evidence]) -> list[tuple[str, float]]:
     """The verdict on each expectation and its p value, corrected for all of them by Holm's method.
 
-    The probability that any verdict but "undecided" is false is at most ALPHA.
+    The probability that any verdict but UNDECIDED is false is at most ALPHA.
     """
-    decided: dict[str, tuple[str, float]] = {}
-    ordered = sorted(tested.items(), key=lambda item: item[1].p)
-    p = 0.0
-    for number, (name, each) in enumerate(ordered):
-        p = min(1.0, max(p, (len(ordered) - number) * each.p))
-        verdict = CONFIRMED if each.supports else CONTRADICTED
-        decided[name] = (verdict if p < ALPHA else UNDECIDED, p)
-    return {name: decided[name] for name in tested}
+    order = sorted(range(len(evidence)), key=lambda place: evidence[place].p)
+    decided, p = [(UNDECIDED, 1.0)] * len(evidence), 0.0
+    for number, place in enumerate(order):
+        p = min(1.0, max(p, (len(order) - number) * evidence[place].p))
+        verdict = CONFIRMED if evidence[place].supports else CONTRADICTED
+        decided[place] = (verdict if p < ALPHA else UNDECIDED, p)
+    return decided

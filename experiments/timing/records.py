@@ -14,8 +14,7 @@ def read(path: str) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InputError(f"{path} cannot be read: {reason}") from None
+        raise InputError(f"{path} cannot be read: {_reason(error)}") from None
     if not rows:
         raise InputError(f"{path} has no rows")
     return rows
@@ -50,5 +49,8 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
                 file.write("\n")
             writer.writerows(rows)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InputError(f"--csv={path} cannot be written: {reason}") from None
+        raise InputError(f"--csv={path} cannot be written: {_reason(error)}") from None
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str | None:
+    return error.strerror if isinstance(error, OSError) else "it is no text"

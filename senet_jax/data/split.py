@@ -145,19 +145,23 @@ class Dataset:
             "class_names": [*self.class_names],
         }
 
+    @property
+    def identity(self) -> dict[str, list[Any]]:
+        """By what a run knows its dataset again: `records` and the numbers of `examples`."""
+        return self.records | {"examples": [len(self.train), len(self.eval)]}
+
     def check_unchanged(self, records: Mapping[str, Sequence[Any]], run: Path) -> None:
         """Check that it is the dataset that a run was begun with.
 
         Args:
-          records: what the run has recorded of it, of `records` and the numbers of `examples`.
+          records: what the run has recorded of its `identity`.
           run: the run's directory.
 
         Raises: InputError, naming what differs.
         """
-        now = self.records | {"examples": [len(self.train), len(self.eval)]}
         before, after = (
             {f"{key}[{place}]": v for key in records for place, v in enumerate(side.get(key, ()))}
-            for side in (records, now)
+            for side in (records, self.identity)
         )
         if changes := differences(before, after):
             raise InputError(

@@ -211,7 +211,6 @@ class Session:
         if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()
-        dataset = self.run.dataset
         notes = {
             "evaluation_owed": self.evaluation_owed,
             "window": self.window,
@@ -221,7 +220,7 @@ class Session:
             "environments": self.environments,
             "seconds": self.seconds,
             "pretrained_sha256": self.pretrained_sha256,
-            "dataset": dataset.records | {"examples": [len(dataset.train), len(dataset.eval)]},
+            "dataset": self.run.dataset.identity,
         }
         state = to_global(self.state, self.run.devices)
         checkpoints.save(self.directory, self.step, state, notes)

@@ -15,7 +15,7 @@ from helpers.runs import finish
 from experiments import power, report
 from experiments.grid.comparison import Comparison, better, equivalent, worse
 from experiments.grid.plan import base_config, plan
-from experiments.reporting import blocks, forest, primary, publish, published, table, verdicts
+from experiments.reporting import forest, primary, publish, published, table, verdicts
 from experiments.reporting.claims import CLAIMS, Claim
 from experiments.reporting.collect import collect
 from experiments.run import main as run_main
@@ -169,32 +169,25 @@ def test_a_claim_is_reproduced_if_all_of_it_is(found, verdict):
     assert verdicts.verdict(claim, of_rows + others) == verdict
 
 
-def runs_of(study, directory, seeds, errors=None, dataset="digits", labels=None):
-    """Finished runs of a study, whose errors are drawn for each row and seed if not given."""
-    bases = [base_config(study, row, dataset, smoke=False) for row in study.rows]
-    for run in plan(study, bases, seeds, directory):
+def runs_of(study, directory, seeds, labels=None):
+    """Finished runs of a study on the digits, of some rows or all, whose errors are drawn."""
+    _, runs = planned(study, directory, seeds)
+    for run in runs:
         if labels is None or run.row.label in labels:
             rng = np.random.default_rng([run.seed, *run.row.label.encode()])
-            error = 3 + 0.12 * rng.standard_normal() if errors is None else errors[run.row.label]
-            finish(run.workdir, run.config, **{"eval/top1_error": error})
-    return bases
+            finish(run.workdir, run.config, **{"eval/top1_error": 3 + 0.12 * rng.standard_normal()})
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def checkout(checkout, tmp_path):
     """A checkout with the runs of two seeds of the reduction study published."""
-    root = tmp_path / "checkout"
-    (root / "experiments").mkdir(parents=True)
-    (root / "README.md").write_text("<!-- studies -->\n<!-- end studies -->\n")
-    monkeypatch.setattr(blocks, "ROOT", root)
-    monkeypatch.setattr(publish, "RESULTS", root / "experiments" / "results")
     runs_of(REDUCTION, tmp_path / "theirs", (0, 1))
     publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "theirs").results, {})
-    return root
+    return checkout
 
 
-def planned(study, directory, seeds, dataset="digits"):
-    bases = [base_config(study, row, dataset, smoke=False) for row in study.rows]
+def planned(study, directory, seeds):
+    bases = [base_config(study, row, "digits", smoke=False) for row in study.rows]
     return bases, plan(study, bases, seeds, directory)
 
 

@@ -37,17 +37,6 @@ def grid(which, directory, dataset="digits", **result):
     return directory
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A checkout with an empty list of studies in README.md, and nothing published."""
-    root = tmp_path / "checkout"
-    (root / "experiments").mkdir(parents=True)
-    (root / "README.md").write_text("# Us\n<!-- studies -->\n<!-- end studies -->\nEnd.\n")
-    monkeypatch.setattr(blocks, "ROOT", root)
-    monkeypatch.setattr(publish, "RESULTS", root / "experiments" / "results")
-    return root
-
-
 @pytest.mark.parametrize("which", [REDUCTION, CIFAR], ids=lambda which: which.name)
 def test_published_results_read_back_as_they_were(which, tmp_path, checkout):
     directory = grid(which, tmp_path / "runs")

@@ -45,7 +45,7 @@ def test_intervals_hold_the_truth_in_95_of_100(seeds):
 
 def verdicts(differences, expected, margin=0.0):
     tested = (check_expectation(each, expected, margin) for each in differences)
-    return [decide({"": each})[""][0] for each in tested]
+    return [decide([each])[0][0] for each in tested]
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_several_verdicts_together_are_false_no_more_often_than_one():
     edges = [(BETTER, 0, 0), (WORSE, 0, 0), *((EQUIVALENT, 0.5, gain) for gain in (0.5, -0.5, 0.5))]
     any_false, any_uncorrected = [], []
     for _ in range(1500):
-        tested = {
-            str(number): check_expectation(rng.normal(gain, DEVIATION, 6).tolist(), kind, margin)
-            for number, (kind, margin, gain) in enumerate(edges)
-        }
-        any_false.append(any(v != "undecided" for v, _ in decide(tested).values()))
-        any_uncorrected.append(any(each.p < 0.05 for each in tested.values()))
+        tested = [
+            check_expectation(rng.normal(gain, DEVIATION, 6).tolist(), kind, margin)
+            for kind, margin, gain in edges
+        ]
+        any_false.append(any(v != "undecided" for v, _ in decide(tested)))
+        any_uncorrected.append(any(each.p < 0.05 for each in tested))
     assert np.mean(any_uncorrected) > 0.15
     assert np.mean(any_false) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1500)
 
@@ -119,17 +119,17 @@ def test_p_values_are_scipys_and_statsmodels():
         TTestPower().power(0.4 / DEVIATION, 5, 0.05), abs=1e-4
     )
     p_values = [0.03, 0.001, 0.2, 0.011, 0.012]
-    decided = decide({str(p): Evidence(p, supports=True) for p in p_values})
+    decided = decide([Evidence(p, supports=True) for p in p_values])
     expected = multipletests(p_values, method="holm")
-    assert [p for _, p in decided.values()] == pytest.approx(expected[1])
-    assert [verdict == CONFIRMED for verdict, _ in decided.values()] == expected[0].tolist()
+    assert [p for _, p in decided] == pytest.approx(expected[1])
+    assert [verdict == CONFIRMED for verdict, _ in decided] == expected[0].tolist()
 
 
 @pytest.mark.parametrize("expected", EXPECTATIONS)
 def test_without_a_spread_nothing_is_decided(expected):
     for differences in ([], [3.0], [3.0, 3.0, 3.0]):
         assert check_expectation(differences, expected, 0.5).p == 1
-    assert decide({}) == {}
+    assert decide([]) == []
 
 
 def rows(rng, seeds, images, between_networks, between_images):
