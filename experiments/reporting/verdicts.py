@@ -16,7 +16,7 @@ from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED
 from experiments.studies import load_study
 
 MARK = "claims"
-HEADINGS = ("claim", "source", "data", "comparison", "gain, points", "verdict")
+HEADINGS = ("claim", "verdict", "comparison", "gain, points", "data", "source")
 REPRODUCED, NOT_RUN = "reproduced", "not run yet"
 NOTE = (
     "Reproduced: every primary comparison behind the claim is confirmed; contradicted: one is; "
@@ -35,20 +35,23 @@ def verdict(claim: Claim, decided: Sequence[Decided]) -> str:
 
 
 def rows() -> Iterator[tuple[str, ...]]:
-    """The cells of the table: a row per claim and dataset, most images in evaluation first."""
+    """The cells of the table: a row per claim and dataset, most images in evaluation first.
+
+    A cell has a line for each of several comparisons.
+    """
     by_study = {name: _decided(name) for name in dict.fromkeys(claim.study for claim in CLAIMS)}
     for claim in CLAIMS:
         for data, decided in by_study[claim.study]:
             of_claim = [each for each in decided if each.comparison.row in claim.rows]
-            comparisons = "; ".join(
+            comparisons = "\n".join(
                 f"{each.comparison.row} {each.comparison.claim} {each.comparison.reference}"
                 for each in of_claim
             )
-            gains = "; ".join(each.numbers for each in of_claim)
-            yield claim.text, claim.source, data, comparisons, gains, verdict(claim, decided)
+            gains = "\n".join(each.numbers for each in of_claim)
+            yield claim.text, verdict(claim, decided), comparisons, gains, data, claim.source
         if not by_study[claim.study]:
             command = f"`python -m experiments.run {claim.study}`"
-            yield claim.text, claim.source, "-", "-", "-", f"{NOT_RUN}: {command}"
+            yield claim.text, f"{NOT_RUN}: {command}", "-", "-", "-", claim.source
 
 
 def _decided(name: str) -> list[tuple[str, list[Decided]]]:
@@ -65,12 +68,13 @@ def _decided(name: str) -> list[tuple[str, list[Decided]]]:
 def markdown() -> str:
     """The table as Markdown, with what its words mean."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *rows()]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + f"\n{NOTE}\n"
+    table = (f"| {' | '.join(cells)} |".replace("\n", "<br>") + "\n" for cells in lines)
+    return "".join(table) + f"\n{NOTE}\n"
 
 
 def section() -> str:
     """The table as a section of the page."""
-    lines = (map(escape, cells) for cells in rows())
+    lines = ([escape(cell).replace("\n", "<br>") for cell in cells] for cells in rows())
     return (
         '<h2 id="claims">The claims, and what our published runs say</h2>\n'
         + html.table(HEADINGS, lines, "overview")
@@ -81,7 +85,7 @@ def section() -> str:
 def show() -> None:
     """Print the table, without what does not fit; table and note are whole in docs/studies.md."""
     drawn = Table(box=box.SIMPLE_HEAD)
-    shown = [HEADINGS.index(heading) for heading in ("claim", "data", "gain, points", "verdict")]
+    shown = [HEADINGS.index(heading) for heading in ("claim", "verdict", "gain, points", "data")]
     for place in shown:
         drawn.add_column(Text(HEADINGS[place]), overflow="fold")
     for cells in rows():
