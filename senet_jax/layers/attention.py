@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from senet_jax.layers.network import ConvNorm, Layers, he_normal
-from senet_jax.layers.norm import beside
+from senet_jax.layers.normalize import beside
 from senet_jax.layers.pool import largest
 from senet_jax.layers.squeeze_excite import (
     GATES,

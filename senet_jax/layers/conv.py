@@ -37,7 +37,9 @@ from jax import lax
 from senet_jax.layers.cpu import conv as cpu_conv  # the formulations of the table above
 from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
 
-IMPLEMENTATIONS = ("auto", "xla")
+# "auto": what is known to be fast on each platform; "xla": plain operations on every platform;
+# "fused": as "auto", and batch norm fused with SE (deferred.py) on every platform.
+IMPLEMENTATIONS = ("auto", "xla", "fused")
 
 
 class Conv(nn.Module):
@@ -130,7 +132,7 @@ def convolve(
         and dilation == (1, 1)
         and all(side % 2 for side in kernel)
     )
-    if in_table and implementation == "auto":
+    if in_table and implementation != "xla":
         return output(layer, x, w)
     return lax.conv_general_dilated(
         x,

@@ -221,7 +221,8 @@ class Stage(nn.Module):
 class ConvNorm(nn.Module):
     """Convolution, batch normalisation and, if asked, ReLU: [B, H, W, C'] to [B, H', W', features].
 
-    See Layers.conv for `size`, `groups` and `padding`. No output of a ReLU is above `limit`.
+    See Layers.conv for `size`, `groups` and `padding`. No output of a ReLU is above `limit`. With
+    `defer`, without a ReLU, batch norm waits for a factor; see BatchNorm.
     """
 
     features: int
@@ -234,7 +235,7 @@ class ConvNorm(nn.Module):
     limit: float = math.inf
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, *, defer: bool = False) -> Any:
         x = self.layers.conv(
             self.features,
             self.size,
@@ -243,7 +244,7 @@ class ConvNorm(nn.Module):
             padding=self.padding,
             name="conv",
         )(x)
-        x = self.layers.norm(train, name="bn")(x)
+        x = self.layers.norm(train, name="bn")(x, defer=defer)
         if not self.relu:
             return x
         return nn.relu(x) if self.limit == math.inf else jnp.minimum(nn.relu(x), self.limit)

@@ -46,6 +46,16 @@ class ResidualUnit(nn.Module):
         return x
 
     @property
+    def defers(self) -> bool:
+        """Whether the last batch norm of the branch waits for the gate; see layers/deferred.py."""
+        se = self.se
+        return (
+            se is not None
+            and (se.kind, se.placement, se.squeeze) == ("se", "standard", "avg")
+            and self.layers.implementation != "xla"
+        )
+
+    @property
     def activated(self) -> bool:
         """Whether the unit ends with a ReLU."""
         return True

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from senet_jax.layers.deferred import Deferred
 from senet_jax.layers.network import he_normal
 from senet_jax.layers.pool import largest
 
@@ -121,6 +122,8 @@ class SqueezeExcite(SlotBlock):
 
 def squeeze(u: jax.Array, how: str) -> jax.Array:
     """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map."""
+    if isinstance(u, Deferred):
+        return u.squeezed() if how == "avg" else squeeze(u.array(), how)
     return SQUEEZES[how](u.astype(jnp.float32))
 
 

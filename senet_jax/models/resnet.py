@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
+from senet_jax.layers.deferred import means_after
 from senet_jax.layers.network import ConvNorm, Layers, Network, Stage
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import halve, max_pool
@@ -85,7 +86,7 @@ class BasicBlock(ResidualBlock):
         x = self.conv(x, train, 1, self.features, 3, self.stride)
         x = self.se_at("after_3x3", nn.relu(self.norm(1, train)(x)), train)
         x = self.conv(x, train, 2, self.features, 3)
-        return self.norm(2, train, zero_init=self.zero_init_last_bn)(x)
+        return self.norm(2, train, zero_init=self.zero_init_last_bn)(x, defer=self.defers)
 
 
 class Bottleneck(ResidualBlock):
@@ -113,8 +114,12 @@ class Bottleneck(ResidualBlock):
         x = self.conv(x, train, 1, width // self.narrowing, 1, first)
         x = self.conv(nn.relu(self.norm(1, train)(x)), train, 2, width, 3, second, groups)
         x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
-        x = self.conv(x, train, 3, self.features * self.expansion, 1)
-        return self.norm(3, train, zero_init=self.zero_init_last_bn)(x)
+        y = self.conv(x, train, 3, self.features * self.expansion, 1)
+        means = None
+        if self.defers and not train:
+            means = means_after(x, self.variables["params"]["conv3"]["kernel"])
+        norm = self.norm(3, train, zero_init=self.zero_init_last_bn)
+        return norm(y, defer=self.defers, means=means)
 
 
 # Fields of the network that say something about its blocks. A kind of block that lacks one refuses

@@ -47,7 +47,8 @@ class ShuffleUnit(ResidualUnit):
         x = shuffle(x, self.groups)
         x = ConvNorm(narrow, 3, self.stride, self.layers, groups=narrow, name="depthwise")(x, train)
         x = self.se_at("after_3x3", x, train)
-        return ConvNorm(wide, 1, 1, self.layers, groups=self.groups, name="expand")(x, train)
+        expand = ConvNorm(wide, 1, 1, self.layers, groups=self.groups, name="expand")
+        return expand(x, train, defer=self.defers)
 
     def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         return x if self.stride == 1 else average_pool(x, 3, self.stride)

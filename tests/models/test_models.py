@@ -245,7 +245,7 @@ def test_a_network_refuses_the_fields_that_its_blocks_lack(block, change):
         ("seresnet50", {"stride_on": "2x2"}, "stride_on must be 3x3 or 1x1, not '2x2'"),
         ("seresnet50", {"num_classes": 0}, "num_classes must be at least 1, not 0"),
         ("seresnet50", {"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
-        ("seresnet50", {"implementation": "fast"}, "must be one of auto, xla, not 'fast'"),
+        ("seresnet50", {"implementation": "fast"}, "must be one of auto, xla, fused, not 'fast'"),
         ("resnet50", {"se": {"ratio": 8}}, "use 'seresnet50'"),
         (
             "seresnet20_cifar",

@@ -1,9 +1,10 @@
 """What XLA on a CPU wants. Who reads the layers for what they compute can skip this folder.
 
-None of it changes a result. It is used in four places:
+None of it changes a result. It is used in five places:
 
-    layers/conv.py      formulations of a convolution and of its gradients
-    layers/norm.py      a backward pass that does not keep its maps too early (`zero_after`)
-    layers/pool.py      windows, of which the backward pass of a maximum is made
-    layers/residual.py  the sum that ends a residual unit, kept instead of computed again
+    layers/conv.py       formulations of a convolution and of its gradients
+    layers/normalize.py  a backward pass that does not keep its maps too early (`zero_after`)
+    layers/deferred.py   the same
+    layers/pool.py       windows, of which the backward pass of a maximum is made
+    layers/residual.py   the sum that ends a residual unit, kept instead of computed again
 """
