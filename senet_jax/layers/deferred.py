@@ -90,8 +90,8 @@ class Deferred:
         gate = jnp.broadcast_to(gate, (len(self.x), 1, 1, self.x.shape[-1]))
         return gated(self.options, self.x, *self.norm, gate)
 
-    def array(self) -> jax.Array:
-        """The normalised map [N, H, W, C]."""
+    def __jax_array__(self) -> jax.Array:
+        """The normalised map [N, H, W, C], which functions of JAX see in its place."""
         return normalize(self.options[:2], self.x, *self.norm)
 
 

@@ -123,7 +123,7 @@ class SqueezeExcite(SlotBlock):
 def squeeze(u: jax.Array, how: str) -> jax.Array:
     """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map."""
     if isinstance(u, Deferred):
-        return u.squeezed() if how == "avg" else squeeze(u.array(), how)
+        return u.squeezed()
     return SQUEEZES[how](u.astype(jnp.float32))
 
 

@@ -17,7 +17,7 @@ from senet_jax.layers.network import Layers
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.slot import SEConfig
 from senet_jax.layers.squeeze_excite import GATES, SqueezeExcite
-from senet_jax.models.resnet import Bottleneck
+from senet_jax.models.resnet import BasicBlock, Bottleneck
 
 
 class NormSE(nn.Module):
@@ -229,3 +229,21 @@ def test_no_map_is_read_once_more_than_without_se():
     plain = {"implementation": "xla"}  # so this test can fail
     assert read_by_sums(se, True, **plain) >= read_by_sums(None, True, **plain) + 2 * wide
     assert read_by_sums(se, False, **plain) == read_by_sums(None, False, **plain) + wide
+
+
+class ActivatedBranch(BasicBlock):
+    """Someone's unit, with more after the branch that it inherits."""
+
+    def branch(self, x, train):
+        return nn.relu(super().branch(x, train)) + 1
+
+
+def test_whoever_goes_on_with_a_branch_has_the_normalised_map():
+    x = normal((2, 6, 6, 8))
+    units = [
+        ActivatedBranch(features=8, se=SEConfig(), layers=Layers(implementation=implementation))
+        for implementation in ("auto", "xla")
+    ]
+    variables = units[0].init(jax.random.key(0), x, True)
+    got, want = (unit.apply(variables, x, False) for unit in units)
+    assert distance(got, want) < 1e-6
