@@ -10,7 +10,6 @@ from rich.text import Text
 
 from experiments.reporting import blocks, html, primary, publish
 from experiments.reporting.claims import CLAIMS, Claim
-from experiments.reporting.csv_files import read_results
 from experiments.reporting.primary import Decided
 from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED
 from experiments.studies import load_study
@@ -55,7 +54,7 @@ def _decided(name: str) -> list[tuple[str, list[Decided]]]:
     """The data of each published table of a study, and its primary comparisons."""
     study, found = load_study(name), []
     for dataset in publish.published_datasets(study):
-        results, _ = read_results(publish.directory_of(study, dataset))
+        results, _ = publish.read(study, dataset)
         if decided := primary.decisions(study, results):
             run = next(iter(results.values()))[0]
             found.append((run["eval/examples"], f"{dataset}, {run['model']}", decided))
