@@ -10,6 +10,7 @@ from rich.text import Text
 
 from experiments.reporting import blocks, html, primary, publish
 from experiments.reporting.claims import CLAIMS, Claim
+from experiments.reporting.numbers import not_as_declared
 from experiments.reporting.primary import Decided
 from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED
 from experiments.studies import load_study
@@ -37,17 +38,18 @@ def rows() -> Iterator[tuple[str, ...]]:
     """The cells of the table: a row per claim and dataset, most images in evaluation first."""
     by_study = {name: _decided(name) for name in dict.fromkeys(claim.study for claim in CLAIMS)}
     for claim in CLAIMS:
-        for data, decided in by_study[claim.study]:
+        for data, decided in by_study[claim.study] or [("-", [])]:
             of_claim = [each for each in decided if each.comparison.row in claim.rows]
+            if not of_claim:
+                command = f"`python -m experiments.run {claim.study}`"
+                yield claim.text, claim.source, data, "-", "-", f"{NOT_RUN}: {command}"
+                continue
             comparisons = "; ".join(
                 f"{each.comparison.row} {each.comparison.claim} {each.comparison.reference}"
                 for each in of_claim
             )
             gains = "; ".join(each.numbers for each in of_claim)
             yield claim.text, claim.source, data, comparisons, gains, verdict(claim, decided)
-        if not by_study[claim.study]:
-            command = f"`python -m experiments.run {claim.study}`"
-            yield claim.text, claim.source, "-", "-", "-", f"{NOT_RUN}: {command}"
 
 
 def _decided(name: str) -> list[tuple[str, list[Decided]]]:
@@ -57,7 +59,10 @@ def _decided(name: str) -> list[tuple[str, list[Decided]]]:
         results, _ = publish.read(study, dataset)
         if decided := primary.decisions(study, results):
             run = next(iter(results.values()))[0]
-            found.append((run["eval/examples"], f"{dataset}, {run['model']}", decided))
+            data = f"{dataset}, {run['model']}"
+            if not_as_declared(study, results):
+                data += " (not the study's own recipe)"
+            found.append((run["eval/examples"], data, decided))
     return [(data, decided) for _, data, decided in sorted(found, key=lambda item: -item[0])]
 
 

@@ -375,6 +375,23 @@ def test_claims_are_decided_by_what_is_published(checkout, capsys, monkeypatch):
     assert "SE improves the network" in capsys.readouterr().out
 
 
+def test_claims_on_rows_that_half_a_study_lacks_are_not_run(checkout, tmp_path):
+    runs_of(REDUCTION, tmp_path / "half", (0, 1), ("original", "16", "4"))
+    found = collect(REDUCTION, tmp_path / "half").results
+    publish.publish(REDUCTION, found, {})
+    by_claim = {row[0]: row[2:] for row in verdicts.rows()}
+    assert by_claim["SE improves the network"][1] == "16 better than original"
+    assert by_claim["Between r = 2 and r = 16 the reduction ratio hardly matters"][-1] == UNDECIDED
+    data, *gains, verdict = by_claim["r = 32 is worse than r = 16"]
+    assert data == "digits, seresnet20_cifar"
+    assert gains == ["-", "-"]
+    assert verdict.startswith("not run yet")
+    for run in (run for runs in found.values() for run in runs):
+        run["config"]["optim.learning_rate"] = 0.3
+    publish.publish(REDUCTION, found, {})
+    assert next(verdicts.rows())[2] == "digits, seresnet20_cifar (not the study's own recipe)"
+
+
 def test_our_pairs_are_above_all_that_are_published(checkout):
     pairs = forest.in_order()
     assert [pair["source"] for pair in pairs[:2]] == ["ours, n = 2", "SE paper Table 5"]
