@@ -183,11 +183,13 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
         "| compile s | GB | PyTorch GB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    races: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
-    for row in rows:
+    races: list[tuple[tuple[str, ...], dict[str, dict[str, str]]]] = []
+    for row in rows:  # a race measured again, after a change of the code, is another
         race = row["network"], row["what"], row["batch"], row["size"]
-        races.setdefault(race, {})[row["contestant"]] = row
-    for (network, what, batch, size), entries in races.items():
+        if not races or races[-1][0] != race or row["contestant"] in races[-1][1]:
+            races.append((race, {}))
+        races[-1][1][row["contestant"]] = row
+    for (network, what, batch, size), entries in races:
         ours, plain, huge = entries["ours"], entries.get("plain"), entries.get("torch-huge")
         torch = [entries[name] for name in contestants.WITHOUT_HUGE_PAGES if name in entries]
         best = min(torch, key=lambda row: float(row["median_s"]), default=None)

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> None:
 
 def show(study: Study, results: Any, margin: float) -> None:
     """Print the plan as a table, and what its hours are."""
+    from experiments.reporting.primary import FEWEST
+
     drawn = Table(title=Text(study.title), title_justify="left", box=box.SIMPLE_HEAD)
     for number, heading in enumerate(HEADINGS):
         text = heading.format(margin if "points" in heading else study.precision)
@@ -64,10 +66,11 @@ def show(study: Study, results: Any, margin: float) -> None:
         drawn.add_row(*map(Text, cells))
     print_whole(drawn)
     print(
-        f"Seeds of each row for a 95 % interval of ± {study.precision:g} points, and to confirm a "
-        f"gain, or an equivalence within, {margin:g} points with probability {POWER:g} (before "
-        "Holm's correction). Hours: all rows with the larger of the two numbers of seeds, less "
-        "what there is, one run after another as long as these took."
+        f"Seeds of each row for a 95 % interval of ± {study.precision:g} points, at least the "
+        f"{FEWEST} with which a study may end, and to confirm a gain, or an equivalence within, "
+        f"{margin:g} points with probability {POWER:g} (before Holm's correction). Hours: all rows "
+        "with the larger of the two numbers of seeds, less what there is, one run after another "
+        "as long as those of its row took."
     )
 
 
@@ -77,9 +80,11 @@ def lines(study: Study, results: Any, margin: float) -> list[tuple[str, ...]]:
     from experiments.statistics.paired import has_spread
     from experiments.statistics.planning import seeds_for_half_width, seeds_for_power
 
-    seconds = statistics.median(
-        run["wall_time_seconds"] for runs in results.values() for run in runs
-    )
+    seconds = {
+        label: statistics.median(run["wall_time_seconds"] for run in runs)
+        for label, runs in results.items()
+    }
+    usual = statistics.median(seconds.values())  # of a row that has no run yet
     rows = []
     for decided in primary.decisions(study, results):
         comparison, n = decided.comparison, len(decided.differences)
@@ -89,13 +94,16 @@ def lines(study: Study, results: Any, margin: float) -> list[tuple[str, ...]]:
             continue
         deviation = statistics.stdev(decided.differences)
         narrow = seeds_for_half_width(deviation, study.precision)
+        narrow = narrow and max(narrow, primary.FEWEST)  # the study does not end before
         strong = seeds_for_power(deviation, margin, comparison.expected, POWER)
         hours = "-"
         if narrow and strong:
-            missing = sum(
-                max(0, max(narrow, strong) - len(results.get(row.label, []))) for row in study.rows
-            )
-            hours = f"{missing * seconds / 3600:.1f}"
+            missing = {
+                row.label: max(0, max(narrow, strong) - len(results.get(row.label, [])))
+                for row in study.rows
+            }
+            together = sum(n * seconds.get(label, usual) for label, n in missing.items())
+            hours = f"{together / 3600:.1f}"
         rows.append(
             (
                 name,

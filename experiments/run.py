@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
     startup.begin()
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,8 @@ def main(argv: list[str]) -> None:
     study, bases = studied(values, rest)
     overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
     bases = override(bases, overrides, study, list(values))
+    if study.is_sweep and overrides:  # its table is all that says so
+        study = dataclasses.replace(study, notes=(f"All rows with {' '.join(overrides)}.",))
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:

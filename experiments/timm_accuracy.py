@@ -14,9 +14,9 @@ and its class, counted from 0. --limit=N takes N images, spread over all; --batc
 once; --csv=FILE also writes the rows to a file.
 """
 
+import contextlib
 import csv
 import dataclasses
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +34,7 @@ from rich.table import Table
 from senet_jax import models
 from senet_jax.data.split import check_labels
 from senet_jax.errors import InputError, did_you_mean
+from senet_jax.inference import image_search
 from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.system import cli, processors
@@ -42,7 +43,6 @@ from senet_jax.weights import loading
 from senet_jax.weights.image_spec import ImageSpec
 
 FILE = Path(__file__).with_suffix(".csv")
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5", "timm")
 
 
@@ -81,8 +81,8 @@ def main(argv: list[str]) -> None:
     labels = Path(values.labels) if values.labels else None
     examples, classes = find_images(Path(values.images), labels)
     if values.limit:
-        step = max(1, math.ceil(len(examples) / values.limit))
-        examples = examples[::step]
+        count, total = min(values.limit, len(examples)), len(examples)
+        examples = [examples[place * total // count] for place in range(count)]
     measured, failed = [], []
     for row in rows:
         try:
@@ -145,15 +145,14 @@ def find_images(folder: Path, labels: Path | None) -> tuple[list[tuple[Path, int
         raise InputError(f"there is no folder of images {folder}")
     if labels:
         return _labelled(folder, labels), None
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    folders = (path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folders if not path.name.startswith("."))
     if all(path.name.isdecimal() for path in classes):  # "10" is not between "1" and "2"
         classes.sort(key=lambda path: int(path.name))
-    examples = [
-        (path, number)
-        for number, inside in enumerate(classes)
-        for path in sorted(inside.iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
+    examples = []
+    for number, inside in enumerate(classes):
+        with contextlib.suppress(InputError):  # a class without an image
+            examples += [(path, number) for path in image_search.find_images([str(inside)])]
     if not examples:
         raise InputError(f"{folder} has no folders of images, one per class; or give --labels=FILE")
     return examples, len(classes)

@@ -13,6 +13,7 @@ from typing import Any
 
 from configs.common import bare_name
 from experiments.grid.comparison import Comparison
+from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 
 PRETRAINED = "model.pretrained"
@@ -203,12 +204,18 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     """Choose the values of configuration keys for a TFDS dataset.
 
     A value that differs between datasets is a mapping from their names, where "*" is any other.
+
+    Raises: InputError for a dataset that is neither there nor covered by "*".
     """
     name = bare_name(dataset)
-    return {
-        key: value.get(name, value.get("*")) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-    }
+    chosen = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            if not {name, "*"} & value.keys():
+                raise InputError(f"there is no {key} for {name!r}, only for {', '.join(value)}")
+            value = value.get(name, value.get("*"))
+        chosen[key] = value
+    return chosen
 
 
 def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:

@@ -11,7 +11,7 @@ from configs import common
 from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import effect
 from senet_jax.runs.workdir import ADDED, with_added
 from senet_jax.system import files
@@ -64,6 +64,8 @@ def collect(study: Study, directory: Path) -> Collected:
             except InputError as error:
                 damaged.append(str(error))
                 leave_out(row, path, str(error))
+    if not study.is_sweep:  # where the command line chooses the rows
+        damaged += _of_no_row(study, directory)
     results: Results = {}
     odd = _not_like_the_others(runs)
     for row, path, run in sorted(runs, key=lambda item: item[2]["seed"]):
@@ -77,6 +79,18 @@ def collect(study: Study, directory: Path) -> Collected:
     results = {row.label: results[row.label] for row in study.rows if row.label in results}
     check_comparable(study, results, directory)
     return Collected(results, unfinished, damaged)
+
+
+def _of_no_row(study: Study, directory: Path) -> list[str]:
+    """Sentences on folders of runs whose row the study lacks, such as one that was renamed."""
+    labels = [row.label for row in study.rows]
+    folders = sorted({path.parent.parent for path in directory.glob("*/seed*/result.json")})
+    return [
+        f"{folder} has runs of a row that {study.name} lacks; they are left out: rename the folder "
+        f"or move it out of the study{did_you_mean(folder.name, labels)}"
+        for folder in folders
+        if folder.name not in labels
+    ]
 
 
 def _check_place(path: Path, seed: int) -> None:
@@ -129,10 +143,16 @@ def _kinds(config: Mapping[str, Any]) -> set[tuple[str, str]]:
     }
 
 
+def datasets_of(results: Results) -> list[str]:
+    """The datasets of results by their names in TFDS or in VARIANTS: one, but of some sweeps."""
+    runs = [run for of_row in results.values() for run in of_row]
+    names = (common.dataset_of({"data.name": run["dataset"], **run["config"]}) for run in runs)
+    return [*dict.fromkeys(names)]
+
+
 def dataset_of(results: Results) -> str:
-    """The dataset that all results have in common, by its name in TFDS or in VARIANTS."""
-    run = next(iter(results.values()))[0]
-    return common.dataset_of({"data.name": run["dataset"], **run["config"]})
+    """The dataset of all results of a study, and of the first result of a sweep."""
+    return datasets_of(results)[0]
 
 
 def made_with(results: Results, key: str) -> list[str]:

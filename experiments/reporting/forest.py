@@ -13,7 +13,6 @@ from typing import Any
 from experiments.figures import canvas, drawing, literal, png
 from experiments.figures import write as write_figure
 from experiments.reporting import blocks, primary, publish
-from experiments.reporting.csv_files import read_results
 from experiments.reporting.plot import OURS
 from experiments.statistics.paired import t_interval
 from experiments.studies import load_study
@@ -40,7 +39,7 @@ def ours() -> Iterator[dict[str, Any]]:
     """Our pairs, from the published runs of the reduction study: r = 16 against no SE."""
     study = load_study("reduction")
     for dataset in publish.published_datasets(study):
-        results, _ = read_results(publish.directory_of(study, dataset))
+        results, _ = publish.read(study, dataset)
         for decided in primary.decisions(study, results):
             interval = t_interval(decided.differences)
             if decided.comparison.reference == "original" and interval:

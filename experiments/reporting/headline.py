@@ -4,12 +4,10 @@
 differs from the published runs.
 """
 
-import statistics
-
 from experiments.grid.study import Study
 from experiments.reporting import blocks, compare, publish, table
 from experiments.reporting.collect import Results
-from experiments.reporting.csv_files import read_results
+from experiments.reporting.numbers import our_errors
 from experiments.studies import load_study
 
 MARK = "results"
@@ -26,7 +24,7 @@ def markdown() -> str:
         study = load_study(name)
         if dataset not in publish.published_datasets(study):
             continue
-        results, _ = read_results(publish.directory_of(study, dataset))
+        results, _ = publish.read(study, dataset)
         lines += rows(study, dataset, results)
         conditions.append(f"- {name}: {table.caption(study, results)}")
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -38,16 +36,18 @@ def rows(study: Study, dataset: str, results: Results) -> list[tuple[str, ...]]:
     gains = compare.gains(study, results)
     lines = []
     for row in study.rows:
-        errors = [run["eval/top1_error"] for run in results[row.label]]
-        spread = f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} ({len(errors)})"
         name = f"{study.column} = {row.label}" if study.column != "row" else row.label
+        error = table.error_cell(our_errors(results.get(row.label, [])))
         cells: tuple[str, ...] = ("-", "-", "the reference")
-        if row.label not in gains and name != study.reference_name:
-            continue
-        if gain := gains.get(row.label):
-            low, high = gain.interval or (float("nan"), float("nan"))
-            cells = f"{gain.mean:+.2f}", f"[{low:.2f}, {high:.2f}]", gain.verdict
-        lines.append((f"{study.name}, {dataset}", name, spread, *cells))
+        if name != study.reference_name:
+            if study.reference_of(row) is None:
+                continue
+            gain = gains.get(row.label, compare.Gain(()))
+            low, high = gain.interval or (None, None)
+            interval = "-" if low is None else f"[{low:.2f}, {high:.2f}]"
+            verdict = gain.verdict if row.label in results else "no result"
+            cells = table.signed(gain.mean), interval, verdict
+        lines.append((f"{study.name}, {dataset}", name, error, *cells))
     return lines
 
 

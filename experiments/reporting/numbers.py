@@ -3,10 +3,10 @@
 import functools
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.grid.plan import paper_config
+from experiments.grid.plan import base_config, paper_config, row_config
 from experiments.grid.study import OF_WEIGHTS, Row, Study
 from experiments.reporting import compare
 from experiments.reporting.collect import Results, dataset_of
@@ -15,6 +15,8 @@ from experiments.statistics.paired import t_interval
 from senet_jax.config import differences, flatten, plain
 from senet_jax.models import create_model
 from senet_jax.models.counts import Summary, image_shape_of, summarize
+from senet_jax.models.resnet import ResNet
+from senet_jax.runs import effect
 from senet_jax.training.start import split_origin
 
 Numbers = dict[str, Any]  # unrounded, behind a row of the table; None for a number it lacks
@@ -56,6 +58,37 @@ def not_as_counted(study: Study, results: Results) -> list[str]:
     return [each for each in dict.fromkeys(found) if each]
 
 
+def not_as_declared(study: Study, results: Results) -> str:
+    """A sentence on the values that runs have by flags, and not as the study declares them.
+
+    A study in miniature is declared, too. What rows vary and what has no effect is left out. A
+    sweep declares nothing; its flags are among its notes.
+    """
+    if study.is_sweep:
+        return ""
+    found = []
+    for row in study.rows:
+        declared = [
+            flatten(
+                plain(row_config(row, base_config(study, row, dataset_of(results), smoke=smoke)))
+            )
+            for smoke in (False, True)
+        ]
+        for run in results.get(row.label, []):
+            found.append(min((_by_flags(row, each, run["config"]) for each in declared), key=len))
+    changes = "; ".join(filter(None, dict.fromkeys(found)))
+    return f" With other values than the study's own: {changes}." if changes else ""
+
+
+def _by_flags(row: Row, declared: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    idle = {*effect.without(declared), *effect.without(config)}
+    weights = row.varied - {*row.overrides}  # what a row takes from those that it starts from
+    keys = config.keys() - {"seed", *idle, *weights}
+    names = "in the study", "here"
+    ours = {key: config[key] for key in keys}
+    return differences({k: declared[k] for k in keys & declared.keys()}, ours, names=names)
+
+
 def _is_of_network(key: str) -> bool:
     return key.startswith("model.") and key not in (
         *OF_WEIGHTS,
@@ -74,7 +107,7 @@ def number_rows(study: Study, results: Results) -> list[Numbers]:
             **row.factors,
             **_counts_of(study, row, results.get(row.label, [])),
             **_paper_figures(study, row, dataset),
-            **_our_errors(results.get(row.label, [])),
+            **our_errors(results.get(row.label, [])),
             **_gains(study, row, gains.get(row.label, compare.Gain(())), dataset),
         }
         for row in study.rows
@@ -93,7 +126,8 @@ def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
     return {f"paper_{key}": row.printed(key, dataset) for key in keys}
 
 
-def _our_errors(runs: Sequence[Result]) -> Numbers:
+def our_errors(runs: Sequence[Result]) -> Numbers:
+    """The numbers of a row's runs: errors in per cent, their interval, and the median time."""
     errors = [run["eval/top1_error"] for run in runs]
     seconds = [run["wall_time_seconds"] for run in runs]
     low, high = t_interval(errors) or (None, None)
@@ -123,6 +157,18 @@ def _gains(study: Study, row: Row, gain: compare.Gain, dataset: str) -> Numbers:
         "our_gain_high": high,
         "our_gain_seeds": len(gain.differences),
     }
+
+
+def is_narrow(runs: Sequence[Result]) -> bool:
+    """Whether some SE block of the row's network has fewer channels than its ratio."""
+    if not runs or not runs[0]["config"].get("model.se.stages"):
+        return False
+    model, config = create_model(runs[0]["model"]), runs[0]["config"]
+    first_stage = min(config["model.se.stages"])
+    return isinstance(model, ResNet) and (
+        config.get("model.width", model.width) * 2 ** (first_stage - 2) * model.block.expansion
+        < config["model.se.ratio"]
+    )
 
 
 def decimals(key: str, printed: float) -> int:

@@ -16,7 +16,6 @@ from experiments import figures
 from experiments.grid.study import Study
 from experiments.reporting import compare, forest, html, numbers, publish, table, verdicts
 from experiments.reporting.collect import Results, Unfinished, collect, made_with, missing
-from experiments.reporting.csv_files import read_results
 from experiments.reporting.write import figure_files
 from experiments.studies import load_studies
 from experiments.timing import plot_times
@@ -159,10 +158,9 @@ def find(study: Study, root: Path) -> list[Finding]:
 
 
 def _published(study: Study, dataset: str) -> Finding:
-    directory = publish.directory_of(study, dataset)
     place = Path("experiments/results", study.name, dataset)
     try:
-        return Finding(study, dataset, place, *read_results(directory))
+        return Finding(study, dataset, place, *publish.read(study, dataset))
     except InputError as error:
         return Finding(study, dataset, place, error=str(error))
 

@@ -1,6 +1,7 @@
 """The primary comparisons of a study, decided: what it set out to say, and nothing else."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from experiments.statistics.crossed import Deviations, crossed_interval, split_d
 from experiments.statistics.paired import (
     ALPHA,
     LEVEL,
+    NO_EVIDENCE,
     check_expectation,
     decide,
     half_width,
@@ -22,6 +24,7 @@ from senet_jax.evaluation.loop import unpack
 
 PROBABILITY = "eval/probability"
 FEWEST = 6  # seeds before a study may end by the width of its intervals
+NOT_WHOLE = "a primary comparison has no interval, as runs are missing or do not differ"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +68,14 @@ class Decided:
 
 
 def decisions(study: Study, results: Results) -> list[Decided]:
-    """Decide the primary comparisons of which both rows have results."""
+    """Decide the primary comparisons of which both rows have results.
+
+    They are corrected for the others as well: more runs of those must not undo a verdict.
+    """
     compared = _compared(study, results)
-    verdicts = decide([check_expectation(d, c.expected, c.margin) for c, d in compared])
+    evidence = [check_expectation(d, c.expected, c.margin) for c, d in compared]
+    lacking = [NO_EVIDENCE] * (len(study.primary) - len(compared))
+    verdicts = decide(evidence + lacking)[: len(compared)]
     return [
         Decided(c, d, verdict, p, _for_new_images(results, c))
         for (c, d), (verdict, p) in zip(compared, verdicts, strict=True)
@@ -98,15 +106,21 @@ def widest(study: Study, results: Results) -> float:
 
 
 def _for_new_images(results: Results, comparison: Comparison) -> tuple[float, float] | None:
-    pairs = [
-        (right_of(ours), right_of(theirs))
-        for ours, theirs in compare.paired_runs(results, comparison.row, comparison.reference)
-        if EXAMPLES in ours and EXAMPLES in theirs
-    ]
-    if len(pairs) < 2 or len({len(right) for pair in pairs for right in pair}) != 1:
+    pairs = compare.paired_runs(results, comparison.row, comparison.reference)
+    if len(pairs) < 2:
         return None
-    right, reference = map(np.stack, zip(*pairs, strict=True))
+    right, reference = (_rights(runs) for runs in zip(*pairs, strict=True))
+    if right is None or reference is None or right.shape != reference.shape:
+        return None
     return crossed_interval(right, reference)
+
+
+def _rights(runs: Sequence[Result]) -> np.ndarray | None:
+    """What runs have right, [seeds, images]; None if one does not say it, or saw more images."""
+    if not all(EXAMPLES in run for run in runs):
+        return None  # those that say it are not the runs that the other numbers are of
+    right = [right_of(run) for run in runs]
+    return np.stack(right) if len({len(each) for each in right}) == 1 else None
 
 
 def right_of(run: Result) -> np.ndarray:
@@ -115,11 +129,11 @@ def right_of(run: Result) -> np.ndarray:
 
 
 def deviations(results: Results) -> dict[str, Deviations]:
-    """The deviation of each row over its seeds, split, where its runs say what they have right."""
+    """The deviation of each row over its seeds, split, where all say what they have right."""
     split = {}
     for label, runs in results.items():
-        right = [right_of(run) for run in runs if EXAMPLES in run]
-        if len({len(each) for each in right}) == 1 and (found := split_deviation(np.stack(right))):
+        right = _rights(runs)
+        if right is not None and (found := split_deviation(right)):
             split[label] = found
     return split
 
@@ -130,7 +144,7 @@ def in_words(study: Study, results: Results) -> list[str]:
         return []
     decided = decisions(study, results)
     claims = "; ".join(in_a_sentence(study, comparison) for comparison in study.primary)
-    if not any(d.half_width < float("inf") for d in decided):
+    if not any(len(d.differences) > 1 for d in decided):
         return [f"Written down to be decided by these runs, which are too few: {claims}."]
     lines = [
         f"Primary comparisons, written down {_when(study, results)}: top-1 error at the last step, "
@@ -140,10 +154,12 @@ def in_words(study: Study, results: Results) -> list[str]:
     ]
     lines += [f"{in_a_sentence(study, d.comparison)}: {d.verdict} ({d.numbers})." for d in decided]
     ended = widest(study, results) <= study.precision
+    width = max(d.half_width for d in decided)
+    is_whole = len(decided) == len(study.primary) and width < float("inf")
     lines.append(
-        f"The study {'has enough seeds' if ended else 'needs more seeds'}: the widest of these "
-        f"intervals is ± {max(d.half_width for d in decided):.2f}, and it ends at "
-        f"± {study.precision:g}, with {FEWEST} seeds or more, whatever they say."
+        f"The study {'has enough seeds' if ended else 'needs more seeds'}: "
+        + (f"the widest of these intervals is ± {width:.2f}" if is_whole else NOT_WHOLE)
+        + f", and it ends at ± {study.precision:g}, with {FEWEST} seeds or more, whatever they say."
     )
     return lines
 

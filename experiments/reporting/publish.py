@@ -13,7 +13,7 @@ from experiments.reporting.collect import Results, Unfinished, dataset_of, made_
 from experiments.reporting.csv_files import CURVES, RIGHT, RUNS, read_results
 from experiments.reporting.write import data_files, figure_files
 from experiments.studies import load_studies
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.system import files
 
 RESULTS = blocks.ROOT / "experiments" / "results"
@@ -31,6 +31,23 @@ def published_datasets(study: Study) -> list[str]:
     """The datasets on which results of the study are published."""
     folder = RESULTS / study.name
     return [path.parent.relative_to(folder).as_posix() for path in sorted(folder.rglob(RUNS))]
+
+
+def read(study: Study, dataset: str) -> tuple[Results, Unfinished]:
+    """Read what is published of a study on a dataset.
+
+    Raises: InputError if the files cannot be read, or are of a row that the study lacks: it was
+      renamed, and a table would leave its runs out.
+    """
+    results, unfinished = read_results(directory := directory_of(study, dataset))
+    labels = [row.label for row in study.rows]
+    for label in (*results, *unfinished):
+        if label not in labels:
+            raise InputError(
+                f"{directory / RUNS} has a row {label!r}, which {study.name} lacks; rename it "
+                f"there, or publish again{did_you_mean(label, labels)}"
+            )
+    return results, unfinished
 
 
 def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
@@ -109,7 +126,7 @@ def index(page: Path) -> str:
 def _verdict(study: Study, dataset: str, page: Path) -> str:
     """The verdict of the published results on a dataset, behind a link to them."""
     directory = directory_of(study, dataset)
-    results, _ = read_results(directory)
+    results, _ = read(study, dataset)
     counts = [len(runs) for runs in results.values()]
     seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
     address = blocks.link(page, directory / "table.md")

@@ -17,7 +17,6 @@ from experiments.grid.plan import PlannedRun, base_configs, dataset_of, row_conf
 from experiments.grid.study import Study
 from experiments.reporting import publish
 from experiments.reporting.collect import Results, Unfinished, check_comparable
-from experiments.reporting.csv_files import read_results
 from experiments.reporting.run_files import Result
 from experiments.studies import load_studies
 from senet_jax.config import differences, flatten, plain
@@ -33,7 +32,7 @@ def read(study: Study, dataset: str) -> Published:
     published: Published = {}
     for other in sorted(load_studies(), key=lambda other: other.name != study.name):
         if dataset in publish.published_datasets(other):
-            results, _ = read_results(publish.directory_of(other, dataset))
+            results, _ = publish.read(other, dataset)
             for run in (run for runs in results.values() for run in runs):
                 published.setdefault(identity(run["config"]), {}).setdefault(run["seed"], run)
     return published
@@ -97,7 +96,7 @@ def stand_in(study: Study, values: flags.FlagValues, directory: Path) -> tuple[R
         f"There are no results in {directory}; these are those in "
         f"experiments/results/{study.name}/{dataset}."
     )
-    return read_results(publish.directory_of(study, dataset))
+    return publish.read(study, dataset)
 
 
 def identity(flat: Mapping[str, Any]) -> str:

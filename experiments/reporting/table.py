@@ -13,11 +13,11 @@ from configs.common import VARIANTS
 from experiments.grid.study import Study
 from experiments.reporting import compare, primary
 from experiments.reporting.collect import (
-    Result,
     Results,
     Unfinished,
     at_chance,
     dataset_of,
+    datasets_of,
     made_with,
     missing,
     other_images,
@@ -27,12 +27,12 @@ from experiments.reporting.numbers import (
     Numbers,
     decimals,
     deviates,
+    is_narrow,
     not_as_counted,
+    not_as_declared,
     number_rows,
 )
-from senet_jax.models import create_model
 from senet_jax.models.paper import as_printed
-from senet_jax.models.resnet import ResNet
 from senet_jax.runs import provenance
 from senet_jax.system.terminal import print_whole
 
@@ -52,10 +52,10 @@ def text_columns(study: Study, rows: Sequence[Numbers]) -> dict[str, list[str]]:
     for heading, keys in study.paper_columns.items():
         columns[heading] = [_paper_cell(row, keys) for row in rows]
     if any(row["paper_gain"] is not None for row in rows):
-        columns["paper gain"] = [_signed(row["paper_gain"]) for row in rows]
+        columns["paper gain"] = [signed(row["paper_gain"]) for row in rows]
     if not study.is_sweep:
         columns["our parameters"] = [_number(row["our_params"], ",") for row in rows]
-    columns["our top-1"] = [_error(row) for row in rows]
+    columns["our top-1"] = [error_cell(row) for row in rows]
     if any(row["our_gain"] is not None for row in rows):
         columns["our gain"] = [_gain(row) for row in rows]
     columns["s/run"] = [_number(row["our_seconds"], ".1f") for row in rows]
@@ -85,7 +85,8 @@ def _paper_cell(row: Numbers, keys: Sequence[str]) -> str:
     return f"{figures[0]:.{decimals(keys[0], figures[0])}f}{unit}{mark}"
 
 
-def _error(row: Numbers) -> str:
+def error_cell(row: Numbers) -> str:
+    """Our error in a row: mean, deviation over seeds and their number."""
     if not row["our_seeds"]:
         return "-"
     spread = row["our_top1_error_std"]
@@ -96,10 +97,11 @@ def _error(row: Numbers) -> str:
 def _gain(row: Numbers) -> str:
     low, high = row["our_gain_low"], row["our_gain_high"]
     between = "" if low is None else f" [{_rounded(low):.2f}, {_rounded(high):.2f}]"
-    return _signed(row["our_gain"]) + between
+    return signed(row["our_gain"]) + between
 
 
-def _signed(points: float | None) -> str:
+def signed(points: float | None) -> str:
+    """A difference in points with its sign; "-" for none."""
     return "-" if points is None else f"{_rounded(points):+.2f}"
 
 
@@ -120,16 +122,18 @@ def caption(study: Study, results: Results) -> str:
         return ", ".join(made_with(results, key))
 
     others = " or ".join(study.paper_datasets.values())
-    dataset = dataset_of(results)
-    differs = others and not study.paper_name_of(dataset)
+    datasets = datasets_of(results)
+    differs = others and not study.paper_name_of(datasets[0])
     instead = f", not {others}" if differs else ""
     epochs = ", ".join(f"{e:g}" for e in sorted({run["config"]["train.epochs"] for run in runs}))
     return (
-        f"Ours: {_ours(study, results)} on {dataset}{instead}{_splits(dataset)}; "
+        f"Ours: {_ours(study, results)} on {' or '.join(datasets)}{instead}"
+        f"{''.join(map(_splits, datasets))}; "
         f"{epochs} epochs, {' or '.join(f'{n:,}' for n in images)} test images; "
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
-        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}.{_mixed(results)}"
+        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
+        f"{not_as_declared(study, results)}{_mixed(results)}"
     )
 
 
@@ -165,7 +169,9 @@ def _ours(study: Study, results: Results) -> str:
             for field in dict.fromkeys((*study.cifar_fields, *study.narrow))
         }
         changes = [f"{field} = {value}" for field, value in fields.items() if value is not None]
-        return first["model"] + (f" with {' and '.join(changes)}" if changes else "")
+        return " or ".join(made_with(results, "model")) + (
+            f" with {' and '.join(changes)}" if changes else ""
+        )
     row = next(row for row in study.rows if row.label in results)
     config = results[row.label][0]["config"]
     narrow = all(f"model.{field}" in config for field in row.narrow if field != "se")
@@ -191,7 +197,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
         *primary.about_deviations(results),
         *study.notes,
     ]
-    if narrow := [row.label for row in study.rows if _is_narrow(results.get(row.label, []))]:
+    if narrow := [row.label for row in study.rows if is_narrow(results.get(row.label, []))]:
         lines.append(
             f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
@@ -234,18 +240,6 @@ def _about_other_columns(study: Study, results: Results) -> list[str]:
     if any(deviates(row, key) for row in number_rows(study, results) for key in counts):
         lines.append(f"{MARK}: not what is counted here, rounded.")
     return lines
-
-
-def _is_narrow(runs: Sequence[Result]) -> bool:
-    """Whether some SE block of the row's network has fewer channels than its ratio."""
-    if not runs or not runs[0]["config"].get("model.se.stages"):
-        return False
-    model, config = create_model(runs[0]["model"]), runs[0]["config"]
-    first_stage = min(config["model.se.stages"])
-    return isinstance(model, ResNet) and (
-        config.get("model.width", model.width) * 2 ** (first_stage - 2) * model.block.expansion
-        < config["model.se.ratio"]
-    )
 
 
 def markdown(study: Study, results: Results, unfinished: Unfinished) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from experiments.reporting import blocks, html, primary, publish
 from experiments.reporting.claims import CLAIMS, Claim
-from experiments.reporting.csv_files import read_results
+from experiments.reporting.numbers import not_as_declared
 from experiments.reporting.primary import Decided
 from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED
 from experiments.studies import load_study
@@ -41,27 +41,31 @@ def rows() -> Iterator[tuple[str, ...]]:
     """
     by_study = {name: _decided(name) for name in dict.fromkeys(claim.study for claim in CLAIMS)}
     for claim in CLAIMS:
-        for data, decided in by_study[claim.study]:
+        for data, decided in by_study[claim.study] or [("-", [])]:
             of_claim = [each for each in decided if each.comparison.row in claim.rows]
+            if not of_claim:
+                command = f"`python -m experiments.run {claim.study}`"
+                yield claim.text, f"{NOT_RUN}: {command}", "-", "-", data, claim.source
+                continue
             comparisons = "\n".join(
                 f"{each.comparison.row} {each.comparison.claim} {each.comparison.reference}"
                 for each in of_claim
             )
             gains = "\n".join(each.numbers for each in of_claim)
             yield claim.text, verdict(claim, decided), comparisons, gains, data, claim.source
-        if not by_study[claim.study]:
-            command = f"`python -m experiments.run {claim.study}`"
-            yield claim.text, f"{NOT_RUN}: {command}", "-", "-", "-", claim.source
 
 
 def _decided(name: str) -> list[tuple[str, list[Decided]]]:
     """The data of each published table of a study, and its primary comparisons."""
     study, found = load_study(name), []
     for dataset in publish.published_datasets(study):
-        results, _ = read_results(publish.directory_of(study, dataset))
+        results, _ = publish.read(study, dataset)
         if decided := primary.decisions(study, results):
             run = next(iter(results.values()))[0]
-            found.append((run["eval/examples"], f"{dataset}, {run['model']}", decided))
+            data = f"{dataset}, {run['model']}"
+            if not_as_declared(study, results):
+                data += " (not the study's own recipe)"
+            found.append((run["eval/examples"], data, decided))
     return [(data, decided) for _, data, decided in sorted(found, key=lambda item: -item[0])]
 
 

@@ -58,6 +58,9 @@ class Evidence:
     supports: bool
 
 
+NO_EVIDENCE = Evidence(1.0, supports=False)
+
+
 def check_expectation(differences: Sequence[float], expected: str, margin: float = 0.0) -> Evidence:
     """Test whether differences are as expected, and whether they are the contrary.
 
@@ -70,7 +73,7 @@ def check_expectation(differences: Sequence[float], expected: str, margin: float
       margin: most points that count as none; needed for EQUIVALENT alone.
     """
     if not has_spread(differences):
-        return Evidence(1.0, supports=False)
+        return NO_EVIDENCE
 
     mean, count = statistics.fmean(differences), len(differences)
     error = statistics.stdev(differences) / count**0.5

@@ -12,8 +12,13 @@ from typing import Any
 
 from experiments.grid.study import Row, Study
 
-FIRST: dict[str, Any] = {"data.classes": {"cifar100": (0, 50), "*": (0, 5)}}
-SECOND: dict[str, Any] = {"data.classes": {"cifar100": (50, 100), "*": (5, 10)}}
+CLASSES = {
+    **dict.fromkeys(("digits", "mnist", "kmnist", "fashion_mnist", "mnist_corrupted"), 10),
+    **dict.fromkeys(("cifar10", "cifar10_corrupted", "svhn_cropped", "stl10", "cmaterdb"), 10),
+    "cifar100": 100,
+}
+FIRST: dict[str, Any] = {"data.classes": {name: (0, n // 2) for name, n in CLASSES.items()}}
+SECOND: dict[str, Any] = {"data.classes": {name: (n // 2, n) for name, n in CLASSES.items()}}
 
 
 def _tuned(label: str, overrides: dict[str, Any]) -> Row:

@@ -251,6 +251,9 @@ def _split(
     share: Share,
     labels: range | None,
 ) -> in_memory.Images | streaming.Stream:
+    if source.shared(split, split) > source.count(split):
+        message = "split %r of %r has examples more than once, and each counts as often"
+        logging.getLogger(__name__).warning(message, split, source.name)
     if crop_spec is None:
         return in_memory.read(source, split, share, labels)
     stream = streaming.Stream(source, split, crop_spec, share)

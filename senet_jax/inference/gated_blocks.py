@@ -91,7 +91,10 @@ def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[Gate
 def without_stage(model: Any, stage: int) -> Network:
     """The network with no SE blocks in a stage."""
     kept = tuple(number for number in model.se.stages if number != stage)
-    return model.clone(se=dataclasses.replace(model.se, stages=kept))
+    try:
+        return model.clone(se=dataclasses.replace(model.se, stages=kept))
+    except ValueError:  # none of those kept has a block, as between stages after the last one
+        return model.clone(se=dataclasses.replace(model.se, stages=()))
 
 
 def with_constants(

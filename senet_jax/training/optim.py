@@ -33,7 +33,8 @@ class OptimConfig:
       clip_norm: largest norm of the gradient, all parameters together, before the penalty is
         added; a longer one is scaled down. 0 for no limit.
       weight_decay: L2 penalty, added to the gradient.
-      decay_norm_and_bias: whether the penalty also covers batch-norm scales and all biases.
+      decay_norm_and_bias: whether the penalty also covers what is no kernel: batch-norm scales, all
+        biases, and the vectors of SRM and GCT blocks.
       freeze: regular expressions; a parameter stays as it is if one is found anywhere in its path,
         such as "stage2/block1/conv1/kernel" (freezing.py).
       layer_decay: factor on the updates of each layer against those of the next one, from the
@@ -237,7 +238,7 @@ def either(condition: jax.Array, one: Any, other: Any) -> Any:
 
 
 def decay_mask(params: Any) -> Any:
-    """True for kernels, False for batch-norm scales and biases."""
+    """True for kernels, False for batch-norm scales, biases and other vectors."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 

@@ -239,3 +239,19 @@ def test_examples_to_train_and_to_evaluate_on_are_told_if_they_are_the_same(
     warned = [record.getMessage() for record in caplog.records]
     assert len(warned) == bool(shared)
     assert all(message.startswith(f"{shared} of the ") for message in warned)
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "is_told"),
+    [
+        ("test[:10]+test[10:20]", 20, False),
+        ("test[:10]+train[:10]", 20, False),
+        ("test[:10]+test[9:20]", 21, True),
+        ("test+train[:10]+test[:1]", 371, True),
+    ],
+)
+def test_a_split_that_has_examples_twice_is_told(caplog, split, count, is_told):
+    loaded, _ = data.load_split("digits", split)
+    assert len(loaded) == count
+    warned = [record.getMessage() for record in caplog.records]
+    assert any("more than once" in message for message in warned) == is_told

@@ -54,6 +54,21 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_race_that_is_measured_again_is_a_line_of_its_own():
+    """A table never puts the times of two races side by side."""
+
+    def row(contestant, seconds, times_ours, commit):
+        named = {"network": "resnet50", "what": "train", "batch": "8", "size": "224"}
+        named |= {"contestant": contestant, "machine": "m", "commit": commit, "peak_gb": "1"}
+        cold = dict.fromkeys(("compile_s", "again_s", "again_gb"), "1")
+        return named | cold | {"median_s": str(seconds), "times_ours": str(times_ours)}
+
+    before = [row("ours", 2.0, 1.0, "a"), row("plain", 5.0, 2.5, "a")]
+    after = [row("ours", 1.0, 1.0, "b")]
+    lines = benchmark.markdown_table(before + after).splitlines()
+    assert [line.split(" | ")[1:3] for line in lines[2:4]] == [["2.000", "2.50"], ["1.000", "-"]]
+
+
 @pytest.mark.slow(reason="three rounds of reading by two readers in processes of their own")
 def test_readers_read_in_turn_and_leave_a_row_each(tmp_path):
     """On digits, which are no JPEGs; both have to decode them."""

@@ -64,12 +64,37 @@ def test_each_primary_comparison_has_its_verdict_and_interval():
     assert f"+1.00 [{low:.2f}, {high:.2f}], p < 0.001, n = 6" == gain.numbers
 
 
-def test_rows_without_results_are_not_decided_and_others_are_corrected_for_those_that_are():
-    errors = {"_original": spread(30.3, *NOISE[:4]), "_16": spread(30, *OTHER[:4])}
-    alone = decided(**errors)["16"]
-    together = decided(**errors, _2=spread(30, *NOISE[:4]), _32=spread(30, *NOISE[:4]))["16"]
-    assert alone.p < together.p
+@pytest.mark.parametrize("level", [29.9, 30, 30.4, 31])
+def test_rows_without_results_are_not_decided_but_their_runs_undo_no_verdict(level):
+    errors = {"_original": spread(30.2, *NOISE[:5]), "_16": spread(30, *OTHER[:5])}
+    alone = decided(**errors)
+    assert alone.keys() == {"16"}
+    others = {f"_{ratio}": spread(level, *NOISE[:5]) for ratio in (2, 4, 8, 32)}
+    assert alone["16"].verdict == UNDECIDED  # which without the correction it would not be
+    assert decided(**errors, **others)["16"].p <= alone["16"].p
     assert primary.widest(REDUCTION, results(**errors)) == float("inf")
+    assert primary.NOT_WHOLE in primary.in_words(REDUCTION, with_right(errors))[-1]
+
+
+def test_without_a_spread_it_is_not_that_runs_are_too_few():
+    same = with_right({f"_{row.label}": dict.fromkeys(range(7), 25.0) for row in REDUCTION.rows})
+    lines = primary.in_words(REDUCTION, same)
+    assert "r = 2 is within 0.5 points of r = 16: undecided (+0.00, n = 7)." in lines
+    assert "needs more seeds" in lines[-1]
+    assert primary.NOT_WHOLE in lines[-1]
+    assert "inf" not in "".join(lines)
+
+
+def test_numbers_of_one_sentence_are_of_the_same_runs():
+    """Runs of earlier versions do not say which images they have right."""
+    found = with_right({"_original": spread(33, 1, -1, 0.5), "_16": spread(30, 0.5, -0.5, 1)})
+    assert primary.decisions(REDUCTION, found)[0].new_images is not None
+    assert primary.deviations(found).keys() == {"original", "16"}
+    del found["16"][1]["eval/right"]
+    (gain,) = primary.decisions(REDUCTION, found)
+    assert len(gain.differences) == 3
+    assert gain.new_images is None
+    assert primary.deviations(found).keys() == {"original"}
 
 
 @pytest.mark.parametrize("seeds", [0, 1])
@@ -326,14 +351,45 @@ def test_a_plan_says_what_seeds_cost(tmp_path, monkeypatch, capsys, checkout):
         power.main(["power", "squeeze"])
 
 
+def test_a_plan_is_of_the_seeds_and_the_hours_that_the_study_takes():
+    """It ends with no fewer than FEWEST seeds, however narrow; rows take their own time."""
+    rows = ("_original", "_16", "_2", "_4", "_8", "_32")
+    found = results(**{row: spread(30, *(NOISE, OTHER)[row == "_16"][:3]) for row in rows})
+    for label, runs in found.items():
+        for run in runs:
+            run["wall_time_seconds"] = 36000.0 if label == "2" else 3600.0
+    for line in power.lines(REDUCTION, found, 0.5):
+        assert line[1] == "3"
+        assert int(line[4]) == primary.FEWEST
+        more = max(int(line[4]), int(line[5])) - 3
+        assert line[6] == f"{more * (10 + 5):.1f}"
+
+
 def test_claims_are_decided_by_what_is_published(checkout, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     rows = list(verdicts.rows())
     assert len(rows) == len(CLAIMS)
-    assert sum("not run yet" in row[-1] for row in rows) == len(CLAIMS) - 3
+    assert sum("not run yet" in row[1] for row in rows) == len(CLAIMS) - 3
     assert all(len(row) == len(verdicts.HEADINGS) for row in rows)
     verdicts.show()
     assert "SE improves the network" in capsys.readouterr().out
+
+
+def test_claims_on_rows_that_half_a_study_lacks_are_not_run(checkout, tmp_path):
+    runs_of(REDUCTION, tmp_path / "half", (0, 1), ("original", "16", "4"))
+    found = collect(REDUCTION, tmp_path / "half").results
+    publish.publish(REDUCTION, found, {})
+    by_claim = {row[0]: row[1:] for row in verdicts.rows()}
+    assert by_claim["SE improves the network"][1] == "16 better than original"
+    assert by_claim["Between r = 2 and r = 16 the reduction ratio hardly matters"][0] == UNDECIDED
+    verdict, *gains, data, _ = by_claim["r = 32 is worse than r = 16"]
+    assert data == "digits, seresnet20_cifar"
+    assert gains == ["-", "-"]
+    assert verdict.startswith("not run yet")
+    for run in (run for runs in found.values() for run in runs):
+        run["config"]["optim.learning_rate"] = 0.3
+    publish.publish(REDUCTION, found, {})
+    assert next(verdicts.rows())[4] == "digits, seresnet20_cifar (not the study's own recipe)"
 
 
 def test_our_pairs_are_above_all_that_are_published(checkout):

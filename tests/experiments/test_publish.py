@@ -9,7 +9,7 @@ from helpers.runs import contents, finish
 
 from experiments import report
 from experiments.grid.plan import base_config, plan
-from experiments.reporting import blocks, publish, table
+from experiments.reporting import blocks, headline, publish, table
 from experiments.reporting.collect import collect, dataset_of
 from experiments.reporting.csv_files import read_results, runs_csv
 from experiments.studies import load_study, study_names
@@ -206,6 +206,29 @@ def test_what_cannot_be_repeated_is_not_published(file, change, sentence, tmp_pa
         publish.publish(REDUCTION, collect(REDUCTION, directory).results, {})
     assert (checkout / "README.md").read_bytes() == before
     assert not publish.RESULTS.exists()
+
+
+def test_a_published_row_that_the_study_lacks_is_refused(tmp_path, checkout):
+    results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs")).results
+    place = publish.directory_of(REDUCTION, "digits")
+    place.mkdir(parents=True)
+    results["sixteen"] = results.pop("16")
+    (place / "runs.csv").write_bytes(runs_csv(results, {}))
+    with pytest.raises(InputError, match="has a row 'sixteen', which reduction lacks"):
+        publish.read(REDUCTION, "digits")
+
+
+@pytest.mark.parametrize("left", [("16", "2"), ("2",), ("16",)])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_half_a_study_has_its_place_in_the_readme(left, seeds, tmp_path):
+    results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs")).results
+    rows = headline.rows(REDUCTION, "digits", {label: results[label][:seeds] for label in left})
+    assert [row[1] for row in rows] == [f"r = {row.label}" for row in REDUCTION.rows]
+    by_row = {row[1].removeprefix("r = "): row[2:] for row in rows}
+    assert by_row["16"][-1] == "the reference"
+    assert by_row["32"] == ("-", "-", "-", "no result")
+    assert ("16" in left) == (by_row["16"][0] != "-")
+    assert not any("nan" in cell for row in rows for cell in row)
 
 
 def test_a_file_of_something_else_is_a_sentence(tmp_path):

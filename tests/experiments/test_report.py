@@ -72,6 +72,37 @@ def test_the_report_names_network_dataset_and_narrow_blocks(directory):
     assert "failed" not in text
 
 
+def test_values_that_flags_have_changed_are_in_the_caption(directory):
+    assert "other values" not in table.caption(REDUCTION, collect(REDUCTION, directory).results)
+    changes = {"optim": {"learning_rate": 0.01}, "data": {"eval_split": "train"}}
+    changes["model"] = {"width": 32}
+    for path in directory.glob("*/seed*/config.json"):
+        config = json.loads(path.read_text())
+        for section, values in changes.items():
+            config[section] |= values
+        path.write_text(json.dumps(config))
+    assert table.caption(REDUCTION, collect(REDUCTION, directory).results).endswith(
+        "With other values than the study's own: data.eval_split (test in the study, train here), "
+        "model.width (missing in the study, 32 here), optim.learning_rate (0.1 in the study, 0.01 "
+        "here)."
+    )
+
+
+def test_a_study_in_miniature_is_as_declared(tmp_path):
+    bases = [base_config(REDUCTION, row, "digits", smoke=True) for row in REDUCTION.rows]
+    for run in plan(REDUCTION, bases, (0,), tmp_path):
+        finish(run.workdir, run.config)
+    assert "other values" not in table.caption(REDUCTION, collect(REDUCTION, tmp_path).results)
+
+
+def test_runs_of_no_row_are_named(directory):
+    (directory / "8").rename(directory / "8-old")
+    collected = collect(REDUCTION, directory)
+    assert "8" not in collected.results
+    (sentence,) = collected.damaged
+    assert sentence.startswith(f"{directory / '8-old'} has runs of a row that reduction lacks")
+
+
 def test_a_table_of_runs_in_different_environments_says_so_once(directory):
     def conditions():
         return table.caption(REDUCTION, collect(REDUCTION, directory).results)

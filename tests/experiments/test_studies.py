@@ -12,11 +12,13 @@ import pytest
 from helpers.runs import finish
 
 from experiments.grid.plan import base_config, paper_config, plan
+from experiments.grid.study import on_dataset
 from experiments.reporting import numbers, table
 from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
 from experiments.run import override
 from experiments.studies import load_studies
+from experiments.studies.transfer import CLASSES, FIRST, SECOND
 from senet_jax.errors import InputError
 from senet_jax.models import create_model
 from senet_jax.training.start import split_origin
@@ -393,6 +395,17 @@ def test_rows_that_start_from_anothers_weights_follow_it_seed_by_seed(tmp_path):
     assert runs[0].config.data.classes == (0, 50)
     compared = {run.row.label for run in runs if STUDIES["transfer"].reference_of(run.row)}
     assert compared == {"linear-probe", "all-layers", "layer-decay"}
+
+
+@pytest.mark.parametrize("dataset", ["emnist", "emnist/letters:3.1.0", "caltech101", "fake"])
+def test_halves_of_the_classes_are_of_datasets_whose_number_is_known(dataset, tmp_path):
+    with pytest.raises(InputError, match=r"no data\.classes for"):
+        planned(STUDIES["transfer"], tmp_path, dataset)
+    for name, count in CLASSES.items():
+        first, second = (on_dataset(part, name)["data.classes"] for part in (FIRST, SECOND))
+        assert (first, second) == ((0, count // 2), (count // 2, count))
+    half = planned(STUDIES["transfer"], tmp_path, "cifar10_half")
+    assert {tuple(run.config.data.classes) for run in half} == {(0, 5), (5, 10)}
 
 
 def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):

@@ -8,9 +8,10 @@ from helpers.runs import finish
 
 from experiments.grid import study, sweep
 from experiments.grid.plan import plan
+from experiments.reporting import table
 from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
-from experiments.run import override
+from experiments.run import main, override
 from senet_jax.errors import InputError
 
 FILE = "configs/cifar.py:seresnet20,cifar100"
@@ -103,6 +104,31 @@ def test_the_table_has_a_column_for_each_key_and_compares_with_the_first_row(tmp
     ]
     for name in ("runs.csv", "curves.csv", "table.png", "curves.png"):
         assert (tmp_path / name).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        ("model.name", "seresnet20_cifar,seresnet56_cifar", "seresnet20_cifar or seresnet56_cifar"),
+        ("data.name", "cifar100,cifar10", "seresnet20_cifar on cifar100 or cifar10; "),
+    ],
+)
+def test_the_caption_names_all_networks_and_datasets(key, values, words, tmp_path):
+    which, runs = planned(tmp_path, (f"{key}={values}",))
+    for run in runs:
+        finish(run.workdir, run.config, macs=1)
+    assert f"Ours: {words}" in table.caption(which, collect(which, tmp_path).results)
+
+
+def test_flags_beside_a_sweep_are_in_its_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.reporting.write.figure_files", lambda *_: {})
+    sweeps, flags = ("model.se.ratio=2,4",), ("--config.train.epochs=7", "--config.data.flip=False")
+    for run in planned(tmp_path, sweeps, arguments=flags)[1]:
+        finish(run.workdir, run.config, macs=1)
+    sweep_of = (f"--config={FILE}", f"--sweep={sweeps[0]}", "--seeds=0", f"--workdir={tmp_path}")
+    main(["run", *sweep_of, *flags])
+    text = (tmp_path / "table.md").read_text("utf-8")
+    assert "- All rows with --config.train.epochs=7 --config.data.flip=False.\n" in text
 
 
 DIFFERENT = [

@@ -87,6 +87,35 @@ def test_folders_of_classes_are_numbered_in_order(tmp_path):
     ]
 
 
+def test_no_photograph_of_a_class_is_left_out(tmp_path):
+    """Whatever its suffix, in folders within the class, too; hidden folders are no classes."""
+    places = ("n1/a.png", "n1/b.JPE", "n1/c.gif", "n1/d", "n1/images/e.png", "n2/f.tif")
+    for place in (*places, ".cache/g.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / place, "PNG")
+    (tmp_path / "n3").mkdir()
+    examples, classes = timm_accuracy.find_images(tmp_path, None)
+    assert classes == 3
+    assert [str(path.relative_to(tmp_path)) for path, _ in examples] == [*places]
+    assert [label for _, label in examples] == [0] * 5 + [1]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 5, 9])
+def test_a_limit_is_the_number_of_images(limit, folders, tmp_path, monkeypatch):
+    (tmp_path / "labels").write_text("".join(f"{number}.png 0\n" for number in range(5)))
+    taken = []
+
+    def spy(row, source, examples, classes, batch):
+        taken.extend(path.stem for path, _ in examples)
+        raise InputError("that is all")
+
+    monkeypatch.setattr(timm_accuracy, "evaluate", spy)
+    images = (f"--images={folders / 'images'}", f"--labels={tmp_path / 'labels'}")
+    with pytest.raises(InputError):
+        run(folders, *images, f"--limit={limit}")
+    assert len(taken) == len({*taken}) == min(limit, 5)
+
+
 def test_folders_with_numbers_are_in_their_order(tmp_path):
     for name in ("10", "2", "1"):
         (tmp_path / name).mkdir()

@@ -62,6 +62,16 @@ def test_every_family_names_its_blocks_in_order_with_their_stages(name):
     assert kept == tuple(block for block in blocks if block.stage != stages[-1])
 
 
+@pytest.mark.parametrize("stages", [(2,), (3,), (2, 3), (2, 4), (3, 4), (2, 3, 4)])
+def test_blocks_between_stages_are_found_where_no_other_is_left(stages):
+    """Nothing follows stage 4, so that a network with only its block has none."""
+    se = {"placement": "between_stages", "stages": stages, "ratio": 2}
+    fields = {"stage_sizes": (1, 1, 1), "width": 4, "implementation": "xla"}
+    model = create_model("seresnet20_cifar", se=se, **fields)
+    found = [(block.name, block.stage) for block in find_blocks(model, (8, 8, 3))]
+    assert found == [(f"se{stage}", stage) for stage in stages if stage != 4]
+
+
 @pytest.mark.parametrize("placement", ["standard", "pre", "post", "identity"])
 @pytest.mark.parametrize("squeeze", ["avg", "none"])
 def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze):
