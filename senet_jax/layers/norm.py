@@ -51,7 +51,8 @@ class BatchNorm(nn.Module):
         """Normalise a map.
 
         Args:
-          defer: give a `Deferred`, which waits for a factor of each image [N, H, W, C] and channel.
+          defer: give a `Deferred`, which waits for a factor of each image [N, H, W, C] and channel,
+            unless intermediates are captured.
           means: the means of the images [N, C], where they are known without looking.
         """
         shape = x.shape[-1:]
@@ -61,6 +62,8 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         dtype = self.dtype or jnp.result_type(x, scale)
         plain = self.implementation == "xla"
+        # Whoever captures intermediates sees the map itself, as of any other layer.
+        defer = defer and not self.is_mutable_collection("intermediates")
         options = deferred.Options(self.epsilon, dtype, self.implementation == "fused")
         if self.use_running_average or is_frozen(self.frozen, self.path):
             mean, var = running_mean.value, running_var.value

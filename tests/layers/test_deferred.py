@@ -231,6 +231,23 @@ def test_no_map_is_read_once_more_than_without_se():
     assert read_by_sums(se, False, **plain) == read_by_sums(None, False, **plain) + wide
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_captured_intermediates_are_those_of_plain_layers(train):
+    """Above all the last batch norm: its map, not the one before normalisation and four vectors."""
+    x, captured = normal((2, 6, 6, 8)), []
+    for implementation in ("auto", "xla"):
+        layers = Layers(implementation=implementation)
+        unit = Bottleneck(features=2, se=SEConfig(), layers=layers)
+        variables = unit.init(jax.random.key(0), x, train)
+        kept = ["intermediates", "batch_stats"]
+        how = {"capture_intermediates": True, "mutable": kept}
+        captured.append(unit.apply(variables, x, train, **how)[1]["intermediates"])
+    assert captured[0]["bn3"]["__call__"][0].shape == x.shape
+    got, want = (jax.tree.flatten(tree) for tree in captured)
+    assert got[1] == want[1]
+    assert max(map(distance, got[0], want[0])) < 1e-5
+
+
 class ActivatedBranch(BasicBlock):
     """Someone's unit, with more after the branch that it inherits."""
 
