@@ -29,6 +29,10 @@ SETTINGS = {
     "jax_default_prng_impl": "threefry2x32",
     "jax_disable_most_optimizations": False,
     "jax_enable_x64": False,
+    "jax_exec_time_optimization_effort": 0.0,
+    "jax_optimization_level": "UNKNOWN",
+    "jax_random_seed_offset": 0,
+    "jax_softmax_custom_jvp": False,
     "jax_threefry_partitionable": True,
 }
 # The keys of an environment on which the bits of a result depend, and what each is in words.

@@ -1,6 +1,7 @@
 """What every command shares: flags, and errors in one sentence instead of a traceback."""
 
 import ast
+import collections
 import errno
 import io
 import itertools
@@ -135,7 +136,9 @@ def parse_flags(
     Raises: InputError for an unknown flag or configuration key, naming the nearest, or a bad value.
     """
     try:
-        return values(argv, known_only=known_only)[1:]
+        rest = values(argv, known_only=known_only)[1:]
+        _check_tuples_once(argv, values)
+        return rest
     except flags.Error as error:
         if isinstance(error.__context__, InputError):  # what absl has wrapped says all
             raise error.__context__ from None
@@ -149,6 +152,20 @@ def parse_flags(
         raise InputError(
             f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _check_tuples_once(argv: Sequence[str], values: flags.FlagValues) -> None:
+    """Check that no tuple of a configuration is given twice, which would join both.
+
+    Of other values, the last one counts.
+    """
+    names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
+    for name, number in collections.Counter(names).items():
+        flag = values[name] if "." in name and name in values else None
+        if number > 1 and isinstance(flag, flags.MultiFlag):
+            raise InputError(
+                f"--{name} is given twice; give all values at once, as in --{name}='{flag.value}'"
+            )
 
 
 def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:

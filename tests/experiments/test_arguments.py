@@ -8,6 +8,7 @@ from experiments.run import override, parse_seeds
 from experiments.studies import load_studies, load_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,21 @@ def test_the_dataset_and_the_seed_of_a_study_have_flags_of_their_own(argument, s
     bases = [base_config(study, row, "digits", smoke=True) for row in study.rows]
     with pytest.raises(InputError, match=sentence):
         override(bases, [argument], study, [])
+
+
+@pytest.mark.parametrize("second", ["--config.model.se.stages=(4,)", "-config.model.se.stages=3"])
+@pytest.mark.parametrize("between", [[], ["--config.seed=1"]])
+def test_a_tuple_that_is_given_twice_is_refused_and_not_joined(between, second):
+    """ml_collections would train stages 2, 3 and 4: a file of flags, say, and a flag after it."""
+    arguments = ["--config.model.se.stages=(2,)", *between, second]
+    with pytest.raises(InputError, match=r"--config.model.se.stages is given twice; give all"):
+        cli.with_flags(digits.get_config(), arguments)
+
+
+def test_of_other_values_the_last_counts():
+    arguments = ["--config.seed=1", "--config.model.se.stages=2,3", "--config.seed=2"]
+    config = cli.with_flags(digits.get_config(), arguments)
+    assert (config.seed, config.model.se.stages) == (2, (2, 3))
 
 
 def test_a_dataset_with_a_part_too_many_is_a_sentence_of_the_study():

@@ -46,7 +46,15 @@ def test_variables_that_change_bits_are_another_environment(monkeypatch, variabl
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("jax_enable_x64", True), ("jax_default_matmul_precision", "highest")]
+    ("name", "value"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_default_matmul_precision", "highest"),
+        ("jax_random_seed_offset", 7),
+        ("jax_optimization_level", "O1"),
+        ("jax_exec_time_optimization_effort", 0.5),
+        ("jax_softmax_custom_jvp", True),
+    ],
 )
 def test_settings_of_jax_that_change_bits_are_recorded(name, value):
     before = getattr(jax.config, name)
