@@ -154,7 +154,9 @@ def test_a_version_changes_no_recipe(name):
 
 @pytest.mark.parametrize("study", load_studies(), ids=lambda study: study.name)
 def test_a_version_changes_nothing_of_a_study(study):
-    for dataset in ("digits", "cifar100", "imagenet2012"):
+    # Of imagenet2012 `transfer` does not know the classes that it would halve.
+    most = ("imagenet2012",) if study.name != "transfer" else ()
+    for dataset in ("digits", "cifar100", *most):
         for row in study.rows:
             configs = [
                 row_config(row, base_config(study, row, dataset + end, smoke=False))
