@@ -20,30 +20,25 @@ and TPU, where it has not been measured, all is computed in the order of the thr
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from senet_jax.layers.cpu.fusion import zero_after  # saves memory on a CPU
-from senet_jax.layers.normalize import beside, normalize, plain_normalize, plain_statistics
+from senet_jax.layers.normalize import (
+    Options,
+    backward_of,
+    beside,
+    moments,
+    norm_gradients,
+    normalize,
+    plain_normalize,
+    plain_statistics,
+)
 
 Arrays = tuple[jax.Array, ...]
-
-
-class Options(NamedTuple):
-    """What is known when a program is traced.
-
-    Attributes:
-      epsilon: number added to the variance.
-      dtype: dtype of the result.
-      everywhere: whether other platforms than a CPU get the fast form as well.
-    """
-
-    epsilon: float
-    dtype: Any
-    everywhere: bool
 
 
 @functools.partial(
@@ -92,7 +87,7 @@ class Deferred:
 
     def __jax_array__(self) -> jax.Array:
         """The normalised map [N, H, W, C], which functions of JAX see in its place."""
-        return normalize(self.options[:2], self.x, *self.norm)
+        return normalize(self.options, self.x, *self.norm)
 
 
 def means_after(a: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -113,12 +108,9 @@ def statistics(options: Options, x: jax.Array) -> Arrays:
 
     def fast(x: jax.Array) -> Arrays:
         x = x.astype(jnp.float32)
-        # As in normalize.py, and for the reasons that it gives.
-        first, last = x[0, 0, 0], x[-1, -1, -1]
+        first = x[0, 0, 0]
         offsets = (x - beside(first, 4)).mean((1, 2))
-        offset = offsets.mean(0)
-        var = jnp.square(x - beside(last, 4)).mean((0, 1, 2)) - jnp.square(offset + (first - last))
-        return beside(first, 2) + offsets, first + offset, jnp.maximum(0.0, var)
+        return beside(first, 2) + offsets, *moments(x, offsets.mean(0))
 
     def plain(x: jax.Array) -> Arrays:
         return (x.astype(jnp.float32).mean((1, 2)), *plain_statistics(x))
@@ -168,7 +160,7 @@ def _fast_squeezed(
 def _plain_squeezed(
     options: Options, x: jax.Array, means: jax.Array, *norm: jax.Array
 ) -> jax.Array:
-    u = plain_normalize(options[:2], x, *norm)
+    u = plain_normalize(options, x, *norm)
     return u.astype(jnp.float32).mean((1, 2), keepdims=True)
 
 
@@ -180,11 +172,8 @@ def squeezed(options: Options, *inputs: jax.Array) -> jax.Array:
 
 
 def _squeezed_backward(options: Options, saved: Arrays, dz: jax.Array) -> Arrays:
-    def backward(form: Callable[..., Any], dz: jax.Array, *inputs: jax.Array) -> Arrays:
-        return jax.vjp(functools.partial(form, options), *inputs)[1](dz)
-
-    forms = (functools.partial(backward, form) for form in (_fast_squeezed, _plain_squeezed))
-    return _chosen(options, *forms)(dz, *saved)
+    forms = (functools.partial(form, options) for form in (_fast_squeezed, _plain_squeezed))
+    return _chosen(options, *map(backward_of, forms))(dz, *saved)
 
 
 squeezed.defvjp(lambda options, *inputs: (squeezed(options, *inputs), inputs), _squeezed_backward)
@@ -214,7 +203,7 @@ def _fast_gated(
 
 def _plain_gated(options: Options, x: jax.Array, *norm_and_gate: jax.Array) -> jax.Array:
     *norm, gate = norm_and_gate
-    return plain_normalize(options[:2], x, *norm) * gate
+    return plain_normalize(options, x, *norm) * gate
 
 
 def _gated_backward(options: Options, saved: Arrays, dy: jax.Array) -> Arrays:
@@ -236,12 +225,9 @@ def _gated_backward(options: Options, saved: Arrays, dy: jax.Array) -> Arrays:
         dx = (d * (gates * factor)[:, None, None]).astype(x.dtype)
         dgate = (along * factor + sums * beside(bias, 2)).astype(gate.dtype)[:, None, None]
         along, sums = (gates * along).sum(0), (gates * sums).sum(0)
-        dmean, dvar = -sums * inverse * scale, -0.5 * along * scale * inverse**3
-        return dx, dmean, dvar, along * inverse, sums, dgate
+        return dx, *norm_gradients(sums, along, inverse, scale), dgate
 
-    def plain(dy: jax.Array, *inputs: jax.Array) -> Arrays:
-        return jax.vjp(functools.partial(_plain_gated, options), *inputs)[1](dy)
-
+    plain = backward_of(functools.partial(_plain_gated, options))
     return _chosen(options, fast, plain)(dy, *saved)
 
 

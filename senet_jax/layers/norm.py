@@ -11,6 +11,7 @@ from jax import lax
 
 from senet_jax.layers import deferred
 from senet_jax.layers.normalize import (
+    Options,
     Pair,
     normalize,
     plain_normalize,
@@ -64,7 +65,7 @@ class BatchNorm(nn.Module):
         plain = self.implementation == "xla"
         # Whoever captures intermediates sees the map itself, as of any other layer.
         defer = defer and not self.is_mutable_collection("intermediates")
-        options = deferred.Options(self.epsilon, dtype, self.implementation == "fused")
+        options = Options(self.epsilon, dtype, self.implementation == "fused")
         if self.use_running_average or is_frozen(self.frozen, self.path):
             mean, var = running_mean.value, running_var.value
         else:
@@ -82,7 +83,7 @@ class BatchNorm(nn.Module):
             means = x.astype(jnp.float32).mean((1, 2)) if means is None else means
             return deferred.Deferred(x, means, (mean, var, scale, bias), options)
         function = plain_normalize if plain else normalize
-        return function(options[:2], x, mean, var, scale, bias)
+        return function(options, x, mean, var, scale, bias)
 
     def _over_devices(self, mean: jax.Array, var: jax.Array) -> Pair:
         common = lax.pmean(mean, self.axis_name)

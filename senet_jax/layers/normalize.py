@@ -12,7 +12,8 @@ subtract the same vector.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,20 @@ Pair = tuple[jax.Array, jax.Array]
 # Values [C] beside maps of some rank, as [1, ..., 1, C]. JAX does so by itself, except for users
 # who have it refuse (JAX_NUMPY_RANK_PROMOTION=raise).
 beside = lax.broadcast_to_rank
-# (epsilon, dtype of the result)
-Options = tuple[float, Any]
+
+
+class Options(NamedTuple):
+    """What is known when a program is traced.
+
+    Attributes:
+      epsilon: number added to the variance.
+      dtype: dtype of the result.
+      everywhere: whether other platforms than a CPU get the forms of `deferred.py` as well.
+    """
+
+    epsilon: float
+    dtype: Any
+    everywhere: bool = False
 
 
 @jax.custom_vjp
@@ -49,10 +62,10 @@ def plain_normalize(
     bias: jax.Array,
 ) -> jax.Array:
     """(x - mean) / sqrt(var + epsilon) * scale + bias."""
-    epsilon, dtype = options
-    mean, factor, bias = (beside(v, x.ndim) for v in (mean, lax.rsqrt(var + epsilon) * scale, bias))
+    factor = lax.rsqrt(var + options.epsilon) * scale
+    mean, factor, bias = (beside(v, x.ndim) for v in (mean, factor, bias))
     y = (x.astype(jnp.float32) - mean) * factor + bias
-    return y.astype(dtype)
+    return y.astype(options.dtype)
 
 
 # The formula is the same on every platform; on a CPU its gradient differs.
@@ -61,8 +74,13 @@ normalize = jax.custom_vjp(plain_normalize, nondiff_argnums=(0,))
 
 def _statistics(x: jax.Array) -> Pair:
     x, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    return moments(x, (x - beside(x[(0,) * len(axes)], x.ndim)).mean(axes))
+
+
+def moments(x: jax.Array, offset: jax.Array) -> Pair:
+    """Mean and variance [C] of [N, ..., C], given the mean of x less its first sample, [C]."""
+    axes = tuple(range(x.ndim - 1))
     first, last = x[(0,) * len(axes)], x[(-1,) * len(axes)]
-    offset = (x - beside(first, x.ndim)).mean(axes)
     var = jnp.square(x - beside(last, x.ndim)).mean(axes) - jnp.square(offset + (first - last))
     return first + offset, jnp.maximum(0.0, var)
 
@@ -97,19 +115,35 @@ def _normalize_backward(options: Options, saved: Any, dy: jax.Array) -> tuple[ja
         bias: jax.Array,
     ) -> tuple[jax.Array, ...]:
         axes = tuple(range(x.ndim - 1))
-        inverse = lax.rsqrt(var + options[0])
+        inverse = lax.rsqrt(var + options.epsilon)
         d = dy.astype(jnp.float32)
         dbias = d.sum(axes)
         centre = beside(mean + zero_after(dbias), x.ndim)
         along = (d * (x.astype(jnp.float32) - centre)).sum(axes)
         dx = (d * beside(inverse * scale, x.ndim)).astype(x.dtype)
-        dmean, dvar = -dbias * inverse * scale, -0.5 * along * scale * inverse**3
-        return dx, dmean, dvar, along * inverse, dbias
+        return dx, *norm_gradients(dbias, along, inverse, scale)
 
-    def plain(dy: jax.Array, *inputs: jax.Array) -> tuple[jax.Array, ...]:
-        return jax.vjp(functools.partial(plain_normalize, options), *inputs)[1](dy)
-
+    plain = backward_of(functools.partial(plain_normalize, options))
     return lax.platform_dependent(dy, *saved, cpu=fast, default=plain)
+
+
+def norm_gradients(
+    dbias: jax.Array, along: jax.Array, inverse: jax.Array, scale: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The gradients of mean, variance, scale and bias, [C] each.
+
+    Args:
+      dbias: sum of the gradient of the normalised map.
+      along: sum of that gradient times the map less its mean.
+      inverse: 1 / sqrt(var + epsilon).
+    """
+    dmean, dvar = -dbias * inverse * scale, -0.5 * along * scale * inverse**3
+    return dmean, dvar, along * inverse, dbias
+
+
+def backward_of(function: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
+    """From the gradient of a function's result, and its inputs, to the gradients of these."""
+    return lambda dy, *inputs: jax.vjp(function, *inputs)[1](dy)
 
 
 normalize.defvjp(
