@@ -122,9 +122,9 @@ class SqueezeExcite(SlotBlock):
 
 def squeeze(u: jax.Array, how: str) -> jax.Array:
     """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map."""
-    if isinstance(u, Deferred):
+    if isinstance(u, Deferred) and how == "avg":
         return u.squeezed()
-    return SQUEEZES[how](u.astype(jnp.float32))
+    return SQUEEZES[how](jnp.asarray(u).astype(jnp.float32))
 
 
 def excitation(

@@ -264,3 +264,11 @@ def test_whoever_goes_on_with_a_branch_has_the_normalised_map():
     variables = units[0].init(jax.random.key(0), x, True)
     got, want = (unit.apply(variables, x, False) for unit in units)
     assert distance(got, want) < 1e-6
+
+
+def test_a_block_of_another_squeeze_sees_the_map_itself():
+    x, maximum = normal((2, 4, 4, 6)), (("squeeze", "max"),)
+    norm = (("use_running_average", True),)
+    waiting, usual = (NormSE(defer, maximum, norm) for defer in (True, False))
+    variables = variables_of(usual, x)
+    assert distance(waiting.apply(variables, x), usual.apply(variables, x)) < 1e-6
