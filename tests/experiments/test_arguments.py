@@ -1,6 +1,7 @@
 """What stands in a list on the command line is used or refused, and never dropped."""
 
 import pytest
+from helpers.studies import datasets_of
 
 from configs import cifar, common, digits, finetune, imagenet
 from experiments.grid.plan import base_config, row_config
@@ -154,9 +155,7 @@ def test_a_version_changes_no_recipe(name):
 
 @pytest.mark.parametrize("study", load_studies(), ids=lambda study: study.name)
 def test_a_version_changes_nothing_of_a_study(study):
-    # Of imagenet2012 `transfer` does not know the classes that it would halve.
-    most = ("imagenet2012",) if study.name != "transfer" else ()
-    for dataset in ("digits", "cifar100", *most):
+    for dataset in datasets_of(study):
         for row in study.rows:
             configs = [
                 row_config(row, base_config(study, row, dataset + end, smoke=False))

@@ -3,6 +3,7 @@
 import pytest
 from helpers.command_line import configured
 from helpers.runs import finish
+from helpers.studies import datasets_of
 from ml_collections import ConfigDict
 
 from configs import cifar, common, digits, finetune, imagenet
@@ -142,9 +143,7 @@ def test_no_recipe_sets_a_key_without_effect():
 
 @pytest.mark.parametrize("study", load_studies(), ids=lambda study: study.name)
 def test_no_study_sets_a_key_without_effect(study):
-    # Of imagenet2012 `transfer` does not know the classes that it would halve.
-    most = ("imagenet2012",) if study.name != "transfer" else ()
-    for dataset in ("digits", "cifar100", *most):
+    for dataset in datasets_of(study):
         for smoke in (False, True):
             bases = [base_config(study, row, dataset, smoke=smoke) for row in study.rows]
             for row, base in zip(study.rows, override(bases, (), study, []), strict=True):
