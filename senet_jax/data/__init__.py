@@ -15,6 +15,7 @@ __all__ = [
     "Dataset",
     "Share",
     "Split",
+    "channels_of",
     "image_size_for",
     "is_same",
     "load_dataset",
@@ -131,7 +132,7 @@ class Statistics:
         if len(self.mean) != channels:
             raise InputError(
                 f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels; weights to start from must be for images of as many"
+                f"{channels} channels"
             )
         mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
         return dataclasses.replace(dataset, mean=mean, std=std)
@@ -195,6 +196,19 @@ def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", labe
         if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
             return 0
     return wanted or otherwise
+
+
+def channels_of(name: str, image_size: int, image: str = "", label: str = "") -> int:
+    """The number of channels of a dataset's images, which need not be here yet.
+
+    Args:
+      image_size, image, label: see `load_dataset`; what is streamed is RGB.
+
+    Raises: InputError for an unknown name, or a dataset that is not (image, label).
+    """
+    if name == "fake" or image_size:
+        return 3
+    return tfds_source.find(name, image, label).image.shape[-1]
 
 
 def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -98,7 +98,8 @@ class Run:
       plan: when what happens, in steps.
       steps: functions that train and evaluate.
       initial_state: the state before the first step.
-      pretrained_sha256: hash of the weights in it; "" if it does not start from any. See `prepare`.
+      pretrained: what a result says of the weights in it; {} if it does not start from any. See
+        `prepare`.
     """
 
     seed: int
@@ -112,7 +113,7 @@ class Run:
     plan: Plan
     steps: Steps
     initial_state: TrainState
-    pretrained_sha256: str
+    pretrained: Mapping[str, Any]
 
 
 def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
@@ -210,7 +211,7 @@ def build_run(
         plan=plan,
         steps=build_steps(recipe, devices, model, optimizer, tuning, scale, state.batch_stats),
         initial_state=replicate(state, devices),
-        pretrained_sha256=weights.sha256 if weights else "",
+        pretrained=weights.records if weights else {},
     )
 
 

@@ -15,6 +15,7 @@ from senet_jax.system.devices import peak_memory
 from senet_jax.system.terminal import duration
 from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session
+from senet_jax.weights import channels
 
 
 def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **environment,
         **({"earlier_environments": earlier} if earlier else {}),
-        **({"pretrained_sha256": session.pretrained_sha256} if session.pretrained_sha256 else {}),
+        **session.pretrained,
         "params_sha256": provenance.fingerprint(session.state.variables),
         **run.dataset.records,  # with which the network can be asked where the dataset is gone
     }
@@ -74,6 +75,8 @@ def in_words(result: Mapping[str, Any], directory: Path) -> str:
             f"lowest top-1 error on the way {result['best_top1_error']:.2f} %, at step "
             f"{result['best_step']:,}"
         )
+    if theirs := result.get("pretrained_channels"):
+        lines.append(f"started from {channels.in_words(theirs, result['image_shape'][-1])}")
     if skipped := result.get("train/skipped"):
         lines.append(f"{skipped} updates were not finite and were skipped")
     memory = result.get("peak_device_memory", result["peak_host_memory"]) / 2**30

@@ -23,6 +23,7 @@ from senet_jax.training.state import TrainState
 from senet_jax.training.step import parts_of
 
 ADVICE = "try a smaller optim.learning_rate"
+PRETRAINED = ("pretrained_sha256", "pretrained_channels")
 NORMS = ("gradient_norm", "parameter_norm")
 MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 
@@ -46,7 +47,7 @@ class Session:
       environments: what the run was computed with, see provenance.environment, from its beginning
         on; more than one if it was continued with something else.
       earlier_seconds: time that earlier processes took, up to their last checkpoints.
-      pretrained_sha256: hash of the weights that the run started from; "" for none.
+      pretrained: what the result says of the weights that the run started from; {} for none.
     """
 
     run: Run
@@ -62,7 +63,7 @@ class Session:
     best: tuple[float, int] | None = None
     environments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0
-    pretrained_sha256: str = ""
+    pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.latest: dict[str, float] = {}  # what is not summed, of the latest step
@@ -84,7 +85,7 @@ class Session:
                 started,
                 run.initial_state,
                 environments=[now],
-                pretrained_sha256=run.pretrained_sha256,
+                pretrained=run.pretrained,
             )
         saved = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
         say(f"continuing from step {saved.step}/{run.plan.total_steps}")
@@ -110,7 +111,7 @@ class Session:
             best=tuple(notes["best"]) if notes["best"] else None,
             environments=environments,
             earlier_seconds=notes["seconds"],
-            pretrained_sha256=notes.get("pretrained_sha256", ""),
+            pretrained={key: notes[key] for key in PRETRAINED if notes.get(key)},
         )
 
     @property
@@ -219,7 +220,7 @@ class Session:
             "best": self.best,
             "environments": self.environments,
             "seconds": self.seconds,
-            "pretrained_sha256": self.pretrained_sha256,
+            **self.pretrained,
             "dataset": self.run.dataset.identity,
         }
         state = to_global(self.state, self.run.devices)
