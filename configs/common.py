@@ -95,6 +95,9 @@ def get_config() -> ConfigDict:
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
                 "label_smoothing": 0.0,
+                # Factors of the classes in the loss: "inverse" frequency; "effective:0.999", by
+                # effective numbers of examples; "1,1,2.5", given; "": none. Scaled to mean 1.
+                "class_weights": "",
                 "accumulate_steps": 1,  # micro-batches per device and update, computed in turn
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite

@@ -27,7 +27,7 @@ FINAL, EMA, BEST = WEIGHTS = ("final", "ema", "best")  # sets of weights of a ru
 ORIGIN = ("pretrained", "weights", "new_head")
 # Keys that configurations of earlier versions lack, with what was so then; None where that goes on
 # as it began, whatever is chosen now.
-ADDED = {"data.image": "", "data.label": "", "model.weights": None}
+ADDED = {"data.image": "", "data.label": "", "model.weights": None, "train.class_weights": ""}
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,

@@ -49,6 +49,7 @@ def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
         **environment,
         **({"earlier_environments": earlier} if earlier else {}),
         **session.pretrained,
+        **({"class_weights": [*run.class_weights]} if run.class_weights else {}),
         "params_sha256": provenance.fingerprint(session.state.variables),
         **run.dataset.records,  # with which the network can be asked where the dataset is gone
     }
@@ -75,6 +76,8 @@ def in_words(result: Mapping[str, Any], directory: Path) -> str:
             f"lowest top-1 error on the way {result['best_top1_error']:.2f} %, at step "
             f"{result['best_step']:,}"
         )
+    if weights := result.get("class_weights"):
+        lines.append(f"classes weighted from {min(weights):.3g} to {max(weights):.3g} in training")
     if theirs := result.get("pretrained_channels"):
         lines.append(f"started from {channels.in_words(theirs, result['image_shape'][-1])}")
     if skipped := result.get("train/skipped"):
