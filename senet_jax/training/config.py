@@ -42,6 +42,7 @@ class TrainConfig:
     keep_checkpoints: int
     keep_best: bool
     class_weights: str = ""  # as in configurations of versions without this key
+    patience: int = 0  # as well
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
@@ -54,6 +55,8 @@ class TrainConfig:
             raise ValueError(
                 f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
             )
+        if self.patience < 0:
+            raise ValueError(f"patience must be at least 0, not {self.patience}")
         if tuple(self.profile_steps) != (0, 0) and not (
             len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
         ):

@@ -142,6 +142,12 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, recipe, model)
     plan = plan_steps(recipe.train, len(dataset.train))
+    evaluations = -(-plan.total_steps // plan.eval_every_steps)
+    if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
+        raise InputError(
+            f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
+            "too few lie between the first and the last; leave it at 0, or evaluate more often"
+        )
     if not begun and recipe.optim.warmup_epochs >= recipe.train.epochs:
         logging.getLogger(__name__).warning(
             "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "

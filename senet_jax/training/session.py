@@ -192,6 +192,25 @@ class Session:
         return {name: value for name, value in named.items() if not name.endswith("/right")}
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether the last `train.patience` evaluations have brought no lower top-1 error.
+
+        It is a function of the step and of what is saved beside it, so that a run that continues
+        stops where it would have.
+        """
+        patience, plan = self.run.settings.patience, self.run.plan
+        if not patience or self.best is None or self.evaluation_owed:
+            return False
+        waited = self.step - self.best[1]
+        return self.step < plan.total_steps and waited >= patience * plan.eval_every_steps
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done, or those before an early stop, and the last evaluation."""
+        is_last = self.step == self.run.plan.total_steps or self.stopped_early
+        return is_last and not self.evaluation_owed
+
+    @property
     def late(self) -> bool:
         """Whether the last checkpoint was made long ago, by the clock of this process."""
         minutes = (time.perf_counter() - self._saved_at) / 60
@@ -208,8 +227,7 @@ class Session:
         """
         settings = self.run.settings
         every = settings.checkpoint_every_steps
-        at_end = self.step == self.run.plan.total_steps and not self.evaluation_owed
-        if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
+        if not (self.ended or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()
         notes = {

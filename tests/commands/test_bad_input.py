@@ -49,6 +49,17 @@ BAD = {
     "data.label": ("image", "nope", "None"),
     "data.train_split": ("", "trian", "train[:0]", "train[5:3]", "train[:9999]", "train[", "5"),
     "data.eval_split": ("", "tset", "test[:0]", "test[50%:20%]", "test+nope", "test[1.5:]"),
+    "data.fold": (
+        "(1,)",
+        "(0,5)",
+        "(6,5)",
+        "(1,1)",
+        "(1,5,-1)",
+        "(1,2,3,4)",
+        "(1,999)",
+        "5",
+        "abc",
+    ),
     "data.classes": (
         "(0,)",
         "(0,11)",
@@ -113,6 +124,7 @@ BAD = {
     "train.freeze_bn_epochs": ("2.5", *NEGATIVE),
     "train.sync_batch_norm": NO_SWITCH,
     "train.eval_every_epochs": NOT_POSITIVE,
+    "train.patience": ("-1", "1", "9", *WHOLE),  # two evaluations
     "train.log_every_steps": ("0", "-1", *WHOLE),
     "train.steps_per_call": ("0", "-1", *WHOLE),
     "train.profile_steps": ("(3,2)", "(0,5)", "(1,)", "5", "('1','2')", "(1.5,2)", "abc"),
