@@ -49,6 +49,9 @@ def get_config() -> ConfigDict:
                 "label": "",  # the feature to learn, e.g. "coarse_label"; "": the dataset's own
                 "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
                 "eval_split": "test",
+                # Number of a fold of train_split to evaluate on, and how many there are: (1, 5); a
+                # third number is the seed that draws them. (): eval_split.
+                "fold": (),
                 # The first class and the one after the last, whose labels are then from 0; (): all.
                 "classes": (),
                 # Side in pixels of images, which are streamed and cropped; 0: kept in memory, as
@@ -95,12 +98,17 @@ def get_config() -> ConfigDict:
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
                 "label_smoothing": 0.0,
+                # Factors of the classes in the loss: "inverse" frequency; "effective:0.999", by
+                # effective numbers of examples; "1,1,2.5", given; "": none. Scaled to mean 1.
+                "class_weights": "",
                 "accumulate_steps": 1,  # micro-batches per device and update, computed in turn
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite
                 "freeze_bn_epochs": 0.0,  # last epochs, in which batch norm is as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not per device
                 "eval_every_epochs": 1.0,
+                # Evaluations without a lower top-1 error after which the run ends early; 0: never.
+                "patience": 0,
                 "log_every_steps": 50,
                 "steps_per_call": 1,  # steps compiled into one program, if dispatch takes long
                 "profile_steps": (0, 0),  # first and last step to trace, from 1 on; (0, 0): none

@@ -8,6 +8,9 @@
     python -m experiments.run reduction --jobs=4
     python -m experiments.run reduction --launcher=slurm --slurm.time=4:00:00 --slurm.gres=gpu:1
 
+`--folds=5` trains each row on five folds of the training split, stratified by class, in place of
+seeds: each is evaluated on one and trained on the others.
+
 `--published` counts the published runs of the same configuration as done, and shows them in the
 table. `--precision=0.35` adds seeds until the intervals of the study's primary comparisons are that
 narrow; whether anything is significant plays no part in it.
@@ -41,6 +44,7 @@ from experiments.grid.plan import (
     define_flags,
     define_published,
     directory_of,
+    on_folds,
     plan,
     row_config,
 )
@@ -65,10 +69,12 @@ def main(argv: list[str]) -> None:
     rest = cli.parse_flags(argv, values, known_only=True)
     study, bases = studied(values, rest)
     overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
-    bases = override(bases, overrides, study, list(values))
+    bases = override(on_folds(bases, overrides, values), overrides, study, list(values))
     if study.is_sweep and overrides:  # its table is all that says so
         study = dataclasses.replace(study, notes=(f"All rows with {' '.join(overrides)}.",))
-    if values.seeds is None:
+    if values.folds:
+        seeds = tuple(range(values.folds))
+    elif values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:
         seeds = parse_seeds(values.seeds)
@@ -158,7 +164,7 @@ def train(
     known = published.announce(study, bases, dataset_of(study, values)) if values.published else {}
     failures: dict[Path, str] = {}
     while True:
-        runs = plan(study, bases, seeds, directory)
+        runs = plan(study, bases, seeds, directory, values.folds)
         rest = published.remaining(runs, known)
         if len(rest) < len(runs):
             print(f"{len(runs) - len(rest)} of {len(runs)} runs are published")

@@ -147,7 +147,7 @@ def _standing(directory: Path) -> Standing:
                 raise InputError(
                     f"{directory / 'result.json'} is damaged: it does not say the {key}"
                 )
-        step = total = result["step"]
+        step, total = result["step"], result.get("planned_steps", result["step"])
         shown = ("train/loss", "images_per_second", "eval/top1_error")
         latest |= {key: result[key] for key in shown if key in result}
     numbers = {

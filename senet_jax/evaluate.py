@@ -5,7 +5,8 @@
     python -m senet_jax.evaluate --workdir=runs/x --image_size=320 --crops=10
     python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=y.csv
 
-Prints top-1 and top-5 error in per cent, of the ensemble and of each of its networks. Probabilities
+Prints top-1, top-5 and balanced error and the expected calibration error in per cent, of the
+ensemble and of each of its networks. Probabilities
 are averaged over the networks, and over the views that each is shown of an image. Without flags all
 is as in the evaluation of the run itself. A run of several that cannot be loaded is named at the
 end, with status 2; the ensemble is then that of the others.
@@ -21,6 +22,7 @@ end, with status 2; the ensemble is then that of the others.
     --checkpoint=latest  take a run that is not finished as well
     --batch_size         examples per step
     --predictions        CSV file to write the predictions to, a row per example
+    --report             folder for errors by class, confusion matrix and calibration, with pictures
     --json               print JSON
 """
 
@@ -33,9 +35,11 @@ from typing import Any
 
 from absl import flags
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, refuse
+from senet_jax.evaluation import metrics
 from senet_jax.inference.network_flags import define_run_flags
-from senet_jax.system import cli, host_memory
+from senet_jax.runs import class_files
+from senet_jax.system import cli, files, host_memory
 
 PREDICTIONS = b"index,label"  # how a file of predictions_csv.py begins
 
@@ -54,17 +58,21 @@ def main(argv: list[str]) -> None:
     sizes = whole_numbers(values.image_size)
     if values.predictions:
         check_writable(Path(values.predictions))
+    if values.report:
+        check_report(Path(values.report))
 
     # These import JAX, which is slow: flags come first.
     from senet_jax.inference.ensemble import evaluate_runs
     from senet_jax.inference.ensemble_views import TestViews
     from senet_jax.inference.predictions_csv import PredictionsCsv
     from senet_jax.system import compilation_cache
+    from senet_jax.training import class_errors
 
     views = TestViews(sizes, values.crops, values.eval_crop, values.flip)
     compilation_cache.enable()
     host_memory.release_after_compilation()
     predictions, errors = PredictionsCsv(), list[InputError]()
+    counted, undrawn = list[tuple[Any, Sequence[str]]](), list[str]()
     result = evaluate_runs(
         values.workdir,
         dataset=values.dataset,
@@ -75,17 +83,20 @@ def main(argv: list[str]) -> None:
         batch_size=values.batch_size,
         on_batch=predictions.add if values.predictions else None,
         on_error=errors.append,
+        on_tally=lambda tally, names: counted.append((tally, names)),
     )
     try:
         print(json.dumps(result, indent=2, allow_nan=False) if values.json else in_words(result))
     finally:  # output that cannot be written does not take the predictions with it
         if values.predictions:
             predictions.write(Path(values.predictions))
-    if values.predictions:
-        print(f"-> {values.predictions}", file=sys.stderr if values.json else sys.stdout)
-    if errors:
-        of = f"{len(errors)} of {len(values.workdir)} runs left out"
-        raise InputError("; ".join([of, *map(str, errors)]))
+        if values.report:
+            folder, caption = Path(values.report), in_words(result).replace("\n", "; ")
+            undrawn += class_errors.write_all(folder, *counted[0], caption)
+    for written in filter(None, (values.predictions, values.report)):
+        print(f"-> {written}", file=sys.stderr if values.json else sys.stdout)
+    of = f"{len(errors)} of {len(values.workdir)} runs left out"
+    refuse([*undrawn, "; ".join([of, *map(str, errors)]) if errors else ""])
 
 
 def define_flags() -> flags.FlagValues:
@@ -98,6 +109,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool("flip", False, "Average over mirror images as well.", flag_values=values)
     define_run_flags(values)
     flags.DEFINE_integer("batch_size", None, "Examples per step.", flag_values=values)
+    cli.define_path("report", None, "Folder for errors by class.", flag_values=values)
     cli.define_path("predictions", None, "CSV file to write.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
@@ -139,6 +151,20 @@ def check_writable(path: Path) -> None:
         raise InputError(f"--predictions={path} cannot be written: {reason}")
 
 
+def check_report(folder: Path) -> None:
+    """Check, touching nothing, that a report can be written there, and replaces only its like.
+
+    Raises: InputError if not.
+    """
+    files.check_folder(folder, "--report")
+    if (folder / "config.json").exists():
+        raise InputError(f"--report={folder} holds a run, with errors by class of its own")
+    for name, head in class_files.HEADS.items():
+        path = folder / name
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(head)):
+            raise InputError(f"--report={folder} cannot be written: {name} there is of others")
+
+
 def in_words(result: Mapping[str, Any]) -> str:
     """Say what was evaluated and how it went, for people."""
     members = result["members"]
@@ -168,7 +194,7 @@ def errors(scores: Mapping[str, Any]) -> str:
     loss = "not finite" if scores["loss"] is None else f"{scores['loss']:.4f}"
     return (
         f"top-1 error {scores['top1_error']:.2f} %, top-5 error {scores['top5_error']:.2f} %, "
-        f"loss {loss}"
+        f"loss {loss}, {metrics.in_words(scores)}"
     )
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, refuse
 from senet_jax.system import cli, host_memory, processes
 from senet_jax.training.given import ConfigFlag
 
@@ -51,14 +51,16 @@ def main(argv: list[str]) -> None:
     join()
     # These import JAX, which is slow: flags come first.
     from senet_jax.system import compilation_cache
+    from senet_jax.training import class_errors
     from senet_jax.training.loop import train_and_evaluate
-    from senet_jax.training.result import in_words
+    from senet_jax.training.result import caption, in_words
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
     result = train_and_evaluate(config, directory)
     if processes.is_first():
         print(in_words(result, directory))
+        refuse(class_errors.draw_run(directory, caption(result)))
 
 
 def parse(argv: list[str]) -> tuple[ConfigDict, Path]:

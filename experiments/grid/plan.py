@@ -51,6 +51,13 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     cli.define_path("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
+    flags.DEFINE_integer(
+        "folds",
+        None,
+        "Train each row on so many folds of the training split in place of seeds.",
+        lower_bound=2,
+        flag_values=values,
+    )
 
 
 def define_published(values: flags.FlagValues) -> None:
@@ -80,7 +87,8 @@ def directory_of(study: Study, values: flags.FlagValues) -> Path:
     if values.workdir:
         return Path(values.workdir)
     dataset = folder_of(dataset_of(study, values))
-    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset)
+    folds = f"-{values.folds}folds" if values.folds else ""
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset + folds)
 
 
 def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:
@@ -114,6 +122,30 @@ def base_configs(study: Study, values: flags.FlagValues) -> list[ConfigDict]:
     """
     dataset = dataset_of(study, values)
     return [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
+
+
+def on_folds(
+    bases: Sequence[ConfigDict], arguments: Sequence[str], values: flags.FlagValues
+) -> list[ConfigDict]:
+    """The rows' configurations, with --folds on the first fold; `plan` chooses each run's own.
+
+    Raises: InputError for flags that go by seeds, or choose a fold.
+    """
+    if not values.folds:
+        return [*bases]
+    for name in ("seeds", "precision", "most_seeds", "published"):
+        if name in values and values[name].present:
+            raise InputError(
+                f"--{name} is about seeds, and --folds={values.folds} trains seed N on fold N + 1"
+            )
+    if "data.fold" in cli.dotted(arguments, "config"):
+        raise InputError(
+            f"--folds={values.folds} chooses the fold of each run; leave out data.fold"
+        )
+    bases = [base.copy_and_resolve_references() for base in bases]
+    for base in bases:
+        base.update_from_flattened_dict({"data.fold": (1, values.folds)})
+    return bases
 
 
 def paper_config(study: Study, row: Row) -> Any:
@@ -150,7 +182,11 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
 
 
 def plan(
-    study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], directory: Path
+    study: Study,
+    bases: Sequence[ConfigDict],
+    seeds: tuple[int, ...],
+    directory: Path,
+    folds: int | None = None,
 ) -> list[PlannedRun]:
     """Plan all runs, seed by seed, so that the table fills evenly.
 
@@ -159,6 +195,7 @@ def plan(
       bases: the configuration that each row starts from.
       seeds: the seeds of each row.
       directory: the study's directory; runs get directory/LABEL/seedN.
+      folds: number of folds, if there are any; seed N then trains on fold N + 1.
     """
 
     def place(label: str, seed: int) -> Path:
@@ -169,6 +206,8 @@ def plan(
         for row, base in zip(study.rows, bases, strict=True):
             config = row_config(row, base)
             config.seed = seed
+            if folds:
+                config.data.fold = (seed + 1, folds)
             if row.starts_from:
                 config.model.pretrained = str(place(row.starts_from, seed))
             runs.append(PlannedRun(row, seed, config, place(row.label, seed)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from senet_jax.config import build
 from senet_jax.data import fake, in_memory, streaming, tfds_builder, tfds_source
+from senet_jax.data.folds import Fold
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
@@ -15,6 +16,7 @@ __all__ = [
     "Dataset",
     "Share",
     "Split",
+    "channels_of",
     "image_size_for",
     "is_same",
     "load_dataset",
@@ -32,6 +34,7 @@ def load_dataset(
     image: str = "",
     label: str = "",
     classes: tuple[int, ...] = (),
+    fold: tuple[int, ...] = (),
     image_size: int = 0,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
@@ -51,6 +54,8 @@ def load_dataset(
       classes: the first class to take and the one after the last, as in a range; labels then count
         from 0, and examples with others are left out. () takes all. Only datasets in memory can be
         cut like this.
+      fold: number of a part of `train_split` to evaluate on in place of `eval_split`, and of how
+        many, see Fold; the other parts are trained on. Only datasets in memory have folds.
       image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
         into memory as they are stored.
       mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the
@@ -67,9 +72,11 @@ def load_dataset(
     """
     # The function is long because it is the reference of what a dataset can be.
     crop_spec = _crop_spec(image_size, crops)
-    statistics = build(Statistics, "data", {"mean": mean, "std": std})
+    statistics, part = build(Statistics, "data", {"mean": mean, "std": std}), Fold.of(fold)
     if name == "fake":
         _refuse_classes(classes, "noise has none")
+        if part:
+            raise InputError(f"data.fold has no effect on {name!r}: leave it out")
         if image or label:
             raise InputError(
                 f"data.image and data.label have no effect on {name!r}: leave them out"
@@ -79,15 +86,18 @@ def load_dataset(
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
     with named("data.eval_split"):
-        count = source.count(eval_split)
-    if shared := source.shared(train_split, eval_split):
+        count = 0 if part else source.count(eval_split)
+    if not part and (shared := source.shared(train_split, eval_split)):
         message = "%d of the %d examples of data.eval_split=%r are in data.train_split=%r as well"
         logging.getLogger(__name__).warning(message, shared, count, eval_split, train_split)
     labels = _labels(classes, source, crop_spec)
     with named("data.train_split"):
         train = _split(source, train_split, crop_spec, share, labels)
-    with named("data.eval_split"):
-        evaluation = _split(source, eval_split, crop_spec, share, labels)
+    if part:
+        train, evaluation = part.divide(train)
+    else:
+        with named("data.eval_split"):
+            evaluation = _split(source, eval_split, crop_spec, share, labels)
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
 
@@ -131,7 +141,7 @@ class Statistics:
         if len(self.mean) != channels:
             raise InputError(
                 f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels; weights to start from must be for images of as many"
+                f"{channels} channels"
             )
         mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
         return dataclasses.replace(dataset, mean=mean, std=std)
@@ -144,10 +154,11 @@ def load_split(
     image: str = "",
     label: str = "",
     classes: tuple[int, ...] = (),
+    fold: tuple[int, ...] = (),
     image_size: int = 0,
     **crops: Any,
 ) -> tuple[Split, tuple[str, ...]]:
-    """Load one split, for evaluation, and the names of its classes.
+    """Load one split, or the part of it in a fold, for evaluation, and the names of its classes.
 
     Arguments and errors are those of `load_dataset`. Every split of "fake" is its evaluation split,
     and crops do not apply to it.
@@ -159,7 +170,8 @@ def load_split(
     source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
-    return _split(source, split, crop_spec, WHOLE, labels), _names(source, labels)
+    loaded, part = _split(source, split, crop_spec, WHOLE, labels), Fold.of(fold)
+    return part.divide(loaded)[1] if part else loaded, _names(source, labels)
 
 
 def is_same(one: str, other: str) -> bool:
@@ -195,6 +207,19 @@ def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", labe
         if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
             return 0
     return wanted or otherwise
+
+
+def channels_of(name: str, image_size: int, image: str = "", label: str = "") -> int:
+    """The number of channels of a dataset's images, which need not be here yet.
+
+    Args:
+      image_size, image, label: see `load_dataset`; what is streamed is RGB.
+
+    Raises: InputError for an unknown name, or a dataset that is not (image, label).
+    """
+    if name == "fake" or image_size:
+        return 3
+    return tfds_source.find(name, image, label).image.shape[-1]
 
 
 def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:

@@ -35,6 +35,9 @@ class Images:
         """[H, W, C] of each image."""
         return self.image.shape[1:]
 
+    def labels(self) -> np.ndarray:
+        return self.label
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over all pixels, in units of 0 to 255."""
         channels = self.image.shape[-1]

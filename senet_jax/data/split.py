@@ -101,6 +101,10 @@ class Split(Protocol):
         """[H, W, C] of each image."""
         ...
 
+    def labels(self) -> np.ndarray:
+        """All labels [N], in order, without the images; streamed ones are read through."""
+        ...
+
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Full batches without end from step `start` on, a pure function of (seed, step).
 

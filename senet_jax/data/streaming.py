@@ -44,9 +44,16 @@ class Stream:
 
         Raises: InputError if one of them is no class.
         """
-        label = self.source.labels(self.split, FIRST)
-        what = f"the first {len(label):,} labels of {self.source.name!r}, split {self.split!r},"
+        self._checked(self.source.labels(self.split, FIRST), "first")
+
+    def labels(self) -> np.ndarray:
+        return self._checked(self.source.labels(self.split))
+
+    def _checked(self, label: np.ndarray, which: str = "") -> np.ndarray:
+        what = f"{len(label):,} labels of {self.source.name!r}, split {self.split!r},"
+        what = f"the {which} {what}" if which else what
         check_labels(label, len(self.source.class_names), what, CHOOSE_SPLIT)
+        return label
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

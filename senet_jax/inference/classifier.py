@@ -16,7 +16,7 @@ from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
 from senet_jax.runs.stored import FINAL
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading, timm
+from senet_jax.weights import loading, sources, timm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +124,9 @@ def load_classifier(source: str, weights: str = FINAL, *, unfinished: bool = Fal
     Raises: InputError for a source that is none of these or cannot be read.
     """
     path = Path(source).expanduser()
-    if loading.is_run(path):
+    if sources.is_run(path):
         return _from_run(path, weights, unfinished=unfinished)
-    loading.check_only_runs("latest" if unfinished else weights, source)
+    sources.check_only_runs("latest" if unfinished else weights, source)
     network = source.partition(".")[0]
     if network in timm.NETWORKS and not path.exists():
         loaded = loading.load_pretrained(source)

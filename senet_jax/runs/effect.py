@@ -42,6 +42,7 @@ def _multiplies(flat: Flat) -> bool:
 
 KEYS = {
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
+    "data.eval_split": Dependence("test", lambda flat: not flat.get("data.fold"), ("data.fold",)),
     "data.eval_crop": Dependence(224 / 256, *STREAMED),
     "data.crop_area": Dependence(0.08, *STREAMED),
     "data.interpolation": Dependence("bilinear", *STREAMED),

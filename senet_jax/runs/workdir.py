@@ -28,6 +28,7 @@ ORIGIN = ("pretrained", "weights", "new_head")
 # Keys that configurations of earlier versions lack, with what was so then; None where that goes on
 # as it began, whatever is chosen now.
 ADDED = {"data.image": "", "data.label": "", "model.weights": None}
+ADDED |= {"train.class_weights": "", "train.patience": 0, "data.fold": []}
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
@@ -192,9 +193,7 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
 def check_usable(workdir: Path) -> None:
     """Check, touching nothing, that a run can be written there, and that no others' files are.
 
-    Call it before anything slow: what is refused should be refused at once.
-
-    Raises: InputError if not.
+    Call it before anything slow. Raises: InputError if not.
     """
     files.check_folder(workdir, "work directory")
     if not (workdir / "config.json").exists():

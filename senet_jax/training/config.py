@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from senet_jax.training.class_weights import rule
+
 POSITIVE = (
     "epochs",
     "batch_size",
@@ -39,17 +41,22 @@ class TrainConfig:
     checkpoint_every_steps: int
     keep_checkpoints: int
     keep_best: bool
+    class_weights: str = ""  # as in configurations of versions without this key
+    patience: int = 0  # as well
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
+        rule(self.class_weights)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
         if self.checkpoint_every_steps < 0:
             raise ValueError(
                 f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
             )
+        if self.patience < 0:
+            raise ValueError(f"patience must be at least 0, not {self.patience}")
         if tuple(self.profile_steps) != (0, 0) and not (
             len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
         ):

@@ -8,9 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from senet_jax.evaluation.loop import evaluate
+from senet_jax.evaluation.tally import Tally
 from senet_jax.runs.workdir import WorkDirectory
 from senet_jax.system import interrupt
 from senet_jax.system.devices import Agreement, Devices, all_devices, assert_replicated, prefetch
+from senet_jax.training import class_errors
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile
 from senet_jax.training.reporter import Reporter, reporting
@@ -19,6 +21,8 @@ from senet_jax.training.session import Session
 from senet_jax.training.start import resolve_config
 from senet_jax.training.state import TrainState
 from senet_jax.training.writer import MetricWriter
+
+Evaluated = dict[str, tuple[dict[str, Any], Tally]]
 
 
 def train_and_evaluate(
@@ -110,7 +114,7 @@ def take_steps(
     counts = plan.calls(start)
     compiled = set()
     agree = Agreement(run.devices, delay=2)  # with the steps that queue up
-    while session.step < plan.total_steps or session.evaluation_owed:
+    while not session.ended:
         if not session.evaluation_owed:
             count = next(counts)
             with report.waiting():
@@ -139,25 +143,43 @@ def take_steps(
         stop.agreed, late = agree(stop.signalled, session.late)
         if session.evaluation_owed and not stop.asked:
             with report.paused():
-                metrics = evaluations(run, session.state, stop, agree)
-            if metrics:
-                writer.write(session.step, session.record_evaluation(metrics))
-                report.evaluation(session.step / plan.steps_per_epoch, metrics["eval"])
+                evaluated = evaluations(run, session.state, stop, agree)
+            if evaluated:
+                write_down(evaluated, session, writer, report)
         with report.paused():
             if session.save_if_due(stop.asked or late):
                 agree.forget()  # that it was late
         stop.if_asked(session.state)  # Ctrl-C and SIGTERM, only when the state is saved
 
 
+def write_down(
+    evaluated: Evaluated, session: Session, writer: MetricWriter, report: Reporter
+) -> None:
+    """Write the metrics of an evaluation and, at the end of the run, its errors by class."""
+    run, (means, tally) = session.run, evaluated["eval"]
+    metrics = session.record_evaluation({kind: found for kind, (found, _) in evaluated.items()})
+    writer.write(session.step, metrics)
+    report.evaluation(session.step / run.plan.steps_per_epoch, means)
+    if session.stopped_early:
+        best, step = session.best or (0.0, 0)
+        report.say(
+            f"stopping at step {session.step}/{run.plan.total_steps}: no evaluation since step "
+            f"{step} has a lower top-1 error than its {best:.2f} % (train.patience "
+            f"{run.settings.patience})"
+        )
+    if writer.directory and session.ended:
+        class_errors.write(writer.directory, tally, run.dataset.class_names)
+
+
 def evaluations(
     run: Run, state: TrainState, stop: interrupt.Stop, agree: Agreement
-) -> dict[str, dict[str, Any]] | None:
-    """Metrics of the weights, "eval", and of their moving averages, "eval_ema".
+) -> Evaluated | None:
+    """What `evaluate` gives for the weights, "eval", and for their moving averages, "eval_ema".
 
     None if the evaluation was stopped half-way: the run then saves the state and owes it.
     """
     kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
-    batch_size, devices = run.settings.batch_size, run.devices
+    batch_size, devices, dataset = run.settings.batch_size, run.devices, run.dataset
 
     def between() -> None:
         stop.agreed, _ = agree(stop.signalled, False)
@@ -166,7 +188,13 @@ def evaluations(
     try:
         return {
             kind: evaluate(
-                run.steps.eval, variables, run.dataset.eval, batch_size, devices, between
+                run.steps.eval,
+                variables,
+                dataset.eval,
+                batch_size,
+                devices,
+                between,
+                classes=dataset.num_classes,
             )
             for kind, variables in kinds.items()
         }

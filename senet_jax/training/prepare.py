@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
 from senet_jax.runs import effect
 from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate
-from senet_jax.training import freezing, optim
+from senet_jax.training import class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.recipe import Recipe, check, check_images
@@ -94,11 +95,13 @@ class Run:
       dataset: splits to train and to evaluate on.
       model: the network as it is evaluated.
       normalize: images of the dataset to what the model takes.
+      class_weights: factor of each class in the training loss; () for none.
       schedule: learning rate by step, apart from plateaus.
       plan: when what happens, in steps.
       steps: functions that train and evaluate.
       initial_state: the state before the first step.
-      pretrained_sha256: hash of the weights in it; "" if it does not start from any. See `prepare`.
+      pretrained: what a result says of the weights in it; {} if it does not start from any. See
+        `prepare`.
     """
 
     seed: int
@@ -108,11 +111,12 @@ class Run:
     dataset: data.Dataset
     model: Network
     normalize: Callable[[jax.Array], jax.Array]
+    class_weights: tuple[float, ...]
     schedule: optax.Schedule
     plan: Plan
     steps: Steps
     initial_state: TrainState
-    pretrained_sha256: str
+    pretrained: Mapping[str, Any]
 
 
 def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
@@ -138,6 +142,12 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, recipe, model)
     plan = plan_steps(recipe.train, len(dataset.train))
+    evaluations = -(-plan.total_steps // plan.eval_every_steps)
+    if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
+        raise InputError(
+            f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
+            "too few lie between the first and the last; leave it at 0, or evaluate more often"
+        )
     if not begun and recipe.optim.warmup_epochs >= recipe.train.epochs:
         logging.getLogger(__name__).warning(
             "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "
@@ -184,6 +194,16 @@ def build_run(
     if recipe.origin.source and not begun:
         weights = load_initial_weights(recipe.origin, recipe.network["name"], model, dataset)
     tuning = freezing.tuning(model, shape, recipe.optim.freeze, recipe.optim.layer_decay)
+    rule, split = train.class_weights, dataset.train
+    counts = np.bincount(split.labels(), minlength=dataset.num_classes) if rule else np.zeros(0)
+    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
+    inputs = Inputs(
+        recipe.augment,
+        scale,
+        train.label_smoothing,
+        recipe.mixing,
+        class_weights.of_classes(rule, counts),
+    )
     schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(
         recipe.optim, schedule, tuning.trained, tuning.scales, on_nan=train.on_nan
@@ -197,7 +217,6 @@ def build_run(
         ema=train.ema_decay > 0,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
-    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
     return Run(
         seed=recipe.seed,
         settings=train,
@@ -208,26 +227,26 @@ def build_run(
         normalize=scale,
         schedule=schedule,
         plan=plan,
-        steps=build_steps(recipe, devices, model, optimizer, tuning, scale, state.batch_stats),
+        class_weights=inputs.class_weights,
+        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state.batch_stats),
         initial_state=replicate(state, devices),
-        pretrained_sha256=weights.sha256 if weights else "",
+        pretrained=weights.records if weights else {},
     )
 
 
 def build_steps(
-    recipe: Recipe,
+    train: TrainConfig,
     devices: Devices,
     model: Network,
     optimizer: optax.GradientTransformationExtraArgs,
     tuning: freezing.Tuning,
-    scale: Callable[[jax.Array], jax.Array],
+    inputs: Inputs,
     batch_stats: Any,
 ) -> Steps:
     """The steps, mapped over the devices; nothing is compiled before their first call."""
-    train = recipe.train
     make_step = functools.partial(
         make_train_step,
-        inputs=Inputs(recipe.augment, scale, train.label_smoothing, recipe.mixing),
+        inputs=inputs,
         axis_name=AXIS,
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
@@ -241,5 +260,5 @@ def build_steps(
     return Steps(
         train=pmap_step(train_step, devices, donate_state=True),
         frozen=pmap_step(frozen_step, devices, donate_state=True),
-        eval=pmap_step(make_eval_step(model, scale, AXIS), devices, donate_state=False),
+        eval=pmap_step(make_eval_step(model, inputs.normalize, AXIS), devices, donate_state=False),
     )

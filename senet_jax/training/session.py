@@ -23,6 +23,7 @@ from senet_jax.training.state import TrainState
 from senet_jax.training.step import parts_of
 
 ADVICE = "try a smaller optim.learning_rate"
+PRETRAINED = ("pretrained_sha256", "pretrained_channels")
 NORMS = ("gradient_norm", "parameter_norm")
 MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 
@@ -46,7 +47,7 @@ class Session:
       environments: what the run was computed with, see provenance.environment, from its beginning
         on; more than one if it was continued with something else.
       earlier_seconds: time that earlier processes took, up to their last checkpoints.
-      pretrained_sha256: hash of the weights that the run started from; "" for none.
+      pretrained: what the result says of the weights that the run started from; {} for none.
     """
 
     run: Run
@@ -62,7 +63,7 @@ class Session:
     best: tuple[float, int] | None = None
     environments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0
-    pretrained_sha256: str = ""
+    pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.latest: dict[str, float] = {}  # what is not summed, of the latest step
@@ -84,7 +85,7 @@ class Session:
                 started,
                 run.initial_state,
                 environments=[now],
-                pretrained_sha256=run.pretrained_sha256,
+                pretrained=run.pretrained,
             )
         saved = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
         say(f"continuing from step {saved.step}/{run.plan.total_steps}")
@@ -110,7 +111,7 @@ class Session:
             best=tuple(notes["best"]) if notes["best"] else None,
             environments=environments,
             earlier_seconds=notes["seconds"],
-            pretrained_sha256=notes.get("pretrained_sha256", ""),
+            pretrained={key: notes[key] for key in PRETRAINED if notes.get(key)},
         )
 
     @property
@@ -191,6 +192,25 @@ class Session:
         return {name: value for name, value in named.items() if not name.endswith("/right")}
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether the last `train.patience` evaluations have brought no lower top-1 error.
+
+        It is a function of the step and of what is saved beside it, so that a run that continues
+        stops where it would have.
+        """
+        patience, plan = self.run.settings.patience, self.run.plan
+        if not patience or self.best is None or self.evaluation_owed:
+            return False
+        waited = self.step - self.best[1]
+        return self.step < plan.total_steps and waited >= patience * plan.eval_every_steps
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done, or those before an early stop, and the last evaluation."""
+        is_last = self.step == self.run.plan.total_steps or self.stopped_early
+        return is_last and not self.evaluation_owed
+
+    @property
     def late(self) -> bool:
         """Whether the last checkpoint was made long ago, by the clock of this process."""
         minutes = (time.perf_counter() - self._saved_at) / 60
@@ -207,8 +227,7 @@ class Session:
         """
         settings = self.run.settings
         every = settings.checkpoint_every_steps
-        at_end = self.step == self.run.plan.total_steps and not self.evaluation_owed
-        if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
+        if not (self.ended or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()
         notes = {
@@ -219,7 +238,7 @@ class Session:
             "best": self.best,
             "environments": self.environments,
             "seconds": self.seconds,
-            "pretrained_sha256": self.pretrained_sha256,
+            **self.pretrained,
             "dataset": self.run.dataset.identity,
         }
         state = to_global(self.state, self.run.devices)

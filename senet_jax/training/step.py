@@ -34,18 +34,24 @@ class Inputs:
       normalize: images as they were read to what the network takes.
       label_smoothing: share of each target that is spread over all classes.
       mixing: mixing of examples with their neighbours, if any.
+      class_weights: factor of each class's targets, see class_weights.py; () for none.
     """
 
     augment: Augmentation
     normalize: Callable[[jax.Array], jax.Array]
     label_smoothing: float = 0.0
     mixing: Mixing | None = None
+    class_weights: tuple[float, ...] = ()
 
     def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
         images = self.augment.cut_out(keys, self.normalize(self.augment(keys, batch["image"])))
         targets = soft_targets(batch["label"], classes, self.label_smoothing)
-        return self.mixing(keys, images, targets) if self.mixing else (images, targets)
+        if self.mixing:
+            images, targets = self.mixing(keys, images, targets)
+        if self.class_weights:
+            targets = targets * jnp.array([self.class_weights])
+        return images, targets
 
 
 def make_train_step(

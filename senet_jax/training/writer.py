@@ -22,6 +22,7 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path | None, step: int = 0) -> None:
+        self.directory = workdir
         self._lines = self._events = None
         if workdir is None:
             return

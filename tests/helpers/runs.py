@@ -131,12 +131,12 @@ def interrupted(config, workdir, devices, monkeypatch, number, at):
     calls = 0
     original = getattr(loop, place)
 
-    def spy(*arguments):
+    def spy(*arguments, **keywords):
         nonlocal calls
         calls += 1
         if calls == count:
             os.kill(os.getpid(), number)
-        return original(*arguments)
+        return original(*arguments, **keywords)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, place, spy)

@@ -342,7 +342,8 @@ def test_the_number_of_devices_in_training_does_not_matter(run, devices, tmp_pat
         places = jax.local_devices()[:count]
         variables = replicate(sets["final"], places)
         mapped = pmap_step(step, places, donate_state=False)
-        scores.append(evaluate_split(mapped, variables, prepared.dataset.eval, devices, places))
+        split = prepared.dataset.eval
+        scores.append(evaluate_split(mapped, variables, split, devices, places, classes=10)[0])
     assert scores[0].pop("right") == scores[1].pop("right")
     assert scores[0] == pytest.approx(scores[1], rel=1e-6)
     assert scores[0]["top1_error"] == scores[1]["top1_error"]

@@ -33,6 +33,7 @@ def test_defaults_of_dependent_keys_are_those_of_the_configuration():
 # Every dependent key: a value of its own, and what gives it an effect.
 ACTING = {
     "model.new_head": (True, {"model.pretrained": "x"}),
+    "data.eval_split": ("train", {"data.fold": ()}),
     "data.eval_crop": (0.5, {"data.image_size": 32}),
     "data.crop_area": (0.5, {"data.image_size": 32}),
     "data.interpolation": ("bicubic", {"data.image_size": 32}),
@@ -54,6 +55,7 @@ IDLE = {"optim.warmup_epochs": 0.0, "optim.momentum": 0.0, "optim.weight_decay":
 def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
     value, acting = ACTING[key]
     flat = flatten(digits.get_config().to_dict()) | IDLE | {"optim.nesterov": False, key: value}
+    flat |= {"data.fold": (1, 5)} if key == "data.eval_split" else {}
     with pytest.raises(InputError, match=rf"^{key}=.* has no effect with .*; leave it at "):
         effect.check(flat)
     effect.check(flat | acting)

@@ -135,6 +135,8 @@ FINISHED = {
     "best_top1_error": 22.1,
     "best_step": 120_000,
     "train/skipped": 2,
+    "pretrained_channels": 3,
+    "image_shape": [224, 224, 13],
     "peak_device_memory": 3 * 2**30,
     "peak_host_memory": 2**30,
 }
@@ -146,6 +148,8 @@ def test_a_run_is_summed_up_in_words(tmp_path):
         "10,432 images/s, 1% of the time waiting for data",
         "top-1 error 22.20 %, top-5 error 6.30 % on 50,000 examples",
         "lowest top-1 error on the way 22.10 %, at step 120,000",
+        "started from weights for images of 3 channels, their first kernel repeated and scaled for "
+        "13 channels",
         "2 updates were not finite and were skipped",
         "peak memory of a device 3.0 GiB",
         f"-> {tmp_path}/result.json",

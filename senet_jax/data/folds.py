@@ -1,0 +1,79 @@
+"""Folds of a split in memory: a part to evaluate on, and the others to train on."""
+
+import dataclasses
+
+import numpy as np
+
+from senet_jax.data.in_memory import Images
+from senet_jax.data.split import Split
+from senet_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One of several equal parts of a split, which together are all of it.
+
+    Attributes:
+      number: number of the fold, from 1 on.
+      count: number of folds.
+      seed: seed that draws all folds of the split.
+
+    Raises:
+      ValueError: for numbers that are no fold.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.count >= 2 and 1 <= self.number <= self.count and self.seed >= 0):
+            raise ValueError(
+                "fold must be the number of a fold, how many there are, and if need be the seed "
+                f"that draws them, such as (1, 5) or (1, 5, 0), not {dataclasses.astuple(self)}"
+            )
+
+    @classmethod
+    def of(cls, values: tuple[int, ...]) -> "Fold | None":
+        """The fold that `data.fold` means; None for (). Raises: InputError if there is none."""
+        if isinstance(values, tuple) and not values:
+            return None
+        numbers = values if isinstance(values, tuple) else ()
+        if len(numbers) not in (2, 3) or not all(type(number) is int for number in numbers):
+            raise InputError(
+                "data.fold must be the number of a fold and how many there are, such as (1, 5), "
+                f"not {values!r}"
+            )
+        try:
+            return cls(*numbers)
+        except ValueError as error:
+            raise InputError(f"data.{error}") from error
+
+    def divide(self, split: Split) -> tuple[Images, Images]:
+        """The training and the evaluation part of a split.
+
+        Folds are stratified: their sizes, and the numbers of each class in them, differ by at most
+        one. They are a function of the labels, the number of folds and the seed alone.
+
+        Raises: InputError if there are more folds than examples, or these are not in memory.
+        """
+        if not isinstance(split, Images):
+            raise InputError(
+                "data.fold is for images that are kept in memory: streamed ones would have to be "
+                "read to be divided; leave it out"
+            )
+        if self.count > len(split):
+            raise InputError(
+                f"data.fold asks for {self.count} folds of {len(split)} training examples"
+            )
+        shuffled = np.random.default_rng([self.seed, self.count]).permutation(len(split))
+        by_class = shuffled[np.argsort(split.label[shuffled], kind="stable")]
+        fold = np.empty(len(split), int)
+        fold[by_class] = np.arange(len(split)) % self.count  # dealt out, class after class
+        is_evaluated = fold == self.number - 1
+        return _part(split, ~is_evaluated), _part(split, is_evaluated)
+
+
+def _part(split: Images, chosen: np.ndarray) -> Images:
+    places = np.flatnonzero(chosen)
+    return dataclasses.replace(split, image=split.image[places], label=split.label[places])

@@ -1,0 +1,54 @@
+"""Where weights come from: timm, a hub, a file, or a run of ours."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from senet_jax.errors import InputError
+from senet_jax.runs import workdir
+from senet_jax.runs.stored import EARLIER, FINAL
+from senet_jax.system import files
+from senet_jax.weights import files as weight_files
+from senet_jax.weights import timm
+from senet_jax.weights.files import Source
+
+
+def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
+    """The network's name, with a tag where timm's own weights are meant, and where these are.
+
+    Raises: InputError for weights that timm lacks, and as files.locate does.
+    """
+    if source is not True:
+        return name, weight_files.locate(source)
+    timm.constructor_of(name)
+    name = name if "." in name else timm.default_weights(name)
+    return name, weight_files.locate(f"hf-hub:timm/{name}")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a work directory of ours, not weights in timm's form."""
+    content = files.read_json(path / weight_files.CONFIG_JSON) if path.is_dir() else None
+    return isinstance(content, dict) and {"model", "data"} <= content.keys()
+
+
+def check_only_runs(weights: str, source: str) -> None:
+    """Raises: InputError if a choice among a run's weights is asked of a source that is none."""
+    if weights not in (FINAL, EARLIER):
+        raise InputError(
+            f"only runs have other weights than their final ones, and {source} is none"
+        )
+
+
+def run_sections(name: str, directory: Path) -> dict[str, Any]:
+    """The configuration, as nested dicts, of a run of the network `name`.
+
+    It lacks the keys that say where the run started from.
+
+    Raises: InputError if it is a run of a different network.
+    """
+    sections: dict[str, Any] = workdir.load_config(directory).to_dict()
+    for key in workdir.ORIGIN:
+        sections["model"].pop(key, None)
+    if sections["model"].get("name") != name:
+        ours = sections["model"].get("name", "a network without a name")
+        raise InputError(f"{directory} is a run of {ours}, not of {name}")
+    return sections
