@@ -5,8 +5,10 @@ import logging
 from typing import Any
 
 from senet_jax.config import build
-from senet_jax.data import fake, in_memory, streaming, tfds_builder, tfds_source
+from senet_jax.data import digits, fake, file_stream, in_memory, streaming, tfds_source
+from senet_jax.data.source import Listed, Source
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
+from senet_jax.data.tfds_source import TfdsSource
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
 
@@ -170,11 +172,17 @@ def is_same(one: str, other: str) -> bool:
     if one == other or "fake" in (one, other):
         return one == other
     try:
-        builders = [tfds_builder.builder_of(name) for name in (one, other)]
+        a, b = (_identity(name) for name in (one, other))
     except InputError:
         return True
-    a, b = ((builder.name, getattr(builder.builder_config, "name", "")) for builder in builders)
     return a == b
+
+
+def _identity(name: str) -> tuple[str, ...]:
+    if digits.find(name):
+        return ("digits",)
+    known = tfds_source.describe(name)
+    return known.name, known.config
 
 
 def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:
@@ -190,8 +198,8 @@ def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", labe
     Raises: InputError for an unknown name, or a dataset that is not (image, label).
     """
     if name != "fake":
-        source = tfds_source.find(name, image, label)
-        is_right = not wanted or source.image.shape[:2] == (wanted, wanted)
+        source = _find(name, image, label)
+        is_right = not wanted or source.image_shape[:2] == (wanted, wanted)
         if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
             return 0
     return wanted or otherwise
@@ -206,18 +214,19 @@ def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
     return spec if image_size else None
 
 
-def _prepared(
-    name: str, image: str, label: str, crop_spec: CropSpec | None
-) -> tfds_source.TfdsSource:
-    source = tfds_source.find(name, image, label)
+def _find(name: str, image: str = "", label: str = "") -> Source:
+    """The source of a name, which need not be here yet. Raises: InputError if there is none."""
+    return digits.find(name, image, label) or tfds_source.find(name, image, label)
+
+
+def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> Source:
+    source = _find(name, image, label)
     if crop_spec is None:
-        in_memory.check_size(source)
-    return tfds_source.prepare(source)
+        source.check_fits_memory()
+    return tfds_source.prepare(source) if isinstance(source, TfdsSource) else source
 
 
-def _labels(
-    classes: tuple[int, ...], source: tfds_source.TfdsSource, crop_spec: CropSpec | None
-) -> range | None:
+def _labels(classes: tuple[int, ...], source: Source, crop_spec: CropSpec | None) -> range | None:
     """The labels that are taken; None for all. Raises: InputError if there are no such classes."""
     if isinstance(classes, tuple) and not classes:
         return None
@@ -233,7 +242,7 @@ def _labels(
     return range(*classes)
 
 
-def _names(source: tfds_source.TfdsSource, labels: range | None) -> tuple[str, ...]:
+def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
 
 
@@ -245,14 +254,18 @@ def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
 
 
 def _split(
-    source: tfds_source.TfdsSource,
+    source: Source,
     split: str,
     crop_spec: CropSpec | None,
     share: Share,
     labels: range | None,
-) -> in_memory.Images | streaming.Stream:
+) -> in_memory.Images | streaming.Stream | file_stream.FileStream:
     if crop_spec is None:
         return in_memory.read(source, split, share, labels)
-    stream = streaming.Stream(source, split, crop_spec, share)
+    if isinstance(source, Listed):
+        stream = file_stream.FileStream(source, split, crop_spec, share)
+    else:
+        assert isinstance(source, TfdsSource)
+        stream = streaming.Stream(source, split, crop_spec, share)
     stream.check_first_labels()
     return stream

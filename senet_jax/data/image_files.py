@@ -1,17 +1,25 @@
 """Image files of any format, read as eight-bit RGB, with their transparency."""
 
+import io
 import os
 import stat
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from senet_jax.data import orientation
 from senet_jax.errors import InputError, first_line
+from senet_jax.system import readers
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey images of 16 bits
+# Pillow's, by the number of channels, for what TFDS decodes to as many: the luminance of ITU-R 601;
+# colours, without transparency; colours and transparency as stored, 255 where there is none.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+AHEAD = 64  # images that are decoded before it is their turn
 UNKNOWN_WHITE = "its pixels have 32 bits, and nothing says which is white; convert it to 8 or 16"
 # What opening might never come back from, or has no image in it.
 NO_FILES = (
@@ -22,7 +30,7 @@ NO_FILES = (
 )
 
 
-def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
+def open_image(path: Path | str | IO[bytes], *, upright: bool = True) -> Image.Image:
     """Read an image file as RGB with eight bits per channel; of an animation, the first frame.
 
         image = network.preprocessing(senet_jax.open_image("cat.jpg"))  # [224, 224, 3] uint8
@@ -86,7 +94,31 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _check_is_file(path: Path | str) -> None:
+def in_order(files: Iterable[Any], channels: int) -> Iterator[np.ndarray | InputError]:
+    """Read images, each as `pixels` gives it, in their order; an InputError in place of a bad one.
+
+    Args:
+      files: paths, or encoded images as bytes.
+    """
+
+    def read(file: Any) -> np.ndarray | InputError:
+        try:
+            file = io.BytesIO(file) if isinstance(file, bytes) else file
+            return pixels(open_image(file), channels)
+        except InputError as error:
+            return error
+
+    for image in readers.in_order(read, files, AHEAD):
+        yield InputError(str(image)) if isinstance(image, TimeoutError) else image
+
+
+def pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """An image that `open_image` has read as uint8 [H, W, C]; of how many channels, see MODES."""
+    array = np.asarray(image.convert(MODES[channels]))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def _check_is_file(path: str | os.PathLike[str]) -> None:
     """Raises: ValueError for what is there but no file, OSError for what is not there."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
