@@ -254,7 +254,7 @@ def _with_digest(name: str, value: Any) -> str:
 
 
 def folder_of(dataset: str) -> str:
-    """The folder of a dataset's runs: its name in TFDS, or one name for the path of a folder."""
+    """The folder of a dataset's runs: its name in TFDS, or one name for all that has a path."""
     return dataset if TFDS_NAME.fullmatch(dataset) else in_a_path(dataset)
 
 

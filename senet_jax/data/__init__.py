@@ -5,7 +5,8 @@ import logging
 from typing import Any
 
 from senet_jax.config import build
-from senet_jax.data import digits, fake, file_stream, in_memory, streaming, tfds_source
+from senet_jax.data import fake, file_stream, in_memory, lookup, streaming, tfds_source
+from senet_jax.data.lookup import image_size_for, is_same
 from senet_jax.data.source import Listed, Source
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.tfds_source import TfdsSource
@@ -22,8 +23,6 @@ __all__ = [
     "load_dataset",
     "load_split",
 ]
-
-IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
 
 def load_dataset(
@@ -85,11 +84,11 @@ def load_dataset(
     if shared := source.shared(train_split, eval_split):
         message = "%d of the %d examples of data.eval_split=%r are in data.train_split=%r as well"
         logging.getLogger(__name__).warning(message, shared, count, eval_split, train_split)
-    labels = _labels(classes, source, crop_spec)
+    labels, survived = _labels(classes, source, crop_spec), crops.get("max_unreadable", 0)
     with named("data.train_split"):
-        train = _split(source, train_split, crop_spec, share, labels)
+        train = _split(source, train_split, crop_spec, share, labels, survived)
     with named("data.eval_split"):
-        evaluation = _split(source, eval_split, crop_spec, share, labels)
+        evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
 
@@ -161,48 +160,9 @@ def load_split(
     source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
-    return _split(source, split, crop_spec, WHOLE, labels), _names(source, labels)
-
-
-def is_same(one: str, other: str) -> bool:
-    """Whether two names are of the same dataset and config, in whatever version or spelling.
-
-    One that is not there may be the same at another place, and counts as it.
-    """
-    if one == other or "fake" in (one, other):
-        return one == other
-    try:
-        a, b = (_identity(name) for name in (one, other))
-    except InputError:
-        return True
-    return a == b
-
-
-def _identity(name: str) -> tuple[str, ...]:
-    if digits.find(name):
-        return ("digits",)
-    known = tfds_source.describe(name)
-    return known.name, known.config
-
-
-def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:
-    """Choose `image_size` for a dataset, which need not be here yet.
-
-    It is 0, in memory, if all images have the size that is wanted and there is room for them.
-
-    Args:
-      wanted: pixels; 0 if the images should be as they are stored.
-      otherwise: pixels for images that should be as they are stored but cannot be kept in memory.
-      image, label: names of the dataset's features, as for `load_dataset`.
-
-    Raises: InputError for an unknown name, or a dataset that is not (image, label).
-    """
-    if name != "fake":
-        source = _find(name, image, label)
-        is_right = not wanted or source.image_shape[:2] == (wanted, wanted)
-        if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
-            return 0
-    return wanted or otherwise
+    survived = crops.get("max_unreadable", 0)
+    loaded = _split(source, split, crop_spec, WHOLE, labels, survived)
+    return loaded, _names(source, labels)
 
 
 def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
@@ -214,13 +174,8 @@ def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
     return spec if image_size else None
 
 
-def _find(name: str, image: str = "", label: str = "") -> Source:
-    """The source of a name, which need not be here yet. Raises: InputError if there is none."""
-    return digits.find(name, image, label) or tfds_source.find(name, image, label)
-
-
 def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> Source:
-    source = _find(name, image, label)
+    source = lookup.find(name, image, label)
     if crop_spec is None:
         source.check_fits_memory()
     return tfds_source.prepare(source) if isinstance(source, TfdsSource) else source
@@ -259,9 +214,10 @@ def _split(
     crop_spec: CropSpec | None,
     share: Share,
     labels: range | None,
+    max_unreadable: int,
 ) -> in_memory.Images | streaming.Stream | file_stream.FileStream:
     if crop_spec is None:
-        return in_memory.read(source, split, share, labels)
+        return in_memory.read(source, split, share, labels, max_unreadable)
     if isinstance(source, Listed):
         stream = file_stream.FileStream(source, split, crop_spec, share)
     else:

@@ -1,24 +1,34 @@
-"""Which features of a TFDS dataset are the image and the label, and how many classes there are."""
+"""Which features of a dataset are the image and the label, and how many classes there are."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
-from senet_jax.data.tfds_description import Description, Feature
+from senet_jax.data.tfds_description import Feature
 from senet_jax.errors import InputError, did_you_mean
 
 
-def choose(known: Description, name: str, image: str, label: str) -> tuple[str, str]:
+def choose(
+    features: Mapping[str, Feature],
+    supervised: tuple[str, str] | None,
+    name: str,
+    image: str,
+    label: str,
+) -> tuple[str, str]:
     """The names of the image and of the label feature.
 
     They are those that are asked for, else the dataset's supervised keys, else the only image and
     the only class label that it has.
 
     Args:
+      features: the dataset's features by name.
+      supervised: names of the image and the label, as far as the dataset says so.
       name: the dataset's name as the user wrote it.
       image, label: names of features; "" for the dataset's own.
 
     Raises: InputError if a feature is missing or is of another kind, or none can be chosen.
     """
-    features, own = known.features, known.supervised or (None, None)
+    own = supervised or (None, None)
     kinds = {
         "image": (image, own[0], [k for k, v in features.items() if v.kind == "Image"]),
         "label": (label, own[1], [k for k, v in features.items() if _is_label(v)]),

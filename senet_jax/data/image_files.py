@@ -1,25 +1,25 @@
 """Image files of any format, read as eight-bit RGB, with their transparency."""
 
-import io
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from senet_jax.data import orientation
 from senet_jax.errors import InputError, first_line
-from senet_jax.system import readers
+
+T = TypeVar("T")
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey images of 16 bits
 # Pillow's, by the number of channels, for what TFDS decodes to as many: the luminance of ITU-R 601;
 # colours, without transparency; colours and transparency as stored, 255 where there is none.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-AHEAD = 64  # images that are decoded before it is their turn
+GREY = ("1", "L", "LA", "La", *DEEP)  # Pillow's modes without colours
 UNKNOWN_WHITE = "its pixels have 32 bits, and nothing says which is white; convert it to 8 or 16"
 # What opening might never come back from, or has no image in it.
 NO_FILES = (
@@ -46,6 +46,30 @@ def open_image(path: Path | str | IO[bytes], *, upright: bool = True) -> Image.I
         decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`), or has 32-bit pixels, where nothing
         says what is white.
     """
+
+    def load(image: Image.Image) -> Image.Image:
+        image.load()
+        return in_eight_bits(orientation.upright(image) if upright else image)
+
+    return _opened(path, load)
+
+
+def header(path: Path | str | IO[bytes]) -> tuple[int, int, bool]:
+    """Height and width of the upright image in a file, and whether it is grey, from its header.
+
+    Raises: InputError as `open_image`.
+    """
+
+    def look(image: Image.Image) -> tuple[int, int, bool]:
+        is_lying = orientation.of_image(image) >= orientation.TRANSPOSED
+        height, width = image.size if is_lying else image.size[::-1]
+        return height, width, image.mode in GREY
+
+    return _opened(path, look)
+
+
+def _opened(path: Path | str | IO[bytes], look: Callable[[Image.Image], T]) -> T:
+    """What is seen of an image in a file. Raises: InputError as `open_image`."""
     try:
         if isinstance(path, str | os.PathLike):
             _check_is_file(path)
@@ -55,10 +79,7 @@ def open_image(path: Path | str | IO[bytes], *, upright: bool = True) -> Image.I
             # Pillow warns of large images, and of metadata that nobody asked for.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                image.load()
-                if upright:
-                    image = orientation.upright(image)
-                return in_eight_bits(image)
+                return look(image)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -92,24 +113,6 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
     elif image.mode == "La":  # multiplied by its alpha, which Pillow undoes for no other mode
         image = image.convert("LA")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-def in_order(files: Iterable[Any], channels: int) -> Iterator[np.ndarray | InputError]:
-    """Read images, each as `pixels` gives it, in their order; an InputError in place of a bad one.
-
-    Args:
-      files: paths, or encoded images as bytes.
-    """
-
-    def read(file: Any) -> np.ndarray | InputError:
-        try:
-            file = io.BytesIO(file) if isinstance(file, bytes) else file
-            return pixels(open_image(file), channels)
-        except InputError as error:
-            return error
-
-    for image in readers.in_order(read, files, AHEAD):
-        yield InputError(str(image)) if isinstance(image, TimeoutError) else image
 
 
 def pixels(image: Image.Image, channels: int) -> np.ndarray:

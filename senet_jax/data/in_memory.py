@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data.source import Source
-from senet_jax.data.split import WHOLE, Batch, Share, check_labels, padded
+from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable, padded
 from senet_jax.errors import InputError
 
 CHUNK = 2**24  # bytes of images that are looked at in one go
@@ -44,17 +44,31 @@ class Rows:
             result[array == number] = one[row[array == number]]
         return result
 
+    @classmethod
+    def of(
+        cls, arrays: Sequence[np.ndarray], array: np.ndarray, row: np.ndarray
+    ) -> "np.ndarray | Rows":
+        """The same rows; of one array and one after the other, they are a part of it."""
+        if len(arrays) == 1 and len(row) and (np.diff(row) == 1).all():
+            return arrays[0][row[0] : row[-1] + 1]
+        return cls(arrays, array, row)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A split in memory: image [N, H, W, C] uint8 and label [N] int32."""
+    """A split in memory: image [N, H, W, C] uint8 and label [N] int32.
+
+    At the places of images that cannot be read, `unreadable`, others stand in; evaluation leaves
+    them out.
+    """
 
     image: np.ndarray | Rows
     label: np.ndarray
     share: Share = WHOLE
+    unreadable: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -101,23 +115,35 @@ class Images:
         for start in range(0, len(self), batch_size):
             part = slice(start + places.start, start + places.stop)
             image, label = self.image[part], self.label[part]
-            mask = np.ones(len(label), np.float32)
             place = np.arange(len(self), dtype=np.int32)[part]
+            mask = ~np.isin(place, [*self.unreadable])
             yield padded(
-                {"image": image, "label": label, "mask": mask, "place": place},
+                {
+                    "image": image,
+                    "label": label,
+                    "mask": mask.astype(np.float32),
+                    "place": place,
+                },
                 self.share.size(batch_size),
             )
 
 
-def read(source: Source, split: str, share: Share = WHOLE, classes: range | None = None) -> Images:
+def read(
+    source: Source,
+    split: str,
+    share: Share = WHOLE,
+    classes: range | None = None,
+    max_unreadable: int = 0,
+) -> Images:
     """Read a split into memory, or rather map it.
 
     Args:
       classes: labels to take, of which the first becomes label 0; what has another label is left
         out. None takes all.
+      max_unreadable: images that may be unreadable; each is named, and the next one stands in.
 
     Raises: InputError if the split has no example of them, if without `classes` a label is none of
-      the dataset's, or if an image cannot be decoded or has another size than the others.
+      the dataset's, or if too many images cannot be decoded or have another size than the others.
     """
     names = list(dict.fromkeys(name for name, _ in source.places(split)))
     parts = [(names.index(name), np.array(p)) for name, p in source.in_reading_order(split)]
@@ -132,8 +158,25 @@ def read(source: Source, split: str, share: Share = WHOLE, classes: range | None
     else:
         label, is_taken = _taken(label, classes, source, split)
         array, row = array[is_taken], row[is_taken]
-    image = Rows([source.images(name) for name in names], array, row)
-    return Images(image, label.astype(np.int32), share)
+    label = label.astype(np.int32)
+    # Asked for first: where too many are unreadable, that is the better sentence.
+    image = Rows.of([source.images(name) for name in names], array, row)
+    bad = np.flatnonzero(Rows([source.unreadable(name) for name in names], array, row)[:])
+    if not len(bad):
+        return Images(image, label, share)
+    for place in bad[: max_unreadable + 1]:
+        reason = source.why_unreadable(names[array[place]], int(row[place]))
+        logging.getLogger(__name__).warning("%s; it is left out", reason)
+    if len(bad) > max_unreadable:
+        raise InputError(
+            f"{len(bad)} images of {source.name!r}, split {split!r}, cannot be decoded; "
+            f"data.max_unreadable is {max_unreadable}"
+        )
+    good = np.setdiff1d(np.arange(len(label)), bad)
+    stand_in = np.arange(len(label))
+    stand_in[bad] = good[nearest_readable(good, len(label), source.name)[bad]]
+    image = Rows.of([source.images(name) for name in names], array[stand_in], row[stand_in])
+    return Images(image, label[stand_in], share, frozenset(bad.tolist()))
 
 
 def _taken(

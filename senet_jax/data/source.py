@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from PIL import Image
@@ -52,10 +52,23 @@ class Source(abc.ABC):
     def image_bytes(self) -> int | None:
         """Bytes of the images of all splits as arrays; None where their sizes differ."""
 
+    @property
+    def other_names(self) -> Mapping[str, str]:
+        """Other names that splits may be called by."""
+        return {}
+
+    def unreadable(self, split: str) -> np.ndarray:
+        """Which images of a split, by its name, cannot be read, [N] bool; `images` has others."""
+        return np.zeros(sum(self.splits[split]), bool)
+
+    def why_unreadable(self, split: str, place: int) -> str:
+        """A sentence on an image of `unreadable`."""
+        return f"image {place} of {self.name!r}, split {split!r}, cannot be read"
+
     def places(self, split: str) -> list[tuple[str, range]]:
         """The terms of a split expression. Raises: InputError if one has no examples."""
         try:
-            return split_terms.terms(split, self.splits)
+            return split_terms.terms(split, self.splits, self.other_names)
         except ValueError as error:
             counts = ", ".join(f"{name} ({sum(files)})" for name, files in self.splits.items())
             raise InputError(

@@ -14,11 +14,16 @@ BOUND = re.compile(r"(?:(?P<value>-?[\d_.]+)(?P<unit>%|shard)?)?")
 CYCLE, BLOCK = 16, 16  # files that TFDS reads in turn, and examples that it takes of each
 
 
-def terms(expression: str, splits: Splits) -> list[tuple[str, range]]:
+def terms(
+    expression: str, splits: Splits, other_names: Mapping[str, str] = {}
+) -> list[tuple[str, range]]:
     """The terms of an expression: the names of splits, and places in them.
 
     `[a:b]` counts as a slice of Python does, in examples, per cent ("%", rounded to the nearest
     example, halves to even numbers) or files ("shard"); "all" is all splits.
+
+    Args:
+      other_names: other names of splits, with their names in `splits`.
 
     Raises: ValueError for what TFDS refuses, and for a term without examples.
     """
@@ -27,8 +32,9 @@ def terms(expression: str, splits: Splits) -> list[tuple[str, range]]:
     for part in parts:
         if part is None:
             raise ValueError(f"no split expression: {expression!r}")
-        if part["name"] != "all":
-            found.append((part["name"], _places(part["slice"], splits.get(part["name"]))))
+        name = other_names.get(part["name"], part["name"])
+        if name != "all":
+            found.append((name, _places(part["slice"], splits.get(name))))
         elif part["slice"]:
             raise ValueError("all splits together cannot be sliced")
         else:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import logging
 import math
 import operator
@@ -22,8 +23,10 @@ from senet_jax.data.split_terms import Splits
 from senet_jax.data.tfds_builder import builder_of, import_tfds, prepared_versions
 from senet_jax.data.tfds_description import Description
 from senet_jax.errors import InputError, first_line
+from senet_jax.system import readers
 
 FEW = 1024  # labels that are read at once
+AHEAD = 64  # images that are decoded before it is their turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +111,21 @@ class TfdsSource(Source):
         records = self.encoded(split, read_config=_in_order()).map(lambda r: r[self.image_key])
         shape: Any = self.image_shape
         images = np.empty((self.count(split), *shape), np.uint8)
-        files = records.as_numpy_iterator()
-        for place, image in enumerate(image_files.in_order(files, shape[-1])):
-            if isinstance(image, InputError) or image.shape != shape:
+
+        def decode(encoded: bytes) -> np.ndarray | None:
+            try:
+                opened = image_files.open_image(io.BytesIO(encoded))
+            except InputError:
+                return None
+            return image_files.pixels(opened, shape[-1])
+
+        decoded = readers.in_order(decode, records.as_numpy_iterator(), AHEAD)
+        for place, image in enumerate(decoded):
+            if not isinstance(image, np.ndarray) or image.shape != shape:
                 raise InputError(
                     f"split {split!r} of {self.name!r} has an image that cannot be decoded, or has "
                     f"not the shape {shape} of the others; set data.image_size to stream it"
-                ) from (image if isinstance(image, InputError) else None)
+                )
             images[place] = image
         return images
 
@@ -173,7 +184,9 @@ def find(name: str, image: str = "", label: str = "") -> TfdsSource:
       InputError: an unknown name, or a dataset that is not (image, label).
     """
     known = describe(name)
-    return TfdsSource(name, known, *features.choose(known, name, image, label))
+    return TfdsSource(
+        name, known, *features.choose(known.features, known.supervised, name, image, label)
+    )
 
 
 def describe(name: str) -> Description:
