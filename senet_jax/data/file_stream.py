@@ -9,9 +9,10 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from PIL import Image
 
 from senet_jax.data import pillow_views, views
 from senet_jax.data.source import Listed
@@ -68,72 +69,64 @@ class FileStream:
         Each epoch has `len(self) // batch_size` full batches.
         """
         part, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
-        size = self.share.size(batch_size)
 
         def steps() -> Iterator[tuple[int, int, np.ndarray]]:
+            """Epoch, place of the first example in it, and the examples of each step."""
             epoch, offset = divmod(start, steps_per_epoch)
             while True:
                 order = np.random.default_rng([seed, epoch]).permutation(len(self))
-                for step in range(offset, steps_per_epoch):
-                    yield epoch, step, order[step * batch_size : (step + 1) * batch_size][part]
+                for first in range(offset * batch_size, steps_per_epoch * batch_size, batch_size):
+                    yield epoch, first + part.start, order[first : first + batch_size][part]
                 epoch, offset = epoch + 1, 0
 
-        def see(item: tuple[int, int, int]) -> np.ndarray | InputError:
-            epoch, place, index = item
-            # A word of their own: other numbers than those of the order.
+        def see(epoch: int, place: int, index: int) -> np.ndarray | InputError:
+            # A number more than the order has: random numbers of their own.
             rng = np.random.default_rng([seed, epoch, place, 1])
             return self._seen(index, lambda image: pillow_views.random_part(self.crops, image, rng))
 
-        for_order, for_images = itertools.tee(steps())
-        images = readers.in_order(
-            see,
-            (
-                (epoch, step * batch_size + part.start + place, index)
-                for epoch, step, indices in for_images
-                for place, index in enumerate(indices.tolist())
-            ),
-            AHEAD * size,
+        ahead, now = itertools.tee(steps())
+        each = (
+            functools.partial(see, epoch, place, index)
+            for epoch, first, indices in ahead
+            for place, index in enumerate(indices.tolist(), start=first)
         )
-        unreadable, before = 0, -1
-        for epoch, _, indices in for_order:
+        size = self.share.size(batch_size)
+        images = readers.in_order(lambda look: look(), each, AHEAD * size)
+        unreadable, last = 0, -1
+        for epoch, _, indices in now:
             seen = list(itertools.islice(images, size))
-            unreadable = self._count_bad(seen, 0 if epoch != before else unreadable)
-            before = epoch
-            readable = [place for place, image in enumerate(seen) if isinstance(image, np.ndarray)]
-            nearest = nearest_readable(np.array(readable), size, self.source.name)
-            chosen = np.array(readable)[nearest]
-            yield {
-                "image": np.stack([seen[place] for place in chosen]),
-                "label": self._labels[indices[chosen]],
-            }
+            unreadable = self._count_bad(seen, unreadable if epoch == last else 0)
+            last = epoch
+            good = np.flatnonzero([isinstance(image, np.ndarray) for image in seen])
+            chosen = good[nearest_readable(good, size, self.source.name)]
+            image = np.stack([seen[place] for place in chosen])
+            yield {"image": image, "label": self._labels[indices[chosen]]}
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
-        view, size, part = (
-            pillow_views.view_of(self.crops),
-            self.share.size(batch_size),
-            self.share.of_batch(batch_size),
-        )
+        part, size = self.share.of_batch(batch_size), self.share.size(batch_size)
+        view, places = pillow_views.view_of(self.crops), np.arange(len(self), dtype=np.int32)
         batches = [
-            np.arange(start, min(start + batch_size, len(self)), dtype=np.int32)[part]
-            for start in range(0, len(self), batch_size)
+            places[start : start + batch_size][part] for start in range(0, len(self), batch_size)
         ]
         images = readers.in_order(
             lambda index: self._seen(index, view), itertools.chain(*batches), AHEAD * size
         )
         unreadable = 0
-        for places in batches:
-            seen = list(itertools.islice(images, len(places)))
+        for place in batches:
+            seen = list(itertools.islice(images, len(place)))
             unreadable = self._count_bad(seen, unreadable)
-            image = np.zeros((len(places), *self.crops.eval_shape), np.uint8)
-            mask = np.zeros(len(places), np.float32)
-            for place, one in enumerate(seen):
+            mask = np.zeros(len(place), np.float32)
+            image = np.zeros((len(place), *self.crops.eval_shape), np.uint8)
+            for row, one in enumerate(seen):
                 if isinstance(one, np.ndarray):
-                    image[place], mask[place] = one, 1
-            batch = {"image": image, "label": self._labels[places], "mask": mask, "place": places}
+                    image[row], mask[row] = one, 1
+            batch = {"image": image, "label": self._labels[place], "mask": mask, "place": place}
             yield padded(batch, size)
 
-    def _seen(self, index: int, view: Callable) -> np.ndarray | InputError:
+    def _seen(
+        self, index: int, view: Callable[[Image.Image], np.ndarray]
+    ) -> np.ndarray | InputError:
         """What a view shows of an example, or the sentence that says why it cannot be read."""
         for name, places in self._places:
             if index < len(places):
@@ -144,7 +137,7 @@ class FileStream:
             index -= len(places)
         raise IndexError(index)
 
-    def _count_bad(self, seen: list[np.ndarray | InputError | TimeoutError], before: int) -> int:
+    def _count_bad(self, seen: Sequence[np.ndarray | Exception], before: int) -> int:
         """Name what cannot be read; gives the number of that in this pass, `before` included.
 
         Raises: InputError if there is too much of it.

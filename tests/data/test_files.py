@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from helpers.image_folders import CLASSES, COUNT, by_key, by_row, write_folder, write_table
-from helpers.photos import BROKEN, CROPS, encoded, torchvisions_window
+from helpers.photos import CROPS
 from helpers.runs import tiny_config
 from PIL import Image
 
 from senet_jax import data
-from senet_jax.data import file_stream, files, folder, image_files, lookup, names, pillow_views
-from senet_jax.data.split import Share
-from senet_jax.data.views import CropSpec
+from senet_jax.data import files, folder, lookup, names
 from senet_jax.errors import InputError
 from senet_jax.training.loop import train_and_evaluate
 
@@ -126,109 +124,6 @@ def test_streamed_images_are_the_same_whatever_the_road(kind, elks, tmp_path):
             np.testing.assert_array_equal(values, other[key], key)
 
 
-# ---- streams -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """60 photographs of many sizes in two classes, three of them cut short."""
-    root = tmp_path_factory.mktemp("photographs")
-    for index in range(60):
-        place = root / "train" / "ab"[index % 2] / f"{index}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(encoded(index))
-    shutil.copytree(root / "train", root / "val")
-    return root
-
-
-def load(photographs, **options):
-    return data.load_dataset(f"folder:{photographs}", "train", "validation", **{**CROPS, **options})
-
-
-def batches(split, count, size=8, **options):
-    found = split.train_batches(size, **{"seed": 3, **options})
-    return [next(found) for _ in range(count)]
-
-
-def test_a_stream_can_continue_at_any_step_and_epochs_differ(photographs, caplog):
-    train = load(photographs).train
-    whole = batches(train, 16)  # 7 steps an epoch
-    for start in (0, 1, 6, 7, 12):
-        for one, other in zip(batches(train, 2, start=start), whole[start:], strict=False):
-            for key in one:
-                np.testing.assert_array_equal(one[key], other[key])
-    assert any((a["label"] != b["label"]).any() for a, b in zip(whole[:7], whole[7:], strict=False))
-    other = batches(train, 1, seed=4)[0]
-    assert (other["image"] != whole[0]["image"]).any()
-    assert "cannot be read" in caplog.text
-    assert "3 images of 'folder:" in caplog.text
-
-
-def test_processes_together_have_the_batches_of_one(photographs):
-    one = load(photographs)
-    parts = [load(photographs, share=Share(index, 2)) for index in range(2)]
-    for step in (0, 9):
-        (whole,) = batches(one.train, 1, start=step)
-        halves = [batches(part.train, 1, start=step)[0] for part in parts]
-        together = np.concatenate([half["label"] for half in halves])
-        assert (together == whole["label"]).mean() > 0.8  # but what stands in for unreadable ones
-    seen = [list(part.eval.eval_batches(8)) for part in parts]
-    for number, whole in enumerate(one.eval.eval_batches(8)):
-        for key, values in whole.items():
-            halves = np.concatenate([part[number][key] for part in seen])
-            np.testing.assert_array_equal(halves, values)
-
-
-def test_evaluation_sees_every_readable_image_once_as_predict_does(photographs):
-    from senet_jax.inference.preprocessing import Preprocessing
-
-    dataset = load(photographs)
-    source = lookup.find(f"folder:{photographs}")
-    spec = (32, 32, 3), CROPS["eval_crop"], CROPS["interpolation"], (0.0,) * 3, (1.0,) * 3
-    predict, places = Preprocessing(*spec), []
-    for batch in dataset.eval.eval_batches(7):
-        for image, place, mask in zip(batch["image"], batch["place"], batch["mask"], strict=True):
-            if mask:
-                places.append(int(place))
-                file = source.examples["val"].files[place]
-                np.testing.assert_array_equal(image, predict(image_files.open_image(file)))
-    assert len(places) == len(set(places)) == 60 - len(BROKEN)
-
-
-def test_corners_are_of_the_resized_image(photographs):
-    five = load(photographs, corners=True).eval
-    middle = load(photographs).eval
-    batch, other = (next(split.eval_batches(16)) for split in (five, middle))
-    assert batch["image"].shape == (16, 5, 32, 32, 3)
-    np.testing.assert_array_equal(batch["image"][:, 4], other["image"])
-
-
-def test_too_many_unreadable_images_are_an_error(photographs):
-    with pytest.raises(InputError, match=r"3 images of .*max_unreadable is 2 \(last: .*cannot be"):
-        list(load(photographs, max_unreadable=2).eval.eval_batches(30))
-
-
-def test_random_windows_are_distributed_as_torchvisions():
-    spec = CropSpec(**CROPS)
-    ours, theirs = [], []
-    for number in range(3000):
-        left, top, right, bottom = pillow_views.random_window(
-            spec, (90, 60), np.random.default_rng(number)
-        )
-        assert 0 <= left < right <= 90
-        assert 0 <= top < bottom <= 60
-        ours.append((top, left, bottom - top, right - left))
-        theirs.append(torchvisions_window(60, 90, np.random.default_rng([number, 1])))
-    from scipy.stats import ks_2samp
-
-    for one, other in zip(np.array(ours).T, np.array(theirs).T, strict=True):
-        assert ks_2samp(one, other).pvalue > 1e-3
-    assert pillow_views.random_window(spec, (1000, 1), np.random.default_rng(0)) == (499, 0, 500, 1)
-
-
-# ---- unreadable images in memory ---------------------------------------------------------------
-
-
 def test_unreadable_images_in_memory_are_named_and_survived(elks, tmp_path, caplog):
     root = shutil.copytree(elks, tmp_path / "elks")
     broken = root / "cat" / "3.png"
@@ -256,9 +151,6 @@ def test_grey_files_have_one_channel_in_memory(tmp_path):
     split, _ = data.load_split(f"folder:{tmp_path}", "all")
     assert split.image_shape == (8, 8, 1)
     assert sorted(np.asarray(split.image)[:, 0, 0, 0]) == list(range(30))
-
-
-# ---- names, splits and tables ------------------------------------------------------------------
 
 
 def test_a_stable_split_does_not_move_when_images_are_added(elks, tmp_path):
@@ -316,13 +208,3 @@ def test_names_with_a_path_are_made_absolute(monkeypatch, tmp_path):
     assert names.absolute("csv:~/é.csv") == "csv:/home/x/é.csv"
     assert lookup.is_same("folder:b", f"folder:{tmp_path}/b/")
     assert not lookup.is_same("folder:b", "folder:c")
-
-
-def test_a_stream_in_memory_order(elks):
-    """An epoch of a stream has the order of one in memory."""
-    crops = {**CROPS, "image_size": 8}
-    streamed = data.load_dataset(f"folder:{elks}", "train", "test", **crops)
-    kept = data.load_dataset(f"folder:{elks}", "train", "test")
-    assert isinstance(streamed.train, file_stream.FileStream)
-    for one, other in zip(batches(streamed.train, 5), batches(kept.train, 5), strict=True):
-        np.testing.assert_array_equal(one["label"], other["label"])
