@@ -91,7 +91,10 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     """
     module, _, argument = study.base.get(bare_name(dataset), study.base["*"]).partition(":")
     network = study.network_of(row).removesuffix("_cifar")
-    argument = argument.format(network=network, dataset=dataset)
+    in_argument = dataset
+    if names.parted(dataset)[0]:  # a comma would end the argument's part; the name follows below
+        in_argument = dataset.replace(",", "_")
+    argument = argument.format(network=network, dataset=in_argument)
     try:
         config = importlib.import_module(f"configs.{module}").get_config(argument)
     except ValueError as error:  # about a dataset's name, which came from the command line

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import shutil
+import sys
 import unicodedata
 
 import numpy as np
@@ -14,6 +15,9 @@ from helpers.photos import CROPS
 from helpers.runs import tiny_config
 from PIL import Image
 
+from configs import common
+from experiments import studies
+from experiments.grid import plan
 from senet_jax import data
 from senet_jax.data import files, folder, lookup, names
 from senet_jax.errors import InputError
@@ -102,6 +106,29 @@ def test_a_run_ends_with_the_same_weights_by_every_road(kind, elks, by_tfds, tmp
     result = train(tmp_path / "run", road(kind, elks, tmp_path))
     for key in ("params_sha256", "eval/right", "class_names", "mean", "std"):
         assert result[key] == by_tfds[key], key
+
+
+def test_files_need_no_tensorflow(elks, monkeypatch, tmp_path):
+    for name in ("tensorflow", "tensorflow_datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    crops = {**CROPS, "image_size": 8}
+    for kind in ("folder", ".csv"):
+        for options in ({}, crops):
+            dataset = data.load_dataset(road(kind, elks, tmp_path), "train", "test", **options)
+            assert next(dataset.train.train_batches(4, seed=0))["image"].shape == (4, 8, 8, 3)
+
+
+@pytest.mark.parametrize("place", ["with space", "a,b", "é/ü", "x=1;y", "{a}", "#%"])
+def test_a_study_takes_odd_paths(place, tmp_path, monkeypatch):
+    root = write_folder(tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+    study = studies.load_study("reduction")
+    for name in (f"folder:{root}", f"folder:{place}"):
+        config = plan.base_config(study, study.rows[0], name, smoke=True)
+        assert plan.row_config(study.rows[0], config).data.name == f"folder:{root}"
+        assert plan.folder_of(names.absolute(name)).count("/") == 0
+    assert common.bare_name("folder:cifar10") == "folder:cifar10"
+    assert common.bare_name("hf:org/mnist") == "hf:org/mnist"
 
 
 def test_a_run_finds_its_images_from_another_directory(elks, tmp_path, monkeypatch):
