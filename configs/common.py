@@ -62,7 +62,7 @@ def get_config() -> ConfigDict:
                 "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least share of a training image to crop
                 "interpolation": "bilinear",  # streamed: bilinear, bicubic; "": the weights'
-                "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
+                "shuffle_buffer": 8192,  # streamed TFDS: images among which the next is drawn
                 "max_unreadable": 10,  # streamed, and of files: images that may fail to decode
                 # Mean and standard deviation of each channel, of images from 0 to 1, which
                 # normalise images; (): those of the weights or of the dataset.

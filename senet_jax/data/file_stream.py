@@ -128,12 +128,17 @@ class FileStream:
         self, index: int, view: Callable[[Image.Image], np.ndarray]
     ) -> np.ndarray | InputError:
         """What a view shows of an example, or the sentence that says why it cannot be read."""
+        name, place = self._place(index)
+        try:
+            return view(self.source.open(name, place))
+        except InputError as error:
+            return error
+
+    def _place(self, index: int) -> tuple[str, int]:
+        """The split that an example is in, and its place there."""
         for name, places in self._places:
             if index < len(places):
-                try:
-                    return view(self.source.open(name, places[index]))
-                except InputError as error:
-                    return error
+                return name, places[index]
             index -= len(places)
         raise IndexError(index)
 
