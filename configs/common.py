@@ -43,10 +43,14 @@ def get_config() -> ConfigDict:
                 },
             },
             "data": {
-                # Any TFDS image-classification dataset, the folder of a prepared one, or "fake".
+                # Any TFDS image-classification dataset, the folder of a prepared one (tfds:PATH),
+                # folder:PATH with a folder of images per class, csv:PATH with columns of files and
+                # labels (or .tsv, .parquet), hf:ORG/NAME[:CONFIG] or hf:PATH, or "fake".
                 "name": "digits",
-                "image": "",  # the feature with the images; "": the dataset's own choice
-                "label": "",  # the feature to learn, e.g. "coarse_label"; "": the dataset's own
+                # The feature or column with the images, and that to learn, e.g. "coarse_label";
+                # "": the dataset's own choice.
+                "image": "",
+                "label": "",
                 "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
                 "eval_split": "test",
                 # Number of a fold of train_split to evaluate on, and how many there are: (1, 5); a
@@ -61,8 +65,8 @@ def get_config() -> ConfigDict:
                 "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least share of a training image to crop
                 "interpolation": "bilinear",  # streamed: bilinear, bicubic; "": the weights'
-                "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
-                "max_unreadable": 10,  # streamed: images per pass that may fail to decode
+                "shuffle_buffer": 8192,  # streamed TFDS: images among which the next is drawn
+                "max_unreadable": 10,  # streamed, and of files: images that may fail to decode
                 # Mean and standard deviation of each channel, of images from 0 to 1, which
                 # normalise images; (): those of the weights or of the dataset.
                 "mean": (),
@@ -157,7 +161,10 @@ HANDED = (
     "visual_domain_decathlon/svhn",
 )
 # A name in TFDS spelling, as TFDS reads it: namespace:name/config:version/arguments.
-TFDS_NAME = re.compile(r"(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?(?:/\w+=.*)?")
+TFDS_NAME = re.compile(
+    r"(?!(?:folder|csv|hf|tfds):)(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?"
+    r"(?:/\w+=.*)?"
+)
 
 
 def bare_name(dataset: str) -> str:
@@ -199,7 +206,8 @@ def mirrors(dataset: str) -> bool:
 
 def _name_and_config(dataset: str) -> tuple[str, str]:
     try:  # the folder of a prepared dataset, in which TFDS has written whose it is
-        info = json.loads((Path(dataset).expanduser() / "dataset_info.json").read_text("utf-8"))
+        folder = Path(dataset.strip().removeprefix("tfds:")).expanduser()
+        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
         return str(info["name"]), str(info.get("configName", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         match = TFDS_NAME.fullmatch(dataset.strip())

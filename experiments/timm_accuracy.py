@@ -32,10 +32,10 @@ from rich.progress import track
 from rich.table import Table
 
 from senet_jax import models
+from senet_jax.data import image_search
+from senet_jax.data.image_files import open_image
 from senet_jax.data.split import check_labels
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.inference import image_search
-from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.system import cli, processors
 from senet_jax.weights import files as weight_files

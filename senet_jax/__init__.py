@@ -13,13 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from senet_jax.data.image_files import open_image
     from senet_jax.errors import InputError
     from senet_jax.inference.classifier import load_classifier
     from senet_jax.inference.ensemble import evaluate_runs
     from senet_jax.inference.ensemble_views import TestViews
     from senet_jax.inference.explain import grad_cam
     from senet_jax.inference.gated_blocks import gates_of
-    from senet_jax.inference.image_files import open_image
     from senet_jax.inference.trained_run import load_run
     from senet_jax.layers.slot import SEConfig
     from senet_jax.layers.squeeze_excite import SqueezeExcite
@@ -43,7 +43,7 @@ MODULES = {
     "evaluate_runs": "senet_jax.inference.ensemble",
     "TestViews": "senet_jax.inference.ensemble_views",
     "load_classifier": "senet_jax.inference.classifier",
-    "open_image": "senet_jax.inference.image_files",
+    "open_image": "senet_jax.data.image_files",
     "gates_of": "senet_jax.inference.gated_blocks",
     "grad_cam": "senet_jax.inference.explain",
     "InputError": "senet_jax.errors",

@@ -12,7 +12,8 @@ is as in the evaluation of the run itself. A run of several that cannot be loade
 end, with status 2; the ensemble is then that of the others.
 
     --workdir            work directory of a run; give it once for each network
-    --dataset, --split   a TFDS dataset with as many classes, and any split expression
+    --dataset, --split   a dataset with as many classes, as data.name has it, and any split
+                         expression
     --image_size         height and width of streamed images in pixels; several, as in 224,320, are
                          averaged over
     --crops              1: the middle; 10: the middle, the corners, and their mirror images
@@ -102,7 +103,7 @@ def main(argv: list[str]) -> None:
 def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     cli.define_paths("workdir", "Of a run; once per network.", flag_values=values)
-    flags.DEFINE_string("dataset", None, "A TFDS dataset.", flag_values=values)
+    flags.DEFINE_string("dataset", None, "A dataset.", flag_values=values)
     flags.DEFINE_string("split", None, "A TFDS split expression.", flag_values=values)
     flags.DEFINE_list("image_size", None, "Heights and widths in pixels.", flag_values=values)
     flags.DEFINE_integer("crops", 1, "1 or 10.", flag_values=values)

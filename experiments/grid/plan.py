@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs.common import VARIANTS, bare_name
 from experiments.grid.narrow import least_size_of
 from experiments.grid.study import Row, Study, folder_of, on_dataset
+from senet_jax.data import names
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 
@@ -46,7 +47,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "dataset",
         None,
-        f"A TFDS dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
+        f"A dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
         flag_values=values,
     )
     cli.define_path("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
@@ -74,7 +75,7 @@ def dataset_of(study: Study, values: flags.FlagValues) -> str:
     """The dataset that the flags mean; a sweep's is that of its configuration."""
     if study.is_sweep:
         return study.dataset
-    return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
+    return names.absolute(values.dataset or (SMOKE_DATASET if values.smoke else study.dataset))
 
 
 def directory_of(study: Study, values: flags.FlagValues) -> Path:
@@ -98,7 +99,10 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     """
     module, _, argument = study.base.get(bare_name(dataset), study.base["*"]).partition(":")
     network = study.network_of(row).removesuffix("_cifar")
-    argument = argument.format(network=network, dataset=dataset)
+    in_argument = dataset
+    if names.parted(dataset)[0]:  # a comma would end the argument's part; the name follows below
+        in_argument = dataset.replace(",", "_")
+    argument = argument.format(network=network, dataset=in_argument)
     try:
         config = importlib.import_module(f"configs.{module}").get_config(argument)
     except ValueError as error:  # about a dataset's name, which came from the command line
@@ -162,6 +166,7 @@ def row_config(row: Row, base: ConfigDict) -> Any:
     """The configuration of a row, from the one that it starts from; its seed is that one's."""
     config: Any = base.copy_and_resolve_references()
     config.update_from_flattened_dict(on_dataset(row.overrides, config.data.name))
+    config.data.name = names.absolute(config.data.name)
     return config
 
 

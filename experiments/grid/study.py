@@ -13,6 +13,7 @@ from typing import Any
 
 from configs.common import bare_name
 from experiments.grid.comparison import Comparison
+from senet_jax.data import names
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 
@@ -261,8 +262,9 @@ def _with_digest(name: str, value: Any) -> str:
 
 
 def folder_of(dataset: str) -> str:
-    """The folder of a dataset's runs: its name in TFDS, or one name for the path of a folder."""
-    return dataset if TFDS_NAME.fullmatch(dataset) else in_a_path(dataset)
+    """The folder of a dataset's runs: its name in TFDS, or one name for all that has a path."""
+    has_path = names.parted(dataset)[0] != ""
+    return in_a_path(dataset) if has_path or not TFDS_NAME.fullmatch(dataset) else dataset
 
 
 def plain_and_se(

@@ -77,7 +77,7 @@ def ours(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
 def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
     """Random batches [batch, size, size, 3] without end; one is made while another is taken."""
     source, split = find(name)
-    images = source.examples(split, decoder=tfds_builder.import_tfds().decode.SkipDecoding())
+    images = source.encoded(split)
     encoded = [bytes(example[source.image_key]) for example in images.as_numpy_iterator()]
     pool, rng = ThreadPoolExecutor(len(processors.usable())), np.random.default_rng(0)
     pending: collections.deque[list[Future[np.ndarray]]] = collections.deque()

@@ -5,9 +5,12 @@ import logging
 from typing import Any
 
 from senet_jax.config import build
-from senet_jax.data import fake, in_memory, streaming, tfds_builder, tfds_source
+from senet_jax.data import fake, file_stream, in_memory, lookup, streaming, tfds_source
 from senet_jax.data.folds import Fold
+from senet_jax.data.lookup import image_size_for, is_same
+from senet_jax.data.source import Listed, Source
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
+from senet_jax.data.tfds_source import TfdsSource
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
 
@@ -22,8 +25,6 @@ __all__ = [
     "load_dataset",
     "load_split",
 ]
-
-IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
 
 def load_dataset(
@@ -90,14 +91,14 @@ def load_dataset(
     if not part and (shared := source.shared(train_split, eval_split)):
         message = "%d of the %d examples of data.eval_split=%r are in data.train_split=%r as well"
         logging.getLogger(__name__).warning(message, shared, count, eval_split, train_split)
-    labels = _labels(classes, source, crop_spec)
+    labels, survived = _labels(classes, source, crop_spec), crops.get("max_unreadable", 0)
     with named("data.train_split"):
-        train = _split(source, train_split, crop_spec, share, labels)
+        train = _split(source, train_split, crop_spec, share, labels, survived)
     if part:
         train, evaluation = part.divide(train)
     else:
         with named("data.eval_split"):
-            evaluation = _split(source, eval_split, crop_spec, share, labels)
+            evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
 
@@ -170,43 +171,10 @@ def load_split(
     source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
-    loaded, part = _split(source, split, crop_spec, WHOLE, labels), Fold.of(fold)
+    survived = crops.get("max_unreadable", 0)
+    loaded = _split(source, split, crop_spec, WHOLE, labels, survived)
+    part = Fold.of(fold)
     return part.divide(loaded)[1] if part else loaded, _names(source, labels)
-
-
-def is_same(one: str, other: str) -> bool:
-    """Whether two names are of the same dataset and config, in whatever version or spelling.
-
-    One that is not there may be the same at another place, and counts as it.
-    """
-    if one == other or "fake" in (one, other):
-        return one == other
-    try:
-        builders = [tfds_builder.builder_of(name) for name in (one, other)]
-    except InputError:
-        return True
-    a, b = ((builder.name, getattr(builder.builder_config, "name", "")) for builder in builders)
-    return a == b
-
-
-def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:
-    """Choose `image_size` for a dataset, which need not be here yet.
-
-    It is 0, in memory, if all images have the size that is wanted and there is room for them.
-
-    Args:
-      wanted: pixels; 0 if the images should be as they are stored.
-      otherwise: pixels for images that should be as they are stored but cannot be kept in memory.
-      image, label: names of the dataset's features, as for `load_dataset`.
-
-    Raises: InputError for an unknown name, or a dataset that is not (image, label).
-    """
-    if name != "fake":
-        source = tfds_source.find(name, image, label)
-        is_right = not wanted or source.image.shape[:2] == (wanted, wanted)
-        if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
-            return 0
-    return wanted or otherwise
 
 
 def channels_of(name: str, image_size: int, image: str = "", label: str = "") -> int:
@@ -219,7 +187,7 @@ def channels_of(name: str, image_size: int, image: str = "", label: str = "") ->
     """
     if name == "fake" or image_size:
         return 3
-    return tfds_source.find(name, image, label).image.shape[-1]
+    return lookup.find(name, image, label).image_shape[-1] or 3
 
 
 def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
@@ -231,18 +199,14 @@ def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
     return spec if image_size else None
 
 
-def _prepared(
-    name: str, image: str, label: str, crop_spec: CropSpec | None
-) -> tfds_source.TfdsSource:
-    source = tfds_source.find(name, image, label)
+def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> Source:
+    source = lookup.find(name, image, label)
     if crop_spec is None:
-        in_memory.check_size(source)
-    return tfds_source.prepare(source)
+        source.check_fits_memory()
+    return tfds_source.prepare(source) if isinstance(source, TfdsSource) else source
 
 
-def _labels(
-    classes: tuple[int, ...], source: tfds_source.TfdsSource, crop_spec: CropSpec | None
-) -> range | None:
+def _labels(classes: tuple[int, ...], source: Source, crop_spec: CropSpec | None) -> range | None:
     """The labels that are taken; None for all. Raises: InputError if there are no such classes."""
     if isinstance(classes, tuple) and not classes:
         return None
@@ -258,7 +222,7 @@ def _labels(
     return range(*classes)
 
 
-def _names(source: tfds_source.TfdsSource, labels: range | None) -> tuple[str, ...]:
+def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
 
 
@@ -270,17 +234,22 @@ def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
 
 
 def _split(
-    source: tfds_source.TfdsSource,
+    source: Source,
     split: str,
     crop_spec: CropSpec | None,
     share: Share,
     labels: range | None,
-) -> in_memory.Images | streaming.Stream:
+    max_unreadable: int,
+) -> in_memory.Images | streaming.Stream | file_stream.FileStream:
     if source.shared(split, split) > source.count(split):
         message = "split %r of %r has examples more than once, and each counts as often"
         logging.getLogger(__name__).warning(message, split, source.name)
     if crop_spec is None:
-        return in_memory.read(source, split, share, labels)
-    stream = streaming.Stream(source, split, crop_spec, share)
+        return in_memory.read(source, split, share, labels, max_unreadable)
+    if isinstance(source, Listed):
+        stream = file_stream.FileStream(source, split, crop_spec, share)
+    else:
+        assert isinstance(source, TfdsSource)
+        stream = streaming.Stream(source, split, crop_spec, share)
     stream.check_first_labels()
     return stream

@@ -62,18 +62,15 @@ class Fold:
                 "data.fold is for images that are kept in memory: streamed ones would have to be "
                 "read to be divided; leave it out"
             )
-        if self.count > len(split):
+        # What stands in for an unreadable image might be in the other part.
+        readable = np.setdiff1d(np.arange(len(split)), [*split.unreadable])
+        if self.count > len(readable):
             raise InputError(
-                f"data.fold asks for {self.count} folds of {len(split)} training examples"
+                f"data.fold asks for {self.count} folds of {len(readable)} training examples"
             )
-        shuffled = np.random.default_rng([self.seed, self.count]).permutation(len(split))
+        shuffled = np.random.default_rng([self.seed, self.count]).permutation(readable)
         by_class = shuffled[np.argsort(split.label[shuffled], kind="stable")]
-        fold = np.empty(len(split), int)
-        fold[by_class] = np.arange(len(split)) % self.count  # dealt out, class after class
-        is_evaluated = fold == self.number - 1
-        return _part(split, ~is_evaluated), _part(split, is_evaluated)
-
-
-def _part(split: Images, chosen: np.ndarray) -> Images:
-    places = np.flatnonzero(chosen)
-    return dataclasses.replace(split, image=split.image[places], label=split.label[places])
+        is_evaluated = np.zeros(len(split), bool)
+        is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
+        places = np.flatnonzero(is_evaluated)
+        return split.take(np.setdiff1d(readable, places)), split.take(places)

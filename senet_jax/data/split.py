@@ -87,6 +87,18 @@ def check_labels(label: np.ndarray, classes: int, what: str, remedy: str) -> Non
         )
 
 
+def nearest_readable(places: np.ndarray, size: int, name: str) -> np.ndarray:
+    """For each place in a batch the index of the readable image there, else of the next one.
+
+    After the last readable image the first one follows.
+
+    Raises: InputError if there is none.
+    """
+    if not len(places):
+        raise InputError(f"no image of a whole batch of {name!r} can be decoded")
+    return np.searchsorted(places, np.arange(size)) % len(places)
+
+
 class Split(Protocol):
     """A known number of examples whose images have one size.
 

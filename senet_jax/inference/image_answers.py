@@ -14,14 +14,14 @@ import jax
 import numpy as np
 from PIL.PngImagePlugin import PngInfo
 
+from senet_jax.data.image_files import open_image
+from senet_jax.data.image_search import OF_IMAGE, OUR_SIGN, digest_of, is_ours
 from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
 from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.gated_blocks import gates_of
-from senet_jax.inference.image_files import open_image
-from senet_jax.inference.image_search import OF_IMAGE, OUR_SIGN, digest_of, is_ours
 from senet_jax.system import files, readers
 from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate, split_batch
 from senet_jax.system.terminal import counting

@@ -8,6 +8,7 @@ Configurations here are flat: dotted keys to values.
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from senet_jax.data import names
 from senet_jax.errors import InputError
 
 Flat = Mapping[str, Any]
@@ -40,6 +41,11 @@ def _multiplies(flat: Flat) -> bool:
     return PLATEAU[0](flat) or (STEP[0](flat) and bool(flat.get("optim.boundaries")))
 
 
+def _may_be_unreadable(flat: Flat) -> bool:
+    """Of TFDS datasets in memory all images must be readable."""
+    return STREAMED[0](flat) or names.parted(str(flat.get("data.name")))[0] not in ("", "tfds")
+
+
 KEYS = {
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
     "data.eval_split": Dependence("test", lambda flat: not flat.get("data.fold"), ("data.fold",)),
@@ -47,7 +53,7 @@ KEYS = {
     "data.crop_area": Dependence(0.08, *STREAMED),
     "data.interpolation": Dependence("bilinear", *STREAMED),
     "data.shuffle_buffer": Dependence(8192, *STREAMED),
-    "data.max_unreadable": Dependence(10, *STREAMED),
+    "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
     "optim.boundaries": Dependence((0.5, 0.75), *STEP),
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),

@@ -201,7 +201,7 @@ def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, mon
 
     data.load_dataset("digits", "train", "test")  # or nothing would be known of its size
     assert data.image_size_for(name, wanted, otherwise=32) == expected
-    monkeypatch.setattr(data, "IN_MEMORY", 1797 * 64 - 1)
+    monkeypatch.setattr(data.lookup, "IN_MEMORY", 1797 * 64 - 1)
     assert data.image_size_for(name, wanted, otherwise=32) == (expected or wanted or 32)
 
 

@@ -11,10 +11,10 @@ import pytest
 from helpers.photos import photo
 from PIL.PngImagePlugin import PngInfo
 
+from senet_jax.data import image_search
+from senet_jax.data.image_files import open_image
+from senet_jax.data.image_search import find_images
 from senet_jax.errors import InputError
-from senet_jax.inference import image_search
-from senet_jax.inference.image_files import open_image
-from senet_jax.inference.image_search import find_images
 from senet_jax.system import readers
 
 COLOURS = photo(1).convert("RGB")
