@@ -24,29 +24,53 @@ def images_with(labels):
     return Images(places.reshape(-1, 1, 1, 1), np.array(labels, np.int32))
 
 
+def pixels_of(split):
+    """The pixel of each image."""
+    return np.asarray(split.image).ravel().tolist()
+
+
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=80), st.data())
 def test_folds_are_stratified_and_together_are_the_split(labels, draw):
     count = draw.draw(st.integers(2, min(7, len(labels))))
     seed, split = draw.draw(st.integers(0, 3)), images_with(labels)
     parts = [Fold(number, count, seed).divide(split) for number in range(1, count + 1)]
-    evaluated = [part.image.ravel().tolist() for _, part in parts]
+    evaluated = [pixels_of(part) for _, part in parts]
     assert sorted(itertools.chain(*evaluated)) == [*range(len(labels))]
     for train, part in parts:
-        assert sorted([*train.image.ravel(), *part.image.ravel()]) == [*range(len(labels))]
-        assert (split.label[part.image.ravel()] == part.label).all()
-        assert (np.diff(part.image.ravel().astype(int)) > 0).all()  # in the order of the split
+        assert sorted([*pixels_of(train), *pixels_of(part)]) == [*range(len(labels))]
+        assert (split.label[pixels_of(part)] == part.label).all()
+        assert (np.diff(pixels_of(part)) > 0).all()  # in the order of the split
     sizes = [len(part) for _, part in parts]
     assert max(sizes) - min(sizes) <= 1
     for label in range(5):
         counts = [(part.label == label).sum() for _, part in parts]
         assert max(counts) - min(counts) <= 1
     again = Fold(1, count, seed).divide(split)[1]
-    assert again.image.ravel().tolist() == evaluated[0]
+    assert pixels_of(again) == evaluated[0]
+
+
+def test_no_fold_has_what_stands_in_for_an_unreadable_image():
+    """It is an image of the split, perhaps of another fold: evaluation would see training images."""
+    split = dataclasses.replace(images_with([0, 1] * 5), unreadable=frozenset({0, 3, 9}))
+    for number in (1, 2, 3):
+        parts = Fold(number, 3).divide(split)
+        assert sorted(itertools.chain(*map(pixels_of, parts))) == [1, 2, 4, 5, 6, 7, 8]
+        assert not any(part.unreadable for part in parts)
+    with pytest.raises(InputError, match="asks for 8 folds of 7 training examples"):
+        Fold(1, 8).divide(split)
+
+
+def test_examples_are_taken_with_what_is_said_of_them():
+    split = dataclasses.replace(images_with([0, 1, 2, 3]), unreadable=frozenset({1, 3}))
+    part = split.take(np.array([3, 0, 1])).take(np.array([2, 0]))
+    assert pixels_of(part) == [1, 3]
+    assert (part.label.tolist(), part.unreadable) == ([1, 3], {0, 1})
+    assert isinstance(split.take(np.array([1, 2])).image, np.ndarray)  # a part of the same memory
 
 
 def test_another_seed_draws_other_folds():
     split = images_with([0, 1] * 50)
-    drawn = {bytes(Fold(1, 5, seed).divide(split)[1].image) for seed in range(5)}
+    drawn = {(*pixels_of(Fold(1, 5, seed).divide(split)[1]),) for seed in range(5)}
     assert len(drawn) == 5
 
 
