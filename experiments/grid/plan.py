@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs.common import VARIANTS, bare_name
 from experiments.grid.narrow import least_size_of
 from experiments.grid.study import Row, Study, folder_of, on_dataset
-from senet_jax.data import names
+from senet_jax.data.sources import names
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 

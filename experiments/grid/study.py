@@ -13,7 +13,7 @@ from typing import Any
 
 from configs.common import bare_name
 from experiments.grid.comparison import Comparison
-from senet_jax.data import names
+from senet_jax.data.sources import names
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 

@@ -28,7 +28,7 @@ from PIL import Image
 from configs import common
 from experiments.timing.contestants import serve
 from senet_jax import data
-from senet_jax.data import tfds_builder, tfds_source
+from senet_jax.data.sources import tfds_builder, tfds_source
 from senet_jax.system import cli, processors
 
 CONTESTANTS = ("ours", "pillow")

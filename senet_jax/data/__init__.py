@@ -5,12 +5,13 @@ import logging
 from typing import Any
 
 from senet_jax.config import build
-from senet_jax.data import fake, file_stream, in_memory, lookup, streaming, tfds_source
+from senet_jax.data import fake, file_stream, in_memory, streaming
 from senet_jax.data.folds import Fold
-from senet_jax.data.lookup import image_size_for, is_same
-from senet_jax.data.source import Listed, Source
+from senet_jax.data.sources import lookup, tfds_source
+from senet_jax.data.sources.lookup import image_size_for, is_same
+from senet_jax.data.sources.source import Listed, Source
+from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
-from senet_jax.data.tfds_source import TfdsSource
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
 

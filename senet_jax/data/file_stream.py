@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from senet_jax.data import pillow_views, views
-from senet_jax.data.source import Listed
+from senet_jax.data.sources.source import Listed
 from senet_jax.data.split import (
     WHOLE,
     Batch,

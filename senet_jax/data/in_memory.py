@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data.source import Source
+from senet_jax.data.sources.source import Source
 from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable, padded
 from senet_jax.errors import InputError
 

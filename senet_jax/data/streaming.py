@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data import views
+from senet_jax.data.sources.tfds_builder import import_tfds
+from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable
-from senet_jax.data.tfds_builder import import_tfds
-from senet_jax.data.tfds_source import TfdsSource
 from senet_jax.errors import InputError
 from senet_jax.system import processors
 

@@ -8,7 +8,7 @@ Configurations here are flat: dotted keys to values.
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from senet_jax.data import names
+from senet_jax.data.sources import names
 from senet_jax.errors import InputError
 
 Flat = Mapping[str, Any]

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from senet_jax import data, models
 from senet_jax.config import build, check_present, differences, flatten
-from senet_jax.data import names
+from senet_jax.data.sources import names
 from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
@@ -70,7 +70,7 @@ def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
 
 
 def with_absolute_data(config: ConfigDict) -> ConfigDict:
-    """The configuration with its data where they are found from any directory, see names.py."""
+    """The configuration with its data where they are found from any directory, see sources/names.py."""
     changed: Any = config.copy_and_resolve_references()
     name = changed.get("data", {}).get("name")
     if not isinstance(name, str) or (place := names.absolute(name)) == name:

@@ -9,9 +9,10 @@ from helpers.peculiar import CLASSES, COUNT, UNKNOWN, picture
 from helpers.photos import CROPS
 
 from senet_jax import data
-from senet_jax.data import features, streaming, tfds_source
+from senet_jax.data import streaming
+from senet_jax.data.sources import features, tfds_source
+from senet_jax.data.sources.tfds_description import Description
 from senet_jax.data.split import check_labels
-from senet_jax.data.tfds_description import Description
 from senet_jax.errors import InputError
 
 CHOSEN = {"image": "image", "label": "label"}

@@ -8,7 +8,8 @@ from helpers.image_folders import write_folder
 from helpers.photos import BROKEN, CROPS, encoded, torchvisions_window
 
 from senet_jax import data
-from senet_jax.data import file_stream, image_files, lookup, pillow_views
+from senet_jax.data import file_stream, image_files, pillow_views
+from senet_jax.data.sources import lookup
 from senet_jax.data.split import Share
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError

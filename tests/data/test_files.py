@@ -19,7 +19,7 @@ from configs import common
 from experiments import studies
 from experiments.grid import plan
 from senet_jax import data
-from senet_jax.data import files, folder, lookup, names
+from senet_jax.data.sources import files, folder, lookup, names
 from senet_jax.errors import InputError
 from senet_jax.training.loop import train_and_evaluate
 

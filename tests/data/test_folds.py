@@ -50,7 +50,7 @@ def test_folds_are_stratified_and_together_are_the_split(labels, draw):
 
 
 def test_no_fold_has_what_stands_in_for_an_unreadable_image():
-    """It is an image of the split, perhaps of another fold: evaluation would see training images."""
+    """It may be an image of another fold, and evaluation would see training images."""
     split = dataclasses.replace(images_with([0, 1] * 5), unreadable=frozenset({0, 3, 9}))
     for number in (1, 2, 3):
         parts = Fold(number, 3).divide(split)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.disks import mounted
 
-from senet_jax.data import kept
+from senet_jax.data.sources import kept
 from senet_jax.system import cache_folder
 
 

@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from senet_jax.data import split_terms
-from senet_jax.data.tfds_description import Description
-from senet_jax.data.tfds_source import TfdsSource
+from senet_jax.data.sources import split_terms
+from senet_jax.data.sources.tfds_description import Description
+from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.errors import InputError
 
 # Splits of one file and of several, of which some are empty, and more than are read in turn.

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senet_jax import data
-from senet_jax.data import tfds_builder, tfds_description
+from senet_jax.data.sources import tfds_builder, tfds_description
 from senet_jax.errors import InputError
 from senet_jax.training.loop import train_and_evaluate
 

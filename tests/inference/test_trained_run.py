@@ -257,7 +257,7 @@ def test_words_without_a_run_and_unknown_ones_are_refused(run, values, sentence,
 
 def test_a_network_needs_no_dataset(run, monkeypatch, tmp_path):
     directory, *_ = run
-    monkeypatch.setattr("senet_jax.data.lookup.find", gone)
+    monkeypatch.setattr("senet_jax.data.sources.lookup.find", gone)
     network = load_classifier(str(directory))
     assert network.class_names == NAMES
     assert network.preprocessing.image_shape == (8, 8, 1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from senet_jax.data import image_search
-from senet_jax.data.files import SPLITS, Example, Files, assemble, check_classes
+from senet_jax.data.sources.files import SPLITS, Example, Files, assemble, check_classes
 from senet_jax.errors import InputError
 
 

@@ -2,8 +2,8 @@
 
 import os
 
-from senet_jax.data import digits, folder, hub, names, table, tfds_source
-from senet_jax.data.source import Source
+from senet_jax.data.sources import digits, folder, hub, names, table, tfds_source
+from senet_jax.data.sources.source import Source
 from senet_jax.errors import InputError
 
 IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from senet_jax.config import with_tuples
-from senet_jax.data import kept
+from senet_jax.data.sources import kept
 
 
 @dataclasses.dataclass(frozen=True)

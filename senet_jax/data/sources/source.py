@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from senet_jax.data import split_terms
-from senet_jax.data.split_terms import Splits
+from senet_jax.data.sources import split_terms
+from senet_jax.data.sources.split_terms import Splits
 from senet_jax.errors import InputError
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data import features, image_files, kept, split_terms, tfds_description
-from senet_jax.data.source import Source, numbers
+from senet_jax.data import image_files
+from senet_jax.data.sources import features, kept, split_terms, tfds_description
+from senet_jax.data.sources.source import Source, numbers
+from senet_jax.data.sources.split_terms import Splits
+from senet_jax.data.sources.tfds_builder import builder_of, import_tfds, prepared_versions
+from senet_jax.data.sources.tfds_description import Description
 from senet_jax.data.split import WHOLE, Share
-from senet_jax.data.split_terms import Splits
-from senet_jax.data.tfds_builder import builder_of, import_tfds, prepared_versions
-from senet_jax.data.tfds_description import Description
 from senet_jax.errors import InputError, first_line
 from senet_jax.system import readers
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from senet_jax.data.files import SPLITS, Example, Files, assemble, classes_of
+from senet_jax.data.sources.files import SPLITS, Example, Files, assemble, classes_of
 from senet_jax.errors import InputError, did_you_mean, first_line
 
 # Columns that are taken where none is asked for, whether written in capitals or not.

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from senet_jax.data import features, image_files
-from senet_jax.data.features import Feature
-from senet_jax.data.files import (
+from senet_jax.data import image_files
+from senet_jax.data.sources import features
+from senet_jax.data.sources.features import Feature
+from senet_jax.data.sources.files import (
     SPLITS,
     Example,
     Files,
@@ -20,7 +21,7 @@ from senet_jax.data.files import (
     classes_of,
     stamp_of,
 )
-from senet_jax.data.names import is_local
+from senet_jax.data.sources.names import is_local
 from senet_jax.errors import InputError, first_line
 
 USUAL = ("image", "img"), ("label", "labels")  # features that are taken where none is asked for

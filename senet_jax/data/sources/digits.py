@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from senet_jax.data.source import Listed, numbers
+from senet_jax.data.sources.source import Listed, numbers
 from senet_jax.errors import InputError
 
 VERSION = "1.0.0"

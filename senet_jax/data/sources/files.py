@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from senet_jax.data import features, image_files, kept
-from senet_jax.data.names import absolute
-from senet_jax.data.source import Listed, numbers
-from senet_jax.data.split_terms import Splits
+from senet_jax.data import image_files
+from senet_jax.data.sources import features, kept
+from senet_jax.data.sources.names import absolute
+from senet_jax.data.sources.source import Listed, numbers
+from senet_jax.data.sources.split_terms import Splits
 from senet_jax.errors import InputError
 from senet_jax.system import readers
 

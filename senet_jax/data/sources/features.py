@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from senet_jax.data.tfds_description import Feature
+from senet_jax.data.sources.tfds_description import Feature
 from senet_jax.errors import InputError, did_you_mean
 
 
