@@ -114,7 +114,9 @@ def get_config() -> ConfigDict:
                 # Evaluations without a lower top-1 error after which the run ends early; 0: never.
                 "patience": 0,
                 "log_every_steps": 50,
-                "steps_per_call": 1,  # steps compiled into one program, if dispatch takes long
+                # Steps compiled into one program, if starting one takes long; at most those between
+                # two evaluations or checkpoints.
+                "steps_per_call": 1,
                 "profile_steps": (0, 0),  # first and last step to trace, from 1 on; (0, 0): none
                 "checkpoint_every_minutes": 10.0,  # a run that is killed continues from there
                 "checkpoint_every_steps": 0,  # in addition; 0: by the clock alone

@@ -115,32 +115,37 @@ class Images:
         Each epoch has `len(self) // batch_size` full batches; the examples left over differ from
         epoch to epoch, as the order does.
         """
+        for batch in self.train_indices(batch_size, seed, start):
+            yield {"image": self.image[batch["index"]], "label": batch["label"]}
+
+    def train_indices(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `train_batches` with the "index" [B] int32 of each image instead of it."""
         places, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
         epoch, offset = divmod(start, steps_per_epoch)
         while True:
             order = np.random.default_rng([seed, epoch]).permutation(len(self))
             for step in range(offset, steps_per_epoch):
                 index = order[step * batch_size : (step + 1) * batch_size][places]
-                yield {"image": self.image[index], "label": self.label[index]}
+                yield {"index": index.astype(np.int32), "label": self.label[index]}
             epoch, offset = epoch + 1, 0
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; the last batch is padded and masked."""
-        places = self.share.of_batch(batch_size)
+        size = self.share.size(batch_size)
+        for batch in self._eval_places(batch_size):
+            yield padded({"image": self.image[batch["place"]], **batch}, size)
+
+    def eval_indices(self, batch_size: int) -> Iterator[Batch]:
+        """The batches of `eval_batches` with the "index" [B] int32 of each image instead of it."""
+        for batch in self._eval_places(batch_size):
+            yield padded({"index": batch["place"], **batch}, self.share.size(batch_size))
+
+    def _eval_places(self, batch_size: int) -> Iterator[Batch]:
+        own, unreadable = self.share.of_batch(batch_size), [*self.unreadable]
         for start in range(0, len(self), batch_size):
-            part = slice(start + places.start, start + places.stop)
-            image, label = self.image[part], self.label[part]
-            place = np.arange(len(self), dtype=np.int32)[part]
-            mask = ~np.isin(place, [*self.unreadable])
-            yield padded(
-                {
-                    "image": image,
-                    "label": label,
-                    "mask": mask.astype(np.float32),
-                    "place": place,
-                },
-                self.share.size(batch_size),
-            )
+            place = np.arange(len(self), dtype=np.int32)[start + own.start : start + own.stop]
+            mask = (~np.isin(place, unreadable)).astype(np.float32)
+            yield {"label": self.label[place], "mask": mask, "place": place}
 
 
 def read(

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from senet_jax import data
+from senet_jax.data import resident
 from senet_jax.evaluation import metrics
 from senet_jax.evaluation.tally import Tally
 from senet_jax.system import processes
-from senet_jax.system.devices import Devices, split_batch
+from senet_jax.system.devices import Devices, place_batches
 
 OUTCOMES = ("place", "label", "predicted", "confidence")  # of each example, see make_eval_step
 
@@ -89,4 +90,4 @@ def outputs(
     batch_size = -(-batch_size // len(devices)) * len(devices)
     for batch in split.eval_batches(batch_size):
         between()
-        yield batch, step(variables, split_batch(batch, devices))
+        yield batch, step(variables, place_batches([batch], devices, resident.images(split)))

@@ -8,6 +8,7 @@ of the state on its local ones, and gets what a step returns there.
 """
 
 import collections
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,16 +70,30 @@ def split_batch(batch: Tree, devices: Devices) -> Tree:
     return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
 
-def place_batches(batches: Sequence[Tree], devices: Devices) -> Tree:
+def place_batches(batches: Sequence[Any], devices: Devices, resident: Any = None) -> Any:
     """Put the batches for one call of a step on the devices, in its layout: it copies nothing.
 
     One batch becomes [local devices, B/local devices, ...]; K become [local devices, K, ...].
+
+    Args:
+      resident: images [N, ...] of which each device has a copy, from `replicate`. Batches then have
+        an "index" [B] into these instead of an "image", which they get here, by a program of its
+        own: that of the step is the same, to the last bit, wherever images come from.
     """
     parts = [split_batch(batch, devices) for batch in batches]
     placed = parts[0]
     if len(parts) > 1:
         placed = jax.tree.map(lambda *x: np.stack(x, axis=1), *parts)
-    return jax.device_put(placed, NamedSharding(_mesh(local_devices(devices)), PartitionSpec(AXIS)))
+    sharding = NamedSharding(_mesh(local_devices(devices)), PartitionSpec(AXIS))
+    placed = jax.device_put(placed, sharding)
+    if resident is None:
+        return placed
+    return {"image": _take(tuple(devices))(resident, placed.pop("index")), **placed}
+
+
+@functools.cache
+def _take(devices: tuple[Any, ...]) -> Callable[..., jax.Array]:
+    return jax.pmap(lambda images, index: images[index], in_axes=(None, 0), devices=devices)
 
 
 def _mesh(devices: Devices) -> Mesh:
@@ -135,6 +150,7 @@ def prefetch(
     devices: Devices,
     depth: int = 2,
     counts: Iterable[int] = itertools.repeat(1),
+    resident: Any = None,
 ) -> Iterator[Tree]:
     """Place batches ahead of their use, so that their copies overlap the steps before them.
 
@@ -145,6 +161,7 @@ def prefetch(
       depth: number of calls whose batches are placed before the first of them is used; 1 places
         none ahead.
       counts: number of batches per call of a step; where they end, so do the batches.
+      resident: images on the devices, see `place_batches`.
 
     Yields the batches of one call after another, as `place_batches` has them.
 
@@ -158,13 +175,22 @@ def prefetch(
             batches_of_call = list(itertools.islice(source, count))
             if not batches_of_call:
                 break
-            placed.append(place_batches(batches_of_call, devices))
+            placed.append(place_batches(batches_of_call, devices, resident))
             if len(placed) == depth:
                 yield placed.popleft()
     except Exception:
         yield from placed
         raise
     yield from placed
+
+
+def free_memory(devices: Devices) -> int:
+    """Bytes that every local device has left; 0 where they do not say, or it is the host's memory.
+
+    CPUs do not say: what is on them is in the memory of the host already.
+    """
+    statistics = [device.memory_stats() or {} for device in local_devices(devices)]
+    return min(each.get("bytes_limit", 0) - each.get("bytes_in_use", 0) for each in statistics)
 
 
 def peak_memory(devices: Devices) -> int | None:

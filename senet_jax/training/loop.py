@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from senet_jax.data import resident
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.tally import Tally
 from senet_jax.runs.workdir import WorkDirectory
@@ -111,7 +112,8 @@ def take_steps(
     """The loop: calls of steps, lines of metrics, evaluations and checkpoints as they are due."""
     plan, start = run.plan, session.step
     batches = run.dataset.train.train_batches(run.settings.batch_size, run.seed, start)
-    batches = prefetch(batches, run.devices, counts=plan.calls(start))
+    images = resident.images(run.dataset.train)
+    batches = prefetch(batches, run.devices, counts=plan.calls(start), resident=images)
     counts = plan.calls(start)
     compiled = set()
     agree = Agreement(run.devices, delay=2)  # with the steps that queue up
@@ -131,14 +133,16 @@ def take_steps(
                     assert_replicated(session.state)  # waits for it: it compiles
                 stop.nothing_to_save = False
                 compiled.add((function, count))
-            step = session.step
-            profile.after(step, session.state)
-            session.evaluation_owed = step % plan.eval_every_steps == 0 or step == plan.total_steps
-            if session.evaluation_owed or step % plan.log_every_steps == 0:
+            profile.after(session.step, session.state)
+            session.evaluation_owed = plan.has_evaluation(session.step)
+            done = range(session.step - count + 1, session.step + 1)
+            if lines := [step for step in done if plan.has_line(step)]:
                 # Only here does the host wait for the device; between, steps queue up.
-                means = session.training_means()
-                means["learning_rate"] = learning_rate(run, session.state, step)
-                writer.write(step, means | report.step(step, means.get("train/loss")))
+                for step, means in session.lines():
+                    means["learning_rate"] = learning_rate(run, session.state, step)
+                    if step == lines[-1]:
+                        means |= report.step(step, means.get("train/loss"))
+                    writer.write(step, means)
                 session.measured |= report.pace
 
         stop.agreed, late = agree(stop.signalled, session.late)

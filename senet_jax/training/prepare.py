@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from senet_jax import data
 from senet_jax.config import flatten
+from senet_jax.data import resident
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.steps import make_eval_step
@@ -41,7 +42,7 @@ class Plan:
       eval_every_steps, log_every_steps: periods of evaluations and of lines of metrics.
       checkpoint_every_steps: period of checkpoints; 0 for none by steps.
       freeze_after: the last step with statistics of the batch; after it batch norm is frozen.
-      steps_per_call: steps that one call of the device does where nothing else is due.
+      steps_per_call: most steps that one call of the device does, where nothing else is due.
     """
 
     total_steps: int
@@ -55,18 +56,27 @@ class Plan:
     def calls(self, start: int) -> Iterator[int]:
         """How many steps each call does, from after step `start` to the end of the run.
 
-        These are `steps_per_call`, or one where so many would go past an evaluation, a line of
-        metrics, a checkpoint or where batch norm is frozen. It is a function of the step alone, so
-        that a run that continues makes the calls of one that was not interrupted.
+        These are `steps_per_call`, but no more than lie between two evaluations or two checkpoints;
+        or one where so many would go past an evaluation, a checkpoint or where batch norm is
+        frozen. It is a function of the step alone, so that a run that continues makes the calls of
+        one that was not interrupted.
         """
-        step = start
-        periods = (self.eval_every_steps, self.log_every_steps, self.checkpoint_every_steps)
+        periods = [self.eval_every_steps, self.checkpoint_every_steps or self.total_steps]
+        most, step = min(self.steps_per_call, *periods), start
         while step < self.total_steps:
-            ends = [(step // period + 1) * period for period in periods if period]
+            ends = [(step // period + 1) * period for period in periods]
             ends += [end for end in (self.freeze_after, self.total_steps) if end > step]
-            count = self.steps_per_call if step + self.steps_per_call <= min(ends) else 1
+            count = most if step + most <= min(ends) else 1
             yield count
             step += count
+
+    def has_line(self, step: int) -> bool:
+        """Whether there is a line of metrics after a step."""
+        return step % self.log_every_steps == 0 or self.has_evaluation(step)
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the network is evaluated after a step."""
+        return step % self.eval_every_steps == 0 or step == self.total_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +232,7 @@ def build_run(
         settings=train,
         optim=recipe.optim,
         devices=devices,
-        dataset=dataset,
+        dataset=resident.place(dataset, devices),
         model=model,
         normalize=scale,
         schedule=schedule,

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.latest: dict[str, float] = {}  # what is not summed, of the latest step
+        self._settled_sums: list[Mapping[str, Any]] = []  # not in `window` yet
         self._saved_at = time.perf_counter()
         self._save_best = False
 
@@ -127,9 +128,17 @@ class Session:
         # Two calls in the queue keep the device busy; more would only hold their batches in memory.
         jax.block_until_ready(self.pending[-3:-2])
 
-    def training_means(self) -> dict[str, float]:
-        """Mean metrics of the steps since the last call. Raises: Diverged, see `settle`."""
-        self.settle()
+    def lines(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Each step after which the plan has a line of metrics, with the means since the last one.
+
+        Raises: Diverged, see `settle`.
+        """
+        for step in self._settled():
+            if self.run.plan.has_line(step):
+                yield step, self._means()
+
+    def _means(self) -> dict[str, float]:
+        self._add_up()
         means = metrics.means([self.window]) | self.latest
         means = {f"train/{name}": value for name, value in means.items() if math.isfinite(value)}
         if self.run.settings.on_nan == "skip":
@@ -145,12 +154,21 @@ class Session:
         Raises: Diverged, naming the step and what was not finite. Where such updates are skipped it
           is raised if there were too many one after another.
         """
+        for _ in self._settled():
+            pass
+        self._add_up()
+
+    def _settled(self) -> Iterator[int]:
+        """The steps so far, each when its sums are among those of `_add_up`."""
         steps = [sums for call in jax.device_get(self.pending) for sums in each_step(call)]
+        self.pending.clear()
         for step, sums in enumerate(steps, start=self.step + 1 - len(steps)):
             nonfinite = int(sums.pop("nonfinite"))
             self.latest = {name: float(sums.pop(name)) for name in NORMS}
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if nonfinite else 0
+            self._settled_sums.append(sums)
             if not nonfinite:
+                yield step
                 continue
             part = parts_of(self.state.params)[nonfinite - 1]
             if self.run.settings.on_nan == "stop":
@@ -160,8 +178,12 @@ class Session:
                     f"the last {self.skipped_in_a_row} updates were skipped: {part} is not finite "
                     f"at step {step}; {ADVICE}"
                 )
-        self.window = metrics.totals([self.window, *steps] if self.window else steps)
-        self.pending.clear()
+            yield step
+
+    def _add_up(self) -> None:
+        sums = self._settled_sums
+        self.window = metrics.totals([self.window, *sums] if self.window else sums)
+        sums.clear()
 
     def record_evaluation(self, evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         """Take note of an evaluation and return its metrics by name, as they are logged.

@@ -34,12 +34,18 @@ def test_calls_stop_where_something_is_due_and_continue_as_they_would_have(
 ):
     plan = plan_with(total, every, freeze_after, steps_per_call)
     counts = list(plan.calls(0))
-    assert set(counts) <= {1, steps_per_call}
+    evaluations, _, checkpoints_every = every
+    most = min(steps_per_call, evaluations, checkpoints_every or total)
+    assert set(counts) <= {1, most}
     ends = list(itertools.accumulate(counts))
     assert ends[-1] == total
-    due = {step for period in every if period for step in range(period, total, period)}
+    periods = [period for period in (evaluations, checkpoints_every) if period]
+    due = {step for period in periods for step in range(period, total, period)}
     due |= {plan.freeze_after} - {0}
     assert due <= set(ends)
+    for end, count in zip(ends, counts, strict=True):  # single steps only where more do not fit
+        places = range(end - count + 1, end - count + most)
+        assert count == most or due & {*places} or end - count + most > total
     for place, end in enumerate(ends[:-1]):
         assert list(plan.calls(end)) == counts[place + 1 :]
 

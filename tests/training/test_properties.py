@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 import pytest
-from helpers.runs import plan_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
@@ -170,23 +169,6 @@ def test_plateaus_are_those_of_a_plain_loop(losses, patience, reductions):
         reference.step(loss)
         values = tuple(float(value) for value in plateau)
         assert values == (reference.scale, reference.best, reference.stale, reference.count)
-
-
-@given(
-    total=st.integers(1, 150),
-    every=st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(0, 60)),
-    freeze_after=st.integers(0, 150),
-    steps_per_call=st.integers(1, 20),
-)
-def test_no_call_goes_past_what_is_due_within_it(total, every, freeze_after, steps_per_call):
-    plan = plan_with(total, every, freeze_after, steps_per_call)
-    step = 0
-    for count in plan.calls(0):
-        inside = range(step + 1, step + count)
-        assert not [s for s in inside if any(period and s % period == 0 for period in every)]
-        assert plan.freeze_after not in inside
-        step += count
-    assert step == total
 
 
 @given(
