@@ -98,6 +98,11 @@ def get_config() -> ConfigDict:
                 "freeze": (),  # regular expressions; parameters whose paths match stay as they are
                 "layer_decay": 1.0,  # ratio of each layer's updates to those of the next
             },
+            # How a run is computed, not which: a run may continue with another.
+            "parallel": {
+                "backend": "pmap",  # "shard_map", or "jit": one program for the whole batch
+                "shard_optimizer": False,  # with jit: each device keeps a part of the momentum
+            },
             "train": {
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices

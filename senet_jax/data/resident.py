@@ -13,7 +13,7 @@ import numpy as np
 
 from senet_jax.data.in_memory import Images
 from senet_jax.data.split import Batch, Dataset, Split
-from senet_jax.system import devices as system_devices
+from senet_jax.system import device_memory
 from senet_jax.system.devices import Devices, replicate
 
 # Share of a device's free memory that images may take. Calls of a whole epoch have copies of them.
@@ -47,7 +47,7 @@ class Resident:
 
 def place(dataset: Dataset, devices: Devices) -> Dataset:
     """The dataset with those of its splits on the devices for which there is room."""
-    room = MOST * system_devices.free_memory(devices)
+    room = MOST * device_memory.free_memory(devices)
     placed: list[Split] = []
     for split in (dataset.train, dataset.eval):
         if (

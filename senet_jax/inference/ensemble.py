@@ -29,7 +29,7 @@ from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
-from senet_jax.system.devices import AXIS, pmap_step
+from senet_jax.system.devices import AXIS, map_step
 from senet_jax.system.terminal import counting
 from senet_jax.weights.class_names import first_difference
 
@@ -135,7 +135,7 @@ def predict(
     ) -> Callable[..., Any]:
         scale = functools.partial(normalize, mean=mean, std=std)
         step = make_logits_step(model, scale, AXIS, flip=views.mirrored)
-        return pmap_step(step, devices, donate_state=False)
+        return map_step(step, devices, donate_state=False)
 
     def logits_of_feed(feed: Feed) -> Callable[..., Any]:
         sharers: list[Any] = [members[index] for index in feed.members]

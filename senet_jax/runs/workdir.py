@@ -29,6 +29,9 @@ ORIGIN = ("pretrained", "weights", "new_head")
 # as it began, whatever is chosen now.
 ADDED = {"data.image": "", "data.label": "", "model.weights": None}
 ADDED |= {"train.class_weights": "", "train.patience": 0, "data.fold": []}
+ADDED |= {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
+# Keys that say how a run is computed, not which; a run may continue with others.
+MEANS = ("parallel.backend", "parallel.shard_optimizer")
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
@@ -262,7 +265,7 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
         return
     current = plain(config)
     idle = {*effect.without(flatten(stored))} & {*effect.without(flatten(current))}
-    ignored = {*apart_from, *idle, *left_to_weights(config.to_dict()), *added_since(stored)}
+    ignored = {*apart_from, *MEANS, *idle, *left_to_weights(config.to_dict()), *added_since(stored)}
     before, now = (
         {k: value for k, value in with_added(flatten(sections)).items() if k not in ignored}
         for sections in (stored, current)

@@ -1,8 +1,9 @@
-"""The `train` section of a configuration."""
+"""The `train` and the `parallel` section of a configuration."""
 
 import dataclasses
 import math
 
+from senet_jax.system.devices import BACKENDS, JIT, PMAP
 from senet_jax.training.class_weights import rule
 
 POSITIVE = (
@@ -15,6 +16,32 @@ POSITIVE = (
     "keep_checkpoints",
     "steps_per_call",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """The `parallel` section of a configuration, which says how a run is computed, not which.
+
+    Attributes:
+      backend: what spreads a step over the devices, see system/devices.py.
+      shard_optimizer: whether each device keeps but a part of the optimizer's state and of the
+        moving averages (Rajbhandari et al., arXiv 1910.02054, stage 1).
+
+    Raises:
+      ValueError: for values that are impossible, alone or together.
+    """
+
+    backend: str = PMAP
+    shard_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend must be {', '.join(BACKENDS)}, not {self.backend!r}")
+        if self.shard_optimizer and self.backend != JIT:
+            raise ValueError(
+                f"shard_optimizer=True has no effect with backend={self.backend!r}: leave it at "
+                f"False, or choose {JIT}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.tally import Tally
 from senet_jax.runs.workdir import WorkDirectory
 from senet_jax.system import interrupt
-from senet_jax.system.devices import Agreement, Devices, all_devices, assert_replicated, prefetch
+from senet_jax.system.agreement import Agreement
+from senet_jax.system.devices import Devices, all_devices, assert_replicated, prefetch
 from senet_jax.training import class_errors
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile

@@ -19,13 +19,21 @@ from senet_jax.errors import InputError
 from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
 from senet_jax.runs import effect
-from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate
+from senet_jax.system.devices import (
+    JIT,
+    DeviceGroup,
+    Devices,
+    axis_of,
+    backend_of,
+    map_step,
+    replicate,
+)
 from senet_jax.training import class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.start import load_initial_weights
-from senet_jax.training.state import TrainState, create_state
+from senet_jax.training.state import TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
 from senet_jax.weights.loading import create_model
 
@@ -139,6 +147,7 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     Raises: InputError for a configuration that cannot be run.
     """
     recipe = check(config, devices)
+    devices = DeviceGroup.of(devices, recipe.parallel.backend)
     if not (begun or recipe.origin.source):  # with weights, resolve_config has looked already
         effect.check(flatten(config.to_dict()))
     share = data.Share(jax.process_index(), jax.process_count())
@@ -227,6 +236,9 @@ def build_run(
         ema=train.ema_decay > 0,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
+    state = replicate(state, devices)
+    if recipe.parallel.shard_optimizer:
+        state = jax.device_put(state, divided(state, devices))
     return Run(
         seed=recipe.seed,
         settings=train,
@@ -238,8 +250,8 @@ def build_run(
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state.batch_stats),
-        initial_state=replicate(state, devices),
+        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state),
+        initial_state=state,
         pretrained=weights.records if weights else {},
     )
 
@@ -251,13 +263,17 @@ def build_steps(
     optimizer: optax.GradientTransformationExtraArgs,
     tuning: freezing.Tuning,
     inputs: Inputs,
-    batch_stats: Any,
+    state: TrainState,
 ) -> Steps:
-    """The steps, mapped over the devices; nothing is compiled before their first call."""
+    """The steps, mapped over the devices; nothing is compiled before their first call.
+
+    Args:
+      state: the state before the first one, as it lies on the devices.
+    """
     make_step = functools.partial(
         make_train_step,
         inputs=inputs,
-        axis_name=AXIS,
+        axis_name=axis_of(devices),
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
         ema_decay=train.ema_decay,
@@ -265,10 +281,16 @@ def build_steps(
     )
     train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
     frozen_step = make_step(
-        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, batch_stats)
+        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, state.batch_stats)
     )
+    eval_step = make_eval_step(model, inputs.normalize, axis_of(devices))
+    layout = None
+    if backend_of(devices) == JIT:  # the state stays as it is, and the sums are replicated
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+        layout = shardings, shardings.step
+    map_train_step = functools.partial(map_step, devices=devices, donate_state=True, layout=layout)
     return Steps(
-        train=pmap_step(train_step, devices, donate_state=True),
-        frozen=pmap_step(frozen_step, devices, donate_state=True),
-        eval=pmap_step(make_eval_step(model, inputs.normalize, AXIS), devices, donate_state=False),
+        train=map_train_step(train_step),
+        frozen=map_train_step(frozen_step),
+        eval=map_step(eval_step, devices, donate_state=False),
     )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from senet_jax.evaluation import metrics
 from senet_jax.models.counts import summarize
 from senet_jax.runs import provenance
-from senet_jax.system.devices import peak_memory
+from senet_jax.system.device_memory import peak_memory
 from senet_jax.system.terminal import duration
 from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from senet_jax.system.devices import Devices, sharded
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Everything the next step depends on, so a run can continue from it exactly.
@@ -39,6 +41,17 @@ class TrainState(flax.struct.PyTreeNode):
     def averaged(self) -> "TrainState":
         """This state with the moving averages as its variables."""
         return self.replace(**self.ema)
+
+
+def divided(state: TrainState, devices: Devices) -> TrainState:
+    """The shardings of a state whose optimizer state and averages are divided among the devices.
+
+    Of the averages all are divided; evaluation puts them together again.
+    """
+    kept = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return kept.replace(
+        opt_state=sharded(state.opt_state, devices), ema=sharded(state.ema, devices)
+    )
 
 
 def create_state(

@@ -10,7 +10,7 @@ from helpers.runs import interrupted, logged, same
 from senet_jax import data
 from senet_jax.data import resident
 from senet_jax.data.resident import Resident
-from senet_jax.system import devices as system_devices
+from senet_jax.system import device_memory
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 
@@ -20,7 +20,7 @@ IMAGE = 8 * 8  # bytes of a digit
 @pytest.fixture
 def room(monkeypatch):
     """A function that gives each device so many free bytes."""
-    return lambda size: monkeypatch.setattr(system_devices, "free_memory", lambda _: size)
+    return lambda size: monkeypatch.setattr(device_memory, "free_memory", lambda _: size)
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 1000])

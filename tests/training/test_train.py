@@ -15,7 +15,7 @@ from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.loop import evaluate, unpack
 from senet_jax.evaluation.tally import Tally
-from senet_jax.system.devices import AXIS, assert_replicated, pmap_step, replicate, split_batch
+from senet_jax.system.devices import AXIS, assert_replicated, map_step, replicate, split_batch
 from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
@@ -147,7 +147,7 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
     traces = []
-    step = pmap_step(
+    step = map_step(
         lambda state, batch: (traces.append(1), run.steps.train.__wrapped__(state, batch))[1],
         devices,
         donate_state=True,
@@ -186,7 +186,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
 
 def test_a_difference_between_devices_is_found():
     devices = jax.local_devices()[:2]
-    step = pmap_step(
+    step = map_step(
         lambda state, batch: state + jax.lax.axis_index(AXIS).astype(state.dtype),
         devices,
         donate_state=False,
