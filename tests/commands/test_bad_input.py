@@ -103,6 +103,8 @@ BAD = {
     "optim.decay_norm_and_bias": NO_SWITCH,
     "optim.freeze": ("stage9", "('stem','(')", "('',)", "(1,)", "None"),
     "optim.layer_decay": ("0", "1.1", "-1", *UNREAL),
+    "parallel.backend": ("jit", *UNKNOWN),  # jit without common batch statistics
+    "parallel.shard_optimizer": ("True", *NO_SWITCH),  # which pmap cannot
     "train.epochs": ("1e30", *NOT_POSITIVE),
     "train.batch_size": ("0", "-4", "2", "30", "256", *WHOLE),
     "train.label_smoothing": ("1", *NEGATIVE),
