@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from senet_jax.inference.trained_run import load_run
     from senet_jax.layers.slot import SEConfig
     from senet_jax.layers.squeeze_excite import SqueezeExcite
+    from senet_jax.layers.with_se import with_se
     from senet_jax.models import list_models
     from senet_jax.models.counts import image_shape_of, summarize
     from senet_jax.training.loop import train_and_evaluate
@@ -36,6 +37,7 @@ MODULES = {
     "list_pretrained": "senet_jax.weights.loading",
     "SEConfig": "senet_jax.layers.slot",
     "SqueezeExcite": "senet_jax.layers.squeeze_excite",
+    "with_se": "senet_jax.layers.with_se",
     "summarize": "senet_jax.models.counts",
     "image_shape_of": "senet_jax.models.counts",
     "train_and_evaluate": "senet_jax.training.loop",
@@ -66,6 +68,7 @@ __all__ = [
     "open_image",
     "summarize",
     "train_and_evaluate",
+    "with_se",
 ]
 
 
