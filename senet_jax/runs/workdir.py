@@ -29,9 +29,9 @@ ORIGIN = ("pretrained", "weights", "new_head")
 # as it began, whatever is chosen now.
 ADDED = {"data.image": "", "data.label": "", "model.weights": None}
 ADDED |= {"train.class_weights": "", "train.patience": 0, "data.fold": []}
-ADDED |= {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
-# Keys that say how a run is computed, not which; a run may continue with others.
-MEANS = ("parallel.backend", "parallel.shard_optimizer")
+# Keys that say how a run is computed, not which, with what was so before; they may change.
+MEANS = {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
+ADDED |= MEANS
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
@@ -164,10 +164,7 @@ def _written(workdir: Path) -> Iterator[None]:
 
 
 def fail(workdir: Path, error: Exception | str) -> str:
-    """Record why a run has no result, for the report, and return the reason.
-
-    Where nothing can be written, nothing is.
-    """
+    """Record why a run has no result, for the report, where it can, and return the reason."""
     is_sentence = isinstance(error, str | InputError)
     reason = str(error) if is_sentence else f"{type(error).__name__}: {error}"
     with contextlib.suppress(OSError, InputError):
