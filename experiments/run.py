@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
     startup.begin()
 
+import copy
 import dataclasses
 import os
 import re
@@ -188,7 +189,7 @@ def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[
             "a sweep needs one --config=FILE and --sweep=KEY=VALUES, and no study or --dataset"
         )
     study, config = sweep.study_of(files[0], values.sweep, smoke=values.smoke)
-    return study, [config.copy_and_resolve_references() for _ in study.rows]
+    return study, [copy.deepcopy(config) for _ in study.rows]
 
 
 def override(

@@ -7,6 +7,7 @@ Its rows are all combinations of the values, the last key changing fastest. They
 the first.
 """
 
+import copy
 import re
 import runpy
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
         for value in COMMA.split(text):
             argument = f"--config.{key}={value.strip()}"
             cli.given_keys([argument], "config", config, fields)
-            one = cli.with_flags(config.copy_and_resolve_references(), [argument])
+            one = cli.with_flags(copy.deepcopy(config), [argument])
             typed = flatten(one.to_dict())[key]
             if typed in values[key]:
                 raise InputError(f"--sweep={sweep} has {value.strip()} twice")

@@ -185,7 +185,10 @@ def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    except flags.Error as error:  # for a key that is derived from one of another type
+        raise InputError(_flag_error(str(error))) from error
     parse_flags(argv, values)
     return values.config
 
