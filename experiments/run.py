@@ -68,7 +68,8 @@ def main(argv: list[str]) -> None:
     overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
     bases = override(bases, overrides, study, list(values))
     if study.is_sweep and overrides:  # its table is all that says so
-        study = dataclasses.replace(study, notes=(f"All rows with {' '.join(overrides)}.",))
+        note = f"All rows with {' '.join(overrides)}."
+        study = dataclasses.replace(study, notes=(*study.notes, note))
     if values.seeds is None:
         seeds = study.seeds[:1] if values.smoke else study.seeds
     else:

@@ -56,12 +56,15 @@ def get_config(arg="seresnet20"):
 def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run(tmp_path):
     (tmp_path / "mine.py").write_text(DERIVED)
 
-    def rates(sweep_of, *flags):
+    def rates(sweep_of, *flags, derived=()):
         which, config = sweep.study_of(str(tmp_path / "mine.py"), [sweep_of], smoke=False)
         bases = override([copy.deepcopy(config) for _ in which.rows], flags, which, [])
+        assert all(row.varied == {*row.overrides, *derived} for row in which.rows)
+        assert [note.split()[-1].rstrip(".") for note in which.notes] == [*derived]
         return [run.config.optim.learning_rate for run in plan(which, bases, (0,), tmp_path)]
 
-    assert rates("train.batch_size=64,128") == pytest.approx([0.064, 0.128])
+    derived = ("optim.learning_rate",)
+    assert rates("train.batch_size=64,128", derived=derived) == pytest.approx([0.064, 0.128])
     assert rates("optim.momentum=0.8,0.9", "--config.train.batch_size=32") == [0.032, 0.032]
     with pytest.raises(InputError, match=r"optim\.learning_rate"):  # as a direct run does
         rates("optim.learning_rate=0.1,0.2")
