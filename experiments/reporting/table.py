@@ -195,6 +195,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
         *compare.in_words(study, compare.gains(study, results)),
         *primary.about_secondary(study, results),
         *primary.about_deviations(results),
+        *primary.about_averages(results),
         *study.notes,
     ]
     if narrow := [row.label for row in study.rows if is_narrow(results.get(row.label, []))]:

@@ -70,6 +70,20 @@ def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run
         rates("optim.learning_rate=0.1,0.2")
 
 
+def test_a_table_says_of_which_weights_its_errors_are_where_there_are_averages(tmp_path):
+    which, runs = planned(tmp_path, ["train.ema_decay=0.0,0.9"], seeds=(0, 1))
+    for run, error in zip(runs, (None, 20.0, None, 22.0), strict=True):
+        averages = {} if error is None else {"eval_ema/top1_error": error}
+        finish(run.workdir, run.config, **averages)
+    found = collect(which, tmp_path)
+    lines = table.remarks(which, found.results, found.unfinished)
+    assert (
+        sum("final weights" in line and "ema_decay=0.9: 21.00 (2)" in line for line in lines) == 1
+    )
+    del found.results["ema_decay=0.9"]
+    assert "final weights" not in str(table.remarks(which, found.results, found.unfinished))
+
+
 def test_keys_that_end_alike_keep_their_whole_names():
     which, _ = sweep.study_of(
         FILE, ["optim.schedule=step,cosine", "optim.warmup=linear"], smoke=False
