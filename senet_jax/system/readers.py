@@ -85,11 +85,17 @@ def in_order(
             future.cancel()
         for _ in threads:
             tasks.put(None)
-        # Python kills a thread that wakes while it ends, which not all code in C++ survives: only
-        # those that are left behind may still be there.
-        end = time.monotonic() + LITTLE
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
+        _await_end(threads)
+
+
+def _await_end(threads: Iterable[threading.Thread]) -> None:
+    """Wait for threads that have been told to end, a little at most: some are left behind.
+
+    Python kills a thread that wakes while it ends itself, which not all code in C++ survives.
+    """
+    end = time.monotonic() + LITTLE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def once(

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from senet_jax import data, models
-from senet_jax.config import build, check_present, differences, flatten
+from senet_jax.config import build, check_present, differences, flatten, whole_path
 from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
@@ -103,7 +103,10 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
         images["image_size"] = data.image_size_for(
             section["name"], images["image_size"], usual, **chosen
         )
-    filled = ConfigDict(sections | {"model": model | sections["model"]})
+    model |= sections["model"]
+    if origin.source is not True:  # from its root, or the same words would mean others elsewhere
+        model["pretrained"] = whole_path(origin.pretrained)
+    filled = ConfigDict(sections | {"model": model})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in missing})
     effect.check(flatten(filled.to_dict()), apart_from=missing)
     return filled.lock()
