@@ -100,8 +100,17 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
             # Of a file there would be an InputError: it is the output, of which something is left.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _exit(f"error: the output cannot be written: {error.strerror}", 2)
+        if (refusal := re.search(r"Disallowed [a-z-]+ transfer", str(error))) and guards():
+            _exit(f"error: {guards()} forbids what this needs, {refusal[0]!r}: unset it", 2)
         processes.fail(error)
         raise
+
+
+def guards() -> str:
+    """The settings in the environment that have JAX refuse transfers to and from devices."""
+    return ", ".join(
+        f"{k}={v}" for k, v in os.environ.items() if k.startswith("JAX_TRANSFER_GUARD")
+    )
 
 
 def with_flag_files(arguments: Sequence[str]) -> list[str]:
