@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
     startup.begin()
 
+import copy
 import dataclasses
 import os
 import re
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> None:
     overrides = [argument for argument in rest if not OTHER_FLAG.match(argument)]
     bases = override(on_folds(bases, overrides, values), overrides, study, list(values))
     if study.is_sweep and overrides:  # its table is all that says so
-        study = dataclasses.replace(study, notes=(f"All rows with {' '.join(overrides)}.",))
+        note = f"All rows with {' '.join(overrides)}."
+        study = dataclasses.replace(study, notes=(*study.notes, note))
     if values.folds:
         seeds = tuple(range(values.folds))
     elif values.seeds is None:
@@ -194,7 +196,7 @@ def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[
             "a sweep needs one --config=FILE and --sweep=KEY=VALUES, and no study or --dataset"
         )
     study, config = sweep.study_of(files[0], values.sweep, smoke=values.smoke)
-    return study, [config.copy_and_resolve_references() for _ in study.rows]
+    return study, [copy.deepcopy(config) for _ in study.rows]
 
 
 def override(

@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import numbers
+import os
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -136,13 +137,28 @@ def differences(
 ) -> str:
     """The keys in which two flat configurations differ, with both values; "" if there are none.
 
+    Weights to start from are the same under a path and under the whole one, as config.json has it.
+
     Args:
       names: what the values of `a` and of `b` are called, as in "seed (0 there, 1 now)".
     """
     keys = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
+    if "model.pretrained" in keys and _are_one_path(*(c.get("model.pretrained") for c in (a, b))):
+        keys.remove("model.pretrained")
     missing = "missing"  # a key that configurations of another version lack
     pairs = ", ".join(
         f"{key} ({a.get(key, missing)} {names[0]}, {b.get(key, missing)} {names[1]})"
         for key in keys[:5]
     )
     return pairs + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+
+
+def whole_path(text: str) -> str:
+    """A path of this machine from its root, with `~` expanded; what is no path there stays."""
+    path = os.path.abspath(os.path.expanduser(text))
+    return path if os.path.exists(path) else text
+
+
+def _are_one_path(*texts: Any) -> bool:
+    """Whether both are one path of this machine, which need not be there any more."""
+    return len({text and os.path.abspath(os.path.expanduser(text)) for text in texts}) == 1

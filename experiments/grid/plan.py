@@ -1,5 +1,6 @@
 """The way from a study to planned runs, each with its row, seed, configuration and directory."""
 
+import copy
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
@@ -164,7 +165,7 @@ def paper_config(study: Study, row: Row) -> Any:
 
 def row_config(row: Row, base: ConfigDict) -> Any:
     """The configuration of a row, from the one that it starts from; its seed is that one's."""
-    config: Any = base.copy_and_resolve_references()
+    config: Any = copy.deepcopy(base)  # what is derived from other values still follows them
     config.update_from_flattened_dict(on_dataset(row.overrides, config.data.name))
     config.data.name = names.absolute(config.data.name)
     return config

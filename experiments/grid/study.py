@@ -41,6 +41,7 @@ class Row:
       narrow: the network's fields that make a narrow member of its family, for --smoke.
       factors: the row's cells by heading, in a table of several factors; see grid.
       starts_from: label of an earlier row; this row starts from its weights of the same seed.
+      derived: configuration keys whose values follow from those of `overrides`.
     """
 
     label: str
@@ -50,11 +51,13 @@ class Row:
     narrow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     factors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     starts_from: str | None = None
+    derived: tuple[str, ...] = ()
 
     @property
     def varied(self) -> set[str]:
         """The configuration keys that the row sets, itself or by the weights it starts from."""
-        return {*self.overrides, *((PRETRAINED, *workdir.LEFT) if self.starts_from else ())}
+        of_weights = (PRETRAINED, *workdir.LEFT) if self.starts_from else ()
+        return {*self.overrides, *self.derived, *of_weights}
 
     @property
     def model_fields(self) -> dict[str, Any]:
@@ -219,12 +222,12 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     return chosen
 
 
-def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
+def grid(values: Mapping[str, Sequence[Any]], derived: Sequence[str] = ()) -> tuple[Row, ...]:
     """Make a row for each combination of values of configuration keys; the last changes fastest.
 
     `grid({"model.se.ratio": (2, 16), "model.se.gate": ("relu", "sigmoid")})` has four rows; the
     first is "ratio=2,gate=relu". A table has one column per key. Its heading is the key's last
-    part, or the whole key if two keys end alike.
+    part, or the whole key if two keys end alike. `derived` are the keys that follow from them.
     """
     ends = [key.rpartition(".")[2] for key in values]
     headings = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
@@ -234,7 +237,8 @@ def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
         overrides = dict(zip(values, combination, strict=True))
         label = ",".join(f"{heading}={in_a_path(value)}" for heading, value in factors.items())
         label = not_too_long(label)
-        rows.append(Row(label, overrides, network=overrides.get("model.name"), factors=factors))
+        network = overrides.get("model.name")
+        rows.append(Row(label, overrides, {}, network, factors=factors, derived=(*derived,)))
     return tuple(rows)
 
 

@@ -7,6 +7,7 @@ Its rows are all combinations of the values, the last key changing fastest. They
 the first.
 """
 
+import copy
 import re
 import runpy
 from collections.abc import Sequence
@@ -44,8 +45,8 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
             narrow = {}  # the weights decide the network
         with config.unlocked():
             shrink(config, {k: v for k, v in narrow.items() if k != "se" or k in config.model})
-    values = _values(config, sweeps)
-    rows = grid(values)
+    values, derived = _values(config, sweeps)
+    rows = grid(values, derived)
     headings = list(rows[0].factors)
     place, _, argument = file.partition(":")
     name = "-".join(filter(None, ("sweep", Path(place).stem, argument, ",".join(headings))))
@@ -58,6 +59,7 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
         network=config.model.name,
         dataset=dataset_of(flatten(config.to_dict())),
         paper_datasets={},
+        notes=(f"Follows from what is swept: {', '.join(derived)}.",) if derived else (),
         is_sweep=True,
     )
     return study, config
@@ -78,9 +80,10 @@ def _load(file: str) -> Any:
     return config.lock()
 
 
-def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
-    """The keys and their values, which have the types of the configuration's."""
+def _values(config: Any, sweeps: Sequence[str]) -> tuple[dict[str, list[Any]], list[str]]:
+    """The keys and their values, which have the configuration's types; the keys derived of them."""
     values: dict[str, list[Any]] = {}
+    changed: set[str] = set()
     fields = add_fields(config, dict.fromkeys(sweep.partition("=")[0] for sweep in sweeps))
     for sweep in sweeps:
         key, _, text = sweep.partition("=")
@@ -94,9 +97,11 @@ def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
         for value in COMMA.split(text):
             argument = f"--config.{key}={value.strip()}"
             cli.given_keys([argument], "config", config, fields)
-            one = cli.with_flags(config.copy_and_resolve_references(), [argument])
-            typed = flatten(one.to_dict())[key]
+            one = cli.with_flags(copy.deepcopy(config), [argument])
+            flat, before = flatten(one.to_dict()), flatten(config.to_dict())
+            changed |= {each for each in flat if flat[each] != before.get(each)}
+            typed = flat[key]
             if typed in values[key]:
                 raise InputError(f"--sweep={sweep} has {value.strip()} twice")
             values[key].append(typed)
-    return values
+    return values, sorted(changed - {*values})

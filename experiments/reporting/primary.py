@@ -22,7 +22,7 @@ from experiments.statistics.paired import (
 )
 from senet_jax.evaluation.loop import unpack
 
-PROBABILITY = "eval/probability"
+PROBABILITY, AVERAGES = "eval/probability", "eval_ema/top1_error"
 FEWEST = 6  # seeds before a study may end by the width of its intervals
 NOT_WHOLE = "a primary comparison has no interval, as runs are missing or do not differ"
 
@@ -226,4 +226,23 @@ def about_deviations(results: Results) -> list[str]:
     return [
         "The deviation over seeds, as measured, is that of a finite test set and a genuine one "
         f"between networks (their squares add up; Jordan 2023): {rows}."
+    ]
+
+
+def about_averages(results: Results) -> list[str]:
+    """The remark on errors of moving averages of the weights, where runs have them."""
+    by_row = {
+        label: [run[AVERAGES] for run in runs if run.get(AVERAGES) is not None]
+        for label, runs in results.items()
+    }
+    rows = "; ".join(
+        f"{label}: {np.mean(errors):.2f} ({len(errors)})"
+        for label, errors in by_row.items()
+        if errors
+    )
+    if not rows:
+        return []
+    return [
+        "All errors and gains above are those of the final weights. Of their moving averages "
+        f"(train.ema_decay) the mean top-1 errors in per cent (seeds) are: {rows}."
     ]

@@ -209,6 +209,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
         *primary.about_secondary(study, results),
         *primary.about_deviations(results),
         *by_class.in_words(results),
+        *primary.about_averages(results),
         *study.notes,
     ]
     if narrow := [row.label for row in study.rows if is_narrow(results.get(row.label, []))]:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from senet_jax.errors import InputError
 from senet_jax.layers.conv import Conv, check_implementation
 from senet_jax.layers.dropout import Dropout
 from senet_jax.layers.norm import BatchNorm
@@ -106,6 +107,20 @@ class Layers:
         return Dropout(rate, self.axis_name, name=name)
 
 
+def check_batch(shape: tuple[int, ...], train: bool) -> None:
+    """Raises: InputError for what cannot be images [B, H, W, C], or for none in training."""
+    if len(shape) != 4:
+        raise InputError(f"images must be [B, H, W, C], not of shape {list(shape)}")
+    batch, height, width, channels = shape
+    if height <= 4 < min(width, channels):
+        raise InputError(
+            f"images must be [B, H, W, C], and those of shape {list(shape)} look like PyTorch's "
+            f"[B, C, H, W]: give {[batch, width, channels, height]}"
+        )
+    if train and not batch:
+        raise InputError("a batch without images has no statistics to train with")
+
+
 class Network(nn.Module):
     """The base of every network: images [B, H, W, C] to logits [B, num_classes] in float32.
 
@@ -146,6 +161,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> Any:
+        check_batch(images.shape, train)
         maps = self.maps(images.astype(self.dtype), train)
         if self.features:
             return maps

@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from senet_jax.layers.deferred import Deferred
 from senet_jax.layers.network import he_normal
@@ -32,7 +33,7 @@ GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 # From a map [..., H, W, C] in float32 to what the excitation sees of it.
 SQUEEZES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "avg": lambda u: u.mean((-3, -2), keepdims=True),
-    "max": lambda u: largest(u.reshape(*u.shape[:-3], 1, -1, u.shape[-1]), -2),
+    "max": lambda u: jnp.expand_dims(largest(lax.collapse(u, u.ndim - 3, u.ndim - 1), -2), -3),
     "none": lambda u: u,
 }
 EXCITATIONS = ("mlp", "none")

@@ -61,7 +61,7 @@ class ShuffleUnit(ResidualUnit):
 
 def shuffle(x: jax.Array, groups: int) -> jax.Array:
     """Reorder channels [..., C]: the first of every group, then the second of every group, ..."""
-    grouped = x.reshape(*x.shape[:-1], groups, -1)
+    grouped = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     return grouped.swapaxes(-1, -2).reshape(x.shape)
 
 

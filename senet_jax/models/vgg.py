@@ -80,7 +80,7 @@ class VGG(Network):
         return maps
 
     def logits(self, x: jax.Array, train: bool) -> jax.Array:
-        x = average_to(self._halve(x), (7, 7)).reshape(x.shape[0], -1)
+        x = average_to(self._halve(x), (7, 7)).reshape(x.shape[0], 7 * 7 * x.shape[-1])
         for name in ("fc1", "fc2"):
             x = nn.relu(self.layers.dense(self.fc_width, name=name)(x))
             x = self.layers.dropout(self.dropout, name=f"dropout_{name}")(x, train)

@@ -100,8 +100,17 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
             # Of a file there would be an InputError: it is the output, of which something is left.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _exit(f"error: the output cannot be written: {error.strerror}", 2)
+        if (refusal := re.search(r"Disallowed [a-z-]+ transfer", str(error))) and guards():
+            _exit(f"error: {guards()} forbids what this needs, {refusal[0]!r}: unset it", 2)
         processes.fail(error)
         raise
+
+
+def guards() -> str:
+    """The settings in the environment that have JAX refuse transfers to and from devices."""
+    return ", ".join(
+        f"{k}={v}" for k, v in os.environ.items() if k.startswith("JAX_TRANSFER_GUARD")
+    )
 
 
 def with_flag_files(arguments: Sequence[str]) -> list[str]:
@@ -185,7 +194,10 @@ def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    except flags.Error as error:  # for a key that is derived from one of another type
+        raise InputError(_flag_error(str(error))) from error
     parse_flags(argv, values)
     return values.config
 

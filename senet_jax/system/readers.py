@@ -9,6 +9,7 @@ import collections
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import TypeVar
@@ -54,18 +55,19 @@ def in_order(
                 future.set_exception(error)
 
     def begin_thread() -> None:
-        threading.Thread(target=work, daemon=True).start()
+        threads.append(threading.Thread(target=work, daemon=True))
+        threads[-1].start()
 
     pending: collections.deque[futures.Future[R]] = collections.deque()
-    remaining, threads, silent = iter(items), 0, 0
+    threads: list[threading.Thread] = []
+    remaining, silent = iter(items), 0
     try:
         while True:
             for item in itertools.islice(remaining, max(1, ahead) - len(pending)):
                 pending.append(futures.Future())
                 tasks.put((pending[-1], item))
-                if threads < min(len(processors.usable()), ahead):
+                if len(threads) < min(len(processors.usable()), ahead):
                     begin_thread()
-                    threads += 1
             if not pending:
                 return
             # Tasks are taken in order: a thread has the first one, unless all are left behind.
@@ -77,13 +79,23 @@ def in_order(
             else:
                 silent += 1
                 begin_thread()
-                threads += 1
                 yield TimeoutError(f"no answer came within {seconds:g} seconds")
     finally:
         for future in pending:
             future.cancel()
-        for _ in range(threads):
+        for _ in threads:
             tasks.put(None)
+        _await_end(threads)
+
+
+def _await_end(threads: Iterable[threading.Thread]) -> None:
+    """Wait for threads that have been told to end, a little at most: some are left behind.
+
+    Python kills a thread that wakes while it ends itself, which not all code in C++ survives.
+    """
+    end = time.monotonic() + LITTLE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def once(

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from senet_jax import data, models
-from senet_jax.config import build, check_present, differences, flatten
+from senet_jax.config import build, check_present, differences, flatten, whole_path
 from senet_jax.data.sources import names
 from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
@@ -119,7 +119,10 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
         count = data.channels_of(section["name"], sizes.get("image_size", 0), **chosen)
         if len(images["mean"]) != count:
             images |= {"mean": (), "std": ()}  # the dataset's own
-    filled = ConfigDict(sections | {"model": model | sections["model"]})
+    model |= sections["model"]
+    if origin.source is not True:  # from its root, or the same words would mean others elsewhere
+        model["pretrained"] = whole_path(origin.pretrained)
+    filled = ConfigDict(sections | {"model": model})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in missing})
     effect.check(flatten(filled.to_dict()), apart_from=missing)
     return filled.lock()

@@ -1,5 +1,6 @@
 """A sweep is the product of its values, and is reported like any study."""
 
+import copy
 import csv
 import unicodedata
 
@@ -20,7 +21,7 @@ SWEEPS = ("model.se.ratio=2,4", "optim.learning_rate=0.05,0.1", "model.se.stages
 
 def planned(directory, sweeps=SWEEPS, seeds=(0,), arguments=(), smoke=False):
     which, config = sweep.study_of(FILE, sweeps, smoke=smoke)
-    bases = [config.copy_and_resolve_references() for _ in which.rows]
+    bases = [copy.deepcopy(config) for _ in which.rows]
     return which, plan(which, override(bases, arguments, which, []), seeds, directory)
 
 
@@ -39,6 +40,48 @@ def test_rows_are_all_combinations_with_values_of_the_configurations_types(tmp_p
     assert runs[3].workdir == tmp_path / "ratio=2,learning_rate=0.1,stages=(4,)" / "seed0"
     assert which.dataset == "cifar100"
     assert which.name == "sweep-cifar-seresnet20,cifar100-ratio,learning_rate,stages"
+
+
+DERIVED = """
+from configs import digits
+
+def get_config(arg="seresnet20"):
+    config = digits.get_config(arg)
+    with config.ignore_type():
+        config.optim.learning_rate = config.train.get_ref("batch_size") * 0.001
+    return config
+"""
+
+
+def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run(tmp_path):
+    (tmp_path / "mine.py").write_text(DERIVED)
+
+    def rates(sweep_of, *flags, derived=()):
+        which, config = sweep.study_of(str(tmp_path / "mine.py"), [sweep_of], smoke=False)
+        bases = override([copy.deepcopy(config) for _ in which.rows], flags, which, [])
+        assert all(row.varied == {*row.overrides, *derived} for row in which.rows)
+        assert [note.split()[-1].rstrip(".") for note in which.notes] == [*derived]
+        return [run.config.optim.learning_rate for run in plan(which, bases, (0,), tmp_path)]
+
+    derived = ("optim.learning_rate",)
+    assert rates("train.batch_size=64,128", derived=derived) == pytest.approx([0.064, 0.128])
+    assert rates("optim.momentum=0.8,0.9", "--config.train.batch_size=32") == [0.032, 0.032]
+    with pytest.raises(InputError, match=r"optim\.learning_rate"):  # as a direct run does
+        rates("optim.learning_rate=0.1,0.2")
+
+
+def test_a_table_says_of_which_weights_its_errors_are_where_there_are_averages(tmp_path):
+    which, runs = planned(tmp_path, ["train.ema_decay=0.0,0.9"], seeds=(0, 1))
+    for run, error in zip(runs, (None, 20.0, None, 22.0), strict=True):
+        averages = {} if error is None else {"eval_ema/top1_error": error}
+        finish(run.workdir, run.config, **averages)
+    found = collect(which, tmp_path)
+    lines = table.remarks(which, found.results, found.unfinished)
+    assert (
+        sum("final weights" in line and "ema_decay=0.9: 21.00 (2)" in line for line in lines) == 1
+    )
+    del found.results["ema_decay=0.9"]
+    assert "final weights" not in str(table.remarks(which, found.results, found.unfinished))
 
 
 def test_keys_that_end_alike_keep_their_whole_names():

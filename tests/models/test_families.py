@@ -229,3 +229,22 @@ def test_the_added_weights_are_those_of_the_paper_formula(name):
     ]
     added = summarize(se, (size, size, 3)).params - summarize(base, (size, size, 3)).params
     assert added == sum(2 * channels * max(1, channels // 16) for _, channels in scaled) > 0
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_what_are_no_images_is_refused_and_no_images_have_no_logits(name):
+    model, size = narrow(name, se={"squeeze": "max"}), least_size_of(name)
+    key, images = jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, key, images)
+
+    def logits(*shape, train=False):
+        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+        return jax.eval_shape(functools.partial(model.apply, train=train), variables, images)
+
+    assert logits(0, size, size, 3).shape == (0, CLASSES)
+    with pytest.raises(InputError, match="no statistics to train with"):
+        logits(0, size, size, 3, train=True)
+    with pytest.raises(InputError, match=rf"PyTorch's .* give \[2, {size}, {size}, 3\]"):
+        logits(2, 3, size, size)
+    with pytest.raises(InputError, match=rf"\[B, H, W, C\], not of shape \[{size}, {size}, 3\]"):
+        logits(size, size, 3)

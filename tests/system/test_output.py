@@ -1,13 +1,15 @@
 """The output of a command on a full disk, or closed by whoever started it."""
 
+import functools
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from senet_jax.errors import InputError
-from senet_jax.system import compilation_cache
+from senet_jax.system import cli, compilation_cache
 
 COMMAND = """
 from senet_jax.system import cli, host_memory
@@ -40,3 +42,16 @@ def test_no_device_is_a_sentence(monkeypatch, error):
     monkeypatch.setattr(jax, "local_devices", local_devices)
     with pytest.raises(InputError, match="no device: JAX_PLATFORMS is 'cuda'; unset it, or name"):
         compilation_cache.enable()
+
+
+def test_a_guard_of_jax_against_transfers_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["command"])
+    ask = functools.partial(cli.run, lambda _: jax.device_put(np.ones(2)) + 1, None)
+    with jax.transfer_guard("disallow"):
+        with pytest.raises(jax.errors.JaxRuntimeError):  # not by the environment
+            ask()
+        monkeypatch.setenv("JAX_TRANSFER_GUARD", "disallow")
+        with pytest.raises(SystemExit) as ended:
+            ask()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: JAX_TRANSFER_GUARD=disallow forbids")

@@ -77,6 +77,22 @@ def test_whoever_waits_may_be_called_away_at_any_time(silent, monkeypatch):
     assert time.monotonic() - begin < 3
 
 
+def test_at_the_end_only_the_silent_are_still_there(silent):
+    def busy(number):
+        time.sleep(0.03)
+        return number
+
+    before = {*threading.enumerate()}
+    assert answers(busy, range(5), ahead=4) == [*range(5)]
+    assert readers.once(busy, 1) == 1
+    started = readers.in_order(busy, range(100), 4)
+    assert next(started) == 0
+    started.close()  # others are being read
+    assert {*threading.enumerate()} <= before
+    assert isinstance(readers.once(silent, 1), TimeoutError)
+    assert len({*threading.enumerate()} - before) == 1
+
+
 def test_what_is_left_behind_does_not_hold_up_the_end_of_the_process():
     code = (
         "import threading; from senet_jax.system import readers\n"

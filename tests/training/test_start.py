@@ -16,6 +16,7 @@ from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import workdir
 from senet_jax.runs.stored import load_weights
 from senet_jax.system import files
+from senet_jax.training import start
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 from senet_jax.training.session import Session
@@ -40,6 +41,31 @@ def started(config, source, tmp_path, **values):
     """What is prepared of a configuration that starts from a run."""
     config.update_from_flattened_dict({"model.pretrained": str(source), **values})
     return prepare(resolve_config(config, tmp_path), jax.local_devices()[:1])
+
+
+def test_a_path_of_weights_is_recorded_from_its_root(tiny, source, tmp_path, monkeypatch):
+    """The same words elsewhere are other weights; earlier versions recorded them as given."""
+    directory, run = source[0], tmp_path / "run"
+    (tmp_path / "timm").mkdir()
+    for here, text in ((directory, "."), (directory.parent, "./run/"), (tmp_path, str(directory))):
+        monkeypatch.chdir(here)
+        tiny.model.pretrained = text
+        filled = resolve_config(tiny, run)
+        assert filled.model.pretrained == str(directory)
+        for recorded in (filled, tiny):
+            workdir.start(run, recorded)
+            workdir.check_same(tiny, run)
+    workdir.start(run, filled)
+    monkeypatch.chdir(tmp_path)
+    tiny.model.pretrained = "."
+    with pytest.raises(InputError, match=rf"model.pretrained \({directory} there, . now\)"):
+        workdir.check_same(tiny, run)
+    images = {"mean": (0.5,), "std": (0.5,)}
+    monkeypatch.setattr(start, "_of_weights", lambda *_: ({}, images))
+    tiny.model.name = "seresnet50.ra2_in1k"
+    for name in ("timm", "organisation/name"):  # no paths, though there is a folder "timm"
+        tiny.model.pretrained = name
+        assert resolve_config(tiny, tmp_path / "other").model.pretrained == name
 
 
 def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):

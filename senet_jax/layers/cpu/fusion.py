@@ -22,6 +22,8 @@ def zero_after(x: jax.Array) -> jax.Array:
     zero ties such a result to a gradient. (A barrier does not: it is gone before the order of the
     operations is chosen.)
     """
+    if not x.size:  # a batch without images, of which there is nothing to compute
+        return jnp.zeros((), x.dtype)
     first = x[(0,) * x.ndim]
     return ((first > 0) & (first < 0)).astype(x.dtype)
 
