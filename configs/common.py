@@ -82,6 +82,7 @@ def get_config() -> ConfigDict:
                 "cutmix": 0.0,  # the same by pasting rectangles
             },
             "optim": {  # see senet_jax/training/optim.py
+                "name": "sgd",  # sgd, lamb, adamw, rmsprop_tf
                 "learning_rate": 0.1,
                 "schedule": "step",  # step, cosine, constant, plateau
                 "boundaries": (0.5, 0.75),  # "step": places to multiply, as fractions of the run
@@ -90,8 +91,11 @@ def get_config() -> ConfigDict:
                 "reductions": 3,  # "plateau": the most times to multiply
                 "warmup_epochs": 0.0,
                 "warmup": "linear",  # linear, or constant at a tenth of the learning rate
-                "momentum": 0.9,
+                "momentum": 0.9,  # of sgd and rmsprop_tf
                 "nesterov": False,
+                "betas": (0.9, 0.999),  # lamb, adamw: decays of the means of gradient and square
+                "alpha": 0.9,  # rmsprop_tf: decay of the mean square
+                "eps": 0.0,  # keeps a root of a mean square above zero; 0: the optimizer's own
                 "clip_norm": 0.0,  # the gradient's largest norm; 0: any
                 "weight_decay": 1e-4,
                 "decay_norm_and_bias": True,  # False spares batch-norm scales and biases

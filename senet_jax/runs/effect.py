@@ -36,9 +36,15 @@ def _needs(key: str, *values: Any) -> tuple[Callable[[Flat], bool], tuple[str, .
 STREAMED = _needs("data.image_size")  # images in memory are never cropped, nor read again
 STEP, PLATEAU = (_needs("optim.schedule", name) for name in ("step", "plateau"))
 
+SGD = ("sgd", None)  # None: configurations of versions that had nothing else
+
 
 def _multiplies(flat: Flat) -> bool:
     return PLATEAU[0](flat) or (STEP[0](flat) and bool(flat.get("optim.boundaries")))
+
+
+def _has_momentum(flat: Flat) -> bool:
+    return flat.get("optim.name") in SGD and bool(flat.get("optim.momentum"))
 
 
 def _may_be_unreadable(flat: Flat) -> bool:
@@ -60,7 +66,11 @@ KEYS = {
     "optim.patience": Dependence(5, *PLATEAU),
     "optim.reductions": Dependence(3, *PLATEAU),
     "optim.warmup": Dependence("linear", *_needs("optim.warmup_epochs")),
-    "optim.nesterov": Dependence(False, *_needs("optim.momentum")),
+    "optim.momentum": Dependence(0.9, *_needs("optim.name", "rmsprop_tf", *SGD)),
+    "optim.nesterov": Dependence(False, _has_momentum, ("optim.name", "optim.momentum")),
+    "optim.betas": Dependence((0.9, 0.999), *_needs("optim.name", "adamw", "lamb")),
+    "optim.alpha": Dependence(0.9, *_needs("optim.name", "rmsprop_tf")),
+    "optim.eps": Dependence(0.0, *_needs("optim.name", "adamw", "lamb", "rmsprop_tf")),
     "optim.decay_norm_and_bias": Dependence(True, *_needs("optim.weight_decay")),
 }
 
