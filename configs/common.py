@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "dropout": 0.0,  # before the classifier
+                # Leave out the last residual branch with this probability, others the less the
+                # earlier they come.
+                "drop_path": 0.0,
                 # Weights to start from: "timm", a hub id, a safetensors file or its folder, or a
                 # work directory; "": none.
                 "pretrained": "",

@@ -30,6 +30,7 @@ ORIGIN = ("pretrained", "weights", "new_head")
 ADDED = {"data.image": "", "data.label": "", "model.weights": None}
 ADDED |= {"train.class_weights": "", "train.patience": 0, "data.fold": []}
 ADDED |= {"optim.name": "sgd", "optim.betas": [0.9, 0.999], "optim.alpha": 0.9, "optim.eps": 0.0}
+ADDED |= {"model.drop_path": 0.0}
 # Keys that say how a run is computed, not which, with what was so before; they may change.
 MEANS = {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
 ADDED |= MEANS

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-Config = Any  # an Config, of optim.py, which uses this file
+Config = Any  # an OptimConfig, of optim.py, which uses this file
 Parts = list[optax.GradientTransformation]
 
 # By name: from the configuration and the learning rate by step to the parts after the clipping.

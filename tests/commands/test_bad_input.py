@@ -31,6 +31,7 @@ BAD = {
     "model.stride_on": ("1x1", *UNKNOWN),
     "model.zero_init_last_bn": NO_SWITCH,
     "model.dropout": ("1", *NEGATIVE),
+    "model.drop_path": ("1", *NEGATIVE),
     "model.pretrained": ("nope", "w.pth", "a/b/c", "timm", "None"),
     "model.weights": ("latest", "ema", "best", "nope", "None"),  # of no run
     "model.new_head": NO_SWITCH,
