@@ -113,6 +113,9 @@ def get_config() -> ConfigDict:
             "train": {
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
+                # softmax, or bce: the mean of all classes' binary losses. Evaluation has softmax.
+                "loss": "softmax",
+                "target_threshold": 0.0,  # bce: targets above it are 1, others 0; 0: as they are
                 "label_smoothing": 0.0,
                 # Factors of the classes in the loss: "inverse" frequency; "effective:0.999", by
                 # effective numbers of examples; "1,1,2.5", given; "": none. Scaled to mean 1.

@@ -195,23 +195,19 @@ class ResNet(Network):
             activated="bn" not in ending,
             name="stem",
         )(x, train)
-        maps, rates = {}, drop_paths(self.drop_path, sum(self.stage_sizes))
+        maps, last = {}, 1 + len(self.stage_sizes)
         fields = {name: getattr(self, name) for name in BLOCK_FIELDS if hasattr(self.block, name)}
         block = functools.partial(self.block, layers=self.layers, **fields)
+        rates = drop_paths(self.drop_path, sum(self.stage_sizes))
         for number, size in enumerate(self.stage_sizes, start=2):
             se = self.se if number in self.se.stages else None
-            width, stride = self.width * 2 ** (number - 2), 1 if number == 2 else 2
-            unit = functools.partial(block, features=width, se=se)
+            unit = functools.partial(block, features=self.width * 2 ** (number - 2), se=se)
+            strides = (1 if number == 2 else 2, *[1] * (size - 1))
             blocks = tuple(
-                functools.partial(unit, stride=1 if index else stride, drop_path=next(rates))
-                for index in range(size)
+                functools.partial(unit, stride=stride, drop_path=next(rates)) for stride in strides
             )
             x = Stage(blocks, name=f"stage{number}")(x, train)
-            if (
-                se is not None
-                and se.placement == "between_stages"
-                and number <= len(self.stage_sizes)
-            ):
+            if se is not None and se.placement == "between_stages" and number < last:
                 x = attend(se, self.layers, x, train, activated=not ending, name=f"se{number}")
             maps[f"stage{number}"] = x
         if "bn" in ending:

@@ -61,6 +61,7 @@ KEYS = {
     "data.shuffle_buffer": Dependence(8192, *STREAMED),
     "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
+    "train.target_threshold": Dependence(0.0, *_needs("train.loss", "bce")),
     "optim.boundaries": Dependence((0.5, 0.75), *STEP),
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
     "optim.patience": Dependence(5, *PLATEAU),

@@ -30,6 +30,7 @@ from senet_jax.system.devices import (
 )
 from senet_jax.training import class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
+from senet_jax.training.losses import loss_of
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.start import load_initial_weights
@@ -274,6 +275,7 @@ def build_steps(
         make_train_step,
         inputs=inputs,
         axis_name=axis_of(devices),
+        loss=loss_of(train.loss, train.target_threshold),
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
         ema_decay=train.ema_decay,

@@ -112,6 +112,8 @@ BAD = {
     "parallel.shard_optimizer": ("True", *NO_SWITCH),  # which pmap cannot
     "train.epochs": ("1e30", *NOT_POSITIVE),
     "train.batch_size": ("0", "-4", "2", "30", "256", *WHOLE),
+    "train.loss": UNKNOWN,
+    "train.target_threshold": ("1", *NEGATIVE),
     "train.label_smoothing": ("1", *NEGATIVE),
     "train.class_weights": (
         "nope",

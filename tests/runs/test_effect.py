@@ -40,6 +40,7 @@ ACTING = {
     "data.shuffle_buffer": (7, {"data.image_size": 32}),
     "data.max_unreadable": (0, {"data.image_size": 32}),
     "data.randaugment_magnitude": (3.0, {"data.randaugment_layers": 1}),
+    "train.target_threshold": (0.2, {"train.loss": "bce"}),
     "optim.boundaries": ((0.3,), {"optim.schedule": "step"}),
     "optim.factor": (0.5, {"optim.schedule": "plateau"}),
     "optim.patience": (1, {"optim.schedule": "plateau"}),
