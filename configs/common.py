@@ -120,6 +120,12 @@ def get_config() -> ConfigDict:
                 # Factors of the classes in the loss: "inverse" frequency; "effective:0.999", by
                 # effective numbers of examples; "1,1,2.5", given; "": none. Scaled to mean 1.
                 "class_weights": "",
+                # Distillation: a trained network to learn from beside the labels. A name of timm's,
+                # a hub id, a safetensors file or its folder, or a work directory; "": none.
+                "teacher": "",
+                "teacher_weights": "final",  # of a work directory: final, ema or best
+                "distill_weight": 0.5,  # the teacher's part of the loss; 1: no part for the labels
+                "distill_temperature": 1.0,  # divides the logits of both, above 1 to soften them
                 "accumulate_steps": 1,  # micro-batches per device and update, computed in turn
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite

@@ -17,7 +17,11 @@ ADDED: dict[str, Any] = MEANS | {
     "optim.eps": 0.0,
     "optim.name": "sgd",
     "train.class_weights": "",
+    "train.distill_temperature": 1.0,
+    "train.distill_weight": 0.5,
     "train.loss": "softmax",
     "train.patience": 0,
     "train.target_threshold": 0.0,
+    "train.teacher": "",
+    "train.teacher_weights": "final",
 }

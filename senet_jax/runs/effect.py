@@ -47,10 +47,20 @@ def _has_momentum(flat: Flat) -> bool:
     return flat.get("optim.name") in SGD and bool(flat.get("optim.momentum"))
 
 
+def _learns_labels(flat: Flat) -> bool:
+    return not flat.get("train.teacher") or flat.get("train.distill_weight") != 1
+
+
+def _has_threshold(flat: Flat) -> bool:
+    return flat.get("train.loss") == "bce" and _learns_labels(flat)
+
+
 def _may_be_unreadable(flat: Flat) -> bool:
     """Of TFDS datasets in memory all images must be readable."""
     return STREAMED[0](flat) or names.parted(str(flat.get("data.name")))[0] not in ("", "tfds")
 
+
+LABELS = _learns_labels, ("train.teacher", "train.distill_weight")
 
 KEYS = {
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
@@ -61,7 +71,13 @@ KEYS = {
     "data.shuffle_buffer": Dependence(8192, *STREAMED),
     "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
-    "train.target_threshold": Dependence(0.0, *_needs("train.loss", "bce")),
+    "train.loss": Dependence("softmax", *LABELS),
+    "train.target_threshold": Dependence(0.0, _has_threshold, ("train.loss", *LABELS[1])),
+    "train.label_smoothing": Dependence(0.0, *LABELS),
+    "train.class_weights": Dependence("", *LABELS),
+    "train.teacher_weights": Dependence("final", *_needs("train.teacher")),
+    "train.distill_weight": Dependence(0.5, *_needs("train.teacher")),
+    "train.distill_temperature": Dependence(1.0, *_needs("train.teacher")),
     "optim.boundaries": Dependence((0.5, 0.75), *STEP),
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
     "optim.patience": Dependence(5, *PLATEAU),

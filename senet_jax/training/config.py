@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from senet_jax.runs.workdir import FINAL, WEIGHTS
 from senet_jax.system.devices import BACKENDS, JIT, PMAP
 from senet_jax.training.class_weights import rule
 from senet_jax.training.losses import BCE, LOSSES, SOFTMAX
@@ -16,6 +17,7 @@ POSITIVE = (
     "checkpoint_every_minutes",
     "keep_checkpoints",
     "steps_per_call",
+    "distill_temperature",
 )
 
 
@@ -70,9 +72,13 @@ class TrainConfig:
     keep_checkpoints: int
     keep_best: bool
     class_weights: str = ""  # as in configurations of versions without this key
-    patience: int = 0  # as well, and the next two
+    patience: int = 0  # as well, and all that follow
     loss: str = SOFTMAX
     target_threshold: float = 0.0
+    teacher: str = ""
+    teacher_weights: str = FINAL
+    distill_weight: float = 0.5
+    distill_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
@@ -89,6 +95,14 @@ class TrainConfig:
             raise ValueError(
                 f"class_weights={self.class_weights!r} cannot go with loss={BCE!r}, in which each "
                 "class has a question of its own; choose loss=softmax"
+            )
+        if self.teacher_weights not in WEIGHTS:
+            raise ValueError(
+                f"teacher_weights must be one of {', '.join(WEIGHTS)}, not {self.teacher_weights!r}"
+            )
+        if not 0 < self.distill_weight <= 1:
+            raise ValueError(
+                f"distill_weight must be above 0 and at most 1, not {self.distill_weight}"
             )
         if self.checkpoint_every_steps < 0:
             raise ValueError(

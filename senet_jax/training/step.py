@@ -62,6 +62,7 @@ def make_train_step(
     axis_name: str | None,
     *,
     loss: Loss = optax.softmax_cross_entropy,
+    teacher: Callable[[Any, jax.Array], jax.Array] | None = None,
     trained: Any = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
@@ -77,7 +78,9 @@ def make_train_step(
     Args:
       optimizer: its `update` is told the state's `plateau` and whether all is `finite` (optim.py).
       axis_name: mapped axis of the devices that share the batch; None if there is none.
-      loss: losses [B] of logits and targets [B, classes].
+      loss: losses [B] of logits and targets [B, classes]; with a teacher, of logits and a pair, the
+        targets and the teacher's logits.
+      teacher: the state's `teacher` and images to logits, if there is one.
       trained: tree of booleans, whether each parameter is trained; None if all are. The gradient of
         the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
@@ -87,6 +90,8 @@ def make_train_step(
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
     differentiate = functools.partial(gradients_of, model, loss, trained)
+    if teacher:
+        differentiate = functools.partial(taught_gradients, differentiate, teacher)
     if accumulate_steps > 1:
         differentiate = functools.partial(accumulated_gradients, differentiate, accumulate_steps)
     step = functools.partial(
@@ -169,7 +174,7 @@ def gradients_of(
     trained: Any,
     state: TrainState,
     images: jax.Array,
-    targets: jax.Array,
+    targets: Any,
     key: jax.Array,
 ) -> tuple[Any, Outputs]:
     """Gradients of the mean loss of a batch, and what the network has computed on the way."""
@@ -189,6 +194,18 @@ def gradients_of(
         return losses.mean(), (losses, logits, changed["batch_stats"])
 
     return jax.grad(loss_of, has_aux=True)(state.params)
+
+
+def taught_gradients(
+    differentiate: Callable[..., tuple[Any, Outputs]],
+    teacher: Callable[[Any, jax.Array], jax.Array],
+    state: TrainState,
+    images: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Outputs]:
+    """What `differentiate` returns where the logits of a teacher are targets as well."""
+    return differentiate(state, images, (targets, teacher(state.teacher, images)), key)
 
 
 def accumulated_gradients(

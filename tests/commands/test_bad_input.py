@@ -127,6 +127,10 @@ BAD = {
         "-1,1,1,1,1,1,1,1,1,1",
         "1,nan",
     ),
+    "train.teacher": ("nope", "w.pth", "a/b/c", "seresnet50.nope", "seresnet50.ra2_in1", "None"),
+    "train.teacher_weights": ("ema", "best", "latest", *UNKNOWN),  # of no run
+    "train.distill_weight": ("0", "1.1", *NEGATIVE),
+    "train.distill_temperature": NOT_POSITIVE,
     "train.accumulate_steps": ("0", "-1", "3", *WHOLE),
     "train.ema_decay": ("1", *NEGATIVE),
     "train.on_nan": UNKNOWN,

@@ -40,7 +40,13 @@ ACTING = {
     "data.shuffle_buffer": (7, {"data.image_size": 32}),
     "data.max_unreadable": (0, {"data.image_size": 32}),
     "data.randaugment_magnitude": (3.0, {"data.randaugment_layers": 1}),
+    "train.loss": ("bce", {"train.distill_weight": 0.5}),
     "train.target_threshold": (0.2, {"train.loss": "bce"}),
+    "train.label_smoothing": (0.1, {"train.distill_weight": 0.5}),
+    "train.class_weights": ("inverse", {"train.distill_weight": 0.5}),
+    "train.teacher_weights": ("ema", {"train.teacher": "x"}),
+    "train.distill_weight": (0.9, {"train.teacher": "x"}),
+    "train.distill_temperature": (4.0, {"train.teacher": "x"}),
     "optim.boundaries": ((0.3,), {"optim.schedule": "step"}),
     "optim.factor": (0.5, {"optim.schedule": "plateau"}),
     "optim.patience": (1, {"optim.schedule": "plateau"}),
@@ -63,6 +69,8 @@ def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
     if key in ("optim.momentum", "optim.nesterov"):
         flat["optim.name"] = "adamw"
     flat |= {"data.fold": (1, 5)} if key == "data.eval_split" else {}
+    if key in ("train.loss", "train.label_smoothing", "train.class_weights"):
+        flat |= {"train.teacher": "x", "train.distill_weight": 1.0}
     with pytest.raises(InputError, match=rf"^{key}=.* has no effect with .*; leave it at "):
         effect.check(flat)
     effect.check(flat | acting)
