@@ -52,8 +52,7 @@ Recipes "rsb_a1", "rsb_a2" and "rsb_a3" are those of "ResNet strikes back" (Wigh
 2110.00476, Table 2) for ResNet-50, and "ra2" is timm's with RMSprop and RandAugment, in the form of
 its documentation for EfficientNet-B0 ("--opt rmsproptf --opt-eps .001 --sched step --decay-epochs
 2.4 --decay-rate .97"); how the ResNets with the tag ra2 differ from that is not published. All are
-for any network here; without residual branches there is no stochastic depth. With them timm's
-networks get these accuracies at 224 pixels, plain and SE: see docs/train.md. What is not as there:
+for any network here; without residual branches there is no stochastic depth. What is not as there:
 
 - Of A1 and A2, repeated augmentation (three of each image in a batch); of all, the spread of 0.5 of
   RandAugment's magnitude. Its operations are torchvision's: magnitude 7 of timm's 10 is 21 of 30.
