@@ -79,8 +79,10 @@ def get_config() -> ConfigDict:
                 "rotation": 0.0,  # most degrees by which training images are turned, either way
                 "randaugment_layers": 0,  # random operations per training image
                 "randaugment_magnitude": 9.0,  # strength of these operations, from 0 to 30
+                "trivialaugment": False,  # one random operation of any strength per training image
                 "color_jitter": 0,  # levels of 255 by which a training image's channels shift
                 "cutout": 0,  # side in pixels of a square blanked in training images
+                "erasing": 0.0,  # probability of filling a rectangle with noise in a training image
                 "mixup": 0.0,  # a: neighbours in a batch are mixed in shares from Beta(a, a); 0: no
                 "cutmix": 0.0,  # the same by pasting rectangles
             },

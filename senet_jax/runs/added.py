@@ -7,9 +7,11 @@ MEANS = {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
 # Keys that configurations of earlier versions lack, with what was so then; None where that goes on
 # as it began, whatever is chosen now.
 ADDED: dict[str, Any] = MEANS | {
+    "data.erasing": 0.0,
     "data.fold": [],
     "data.image": "",
     "data.label": "",
+    "data.trivialaugment": False,
     "model.drop_path": 0.0,
     "model.weights": None,
     "optim.alpha": 0.9,

@@ -46,7 +46,8 @@ class Inputs:
 
     def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
-        images = self.augment.cut_out(keys, self.normalize(self.augment(keys, batch["image"])))
+        images = self.normalize(self.augment(keys, batch["image"]))
+        images = self.augment.erase(keys, self.augment.cut_out(keys, images))
         targets = soft_targets(batch["label"], classes, self.label_smoothing)
         if self.mixing:
             images, targets = self.mixing(keys, images, targets)

@@ -86,6 +86,8 @@ BAD = {
     "data.color_jitter": ("-1", "256", *WHOLE),
     "data.randaugment_layers": ("-1", *WHOLE),
     "data.randaugment_magnitude": ("31", *NEGATIVE),
+    "data.trivialaugment": NO_SWITCH,
+    "data.erasing": ("1.1", *NEGATIVE),
     "data.cutout": ("-1", "9", *WHOLE),
     "data.mixup": NEGATIVE,
     "data.cutmix": NEGATIVE,

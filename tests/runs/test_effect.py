@@ -148,6 +148,7 @@ def test_what_a_command_line_gives_without_effect_is_refused(
 def test_no_recipe_sets_a_key_without_effect():
     recipes = [digits.get_config()]
     recipes += [cifar.get_config(f"se{name}") for name in (*cifar.RECIPES, "resnet20")]
+    recipes += [cifar.get_config(f"{name},cifar100,modern") for name in cifar.RECIPES]
     recipes += [
         imagenet.get_config(f"{name},imagenet2012,{recipe}")
         for name in ("resnet50", *imagenet.RECIPES)
