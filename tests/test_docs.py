@@ -13,6 +13,7 @@ import pytest
 import test_architecture
 import yaml
 from absl import flags
+from helpers import worked_page
 from helpers.command_line import configured
 from helpers.weights import state_dict
 from PIL import Image
@@ -35,11 +36,14 @@ PAGES = {
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+WORKED = "docs/own_images.md"  # its blocks need one another, and what they print stands below them
 HUB = "seresnet50.ra2_in1k"  # the weights that pages take from the hub
 NARROW = {"stage_sizes": (1, 1, 1, 1), "width": 8}  # in place of its network, to compile in seconds
 # Commands that are not ours begin with these words; any other one is an error.
 OTHERS = (
     "pip install -e",
+    "pip install --no-deps -e",
+    "pip install jax ",
     "pre-commit install",
     "mkdocs serve",
     "jupyter lab",
@@ -47,6 +51,7 @@ OTHERS = (
     "python -m venv",
     ". .venv/bin/activate",
     "pytest",
+    "cat runs/",
 )
 FENCE = re.compile(r"^```(\w*)$", re.MULTILINE)
 INLINE = re.compile(r"`((?:python -m|pip install) [^`]+)`")
@@ -91,7 +96,7 @@ def reader(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", has("python"))
+@pytest.mark.parametrize("name", [name for name in has("python") if name != WORKED])
 def test_the_python_of_a_page_runs(name, reader):
     """From top to bottom, each page by itself, with a narrow network and weights in the cache."""
     for example in Sybil([PythonCodeBlockParser()]).parse(PAGES[name]).examples():
@@ -105,6 +110,19 @@ def export(directory):
     from senet_jax import export as command
 
     command.main(["export", f"--model={HUB}", f"--output={directory / 'exported'}"])
+
+
+@pytest.mark.slow(reason="trains two networks, and starts six commands in turn")
+def test_the_worked_page_runs_and_prints_what_it_shows(tmp_path):
+    """If not: `PYTHONPATH=tests python -m generate.make_own_images`."""
+    text = PAGES[WORKED].read_text("utf-8")
+    assert len(worked_page.BLOCK.findall(text)) == 9
+    printed = worked_page.executed(text, tmp_path)
+    assert worked_page.without_numbers(printed) == worked_page.without_numbers(text)
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {
+        "192-096_cam.png",
+        "000-000_cam.png",
+    }
 
 
 # --- Commands -------------------------------------------------------------------------------------

@@ -1,0 +1,21 @@
+"""Run docs/own_images.md and write it with what its commands print, after a change of either.
+
+PYTHONPATH=tests python -m generate.make_own_images
+"""
+
+import tempfile
+from pathlib import Path
+
+from helpers import worked_page
+
+PAGE = worked_page.ROOT / "docs" / "own_images.md"
+
+
+def main():
+    with tempfile.TemporaryDirectory() as directory:
+        text = worked_page.executed(PAGE.read_text("utf-8"), Path(directory))
+    PAGE.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
