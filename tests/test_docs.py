@@ -13,7 +13,6 @@ import pytest
 import test_architecture
 import yaml
 from absl import flags
-from helpers import worked_page
 from helpers.command_line import configured
 from helpers.weights import state_dict
 from PIL import Image
@@ -36,7 +35,7 @@ PAGES = {
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-WORKED = "docs/own_images.md"  # its blocks need one another, and what they print stands below them
+WORKED = "docs/own_images.md"  # see test_own_images.py
 HUB = "seresnet50.ra2_in1k"  # the weights that pages take from the hub
 NARROW = {"stage_sizes": (1, 1, 1, 1), "width": 8}  # in place of its network, to compile in seconds
 # Commands that are not ours begin with these words; any other one is an error.
@@ -110,19 +109,6 @@ def export(directory):
     from senet_jax import export as command
 
     command.main(["export", f"--model={HUB}", f"--output={directory / 'exported'}"])
-
-
-@pytest.mark.slow(reason="trains two networks, and starts six commands in turn")
-def test_the_worked_page_runs_and_prints_what_it_shows(tmp_path):
-    """If not: `PYTHONPATH=tests python -m generate.make_own_images`."""
-    text = PAGES[WORKED].read_text("utf-8")
-    assert len(worked_page.BLOCK.findall(text)) == 9
-    printed = worked_page.executed(text, tmp_path)
-    assert worked_page.without_numbers(printed) == worked_page.without_numbers(text)
-    assert {path.name for path in (tmp_path / "maps").iterdir()} == {
-        "192-096_cam.png",
-        "000-000_cam.png",
-    }
 
 
 # --- Commands -------------------------------------------------------------------------------------

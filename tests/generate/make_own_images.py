@@ -8,13 +8,11 @@ from pathlib import Path
 
 from helpers import worked_page
 
-PAGE = worked_page.ROOT / "docs" / "own_images.md"
-
 
 def main():
     with tempfile.TemporaryDirectory() as directory:
-        text = worked_page.executed(PAGE.read_text("utf-8"), Path(directory))
-    PAGE.write_text(text, "utf-8")
+        text = worked_page.executed(worked_page.PAGE.read_text("utf-8"), Path(directory))
+    worked_page.PAGE.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

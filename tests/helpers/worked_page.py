@@ -9,6 +9,7 @@ from pathlib import Path
 # A block of Python or of commands, and what the page says that it prints.
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "own_images.md"
 OF_TESTS = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")  # a reader has one device and optimised programs
 
 
