@@ -2,7 +2,10 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from senet_jax.config import build
 from senet_jax.data import fake, file_stream, in_memory, streaming
@@ -100,8 +103,10 @@ def load_dataset(
     else:
         with named("data.eval_split"):
             evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
+    names = _names(source, labels)
+    _warn_of_unseen(train, names, name)
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
+    return statistics.override(Dataset(train, evaluation, names, *own))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +230,18 @@ def _labels(classes: tuple[int, ...], source: Source, crop_spec: CropSpec | None
 
 def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
+
+
+def _warn_of_unseen(train: Split, names: Sequence[str], name: str) -> None:
+    """Warn of classes without training examples, where labels need not be read for that."""
+    if isinstance(train, streaming.Stream):
+        return
+    unseen = np.flatnonzero(np.bincount(train.labels(), minlength=len(names)) == 0)
+    if len(unseen):
+        message = "%d of the %d classes of %r have no training examples, such as %r"
+        logging.getLogger(__name__).warning(
+            message, len(unseen), len(names), name, names[unseen[0]]
+        )
 
 
 def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:

@@ -70,7 +70,7 @@ def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
 
 
 def with_absolute_data(config: ConfigDict) -> ConfigDict:
-    """The configuration with its data where any directory finds them, see sources/names.py."""
+    """The configuration with its data found from any directory, see sources/names.py."""
     changed: Any = config.copy_and_resolve_references()
     name = changed.get("data", {}).get("name")
     if not isinstance(name, str) or (place := names.absolute(name)) == name:
