@@ -213,7 +213,8 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             if not {name, "*"} & value.keys():
-                raise InputError(f"there is no {key} for {name!r}, only for {', '.join(value)}")
+                there = ", ".join(value)
+                raise InputError(f"this study has no {key} for {name!r}, only for {there}")
             value = value.get(name, value.get("*"))
         chosen[key] = value
     return chosen

@@ -1,6 +1,7 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -103,10 +104,12 @@ def load_dataset(
     else:
         with named("data.eval_split"):
             evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
-    names = _names(source, labels)
-    _warn_of_unseen(train, names, name)
+    names, digests = _names(source, labels), tuple[str, ...]()
+    if not isinstance(train, streaming.Stream):
+        _warn_of_unseen(train.labels(), names, name)
+        digests = tuple(_digest(split.labels()) for split in (train, evaluation))
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return statistics.override(Dataset(train, evaluation, names, *own))
+    return statistics.override(Dataset(train, evaluation, names, *own, digests))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +235,13 @@ def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
 
 
-def _warn_of_unseen(train: Split, names: Sequence[str], name: str) -> None:
-    """Warn of classes without training examples, where labels need not be read for that."""
-    if isinstance(train, streaming.Stream):
-        return
-    unseen = np.flatnonzero(np.bincount(train.labels(), minlength=len(names)) == 0)
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest()[:8]
+
+
+def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None:
+    """Warn of classes without training examples, whose labels [N] these are."""
+    unseen = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
     if len(unseen):
         message = "%d of the %d classes of %r have no training examples, such as %r"
         logging.getLogger(__name__).warning(
