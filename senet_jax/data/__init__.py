@@ -47,15 +47,16 @@ def load_dataset(
     share: Share = WHOLE,
     **crops: Any,
 ) -> Dataset:
-    """Load a TFDS image-classification dataset, which is prepared on first use.
+    """Load an image-classification dataset; one of TFDS is prepared on first use.
 
     Args:
       name: the dataset in TFDS spelling, with config and version if wanted: "digits", "cifar100",
-        "imagenet2012"; the folder of a prepared dataset, ".../cifar100/3.0.2"; or "fake", the size
-        of ImageNet and always the same images.
+        "imagenet2012"; the folder of a prepared one, "tfds:PATH"; images of one's own,
+        "folder:PATH", "csv:PATH" or "hf:PATH"; or "fake", the size of ImageNet and always the same
+        images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
-      image, label: names of the dataset's features that are the image and the label; "" takes the
-        dataset's supervised keys, or the only ones that it has. Labels that are plain numbers are
+      image, label: names of the features or columns that are the image and the label; "" takes the
+        dataset's supervised keys or usual names, or the only ones that it has. Labels that are plain numbers are
         read through to count the classes: one more than the greatest.
       classes: the first class to take and the one after the last, as in a range; labels then count
         from 0, and examples with others are left out. () takes all. Only datasets in memory can be
