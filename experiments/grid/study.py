@@ -216,7 +216,8 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             if not {name, "*"} & value.keys():
-                raise InputError(f"there is no {key} for {name!r}, only for {', '.join(value)}")
+                there = ", ".join(value)
+                raise InputError(f"this study has no {key} for {name!r}, only for {there}")
             value = value.get(name, value.get("*"))
         chosen[key] = value
     return chosen
@@ -266,9 +267,16 @@ def _with_digest(name: str, value: Any) -> str:
 
 
 def folder_of(dataset: str) -> str:
-    """The folder of a dataset's runs: its name in TFDS, or one name for all that has a path."""
-    has_path = names.parted(dataset)[0] != ""
-    return in_a_path(dataset) if has_path or not TFDS_NAME.fullmatch(dataset) else dataset
+    """The folder of a dataset's runs: its name in TFDS, or one name for all that has a path.
+
+    That of files has the end of their path alone: results that are published do not say where they
+    lay, and a colon in a name is a host's to some programs.
+    """
+    kind, place = names.parted(dataset)
+    if kind:
+        title = re.sub(r"[^\w.-]+", "", place.rstrip("/").rpartition("/")[2])
+        return _with_digest(f"{kind}-{title}", dataset)
+    return dataset if TFDS_NAME.fullmatch(dataset) else in_a_path(dataset)
 
 
 def plain_and_se(

@@ -127,3 +127,19 @@ def test_a_saved_dataset_without_splits_is_divided_as_folders_are(tmp_path):
     splits = lookup.find(f"hf:{tmp_path / 'x'}").splits
     assert {*splits} == {"train", "test"}
     assert 0.1 < splits["test"][0] / len(rows) < 0.3
+
+
+@pytest.mark.parametrize("options", [{}, {**CROPS, "image_size": 8}], ids=["memory", "stream"])
+def test_a_label_that_changes_between_two_starts_is_noticed(options, elks, tmp_path):
+    rows = labelled(elks, tmp_path)
+
+    def load():
+        name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])
+        return data.load_dataset(name, "train", "test", **options)
+
+    known = load().identity
+    load().check_unchanged(known, tmp_path)
+    load().check_unchanged({key: known[key] for key in known if key != "labels"}, tmp_path)
+    rows[0] = (rows[0][0], str((int(rows[0][1]) + 1) % 3))
+    with pytest.raises(InputError, match=r"differing in labels\[[01]\]"):
+        load().check_unchanged(known, tmp_path)

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import re
 import unicodedata
 
 import pytest
@@ -218,3 +219,13 @@ def test_the_folder_of_a_dataset_stays_below_runs():
         assert study.folder_of(name) == name
     for name in ("/data/cifar100/3.0.2", "../x", "~/x", "a/../../b", "gs://b/x/1.0.0"):
         assert "/" not in study.folder_of(name)
+    own = [
+        "folder:/home/x/photos",
+        "folder:/home/y/photos",
+        "hf:org/photos:all",
+        "csv:/a b/ö: 1.csv",
+    ]
+    folders = [study.folder_of(name) for name in own]
+    assert len({*folders}) == len(own)
+    for name in folders:
+        assert re.fullmatch(r"(folder-photos|hf-photosall|csv-ö1\.csv)~\w{12}", name)

@@ -165,8 +165,15 @@ class Files(Listed):
         others = f"not {self.image_shape[1]} x {self.image_shape[0]} as the others"
         return f"{self.examples[split].files[place]} has {size[0]} x {size[1]} pixels, {others}"
 
+    @functools.cached_property
+    def _in_memory(self) -> dict[str, list[np.ndarray]]:
+        """What `_decoded` has given: to check its sum takes as long as to read it."""
+        return {}
+
     def _decoded(self, split: str) -> list[np.ndarray]:
         """The images of a split, and whether each is unreadable; then it is black."""
+        if split in self._in_memory:
+            return self._in_memory[split]
 
         def make() -> list[np.ndarray]:
             shape: Any = self.image_shape
@@ -187,9 +194,9 @@ class Files(Listed):
                     bad[place] = 1
             return [image, bad]
 
-        return kept.arrays(
-            f"files {absolute(self.name)} {split}", self.stamp, ["image", "bad"], make
-        )
+        place = f"files {absolute(self.name)} {split}"
+        self._in_memory[split] = kept.arrays(place, self.stamp, ["image", "bad"], make)
+        return self._in_memory[split]
 
 
 def is_held_out(key: str) -> bool:
