@@ -13,8 +13,9 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs.common import VARIANTS, bare_name
+from experiments.grid.folder_names import folder_of
 from experiments.grid.narrow import least_size_of
-from experiments.grid.study import Row, Study, folder_of, on_dataset
+from experiments.grid.study import Row, Study, on_dataset
 from senet_jax.data.sources import lookup, names
 from senet_jax.errors import InputError
 from senet_jax.system import cli

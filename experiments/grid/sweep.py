@@ -17,9 +17,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.common import dataset_of
+from experiments.grid.folder_names import in_a_path
 from experiments.grid.narrow import NARROW
 from experiments.grid.plan import shrink
-from experiments.grid.study import Study, grid, in_a_path
+from experiments.grid.study import Study, grid
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli, files
