@@ -56,8 +56,8 @@ def load_dataset(
         images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
       image, label: names of the features or columns that are the image and the label; "" takes the
-        dataset's supervised keys or usual names, or the only ones that it has. Labels that are plain numbers are
-        read through to count the classes: one more than the greatest.
+        dataset's supervised keys or usual names, or the only ones that it has. Labels that are
+        plain numbers are read through to count the classes: one more than the greatest.
       classes: the first class to take and the one after the last, as in a range; labels then count
         from 0, and examples with others are left out. () takes all. Only datasets in memory can be
         cut like this.

@@ -176,7 +176,12 @@ def test_the_folder_of_a_dataset_stays_below_runs():
         assert study.folder_of(name) == name
     for name in ("/data/cifar100/3.0.2", "../x", "~/x", "a/../../b", "gs://b/x/1.0.0"):
         assert "/" not in study.folder_of(name)
-    own = ["folder:/home/x/photos", "folder:/home/y/photos", "hf:org/photos:all", "csv:/a b/ö: 1.csv"]
+    own = [
+        "folder:/home/x/photos",
+        "folder:/home/y/photos",
+        "hf:org/photos:all",
+        "csv:/a b/ö: 1.csv",
+    ]
     folders = [study.folder_of(name) for name in own]
     assert len({*folders}) == len(own)
     for name in folders:
