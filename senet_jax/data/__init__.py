@@ -62,7 +62,7 @@ def load_dataset(
         from 0, and examples with others are left out. () takes all. Only datasets in memory can be
         cut like this.
       fold: number of a part of `train_split` to evaluate on in place of `eval_split`, and of how
-        many, see Fold; the other parts are trained on. Only datasets in memory have folds.
+        many, see Fold; the other parts are trained on. Streamed TFDS datasets have no folds.
       image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
         into memory as they are stored.
       mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the

@@ -143,3 +143,20 @@ def test_a_label_that_changes_between_two_starts_is_noticed(options, elks, tmp_p
     rows[0] = (rows[0][0], str((int(rows[0][1]) + 1) % 3))
     with pytest.raises(InputError, match=r"differing in labels\[[01]\]"):
         load().check_unchanged(known, tmp_path)
+
+
+def test_folds_of_a_stream_of_files_are_those_in_memory(elks, caplog):
+    name, crops = f"folder:{elks}", {**CROPS, "image_size": 8, "eval_crop": 1.0}
+    for fold in ((1, 3), (3, 3, 5)):
+        streamed = data.load_dataset(name, "train", "test", fold=fold, **crops)
+        kept = data.load_dataset(name, "train", "test", fold=fold)
+        assert len(streamed.train) + len(streamed.eval) == len(data.load_split(name, "train")[0])
+        for one, other in ((streamed.train, kept.train), (streamed.eval, kept.eval)):
+            for seen, known in zip(one.eval_batches(7), other.eval_batches(7), strict=True):
+                for key in known:
+                    np.testing.assert_array_equal(seen[key], known[key], key)
+        part, _ = data.load_split(name, "train", fold=fold, **crops)
+        np.testing.assert_array_equal(part.labels(), kept.eval.labels())
+        batch = next(streamed.train.train_batches(8, seed=1))
+        other = next(kept.train.train_batches(8, seed=1))
+        np.testing.assert_array_equal(batch["label"], other["label"])
