@@ -8,10 +8,14 @@ from experiments.grid.plan import PlannedRun
 from experiments.launch import titles
 from senet_jax.errors import Diverged, InputError, Occupied
 from senet_jax.runs import workdir
+from senet_jax.training.loggers import USUAL
 
 
-def train(runs: Sequence[PlannedRun]) -> dict[Path, str]:
+def train(runs: Sequence[PlannedRun], log: Sequence[str] = USUAL) -> dict[Path, str]:
     """Train the runs, and skip those that another process trains.
+
+    Args:
+      log: names of their loggers.
 
     Raises: InputError if the first run is refused: most likely the others would be, too.
     """
@@ -24,7 +28,7 @@ def train(runs: Sequence[PlannedRun]) -> dict[Path, str]:
     for run in runs:
         print(names[run.workdir], flush=True)
         try:
-            train_and_evaluate(run.config, run.workdir)
+            train_and_evaluate(run.config, run.workdir, log=log, group=run.row.label)
         except Occupied as error:
             print(f"skipped: {error}", flush=True)
         except Exception as error:  # one failing run must not stop the others

@@ -38,7 +38,7 @@ NO_PATHS = {
         "batch",
         "size",
     ),
-    *("input", "only", "seeds", "classes", "processors", "sweep", "image_size"),
+    *("input", "log", "only", "seeds", "classes", "processors", "sweep", "image_size"),
 }
 ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "hdfs://host/x", "file:///tmp/x", "gs:/bucket/x")
 
