@@ -195,12 +195,22 @@ class _Feed(threading.Thread):
         module = importlib.import_module(f"{__name__}.{LOGGERS[self.name][0]}")
         logger: Logger = module.LOGGER()
         run_id = logger.begin(self._config, about)
-        earlier = self._earlier if run_id is not None else ()
-        for line in itertools.chain(earlier, iter(self.lines.get, None)):
-            step, values = line["step"], {k: v for k, v in line.items() if k != "step"}
-            if run_id is None:
+
+        def keep(last: int) -> None:
+            files.write_json(place, {"run_id": run_id, "last": last})
+
+        if run_id is None:
+            for step, values in map(_parted, iter(self.lines.get, None)):
                 logger.write(step, values)
-            elif (here := order(step, values)) > about.last:
-                logger.write(step, values)
-                files.write_json(place, {"run_id": run_id, "last": here})
+        else:
+            keep(about.last)  # before there is a line: it must not begin a second run
+            lines = itertools.chain(self._earlier, iter(self.lines.get, None))
+            for step, values in map(_parted, lines):
+                if (here := order(step, values)) > about.last:
+                    logger.write(step, values)
+                    keep(here)
         logger.finish(self.result)
+
+
+def _parted(line: Values) -> tuple[int, Values]:
+    return line["step"], {name: value for name, value in line.items() if name != "step"}
