@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from configs.common import dataset_of
 from experiments.grid.narrow import NARROW
 from experiments.grid.plan import shrink
-from experiments.grid.study import Study, grid, in_a_path
+from experiments.grid.study import Row, Study, grid, in_a_path
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli, files
@@ -37,6 +37,41 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
 
     Raises: InputError if a file, key or value is not valid, or there is nothing to vary.
     """
+    config = load(file, smoke=smoke)
+    rows = grid(_values(config, sweeps))
+    return study_from("sweep", file, config, rows, reference=rows[0].label), config
+
+
+def study_from(kind: str, file: str, config: Any, rows: Sequence[Row], **fields: Any) -> Study:
+    """Make the study of rows that differ in values of keys of one configuration.
+
+    Args:
+      kind: what made the rows, the first word of the study's name.
+      file: the configuration file with its argument.
+      config: the configuration of all rows.
+      **fields: further fields of the study.
+    """
+    headings = list(rows[0].factors)
+    place, _, argument = file.partition(":")
+    name = "-".join(filter(None, (kind, Path(place).stem, argument, ",".join(headings))))
+    return Study(
+        name=in_a_path(name),
+        title=f"{kind.capitalize()} of {file}: {' x '.join(headings)}",
+        rows=tuple(rows),
+        base={"*": file},
+        network=config.model.name,
+        dataset=dataset_of(flatten(config.to_dict())),
+        paper_datasets={},
+        is_sweep=True,
+        **fields,
+    )
+
+
+def load(file: str, *, smoke: bool) -> Any:
+    """Load a configuration file, with its argument; in miniature with `smoke`.
+
+    Raises: InputError if it is not valid.
+    """
     config = _load(file)
     if smoke:
         narrow = NARROW.get(f"se{config.model.name.removeprefix('se')}", {})
@@ -44,23 +79,7 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
             narrow = {}  # the weights decide the network
         with config.unlocked():
             shrink(config, {k: v for k, v in narrow.items() if k != "se" or k in config.model})
-    values = _values(config, sweeps)
-    rows = grid(values)
-    headings = list(rows[0].factors)
-    place, _, argument = file.partition(":")
-    name = "-".join(filter(None, ("sweep", Path(place).stem, argument, ",".join(headings))))
-    study = Study(
-        name=in_a_path(name),
-        title=f"Sweep of {file}: {' x '.join(headings)}",
-        rows=rows,
-        base={"*": file},
-        reference=rows[0].label,
-        network=config.model.name,
-        dataset=dataset_of(flatten(config.to_dict())),
-        paper_datasets={},
-        is_sweep=True,
-    )
-    return study, config
+    return config
 
 
 def _load(file: str) -> Any:
@@ -92,11 +111,22 @@ def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
             raise InputError(f"--sweep={key} is given twice; give it all values at once")
         values[key] = []
         for value in COMMA.split(text):
-            argument = f"--config.{key}={value.strip()}"
-            cli.given_keys([argument], "config", config, fields)
-            one = cli.with_flags(config.copy_and_resolve_references(), [argument])
-            typed = flatten(one.to_dict())[key]
+            typed = typed_value(config, key, value, fields)
             if typed in values[key]:
                 raise InputError(f"--sweep={sweep} has {value.strip()} twice")
             values[key].append(typed)
     return values
+
+
+def typed_value(config: Any, key: str, text: str, known: Sequence[str]) -> Any:
+    """A value of a key, as a flag `--config.KEY=TEXT` gives it.
+
+    Args:
+      known: further keys that somebody may have meant.
+
+    Raises: InputError if the configuration has no such key, or the value is none for it.
+    """
+    argument = f"--config.{key}={text.strip()}"
+    cli.given_keys([argument], "config", config, known)
+    one = cli.with_flags(config.copy_and_resolve_references(), [argument])
+    return flatten(one.to_dict())[key]

@@ -25,8 +25,13 @@ def define_flags(values: flags.FlagValues) -> None:
     loggers.define_flag(values)
 
 
-def launcher_of(values: flags.FlagValues, arguments: Sequence[str], directory: Path) -> Launcher:
+def launcher_of(
+    values: flags.FlagValues, arguments: Sequence[str], directory: Path, *, keep_going: bool = False
+) -> Launcher:
     """Make the launcher that the flags mean, among them `--slurm.KEY=VALUE` in `arguments`.
+
+    Args:
+      keep_going: see serial.train.
 
     Raises: InputError if it cannot be used here, or a logger cannot.
     """
@@ -37,7 +42,7 @@ def launcher_of(values: flags.FlagValues, arguments: Sequence[str], directory: P
     if parameters:
         raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
     if values.jobs in (None, 1):
-        return functools.partial(serial.train, log=values.log)
+        return functools.partial(serial.train, log=values.log, keep_going=keep_going)
     parts = local.slices_of_machine(values.jobs)
     return in_waves(functools.partial(local.train, parts=parts, log=values.log))
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.launch import LOG
-from senet_jax.errors import InputError, Occupied
+from experiments.launch import LOG, pruning
+from senet_jax.errors import InputError, Occupied, Pruned
 from senet_jax.runs import workdir
 from senet_jax.system import cli, host_memory, processes, startup
 from senet_jax.training import loggers
@@ -83,11 +83,18 @@ def main(argv: list[str]) -> None:
     host_memory.release_after_compilation()
     try:
         group = directory.absolute().parent.name  # the row
-        result = train_and_evaluate(config, directory, log=values.log, group=group)
+        prune = pruning.of(directory)
+        result = train_and_evaluate(
+            config, directory, log=values.log, group=group, after_evaluation=prune
+        )
     except Occupied as error:
         print(f"error: {error}", file=sys.stderr)
         processes.leave(OCCUPIED)
         sys.exit(OCCUPIED)
+    except Pruned as error:
+        if processes.is_first():
+            print(workdir.fail(directory, error))
+        return
     except Exception as error:
         if not values.distributed or processes.is_first():
             workdir.fail(directory, error)

@@ -1,7 +1,7 @@
 """The training loop: `train_and_evaluate(config, directory)`. Read it from the top."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from senet_jax.training.start import resolve_config, with_absolute_data
 from senet_jax.training.state import TrainState
 from senet_jax.training.writer import MetricWriter
 
+AfterEvaluation = Callable[[int, Mapping[str, Any]], None]
 Evaluated = dict[str, tuple[dict[str, Any], Tally]]
 
 
@@ -38,6 +39,7 @@ def train_and_evaluate(
     quiet: bool = False,
     log: Sequence[str] = loggers.USUAL,
     group: str = "",
+    after_evaluation: AfterEvaluation | None = None,
 ) -> dict[str, Any]:
     """Train as `config` says and return the content of `directory/result.json`.
 
@@ -52,9 +54,10 @@ def train_and_evaluate(
         checkpoints/<step>, the last of them final, and in the end result.json.
       devices: devices that share the batch; by default all there are, of all processes.
       quiet: whether to show no progress, as in a notebook that is to keep its outputs.
-      log: names of loggers beside metrics.jsonl; see training/loggers. What fails there is a
-        warning, and changes nothing in the run.
+      log: names of loggers beside metrics.jsonl; see training/loggers.
       group: name of what the run belongs to, for loggers that show runs in groups.
+      after_evaluation: a function of the step and the evaluation's metrics, called in all
+        processes; what it raises ends the run.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
@@ -63,8 +66,7 @@ def train_and_evaluate(
       Occupied: if another process is training in the work directory.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
-    started = time.perf_counter()
-    directory = Path(directory)
+    started, directory = time.perf_counter(), Path(directory)
     config = with_absolute_data(config)
     with WorkDirectory(directory) as work, Loggers(log, group) as logging:
         if result := work.finished_result(config):
@@ -76,15 +78,13 @@ def train_and_evaluate(
             run = prepare(filled, devices or all_devices(), work.has_checkpoint())
             stop.if_asked_anywhere(run.devices, run.initial_state)
             total, per_epoch = run.plan.total_steps, run.plan.steps_per_epoch
-            about = {"total_steps": total, "steps_per_epoch": per_epoch}
-            if result := work.occupy(config, filled, **about):
+            if result := work.occupy(config, filled, total_steps=total, steps_per_epoch=per_epoch):
                 return result  # another process was quicker
             session = Session.resume(run, work.checkpoints, started)
             work.cut_metrics(session.step, session.evaluation_owed)
-            if work.written_here:
-                logging.begin(flatten(plain(filled)), work.written_here, session.step)
+            logging.begin(flatten(plain(filled)), work.written_here, session.step)
             with MetricWriter(work.written_here, logging) as writer:
-                train(run, session, writer, stop, quiet=quiet)
+                train(run, session, writer, stop, after_evaluation, quiet=quiet)
             assert_replicated(session.state)
             stop.if_asked_anywhere(run.devices, session.state)
         result = work.finish(collect(filled, run, session))
@@ -97,6 +97,7 @@ def train(
     session: Session,
     writer: MetricWriter,
     stop: interrupt.Stop,
+    after_evaluation: AfterEvaluation | None = None,
     *,
     quiet: bool = False,
 ) -> None:
@@ -109,7 +110,7 @@ def train(
         reporting(run.plan.total_steps, settings.batch_size, quiet=quiet) as report,
         Profile(writer.directory, *settings.profile_steps) as profile,
     ):
-        take_steps(run, session, writer, report, stop, profile)
+        take_steps(run, session, writer, report, stop, profile, after_evaluation)
 
 
 def take_steps(
@@ -119,6 +120,7 @@ def take_steps(
     report: Reporter,
     stop: interrupt.Stop,
     profile: Profile,
+    after_evaluation: AfterEvaluation | None = None,
 ) -> None:
     """The loop: calls of steps, lines of metrics, evaluations and checkpoints as they are due."""
     plan, start = run.plan, session.step
@@ -162,6 +164,8 @@ def take_steps(
                 evaluated = evaluations(run, session.state, stop, agree)
             if evaluated:
                 write_down(evaluated, session, writer, report)
+                if after_evaluation:
+                    after_evaluation(session.step, evaluated["eval"][0])
         with report.paused():
             if session.save_if_due(stop.asked or late):
                 agree.forget()  # that it was late

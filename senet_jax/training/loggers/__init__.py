@@ -130,8 +130,13 @@ class Loggers:
         self._feeds: list[_Feed] = []
         self._result: Values | None = None
 
-    def begin(self, config: Values, directory: Path, step: int) -> None:
-        """Begin a run, or continue it from a step, after what metrics.jsonl has."""
+    def begin(self, config: Values, directory: Path | None, step: int) -> None:
+        """Begin a run, or continue it from a step, after what metrics.jsonl has.
+
+        Without a directory, in a process that writes nothing, there is none.
+        """
+        if directory is None:
+            return
         about = About(directory, self._group, step)
         earlier = []
         with (
