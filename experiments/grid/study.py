@@ -215,12 +215,12 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     return chosen
 
 
-def grid(values: Mapping[str, Sequence[Any]], derived: Sequence[str] = ()) -> tuple[Row, ...]:
+def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
     """Make a row for each combination of values of configuration keys; the last changes fastest.
 
     `grid({"model.se.ratio": (2, 16), "model.se.gate": ("relu", "sigmoid")})` has four rows; the
     first is "ratio=2,gate=relu". A table has one column per key. Its heading is the key's last
-    part, or the whole key if two keys end alike. `derived` are the keys that follow from them.
+    part, or the whole key if two keys end alike.
     """
     ends = [key.rpartition(".")[2] for key in values]
     headings = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
@@ -231,7 +231,7 @@ def grid(values: Mapping[str, Sequence[Any]], derived: Sequence[str] = ()) -> tu
         label = ",".join(f"{heading}={in_a_path(value)}" for heading, value in factors.items())
         label = not_too_long(label)
         network = overrides.get("model.name")
-        rows.append(Row(label, overrides, {}, network, factors=factors, derived=(*derived,)))
+        rows.append(Row(label, overrides, {}, network, factors=factors))
     return tuple(rows)
 
 
