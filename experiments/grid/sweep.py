@@ -72,7 +72,7 @@ def study_from(kind: str, file: str, config: Any, rows: Sequence[Row], **fields:
 
 
 def _derived(config: Any, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The keys that follow, in the configuration, from values of the rows, but are none of these."""
+    """The keys that follow in the configuration from values of the rows, apart from theirs."""
     before, changed = flatten(config.to_dict()), set[str]()
     for row in rows:
         one = copy.deepcopy(config)  # with its references
