@@ -45,16 +45,24 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
     return study_from("sweep", file, config, rows, reference=rows[0].label), config
 
 
-def study_from(kind: str, file: str, config: Any, rows: Sequence[Row], **fields: Any) -> Study:
+def study_from(
+    kind: str,
+    file: str,
+    config: Any,
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    **fields: Any,
+) -> Study:
     """Make the study of rows that differ in values of keys of one configuration.
 
     Args:
       kind: what made the rows, the first word of the study's name.
       file: the configuration file with its argument.
       config: the configuration of all rows.
-      **fields: further fields of the study.
+      notes, **fields: further fields of the study.
     """
     headings, derived = list(rows[0].factors), _derived(config, rows)
+    follows = [f"Follows from what is varied: {', '.join(derived)}."] if derived else []
     place, _, argument = file.partition(":")
     name = "-".join(filter(None, (kind, Path(place).stem, argument, ",".join(headings))))
     return Study(
@@ -65,7 +73,7 @@ def study_from(kind: str, file: str, config: Any, rows: Sequence[Row], **fields:
         network=config.model.name,
         dataset=dataset_of(flatten(config.to_dict())),
         paper_datasets={},
-        notes=(f"Follows from what is varied: {', '.join(derived)}.",) if derived else (),
+        notes=(*notes, *follows),
         is_sweep=True,
         **fields,
     )
