@@ -158,12 +158,12 @@ def _written(workdir: Path) -> Iterator[None]:
 
 
 def fail(workdir: Path, error: Exception | str) -> str:
-    """Record why a run has no result, for the report, where it can, and return the reason."""
-    is_sentence = isinstance(error, str | InputError)
-    reason = str(error) if is_sentence else f"{type(error).__name__}: {error}"
+    """Record why a run has no result, where anything can be written, and return the reason."""
+    kind = "" if isinstance(error, str) else type(error).__name__
+    reason = str(error) if isinstance(error, str | InputError) else f"{kind}: {error}"
     with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(workdir / "failed.json", {"reason": reason})
+        files.write_json(workdir / "failed.json", {"reason": reason, "kind": kind})
     return reason
 
 
