@@ -7,10 +7,16 @@ MEANS = {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
 # Keys that configurations of earlier versions lack, with what was so then; None where that goes on
 # as it began, whatever is chosen now.
 ADDED: dict[str, Any] = MEANS | {
+    "data.autoaugment": "",
+    "data.cutmix_probability": 0.5,
     "data.erasing": 0.0,
+    "data.erasing_mode": "pixel",
     "data.fold": [],
     "data.image": "",
     "data.label": "",
+    "data.mix_probability": 1.0,
+    "data.randaugment_kind": "torchvision",
+    "data.randaugment_std": 0.0,
     "data.trivialaugment": False,
     "model.drop_path": 0.0,
     "model.weights": None,
@@ -21,6 +27,7 @@ ADDED: dict[str, Any] = MEANS | {
     "train.class_weights": "",
     "train.distill_temperature": 1.0,
     "train.distill_weight": 0.5,
+    "train.ema_warmup": "tensorflow",
     "train.loss": "softmax",
     "train.patience": 0,
     "train.target_threshold": 0.0,

@@ -55,6 +55,15 @@ def _has_threshold(flat: Flat) -> bool:
     return flat.get("train.loss") == "bce" and _learns_labels(flat)
 
 
+def _has_spread(flat: Flat) -> bool:
+    is_timms = flat.get("data.randaugment_kind") in ("timm", "timm_inc1")
+    return is_timms and bool(flat.get("data.randaugment_layers"))
+
+
+def _mixes(flat: Flat, which: Callable[[Collection[Any]], bool]) -> bool:
+    return which([flat.get("data.mixup"), flat.get("data.cutmix")])
+
+
 def _may_be_unreadable(flat: Flat) -> bool:
     """Of TFDS datasets in memory all images must be readable."""
     return STREAMED[0](flat) or names.parted(str(flat.get("data.name")))[0] not in ("", "tfds")
@@ -71,10 +80,22 @@ KEYS = {
     "data.shuffle_buffer": Dependence(8192, *STREAMED),
     "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
+    "data.randaugment_kind": Dependence("torchvision", *_needs("data.randaugment_layers")),
+    "data.randaugment_std": Dependence(
+        0.0, _has_spread, ("data.randaugment_layers", "data.randaugment_kind")
+    ),
+    "data.erasing_mode": Dependence("pixel", *_needs("data.erasing")),
+    "data.mix_probability": Dependence(
+        1.0, lambda flat: _mixes(flat, any), ("data.mixup", "data.cutmix")
+    ),
+    "data.cutmix_probability": Dependence(
+        0.5, lambda flat: _mixes(flat, all), ("data.mixup", "data.cutmix")
+    ),
     "train.loss": Dependence("softmax", *LABELS),
     "train.target_threshold": Dependence(0.0, _has_threshold, ("train.loss", *LABELS[1])),
     "train.label_smoothing": Dependence(0.0, *LABELS),
     "train.class_weights": Dependence("", *LABELS),
+    "train.ema_warmup": Dependence("tensorflow", *_needs("train.ema_decay")),
     "train.teacher_weights": Dependence("final", *_needs("train.teacher")),
     "train.distill_weight": Dependence(0.5, *_needs("train.teacher")),
     "train.distill_temperature": Dependence(1.0, *_needs("train.teacher")),

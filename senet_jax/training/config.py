@@ -5,6 +5,7 @@ import math
 
 from senet_jax.runs.workdir import FINAL, WEIGHTS
 from senet_jax.system.devices import BACKENDS, JIT, PMAP
+from senet_jax.training.averages import TENSORFLOW, WARMUPS
 from senet_jax.training.class_weights import rule
 from senet_jax.training.losses import BCE, LOSSES, SOFTMAX
 
@@ -79,6 +80,7 @@ class TrainConfig:
     teacher_weights: str = FINAL
     distill_weight: float = 0.5
     distill_temperature: float = 1.0
+    ema_warmup: str = TENSORFLOW
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
@@ -121,6 +123,8 @@ class TrainConfig:
             raise ValueError(f"on_nan must be stop or skip, not {self.on_nan!r}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        if self.ema_warmup not in WARMUPS:
+            raise ValueError(f"ema_warmup must be {', '.join(WARMUPS)}, not {self.ema_warmup!r}")
         if self.sync_batch_norm and self.accumulate_steps > 1:
             raise ValueError(
                 "sync_batch_norm=True cannot go with accumulate_steps above 1: parts of a batch "

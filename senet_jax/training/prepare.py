@@ -163,6 +163,7 @@ def build_run(
         train.label_smoothing,
         recipe.mixing,
         class_weights.of_classes(rule, counts),
+        tuple(round(value) for value in dataset.mean),
     )
     schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(
@@ -224,6 +225,7 @@ def build_steps(
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
         ema_decay=train.ema_decay,
+        ema_warmup=train.ema_warmup,
         on_nan=train.on_nan,
     )
     train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)

@@ -11,6 +11,7 @@ from senet_jax.config import build, check_present
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
+from senet_jax.runs.added import ADDED
 from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
 from senet_jax.training.config import ParallelConfig, TrainConfig
 from senet_jax.training.optim import OptimConfig
@@ -73,8 +74,12 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
 
 
 def _split_off(owner: type[Any], section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """An object of the keys of the `data` section that are its fields, and the other keys."""
+    """An object of the keys of the `data` section that are its fields, and the other keys.
+
+    Configurations of versions that had not all of these are as the defaults of the fields.
+    """
     names = [field.name for field in dataclasses.fields(owner)]
+    names = [name for name in names if name in section or f"data.{name}" not in ADDED]
     check_present("data", section, names)
     fields = {name: section[name] for name in names}
     return build(owner, "data", fields), {k: v for k, v in section.items() if k not in fields}

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import optax
 
 from senet_jax.data.augment import Augmentation, Mixing
+from senet_jax.data.operations import TIMM
 from senet_jax.evaluation.steps import Arrays, classification_sums, soft_targets
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
 from senet_jax.layers.norm import is_frozen
 from senet_jax.system.devices import average_over_devices, sum_over_devices
+from senet_jax.training.averages import TENSORFLOW, moving_average
 from senet_jax.training.losses import Loss
 from senet_jax.training.optim import either
 from senet_jax.training.state import TrainState
@@ -36,6 +38,7 @@ class Inputs:
       label_smoothing: share of each target that is spread over all classes.
       mixing: mixing of examples with their neighbours, if any.
       class_weights: factor of each class's targets, see class_weights.py; () for none.
+      fill: levels [C], the mean of the channels, for what a warp leaves empty; see augment.
     """
 
     augment: Augmentation
@@ -43,10 +46,11 @@ class Inputs:
     label_smoothing: float = 0.0
     mixing: Mixing | None = None
     class_weights: tuple[float, ...] = ()
+    fill: tuple[int, ...] = TIMM.fill
 
     def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
-        images = self.normalize(self.augment(keys, batch["image"]))
+        images = self.normalize(self.augment(keys, batch["image"], self.fill))
         images = self.augment.erase(keys, self.augment.cut_out(keys, images))
         targets = soft_targets(batch["label"], classes, self.label_smoothing)
         if self.mixing:
@@ -67,6 +71,7 @@ def make_train_step(
     trained: Any = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
+    ema_warmup: str = TENSORFLOW,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
     """Make the step function of a network: (state, batch) to the next state and sums.
@@ -86,7 +91,8 @@ def make_train_step(
         the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
         if each had a device to itself.
-      ema_decay: decay of the state's moving averages; 0 for none.
+      ema_decay, ema_warmup: decay of the state's moving averages, 0 for none, and how it rises, see
+        averages.py.
       on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
@@ -103,6 +109,7 @@ def make_train_step(
         differentiate=differentiate,
         axis_name=axis_name,
         ema_decay=ema_decay,
+        ema_warmup=ema_warmup,
         on_nan=on_nan,
     )
 
@@ -122,6 +129,7 @@ def train_step(
     differentiate: Callable[..., tuple[Any, Outputs]],
     axis_name: str | None,
     ema_decay: float,
+    ema_warmup: str,
     on_nan: str,
 ) -> tuple[TrainState, Arrays]:
     """One update and its sums; see `make_train_step`, which gives the rest of the arguments."""
@@ -148,7 +156,7 @@ def train_step(
         opt_state=opt_state,
     )
     if ema_decay:
-        after = after.replace(ema=moving_average(after, ema_decay))
+        after = after.replace(ema=moving_average(after, ema_decay, ema_warmup))
     if on_nan == "skip":  # parameters and opt_state have been kept by the optimizer
         after = after.replace(
             batch_stats=either(finite, after.batch_stats, state.batch_stats),
@@ -249,21 +257,6 @@ def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
 
 def _finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
-
-
-def moving_average(state: TrainState, decay: float) -> Any:
-    """Averages of parameters and batch statistics after this step.
-
-    At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
-    not linger. The average of a value that never changes is that value, to the last bit.
-    """
-    step = state.step.astype(jnp.float32)
-    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-
-    def averaged(mean: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)
-
-    return jax.tree.map(averaged, state.ema, state.variables)
 
 
 def without_frozen(batch_stats: Any, before: Any, frozen: bool | tuple[str, ...]) -> Any:
