@@ -2,7 +2,10 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from senet_jax.config import build
 from senet_jax.data import fake, in_memory, streaming, tfds_builder, tfds_source
@@ -88,8 +91,24 @@ def load_dataset(
         train = _split(source, train_split, crop_spec, share, labels)
     with named("data.eval_split"):
         evaluation = _split(source, eval_split, crop_spec, share, labels)
-    own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
+    own, names = streaming.STATISTICS, _names(source, labels)
+    if isinstance(train, in_memory.Images) and isinstance(evaluation, in_memory.Images):
+        own = train.statistics()
+        _warn_of_unseen(train.label, evaluation.label, names)
+    return statistics.override(Dataset(train, evaluation, names, *own))
+
+
+def _warn_of_unseen(train: np.ndarray, evaluation: np.ndarray, names: Sequence[str]) -> None:
+    """Say how many labels in evaluation are of classes without an example in training."""
+    unseen = np.isin(evaluation, train, invert=True)
+    if unseen.any():
+        logging.getLogger(__name__).warning(
+            "%d of the %d examples in evaluation are of classes without one in training, such as "
+            "%r: no network can learn them",
+            unseen.sum(),
+            len(evaluation),
+            names[evaluation[unseen][0]],
+        )
 
 
 @dataclasses.dataclass(frozen=True)

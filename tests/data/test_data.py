@@ -241,6 +241,17 @@ def test_examples_to_train_and_to_evaluate_on_are_told_if_they_are_the_same(
     assert all(message.startswith(f"{shared} of the ") for message in warned)
 
 
+@pytest.mark.parametrize("count", [3, 1437])
+def test_classes_in_evaluation_that_training_lacks_are_told(caplog, count):
+    dataset = data.load_dataset("digits", f"train[:{count}]", "test")
+    unseen = [label for label in dataset.eval.label if label not in dataset.train.label]
+    warned = [record.getMessage() for record in caplog.records]
+    assert [message.partition(", such as")[0] for message in warned] == [
+        f"{len(unseen)} of the 360 examples in evaluation are of classes without one in training"
+    ] * bool(unseen)
+    assert bool(unseen) == (count == 3)
+
+
 @pytest.mark.parametrize(
     ("split", "count", "is_told"),
     [
