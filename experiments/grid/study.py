@@ -160,14 +160,16 @@ class Study:
 
         In a study with a reference it is the reference. The reference itself is compared with none,
         and neither are rows that others start from. In a study without one, a row with SE blocks is
-        compared with the row of the same network without them.
+        compared with the row of the same network and overrides without them.
         """
         if self.reference is not None:
             alone = {self.reference, *(other.starts_from for other in self.rows)}
             reference = next(other for other in self.rows if other.label == self.reference)
             return None if row.label in alone else reference
         network = self.network_of(row)
-        return next((other for other in self.rows if f"se{other.network}" == network), None)
+        name = {"model.name": None}
+        same = (o for o in self.rows if {**o.overrides, **name} == {**row.overrides, **name})
+        return next((other for other in same if f"se{other.network}" == network), None)
 
     @property
     def reference_name(self) -> str:

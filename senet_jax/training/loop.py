@@ -23,7 +23,7 @@ from senet_jax.training.profiling import Profile
 from senet_jax.training.reporter import Reporter, reporting
 from senet_jax.training.result import collect
 from senet_jax.training.session import Session
-from senet_jax.training.start import resolve_config, with_absolute_data
+from senet_jax.training.start import resolve_config, with_whole_paths
 from senet_jax.training.state import TrainState
 from senet_jax.training.writer import MetricWriter
 
@@ -67,7 +67,7 @@ def train_and_evaluate(
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
     started, directory = time.perf_counter(), Path(directory)
-    config = with_absolute_data(config)
+    config = with_whole_paths(config)
     with WorkDirectory(directory) as work, Loggers(log, group) as logging:
         if result := work.finished_result(config):
             return result
