@@ -39,7 +39,7 @@ STUDY = Study(
     base={"digits": "digits:{network}", "*": "cifar:{network},{dataset}"},
     recipe={"train.epochs": {"digits": 15.0, "*": 200.0}},
     dataset="cifar100",
-    paper_datasets={},
+    paper_datasets={"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"},
     notes=(
         "The recipes are those of configs/cifar.py, of the networks' paper and `modern`, for "
         "equally many epochs.",
