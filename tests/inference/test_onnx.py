@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from helpers.onnx_models import images_for, logits_of, made, run_onnx
+from helpers.onnx_models import at_ease, images_for, logits_of, made, run_onnx
 
 from experiments.grid.narrow import NARROW, size_of
 from senet_jax import export
@@ -74,7 +74,7 @@ def test_every_kind_of_block_gives_its_logits(se):
 @pytest.mark.parametrize("name", list_models())
 @pytest.mark.slow(reason="every network at its full size, which compiles for up to a minute")
 def test_every_network_gives_its_logits(name):
-    network = made(name, made_for(name))
+    network = at_ease(made(name, made_for(name)))
     images = images_for(network, 2)
     logits = logits_of(network, images)
     for fold in (False, True):
