@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "dropout": 0.0,  # before the classifier
+                # Leave out the last residual branch with this probability, others the less the
+                # earlier they come.
+                "drop_path": 0.0,
                 # Weights to start from: "timm", a hub id, a safetensors file or its folder, or a
                 # work directory; "": none.
                 "pretrained": "",
@@ -43,12 +46,19 @@ def get_config() -> ConfigDict:
                 },
             },
             "data": {
-                # Any TFDS image-classification dataset, the folder of a prepared one, or "fake".
+                # Any TFDS image-classification dataset, the folder of a prepared one (tfds:PATH),
+                # folder:PATH with a folder of images per class, csv:PATH with columns of files and
+                # labels (or .tsv, .parquet), hf:ORG/NAME[:CONFIG] or hf:PATH, or "fake".
                 "name": "digits",
-                "image": "",  # the feature with the images; "": the dataset's own choice
-                "label": "",  # the feature to learn, e.g. "coarse_label"; "": the dataset's own
+                # The feature or column with the images, and that to learn, e.g. "coarse_label";
+                # "": the dataset's own choice.
+                "image": "",
+                "label": "",
                 "train_split": "train",  # TFDS split expressions, e.g. "train[:90%]"
                 "eval_split": "test",
+                # Number of a fold of train_split to evaluate on, and how many there are: (1, 5); a
+                # third number is the seed that draws them. (): eval_split.
+                "fold": (),
                 # The first class and the one after the last, whose labels are then from 0; (): all.
                 "classes": (),
                 # Side in pixels of images, which are streamed and cropped; 0: kept in memory, as
@@ -58,8 +68,8 @@ def get_config() -> ConfigDict:
                 "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least share of a training image to crop
                 "interpolation": "bilinear",  # streamed: bilinear, bicubic; "": the weights'
-                "shuffle_buffer": 8192,  # streamed: images among which the next is drawn
-                "max_unreadable": 10,  # streamed: images per pass that may fail to decode
+                "shuffle_buffer": 8192,  # streamed TFDS: images among which the next is drawn
+                "max_unreadable": 10,  # streamed, and of files: images that may fail to decode
                 # Mean and standard deviation of each channel, of images from 0 to 1, which
                 # normalise images; (): those of the weights or of the dataset.
                 "mean": (),
@@ -69,12 +79,15 @@ def get_config() -> ConfigDict:
                 "rotation": 0.0,  # most degrees by which training images are turned, either way
                 "randaugment_layers": 0,  # random operations per training image
                 "randaugment_magnitude": 9.0,  # strength of these operations, from 0 to 30
+                "trivialaugment": False,  # one random operation of any strength per training image
                 "color_jitter": 0,  # levels of 255 by which a training image's channels shift
                 "cutout": 0,  # side in pixels of a square blanked in training images
+                "erasing": 0.0,  # probability of filling a rectangle with noise in a training image
                 "mixup": 0.0,  # a: neighbours in a batch are mixed in shares from Beta(a, a); 0: no
                 "cutmix": 0.0,  # the same by pasting rectangles
             },
             "optim": {  # see senet_jax/training/optim.py
+                "name": "sgd",  # sgd, lamb, adamw, rmsprop_tf
                 "learning_rate": 0.1,
                 "schedule": "step",  # step, cosine, constant, plateau
                 "boundaries": (0.5, 0.75),  # "step": places to multiply, as fractions of the run
@@ -83,26 +96,50 @@ def get_config() -> ConfigDict:
                 "reductions": 3,  # "plateau": the most times to multiply
                 "warmup_epochs": 0.0,
                 "warmup": "linear",  # linear, or constant at a tenth of the learning rate
-                "momentum": 0.9,
+                "momentum": 0.9,  # of sgd and rmsprop_tf
                 "nesterov": False,
+                "betas": (0.9, 0.999),  # lamb, adamw: decays of the means of gradient and square
+                "alpha": 0.9,  # rmsprop_tf: decay of the mean square
+                "eps": 0.0,  # keeps a root of a mean square above zero; 0: the optimizer's own
                 "clip_norm": 0.0,  # the gradient's largest norm; 0: any
                 "weight_decay": 1e-4,
                 "decay_norm_and_bias": True,  # False spares batch-norm scales and biases
                 "freeze": (),  # regular expressions; parameters whose paths match stay as they are
                 "layer_decay": 1.0,  # ratio of each layer's updates to those of the next
             },
+            # How a run is computed, not which: a run may continue with another.
+            "parallel": {
+                "backend": "pmap",  # "shard_map", or "jit": one program for the whole batch
+                "shard_optimizer": False,  # with jit: each device keeps a part of the momentum
+            },
             "train": {
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
+                # softmax, or bce: the mean of all classes' binary losses. Evaluation has softmax.
+                "loss": "softmax",
+                "target_threshold": 0.0,  # bce: targets above it are 1, others 0; 0: as they are
                 "label_smoothing": 0.0,
+                # Factors of the classes in the loss: "inverse" frequency; "effective:0.999", by
+                # effective numbers of examples; "1,1,2.5", given; "": none. Scaled to mean 1.
+                "class_weights": "",
+                # Distillation: a trained network to learn from beside the labels. A name of timm's,
+                # a hub id, a safetensors file or its folder, or a work directory; "": none.
+                "teacher": "",
+                "teacher_weights": "final",  # of a work directory: final, ema or best
+                "distill_weight": 0.5,  # the teacher's part of the loss; 1: no part for the labels
+                "distill_temperature": 1.0,  # divides the logits of both, above 1 to soften them
                 "accumulate_steps": 1,  # micro-batches per device and update, computed in turn
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite
                 "freeze_bn_epochs": 0.0,  # last epochs, in which batch norm is as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not per device
                 "eval_every_epochs": 1.0,
+                # Evaluations without a lower top-1 error after which the run ends early; 0: never.
+                "patience": 0,
                 "log_every_steps": 50,
-                "steps_per_call": 1,  # steps compiled into one program, if dispatch takes long
+                # Steps compiled into one program, if starting one takes long; at most those between
+                # two evaluations or checkpoints.
+                "steps_per_call": 1,
                 "profile_steps": (0, 0),  # first and last step to trace, from 1 on; (0, 0): none
                 "checkpoint_every_minutes": 10.0,  # a run that is killed continues from there
                 "checkpoint_every_steps": 0,  # in addition; 0: by the clock alone
@@ -149,7 +186,10 @@ HANDED = (
     "visual_domain_decathlon/svhn",
 )
 # A name in TFDS spelling, as TFDS reads it: namespace:name/config:version/arguments.
-TFDS_NAME = re.compile(r"(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?(?:/\w+=.*)?")
+TFDS_NAME = re.compile(
+    r"(?!(?:folder|csv|hf|tfds):)(?:[\w-]+:)?([a-zA-Z]\w*)(?:/([\w+.-]+))?(?::[\d*.]+)?"
+    r"(?:/\w+=.*)?"
+)
 
 
 def bare_name(dataset: str) -> str:
@@ -191,7 +231,8 @@ def mirrors(dataset: str) -> bool:
 
 def _name_and_config(dataset: str) -> tuple[str, str]:
     try:  # the folder of a prepared dataset, in which TFDS has written whose it is
-        info = json.loads((Path(dataset).expanduser() / "dataset_info.json").read_text("utf-8"))
+        folder = Path(dataset.strip().removeprefix("tfds:")).expanduser()
+        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
         return str(info["name"]), str(info.get("configName", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         match = TFDS_NAME.fullmatch(dataset.strip())

@@ -24,7 +24,6 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
 from experiments.timing import contestants, input_race, plot_times
 from experiments.timing.race import Entry, machine, race
 from experiments.timing.records import append, columns_of, read
@@ -32,7 +31,7 @@ from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
 from senet_jax.runs import provenance
-from senet_jax.system import cli
+from senet_jax.system import cli, figures
 
 TORCH = (*contestants.WITHOUT_HUGE_PAGES, "torch-huge")
 OTHERS = ", ".join(contestants.CONTESTANTS[1:])

@@ -21,7 +21,6 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import figures
 from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
@@ -31,7 +30,7 @@ from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
 from senet_jax.models.counts import image_shape_of, summarize
 from senet_jax.runs import provenance
-from senet_jax.system import cli, files
+from senet_jax.system import cli, figures, files
 
 PLAIN = "plain"
 TOGETHER = 5  # rows per race: each keeps its memory while the others work

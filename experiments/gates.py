@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments import figures
 from experiments.reporting import plot_gates
 from experiments.reporting.csv_files import to_csv
 from senet_jax.errors import InputError, refuse
@@ -34,8 +33,8 @@ from senet_jax.inference.gated_blocks import GatedBlock
 from senet_jax.inference.trained_run import TrainedRun, load_run
 from senet_jax.models.counts import summarize
 from senet_jax.runs import workdir
-from senet_jax.system import cli, compilation_cache, files
-from senet_jax.system.devices import AXIS, pmap_step
+from senet_jax.system import cli, compilation_cache, figures, files
+from senet_jax.system.devices import AXIS, map_step
 from senet_jax.system.terminal import print_whole
 from senet_jax.weights.class_names import numbers_of
 
@@ -144,7 +143,7 @@ def chosen_classes(
 def record(trained: TrainedRun) -> GateSums:
     """Sum all blocks' gates over the run's evaluation set."""
     run = trained.run
-    gate_step = pmap_step(
+    gate_step = map_step(
         gate_statistics.make_gate_step(run.model, run.normalize, AXIS),
         run.devices,
         donate_state=False,
@@ -186,12 +185,10 @@ def evaluate_with(trained: TrainedRun, constants: dict[str, Any]) -> dict[str, f
     """The metrics of the run with the gates of these blocks, by name, replaced by constants."""
     run = trained.run
     step = make_eval_step(run.model, run.normalize, AXIS)
-    mapped = pmap_step(
-        gated_blocks.with_constants(step, constants), run.devices, donate_state=False
-    )
-    metrics = evaluate(
-        mapped, trained.state.variables, run.dataset.eval, run.settings.batch_size, run.devices
-    )
+    mapped = map_step(gated_blocks.with_constants(step, constants), run.devices, donate_state=False)
+    weights, split, size = trained.state.variables, run.dataset.eval, run.settings.batch_size
+    classes = run.dataset.num_classes
+    metrics, _ = evaluate(mapped, weights, split, size, run.devices, classes=classes)
     return {name: value for name, value in metrics.items() if name != "right"}
 
 

@@ -35,6 +35,8 @@ def main(argv: list[str]) -> None:
         "margin", 0.5, "The gain to find, in points.", lower_bound=0.01, flag_values=values
     )
     study = the_study(cli.parse_flags(argv, values), "power")
+    if values.folds:
+        raise InputError("folds share their training examples, so no plan of seeds holds for them")
     if not study.primary:
         raise InputError(f"study {study.name} declares no primary comparisons to plan for")
 

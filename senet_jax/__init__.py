@@ -13,16 +13,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from senet_jax.data.image_files import open_image
     from senet_jax.errors import InputError
     from senet_jax.inference.classifier import load_classifier
     from senet_jax.inference.ensemble import evaluate_runs
     from senet_jax.inference.ensemble_views import TestViews
     from senet_jax.inference.explain import grad_cam
     from senet_jax.inference.gated_blocks import gates_of
-    from senet_jax.inference.image_files import open_image
     from senet_jax.inference.trained_run import load_run
     from senet_jax.layers.slot import SEConfig
     from senet_jax.layers.squeeze_excite import SqueezeExcite
+    from senet_jax.layers.with_se import with_se
     from senet_jax.models import list_models
     from senet_jax.models.counts import image_shape_of, summarize
     from senet_jax.training.loop import train_and_evaluate
@@ -36,6 +37,7 @@ MODULES = {
     "list_pretrained": "senet_jax.weights.loading",
     "SEConfig": "senet_jax.layers.slot",
     "SqueezeExcite": "senet_jax.layers.squeeze_excite",
+    "with_se": "senet_jax.layers.with_se",
     "summarize": "senet_jax.models.counts",
     "image_shape_of": "senet_jax.models.counts",
     "train_and_evaluate": "senet_jax.training.loop",
@@ -43,7 +45,7 @@ MODULES = {
     "evaluate_runs": "senet_jax.inference.ensemble",
     "TestViews": "senet_jax.inference.ensemble_views",
     "load_classifier": "senet_jax.inference.classifier",
-    "open_image": "senet_jax.inference.image_files",
+    "open_image": "senet_jax.data.image_files",
     "gates_of": "senet_jax.inference.gated_blocks",
     "grad_cam": "senet_jax.inference.explain",
     "InputError": "senet_jax.errors",
@@ -66,6 +68,7 @@ __all__ = [
     "open_image",
     "summarize",
     "train_and_evaluate",
+    "with_se",
 ]
 
 

@@ -68,8 +68,8 @@ def main(argv: list[str]) -> None:
     if maps:
         files.check_folder(maps, "--cam")
 
+    from senet_jax.data.image_search import find_images
     from senet_jax.inference.image_answers import Question, answer_files
-    from senet_jax.inference.image_search import find_images
     from senet_jax.system import compilation_cache, interrupt
 
     paths = find_images(images)

@@ -46,7 +46,6 @@ import jax
 import pytest
 from helpers.runs import tiny_config
 
-from senet_jax.data import in_memory
 from senet_jax.system import compilation_cache, host_memory
 
 compilation_cache.enable()
@@ -68,26 +67,6 @@ def programs_of_one_module():
     yield
     jax.clear_caches()
     gc.collect()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def splits_are_read_once():
-    """Of the digits, by each worker: every other run of the tests begins with reading them."""
-    read, known = in_memory._arrays, {}
-
-    def read_once(source, split):
-        key = (str(source.builder.data_path), source.image_key, source.label_key, split)
-        if source.builder.name != "digits":
-            return read(source, split)
-        if key not in known:
-            known[key] = read(source, split)
-            for array in known[key]:
-                array.flags.writeable = False  # whoever wrote to it would change another's data
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(in_memory, "_arrays", read_once)
-        yield
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """The way from a study to planned runs, each with its row, seed, configuration and directory."""
 
+import contextlib
 import copy
 import dataclasses
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs.common import VARIANTS, bare_name
+from experiments.grid.folder_names import folder_of
 from experiments.grid.narrow import least_size_of
-from experiments.grid.study import Row, Study, folder_of, on_dataset
+from experiments.grid.study import Row, Study, on_dataset
+from senet_jax.data.sources import lookup, names
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 
@@ -47,11 +51,18 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "dataset",
         None,
-        f"A TFDS dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
+        f"A dataset; default: the study's, {SMOKE_DATASET} with --smoke.",
         flag_values=values,
     )
     cli.define_path("workdir", None, "Default: runs/STUDY/DATASET.", flag_values=values)
     flags.DEFINE_bool("smoke", False, "The grid in miniature.", flag_values=values)
+    flags.DEFINE_integer(
+        "folds",
+        None,
+        "Train each row on so many folds of the training split in place of seeds.",
+        lower_bound=2,
+        flag_values=values,
+    )
 
 
 def define_published(values: flags.FlagValues) -> None:
@@ -68,7 +79,7 @@ def dataset_of(study: Study, values: flags.FlagValues) -> str:
     """The dataset that the flags mean; a sweep's is that of its configuration."""
     if study.is_sweep:
         return study.dataset
-    return values.dataset or (SMOKE_DATASET if values.smoke else study.dataset)
+    return names.absolute(values.dataset or (SMOKE_DATASET if values.smoke else study.dataset))
 
 
 def directory_of(study: Study, values: flags.FlagValues) -> Path:
@@ -81,7 +92,8 @@ def directory_of(study: Study, values: flags.FlagValues) -> Path:
     if values.workdir:
         return Path(values.workdir)
     dataset = folder_of(dataset_of(study, values))
-    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset)
+    folds = f"-{values.folds}folds" if values.folds else ""
+    return Path("runs", study.name + ("-smoke" if values.smoke else ""), dataset + folds)
 
 
 def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigDict:
@@ -91,7 +103,10 @@ def base_config(study: Study, row: Row, dataset: str, *, smoke: bool) -> ConfigD
     """
     module, _, argument = study.base.get(bare_name(dataset), study.base["*"]).partition(":")
     network = study.network_of(row).removesuffix("_cifar")
-    argument = argument.format(network=network, dataset=dataset)
+    in_argument = dataset
+    if names.parted(dataset)[0]:  # a comma would end the argument's part; the name follows below
+        in_argument = dataset.replace(",", "_")
+    argument = argument.format(network=network, dataset=in_argument)
     try:
         config = importlib.import_module(f"configs.{module}").get_config(argument)
     except ValueError as error:  # about a dataset's name, which came from the command line
@@ -117,6 +132,30 @@ def base_configs(study: Study, values: flags.FlagValues) -> list[ConfigDict]:
     return [base_config(study, row, dataset, smoke=values.smoke) for row in study.rows]
 
 
+def on_folds(
+    bases: Sequence[ConfigDict], arguments: Sequence[str], values: flags.FlagValues
+) -> list[ConfigDict]:
+    """The rows' configurations, with --folds on the first fold; `plan` chooses each run's own.
+
+    Raises: InputError for flags that go by seeds, or choose a fold.
+    """
+    if not values.folds:
+        return [*bases]
+    for name in ("seeds", "precision", "most_seeds", "published"):
+        if name in values and values[name].present:
+            raise InputError(
+                f"--{name} is about seeds, and --folds={values.folds} trains seed N on fold N + 1"
+            )
+    if "data.fold" in cli.dotted(arguments, "config"):
+        raise InputError(
+            f"--folds={values.folds} chooses the fold of each run; leave out data.fold"
+        )
+    bases = [base.copy_and_resolve_references() for base in bases]
+    for base in bases:
+        base.update_from_flattened_dict({"data.fold": (1, values.folds)})
+    return bases
+
+
 def paper_config(study: Study, row: Row) -> Any:
     """The configuration that a row is trained with on the paper's dataset, where the paper has one.
 
@@ -131,6 +170,7 @@ def row_config(row: Row, base: ConfigDict) -> Any:
     """The configuration of a row, from the one that it starts from; its seed is that one's."""
     config: Any = copy.deepcopy(base)  # what is derived from other values still follows them
     config.update_from_flattened_dict(on_dataset(row.overrides, config.data.name))
+    config.data.name = names.absolute(config.data.name)
     return config
 
 
@@ -144,14 +184,26 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
     config.update_from_flattened_dict(SMOKE)
     for key, examples in SMOKE_EXAMPLES.items():
         split = config.data[key].rpartition("+")[2].partition("[")[0]
-        config.data[key] = f"{split}[:{examples}]"
+        config.data[key] = f"{split}[:{min(examples, _count(config.data, split))}]"
     if config.data.get("image_size", 0) > 0:  # -1 is that of the weights
         config.data.image_size = least_size_of(config.model.name)
     config.model.update(narrow)
 
 
+def _count(data: Any, split: str) -> float:
+    """The number of examples of a split; infinite where that is not known from files."""
+    if names.parted(data.name)[0] in ("folder", "csv", "hf"):
+        with contextlib.suppress(InputError):  # of which whoever loads it tells
+            return lookup.find(data.name, data.image, data.label).count(split)
+    return math.inf
+
+
 def plan(
-    study: Study, bases: Sequence[ConfigDict], seeds: tuple[int, ...], directory: Path
+    study: Study,
+    bases: Sequence[ConfigDict],
+    seeds: tuple[int, ...],
+    directory: Path,
+    folds: int | None = None,
 ) -> list[PlannedRun]:
     """Plan all runs, seed by seed, so that the table fills evenly.
 
@@ -160,6 +212,7 @@ def plan(
       bases: the configuration that each row starts from.
       seeds: the seeds of each row.
       directory: the study's directory; runs get directory/LABEL/seedN.
+      folds: number of folds, if there are any; seed N then trains on fold N + 1.
     """
 
     def place(label: str, seed: int) -> Path:
@@ -170,6 +223,8 @@ def plan(
         for row, base in zip(study.rows, bases, strict=True):
             config = row_config(row, base)
             config.seed = seed
+            if folds:
+                config.data.fold = (seed + 1, folds)
             if row.starts_from:
                 config.model.pretrained = str(place(row.starts_from, seed))
             runs.append(PlannedRun(row, seed, config, place(row.label, seed)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from configs import common
 from experiments.grid.study import PRETRAINED, Row, Study
+from experiments.launch.pruning import PRUNED
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
 from senet_jax.errors import InputError, did_you_mean
@@ -19,6 +20,7 @@ from senet_jax.system import files
 Results = dict[str, list[Result]]  # row label to the results of its seeds
 # The keys that say which images a run was measured on.
 SPLIT = ("data.name", "data.eval_split", "data.classes")
+POOL = ("data.name", "data.train_split", "data.classes")  # the same of runs on folds
 Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to the reason, "" if not known
 
 
@@ -181,7 +183,9 @@ def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             if why and seed in lacking
         }
         for seed, why in sorted(reasons.items()):
-            lines.append(f"Row {row.label}: seed {seed} failed: {why.splitlines()[0].rstrip('.')}.")
+            first = why.splitlines()[0].rstrip(".")
+            outcome = f"was {first}" if first.startswith(PRUNED) else f"failed: {first}"
+            lines.append(f"Row {row.label}: seed {seed} {outcome}.")
         if silent := sorted(lacking - reasons.keys()):
             seeds = ", ".join(map(str, silent))
             have = "seed {} has" if len(silent) == 1 else "seeds {} have"
@@ -212,7 +216,8 @@ def other_images(study: Study, results: Results) -> list[str]:
     """
     counts = collections.defaultdict[str, set[int]](set)
     for run in (run for runs in results.values() for run in runs):
-        counts[_split_of(run)].add(run["eval/examples"])
+        fold = run["config"].get("data.fold")
+        counts[f"{_split_of(run)} {fold or ''}"].add(run["eval/examples"])
     lines = []
     for row in study.rows:
         reference = study.reference_of(row)
@@ -234,7 +239,8 @@ def other_images(study: Study, results: Results) -> list[str]:
 
 def _split_of(run: Result) -> str:
     """The images that a run was measured on, by the keys of its configuration that choose them."""
-    return json.dumps([run["config"].get(key) or "" for key in SPLIT])
+    keys = POOL if run["config"].get("data.fold") else SPLIT
+    return json.dumps([run["config"].get(key) or "" for key in keys])
 
 
 def check_comparable(study: Study, results: Results, directory: Path = Path()) -> None:
@@ -251,7 +257,7 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
             idle = {*effect.without(other["config"]), *effect.without(result["config"])}
             configs = (
                 {
-                    key: value
+                    key: value[1:] if key == "data.fold" else value  # whose number goes by seed
                     for key, value in with_added(r["config"]).items()
                     if key not in idle and _in_common(study, row, other_row, key)
                 }

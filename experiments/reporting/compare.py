@@ -52,10 +52,12 @@ class Gain:
     Attributes:
       differences: the reference's error less the row's, in points, one for each paired seed.
       unstable: whether the row's errors vary far more than the reference's; see is_unstable.
+      shared: number of test examples per training example of folds; see standard_error.
     """
 
     differences: tuple[float, ...]
     unstable: bool = False
+    shared: float = 0.0
 
     @property
     def mean(self) -> float | None:
@@ -65,7 +67,7 @@ class Gain:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The confidence interval of the mean, in points; see t_interval."""
-        return t_interval(self.differences)
+        return t_interval(self.differences, shared=self.shared)
 
     @property
     def decision(self) -> str:
@@ -90,6 +92,22 @@ class Gain:
 
 UNDECIDED = "not distinguishable"
 UNSTABLE = "unstable"
+
+
+def folds_of(results: Results) -> int:
+    """The number of folds that runs are on; 0 for runs that are all on the same images."""
+    folds = {
+        tuple(run.get("config", {}).get("data.fold") or ())
+        for runs in results.values()
+        for run in runs
+    }
+    return max((fold[1] for fold in folds if len(fold) > 1), default=0) if len(folds) > 1 else 0
+
+
+def shared_by_folds(results: Results) -> float:
+    """Test examples per training example of runs on folds, see standard_error; 0 for others."""
+    folds = folds_of(results)
+    return 1 / (folds - 1) if folds else 0.0
 
 
 def paired_runs(results: Results, label: str, reference: str) -> list[tuple[Result, Result]]:
@@ -120,6 +138,7 @@ def gains(study: Study, results: Results) -> dict[str, Gain]:
             by_label[row.label] = Gain(
                 differences(results, row.label, reference.label),
                 is_unstable(ours, theirs, examples),
+                shared_by_folds(results),
             )
     return by_label
 
@@ -140,9 +159,10 @@ def in_words(study: Study, by_label: Mapping[str, Gain]) -> list[str]:
         f"{study.reference_name} (one-sided F test on the variances, which calls "
         f"{100 * FALSE_ALARMS:g} % of rows unstable that vary alike); its mean says little."
     ]
+    runs = "folds" if any(gain.shared for gain in by_label.values()) else "seeds"
     return [
         f"Gain: the top-1 error of {study.reference_name} less that of the row, in points, "
-        f"positive where the row is better; {theirs}ours over the seeds that both have, with the "
+        f"positive where the row is better; {theirs}ours over the {runs} that both have, with the "
         "95 % confidence interval of the mean (Student's t on the differences), for each row by "
         "itself and not corrected for the number of rows.",
         f"Compared with {study.reference_name}: {verdicts}.",

@@ -17,7 +17,7 @@ RUNS, CURVES, RIGHT = "runs.csv", "curves.csv", "right.csv"
 EXAMPLES = "eval/right"  # of a result: which examples are right, see senet_jax/evaluation/loop.py
 CONFIG = "config."  # the prefix of a configuration's keys
 # Of a result, what has columns or a file of its own, and what is too long for a cell.
-NOT_CELLS = ("config", "curve", "class_names", EXAMPLES, "eval_ema/right")
+NOT_CELLS = ("config", "curve", "class_names", "class_weights", EXAMPLES, "eval_ema/right")
 
 
 def runs_csv(results: Results, unfinished: Unfinished) -> bytes:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.figures import canvas, drawing, literal, png
-from experiments.figures import write as write_figure
 from experiments.reporting import blocks, primary, publish
 from experiments.reporting.plot import OURS
 from experiments.statistics.paired import t_interval
 from experiments.studies import load_study
+from senet_jax.system.figures import canvas, drawing, literal, png
+from senet_jax.system.figures import write as write_figure
 
 PAIRS = Path(__file__).with_name("published_pairs.csv")
 THEIRS = "0.35"

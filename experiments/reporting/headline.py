@@ -33,11 +33,11 @@ def markdown() -> str:
 
 def rows(study: Study, dataset: str, results: Results) -> list[tuple[str, ...]]:
     """The cells of the reference and of each row that is compared with it."""
-    gains = compare.gains(study, results)
+    gains, shared = compare.gains(study, results), compare.shared_by_folds(results)
     lines = []
     for row in study.rows:
         name = f"{study.column} = {row.label}" if study.column != "row" else row.label
-        error = table.error_cell(our_errors(results.get(row.label, [])))
+        error = table.error_cell(our_errors(results.get(row.label, []), shared))
         cells: tuple[str, ...] = ("-", "-", "the reference")
         if name != study.reference_name:
             if study.reference_of(row) is None:

@@ -100,14 +100,14 @@ def _is_of_network(key: str) -> bool:
 def number_rows(study: Study, results: Results) -> list[Numbers]:
     """The numbers behind the table, row by row."""
     dataset = dataset_of(results) if results else study.dataset
-    gains = compare.gains(study, results)
+    gains, shared = compare.gains(study, results), compare.shared_by_folds(results)
     return [
         {
             study.column: row.label,
             **row.factors,
             **_counts_of(study, row, results.get(row.label, [])),
             **_paper_figures(study, row, dataset),
-            **our_errors(results.get(row.label, [])),
+            **our_errors(results.get(row.label, []), shared),
             **_gains(study, row, gains.get(row.label, compare.Gain(())), dataset),
         }
         for row in study.rows
@@ -126,11 +126,11 @@ def _paper_figures(study: Study, row: Row, dataset: str) -> Numbers:
     return {f"paper_{key}": row.printed(key, dataset) for key in keys}
 
 
-def our_errors(runs: Sequence[Result]) -> Numbers:
+def our_errors(runs: Sequence[Result], shared: float) -> Numbers:
     """The numbers of a row's runs: errors in per cent, their interval, and the median time."""
     errors = [run["eval/top1_error"] for run in runs]
     seconds = [run["wall_time_seconds"] for run in runs]
-    low, high = t_interval(errors) or (None, None)
+    low, high = t_interval(errors, shared=shared) or (None, None)
     return {
         "our_params": runs[0]["params"] if runs else None,
         "our_top1_error_mean": statistics.fmean(errors) if errors else None,

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from experiments import figures
 from experiments.grid.study import Study
 from experiments.reporting import compare, forest, html, numbers, publish, table, verdicts
 from experiments.reporting.collect import Results, Unfinished, collect, made_with, missing
@@ -22,7 +21,7 @@ from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
 from experiments.timing.records import read
 from senet_jax.errors import InputError
-from senet_jax.system import files
+from senet_jax.system import figures, files
 
 PAGE = Path("report", "index.html")
 STYLE = Path(__file__).with_name("page.css")

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.figures import COLOURS, STYLES, canvas, drawing, literal, png
 from experiments.grid.study import Study
 from experiments.reporting.collect import Results
+from senet_jax.system.figures import COLOURS, STYLES, canvas, drawing, literal, png
 
 OURS = "tab:green"
 TICKS = (0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)

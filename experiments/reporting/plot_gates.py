@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.figures import canvas, drawing, literal, png
+from senet_jax.system.figures import canvas, drawing, literal, png
 
 MAX_CHANNELS = 50  # per panel, as in the paper
 EVERYTHING = "all classes"  # the legend of their mean

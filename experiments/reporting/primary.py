@@ -38,6 +38,7 @@ class Decided:
       p: the p value of the verdict, corrected for all primary comparisons of the study.
       new_images: the interval of the gain for new test images as well; see crossed_interval. None
         where the runs do not say which images they have right.
+      shared: number of test examples per training example of folds; see standard_error.
     """
 
     comparison: Comparison
@@ -45,11 +46,12 @@ class Decided:
     verdict: str
     p: float
     new_images: tuple[float, float] | None
+    shared: float = 0.0
 
     @property
     def half_width(self) -> float:
         """Half the width of the interval, in points; infinite for fewer than two seeds."""
-        return half_width(self.differences)
+        return half_width(self.differences, self.shared)
 
     @property
     def numbers(self) -> str:
@@ -57,7 +59,7 @@ class Decided:
         if not self.differences:
             return "no seed in common"
         mean = f"{np.mean(self.differences):+.2f}"
-        interval = t_interval(self.differences)
+        interval = t_interval(self.differences, shared=self.shared)
         if interval is None:
             return f"{mean}, n = {len(self.differences)}"
         between = f"[{interval[0]:.2f}, {interval[1]:.2f}]"
@@ -72,12 +74,12 @@ def decisions(study: Study, results: Results) -> list[Decided]:
 
     They are corrected for the others as well: more runs of those must not undo a verdict.
     """
-    compared = _compared(study, results)
-    evidence = [check_expectation(d, c.expected, c.margin) for c, d in compared]
+    compared, shared = _compared(study, results), compare.shared_by_folds(results)
+    evidence = [check_expectation(d, c.expected, c.margin, shared) for c, d in compared]
     lacking = [NO_EVIDENCE] * (len(study.primary) - len(compared))
     verdicts = decide(evidence + lacking)[: len(compared)]
     return [
-        Decided(c, d, verdict, p, _for_new_images(results, c))
+        Decided(c, d, verdict, p, _for_new_images(results, c), shared)
         for (c, d), (verdict, p) in zip(compared, verdicts, strict=True)
     ]
 
@@ -102,12 +104,13 @@ def widest(study: Study, results: Results) -> float:
         lacking = not compared
     if lacking or min(map(len, compared)) < FEWEST:
         return float("inf")
-    return max(map(half_width, compared))
+    shared = compare.shared_by_folds(results)
+    return max(half_width(differences, shared) for differences in compared)
 
 
 def _for_new_images(results: Results, comparison: Comparison) -> tuple[float, float] | None:
     pairs = compare.paired_runs(results, comparison.row, comparison.reference)
-    if len(pairs) < 2:
+    if len(pairs) < 2 or compare.folds_of(results):
         return None
     right, reference = (_rights(runs) for runs in zip(*pairs, strict=True))
     if right is None or reference is None or right.shape != reference.shape:
@@ -131,7 +134,7 @@ def right_of(run: Result) -> np.ndarray:
 def deviations(results: Results) -> dict[str, Deviations]:
     """The deviation of each row over its seeds, split, where all say what they have right."""
     split = {}
-    for label, runs in results.items():
+    for label, runs in results.items() if not compare.folds_of(results) else ():
         right = _rights(runs)
         if right is not None and (found := split_deviation(right)):
             split[label] = found
@@ -146,13 +149,16 @@ def in_words(study: Study, results: Results) -> list[str]:
     claims = "; ".join(in_a_sentence(study, comparison) for comparison in study.primary)
     if not any(len(d.differences) > 1 for d in decided):
         return [f"Written down to be decided by these runs, which are too few: {claims}."]
+    runs = "folds" if compare.folds_of(results) else "seeds"
     lines = [
         f"Primary comparisons, written down {_when(study, results)}: top-1 error at the last step, "
-        f"mean gain in points with its {100 * LEVEL:g} % interval over seeds, p by Student's t "
+        f"mean gain in points with its {100 * LEVEL:g} % interval over {runs}, p by Student's t "
         "(equivalence: two one-sided tests), corrected for all of them by Holm's method; decided "
         f"below {ALPHA:.2g}."
     ]
     lines += [f"{in_a_sentence(study, d.comparison)}: {d.verdict} ({d.numbers})." for d in decided]
+    if runs == "folds":  # their number is given, and no interval ends them
+        return lines
     ended = widest(study, results) <= study.precision
     width = max(d.half_width for d in decided)
     is_whole = len(decided) == len(study.primary) and width < float("inf")
@@ -182,7 +188,7 @@ def about_secondary(study: Study, results: Results) -> list[str]:
 
     A loss and a probability move more against their noise than the number of errors does.
     """
-    parts = []
+    parts, shared = [], compare.shared_by_folds(results)
     for row in study.rows:
         reference = study.reference_of(row)
         if reference is None:
@@ -194,7 +200,8 @@ def about_secondary(study: Study, results: Results) -> list[str]:
         loss = [theirs["eval/loss"] - ours["eval/loss"] for ours, theirs in pairs]
         gained = [100 * (ours[PROBABILITY] - theirs[PROBABILITY]) for ours, theirs in pairs]
         if half_width(loss) < float("inf"):
-            parts.append(f"{row.label}: {_with_interval(loss, 4)}; {_with_interval(gained, 2)}")
+            both = f"{_with_interval(loss, 4, shared)}; {_with_interval(gained, 2, shared)}"
+            parts.append(f"{row.label}: {both}")
     if not parts:
         return []
     return [
@@ -203,8 +210,8 @@ def about_secondary(study: Study, results: Results) -> list[str]:
     ]
 
 
-def _with_interval(values: list[float], digits: int) -> str:
-    low, high = t_interval(values) or (float("nan"), float("nan"))
+def _with_interval(values: list[float], digits: int, shared: float) -> str:
+    low, high = t_interval(values, shared=shared) or (float("nan"), float("nan"))
     return f"{np.mean(values):+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

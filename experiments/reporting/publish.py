@@ -6,15 +6,15 @@ The tree is like that of runs/, and its files are named like those beside a stud
 from pathlib import Path
 
 from configs.common import VARIANTS
-from experiments import figures
-from experiments.grid.study import Study, folder_of
+from experiments.grid.folder_names import folder_of
+from experiments.grid.study import Study
 from experiments.reporting import blocks, compare
 from experiments.reporting.collect import Results, Unfinished, dataset_of, made_with
 from experiments.reporting.csv_files import CURVES, RIGHT, RUNS, read_results
 from experiments.reporting.write import data_files, figure_files
 from experiments.studies import load_studies
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.system import files
+from senet_jax.system import figures, files
 
 RESULTS = blocks.ROOT / "experiments" / "results"
 TIMING = "timing"  # the folder of measured times, beside those of the studies
@@ -63,6 +63,8 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]
     commits = made_with(results, "git_commit")
     if any(commit == "unknown" or commit.endswith("-dirty") for commit in commits):
         raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
+    if compare.folds_of(results):
+        raise InputError("these runs are on folds; publish runs on the dataset's own splits")
     dataset = dataset_of(results)
     splits = [run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")]
     if dataset not in VARIANTS and any("[" in split for split in splits):

@@ -22,7 +22,7 @@ NEEDED = (
 )
 # What values of a result and of a configuration are, of those that tables calculate with.
 KINDS = {
-    **dict.fromkeys(("seed", "params", "eval/examples"), int),
+    **dict.fromkeys(("seed", "params", "eval/examples", "planned_steps"), int),
     **dict.fromkeys(("eval/top1_error", "wall_time_seconds", "macs"), float),
     **dict.fromkeys(("model", "dataset", "finished"), str),
 }
@@ -30,6 +30,7 @@ CONFIG_KINDS = {
     **dict.fromkeys(("seed", "model.width", "model.se.ratio"), int),
     **dict.fromkeys(("model.name", "data.name", "data.train_split", "data.eval_split"), str),
     "train.epochs": float,
+    "data.fold": tuple[int, ...],
     "model.se.stages": tuple[int, ...],
 }
 
@@ -62,7 +63,10 @@ def read_run(directory: Path, damaged: list[str]) -> Result | None:
         raise InputError(f"{path} is damaged: earlier_environments must be a list of tables")
     curve = []
     try:
-        curve = _curve(directory / "metrics.jsonl", flat.get("train.epochs", 0))
+        epochs = flat.get("train.epochs", 0)
+        if "planned_steps" in result:  # it stopped early
+            epochs *= result["step"] / result["planned_steps"]
+        curve = _curve(directory / "metrics.jsonl", epochs)
     except InputError as error:
         damaged.append(str(error))
     return result | {"config": flat, "curve": curve}

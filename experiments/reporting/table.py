@@ -11,11 +11,10 @@ from rich.text import Text
 
 from configs.common import VARIANTS
 from experiments.grid.study import Study
-from experiments.reporting import compare, primary
+from experiments.reporting import about_runs, by_class, compare, primary
 from experiments.reporting.collect import (
     Results,
     Unfinished,
-    at_chance,
     dataset_of,
     datasets_of,
     made_with,
@@ -133,7 +132,20 @@ def caption(study: Study, results: Results) -> str:
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
         f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
-        f"{not_as_declared(study, results)}{_mixed(results)}"
+        f"{not_as_declared(study, results)}{_mixed(results)}{_folds(results)}"
+    )
+
+
+def _folds(results: Results) -> str:
+    """A sentence on runs on folds."""
+    if not (folds := compare.folds_of(results)):
+        return ""
+    split = next(iter(results.values()))[0]["config"]["data.train_split"]
+    return (
+        f" Seed N was evaluated on fold N + 1 of {folds} of split {split!r}, stratified by class, "
+        "and trained on the others. Folds share training images, so runs are not independent: "
+        "intervals and tests have the corrected variance of Nadeau and Bengio (2003), 1/n + "
+        f"1/{folds - 1} times that of a run."
     )
 
 
@@ -187,14 +199,16 @@ def theirs(study: Study, results: Results) -> str:
 
 def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
     """The remarks below the table: its conditions, its columns, and what readers must know."""
+    runs = "folds" if compare.folds_of(results) else "seeds"
     lines = [
         caption(study, results),
         *_about_other_columns(study, results),
-        "Our top-1: mean ± standard deviation (seeds).",
+        f"Our top-1: mean ± standard deviation ({runs}).",
         *primary.in_words(study, results),
         *compare.in_words(study, compare.gains(study, results)),
         *primary.about_secondary(study, results),
         *primary.about_deviations(results),
+        *by_class.in_words(results),
         *primary.about_averages(results),
         *study.notes,
     ]
@@ -203,24 +217,8 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    lines += about_seeds(study, results) + other_images(study, results)
+    lines += about_runs.in_words(study, results) + other_images(study, results)
     return lines + missing(study, results, unfinished)
-
-
-def about_seeds(study: Study, results: Results) -> list[str]:
-    """The remarks on seeds that ended far from the others of their row, or learnt nothing."""
-    lines = []
-    for label, gain in compare.gains(study, results).items():
-        if gain.unstable:
-            ends = [f"{r['eval/top1_error']:.2f} (seed {r['seed']})" for r in results[label]]
-            lines.append(f"Row {label} is unstable: its seeds end at {', '.join(ends)} per cent.")
-    for label, runs in results.items():
-        if seeds := at_chance(runs):
-            whose = ("seed {}" if len(seeds) == 1 else "seeds {}").format(
-                ", ".join(map(str, seeds))
-            )
-            lines.append(f"Row {label}: {whose} ended no better than guessing.")
-    return lines
 
 
 def _about_other_columns(study: Study, results: Results) -> list[str]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import figures
 from experiments.grid.study import Study
-from experiments.reporting import numbers, plot, table
+from experiments.reporting import by_class, numbers, plot, table
 from experiments.reporting.collect import Results, Unfinished
 from experiments.reporting.csv_files import (
     CURVES,
@@ -17,7 +16,8 @@ from experiments.reporting.csv_files import (
     runs_csv,
     to_csv,
 )
-from senet_jax.system import files
+from senet_jax.runs.class_files import CALIBRATION_PNG, CLASSES, CONFUSION_PNG
+from senet_jax.system import figures, files
 
 
 def data_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ def write_report(
 ) -> list[str]:
     """Write table, data and figures into the directory, and print the table.
 
-    Returns: a sentence for each figure that cannot be drawn.
+    Returns: a sentence for each figure that cannot be drawn, and each damaged file by class.
 
     Raises: InputError if the directory cannot be written.
     """
@@ -66,5 +66,14 @@ def write_report(
     for name, content in data_files(study, results, unfinished).items():
         files.write(directory / name, content)
     table.show(study, results, unfinished)
-    drawings = figure_files(study, results).items()
-    return [*filter(None, (figures.write(directory / name, draw) for name, draw in drawings))]
+    drawings = figure_files(study, results)
+    tallies, problems = by_class.read(results, directory)
+    if tallies:
+        caption = table.caption(study, results)
+        files.write(directory / CLASSES, by_class.classes_csv(tallies))
+        drawings[CALIBRATION_PNG] = lambda: by_class.calibration(tallies, caption)
+        matrices = {k: v for k, v in tallies.items() if v[0].confusion is not None}
+        if matrices:
+            drawings[CONFUSION_PNG] = lambda: by_class.confusion(matrices, caption)
+    failed = (figures.write(directory / name, draw) for name, draw in drawings.items())
+    return [*problems, *filter(None, failed)]

@@ -19,8 +19,21 @@ BETTER, WORSE, EQUIVALENT = EXPECTATIONS = ("better", "worse", "equivalent")
 CONFIRMED, CONTRADICTED, UNDECIDED = ("confirmed", "contradicted", "undecided")
 
 
-def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """The confidence interval of the mean by Student's t.
+def standard_error(values: Sequence[float], shared: float = 0.0) -> float:
+    """The standard error of a mean.
+
+    Args:
+      shared: number of test examples per training example of runs on folds, which share training
+        examples; their variance is that of the corrected resampled t test (Nadeau and Bengio 2003,
+        "Inference for the generalization error"). 0 for independent runs.
+    """
+    return statistics.stdev(values) * (1 / len(values) + shared) ** 0.5
+
+
+def t_interval(
+    values: Sequence[float], level: float = LEVEL, shared: float = 0.0
+) -> tuple[float, float] | None:
+    """The confidence interval of the mean by Student's t; see standard_error for `shared`.
 
     It is None for fewer than two values, and for equal ones: without a spread there is nothing to
     estimate it from, and an interval without width would claim a certainty that two or three seeds
@@ -28,8 +41,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, fl
     """
     if not has_spread(values):
         return None
-    mean = statistics.fmean(values)
-    error = statistics.stdev(values) / len(values) ** 0.5
+    mean, error = statistics.fmean(values), standard_error(values, shared)
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
     return mean - half, mean + half
 
@@ -39,9 +51,9 @@ def has_spread(values: Sequence[float]) -> bool:
     return len(values) > 1 and max(values) - min(values) >= ROUNDING
 
 
-def half_width(values: Sequence[float]) -> float:
+def half_width(values: Sequence[float], shared: float = 0.0) -> float:
     """Half the width of `t_interval`; infinite where there is none."""
-    interval = t_interval(values)
+    interval = t_interval(values, shared=shared)
     return (interval[1] - interval[0]) / 2 if interval else float("inf")
 
 
@@ -61,7 +73,9 @@ class Evidence:
 NO_EVIDENCE = Evidence(1.0, supports=False)
 
 
-def check_expectation(differences: Sequence[float], expected: str, margin: float = 0.0) -> Evidence:
+def check_expectation(
+    differences: Sequence[float], expected: str, margin: float = 0.0, shared: float = 0.0
+) -> Evidence:
     """Test whether differences are as expected, and whether they are the contrary.
 
     BETTER and WORSE: the two-sided t test, of which one direction is the expected one. EQUIVALENT:
@@ -71,12 +85,13 @@ def check_expectation(differences: Sequence[float], expected: str, margin: float
 
     Args:
       margin: most points that count as none; needed for EQUIVALENT alone.
+      shared: see standard_error.
     """
     if not has_spread(differences):
         return NO_EVIDENCE
 
     mean, count = statistics.fmean(differences), len(differences)
-    error = statistics.stdev(differences) / count**0.5
+    error = standard_error(differences, shared)
 
     def p_above(least: float) -> float:
         """The p value of one-sided Student's t for a mean above `least`."""

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Mapping, Sequence
 
-from experiments.figures import canvas, drawing, literal, png
+from senet_jax.system.figures import canvas, drawing, literal, png
 
 # The columns of rows that grow in the panels of `growth`, and their names there.
 NAMES = {"batch": "images in a batch", "size": "pixels", "network": "depth"}

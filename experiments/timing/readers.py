@@ -28,7 +28,7 @@ from PIL import Image
 from configs import common
 from experiments.timing.contestants import serve
 from senet_jax import data
-from senet_jax.data import tfds_builder, tfds_source
+from senet_jax.data.sources import tfds_builder, tfds_source
 from senet_jax.system import cli, processors
 
 CONTESTANTS = ("ours", "pillow")
@@ -77,7 +77,7 @@ def ours(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
 def pillow(name: str, size: int, batch: int) -> Iterator[np.ndarray]:
     """Random batches [batch, size, size, 3] without end; one is made while another is taken."""
     source, split = find(name)
-    images = source.examples(split, decoder=tfds_builder.import_tfds().decode.SkipDecoding())
+    images = source.encoded(split)
     encoded = [bytes(example[source.image_key]) for example in images.as_numpy_iterator()]
     pool, rng = ThreadPoolExecutor(len(processors.usable())), np.random.default_rng(0)
     pending: collections.deque[list[Future[np.ndarray]]] = collections.deque()

@@ -1,6 +1,7 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from senet_jax.config import build
-from senet_jax.data import fake, in_memory, streaming, tfds_builder, tfds_source
+from senet_jax.data import fake, file_stream, in_memory, streaming
+from senet_jax.data.folds import Fold
+from senet_jax.data.sources import lookup, tfds_source
+from senet_jax.data.sources.lookup import image_size_for, is_same
+from senet_jax.data.sources.source import Listed, Source
+from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
@@ -18,13 +24,12 @@ __all__ = [
     "Dataset",
     "Share",
     "Split",
+    "channels_of",
     "image_size_for",
     "is_same",
     "load_dataset",
     "load_split",
 ]
-
-IN_MEMORY = 4 * 2**30  # bytes of images that are not too many to be kept, where there is a choice
 
 
 def load_dataset(
@@ -35,25 +40,29 @@ def load_dataset(
     image: str = "",
     label: str = "",
     classes: tuple[int, ...] = (),
+    fold: tuple[int, ...] = (),
     image_size: int = 0,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
     share: Share = WHOLE,
     **crops: Any,
 ) -> Dataset:
-    """Load a TFDS image-classification dataset, which is prepared on first use.
+    """Load an image-classification dataset; one of TFDS is prepared on first use.
 
     Args:
       name: the dataset in TFDS spelling, with config and version if wanted: "digits", "cifar100",
-        "imagenet2012"; the folder of a prepared dataset, ".../cifar100/3.0.2"; or "fake", the size
-        of ImageNet and always the same images.
+        "imagenet2012"; the folder of a prepared one, "tfds:PATH"; images of one's own,
+        "folder:PATH", "csv:PATH" or "hf:PATH"; or "fake", the size of ImageNet and always the same
+        images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
-      image, label: names of the dataset's features that are the image and the label; "" takes the
-        dataset's supervised keys, or the only ones that it has. Labels that are plain numbers are
-        read through to count the classes: one more than the greatest.
+      image, label: names of the features or columns that are the image and the label; "" takes the
+        dataset's supervised keys or usual names, or the only ones that it has. Labels that are
+        plain numbers are read through to count the classes: one more than the greatest.
       classes: the first class to take and the one after the last, as in a range; labels then count
         from 0, and examples with others are left out. () takes all. Only datasets in memory can be
         cut like this.
+      fold: number of a part of `train_split` to evaluate on in place of `eval_split`, and of how
+        many, see Fold; the other parts are trained on. Streamed TFDS datasets have no folds.
       image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
         into memory as they are stored.
       mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the
@@ -70,9 +79,11 @@ def load_dataset(
     """
     # The function is long because it is the reference of what a dataset can be.
     crop_spec = _crop_spec(image_size, crops)
-    statistics = build(Statistics, "data", {"mean": mean, "std": std})
+    statistics, part = build(Statistics, "data", {"mean": mean, "std": std}), Fold.of(fold)
     if name == "fake":
         _refuse_classes(classes, "noise has none")
+        if part:
+            raise InputError(f"data.fold has no effect on {name!r}: leave it out")
         if image or label:
             raise InputError(
                 f"data.image and data.label have no effect on {name!r}: leave them out"
@@ -82,33 +93,24 @@ def load_dataset(
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
     with named("data.eval_split"):
-        count = source.count(eval_split)
-    if shared := source.shared(train_split, eval_split):
+        count = 0 if part else source.count(eval_split)
+    if not part and (shared := source.shared(train_split, eval_split)):
         message = "%d of the %d examples of data.eval_split=%r are in data.train_split=%r as well"
         logging.getLogger(__name__).warning(message, shared, count, eval_split, train_split)
-    labels = _labels(classes, source, crop_spec)
+    labels, survived = _labels(classes, source, crop_spec), crops.get("max_unreadable", 0)
     with named("data.train_split"):
-        train = _split(source, train_split, crop_spec, share, labels)
-    with named("data.eval_split"):
-        evaluation = _split(source, eval_split, crop_spec, share, labels)
-    own, names = streaming.STATISTICS, _names(source, labels)
-    if isinstance(train, in_memory.Images) and isinstance(evaluation, in_memory.Images):
-        own = train.statistics()
-        _warn_of_unseen(train.label, evaluation.label, names)
-    return statistics.override(Dataset(train, evaluation, names, *own))
-
-
-def _warn_of_unseen(train: np.ndarray, evaluation: np.ndarray, names: Sequence[str]) -> None:
-    """Say how many labels in evaluation are of classes without an example in training."""
-    unseen = np.isin(evaluation, train, invert=True)
-    if unseen.any():
-        logging.getLogger(__name__).warning(
-            "%d of the %d examples in evaluation are of classes without one in training, such as "
-            "%r: no network can learn them",
-            unseen.sum(),
-            len(evaluation),
-            names[evaluation[unseen][0]],
-        )
+        train = _split(source, train_split, crop_spec, share, labels, survived)
+    if part:
+        train, evaluation = part.divide(train)
+    else:
+        with named("data.eval_split"):
+            evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
+    names, digests = _names(source, labels), tuple[str, ...]()
+    if not isinstance(train, streaming.Stream):
+        _warn_of_unseen(train.labels(), names, name)
+        digests = tuple(_digest(split.labels()) for split in (train, evaluation))
+    own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
+    return statistics.override(Dataset(train, evaluation, names, *own, digests))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Statistics:
         if len(self.mean) != channels:
             raise InputError(
                 f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels; weights to start from must be for images of as many"
+                f"{channels} channels"
             )
         mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
         return dataclasses.replace(dataset, mean=mean, std=std)
@@ -163,10 +165,11 @@ def load_split(
     image: str = "",
     label: str = "",
     classes: tuple[int, ...] = (),
+    fold: tuple[int, ...] = (),
     image_size: int = 0,
     **crops: Any,
 ) -> tuple[Split, tuple[str, ...]]:
-    """Load one split, for evaluation, and the names of its classes.
+    """Load one split, or the part of it in a fold, for evaluation, and the names of its classes.
 
     Arguments and errors are those of `load_dataset`. Every split of "fake" is its evaluation split,
     and crops do not apply to it.
@@ -178,42 +181,23 @@ def load_split(
     source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
-    return _split(source, split, crop_spec, WHOLE, labels), _names(source, labels)
+    survived = crops.get("max_unreadable", 0)
+    loaded = _split(source, split, crop_spec, WHOLE, labels, survived)
+    part = Fold.of(fold)
+    return part.divide(loaded)[1] if part else loaded, _names(source, labels)
 
 
-def is_same(one: str, other: str) -> bool:
-    """Whether two names are of the same dataset and config, in whatever version or spelling.
-
-    One that is not there may be the same at another place, and counts as it.
-    """
-    if one == other or "fake" in (one, other):
-        return one == other
-    try:
-        builders = [tfds_builder.builder_of(name) for name in (one, other)]
-    except InputError:
-        return True
-    a, b = ((builder.name, getattr(builder.builder_config, "name", "")) for builder in builders)
-    return a == b
-
-
-def image_size_for(name: str, wanted: int, otherwise: int, image: str = "", label: str = "") -> int:
-    """Choose `image_size` for a dataset, which need not be here yet.
-
-    It is 0, in memory, if all images have the size that is wanted and there is room for them.
+def channels_of(name: str, image_size: int, image: str = "", label: str = "") -> int:
+    """The number of channels of a dataset's images, which need not be here yet.
 
     Args:
-      wanted: pixels; 0 if the images should be as they are stored.
-      otherwise: pixels for images that should be as they are stored but cannot be kept in memory.
-      image, label: names of the dataset's features, as for `load_dataset`.
+      image_size, image, label: see `load_dataset`; what is streamed is RGB.
 
     Raises: InputError for an unknown name, or a dataset that is not (image, label).
     """
-    if name != "fake":
-        source = tfds_source.find(name, image, label)
-        is_right = not wanted or source.image.shape[:2] == (wanted, wanted)
-        if is_right and source.image_bytes is not None and source.image_bytes <= IN_MEMORY:
-            return 0
-    return wanted or otherwise
+    if name == "fake" or image_size:
+        return 3
+    return lookup.find(name, image, label).image_shape[-1] or 3
 
 
 def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
@@ -225,18 +209,14 @@ def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
     return spec if image_size else None
 
 
-def _prepared(
-    name: str, image: str, label: str, crop_spec: CropSpec | None
-) -> tfds_source.TfdsSource:
-    source = tfds_source.find(name, image, label)
+def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> Source:
+    source = lookup.find(name, image, label)
     if crop_spec is None:
-        in_memory.check_size(source)
-    return tfds_source.prepare(source)
+        source.check_fits_memory()
+    return tfds_source.prepare(source) if isinstance(source, TfdsSource) else source
 
 
-def _labels(
-    classes: tuple[int, ...], source: tfds_source.TfdsSource, crop_spec: CropSpec | None
-) -> range | None:
+def _labels(classes: tuple[int, ...], source: Source, crop_spec: CropSpec | None) -> range | None:
     """The labels that are taken; None for all. Raises: InputError if there are no such classes."""
     if isinstance(classes, tuple) and not classes:
         return None
@@ -252,8 +232,22 @@ def _labels(
     return range(*classes)
 
 
-def _names(source: tfds_source.TfdsSource, labels: range | None) -> tuple[str, ...]:
+def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
+
+
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest()[:8]
+
+
+def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None:
+    """Warn of classes without training examples, whose labels [N] these are."""
+    unseen = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+    if len(unseen):
+        message = "%d of the %d classes of %r have no training examples, such as %r"
+        logging.getLogger(__name__).warning(
+            message, len(unseen), len(names), name, names[unseen[0]]
+        )
 
 
 def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
@@ -264,17 +258,22 @@ def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
 
 
 def _split(
-    source: tfds_source.TfdsSource,
+    source: Source,
     split: str,
     crop_spec: CropSpec | None,
     share: Share,
     labels: range | None,
-) -> in_memory.Images | streaming.Stream:
+    max_unreadable: int,
+) -> in_memory.Images | streaming.Stream | file_stream.FileStream:
     if source.shared(split, split) > source.count(split):
         message = "split %r of %r has examples more than once, and each counts as often"
         logging.getLogger(__name__).warning(message, split, source.name)
     if crop_spec is None:
-        return in_memory.read(source, split, share, labels)
-    stream = streaming.Stream(source, split, crop_spec, share)
+        return in_memory.read(source, split, share, labels, max_unreadable)
+    if isinstance(source, Listed):
+        stream = file_stream.FileStream(source, split, crop_spec, share)
+    else:
+        assert isinstance(source, TfdsSource)
+        stream = streaming.Stream(source, split, crop_spec, share)
     stream.check_first_labels()
     return stream

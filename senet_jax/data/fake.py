@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share
+from senet_jax.errors import InputError
 
 NUM_CLASSES = 1000
 
@@ -24,6 +25,9 @@ class Noise:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 3)
+
+    def labels(self) -> np.ndarray:
+        raise InputError("'fake' is noise, whose labels cannot be counted")
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         batch = self._batch(batch_size)

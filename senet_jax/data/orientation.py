@@ -33,8 +33,16 @@ def orientation_of(encoded: bytes) -> int:
     """The orientation of an encoded image, from its header; 1 where nothing sensible is said."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-    except Exception:  # damaged data, as above, or no image, of which the decoder will tell
+            return of_image(image)
+    except Exception:  # no image, of which the decoder will tell
+        return UPRIGHT
+
+
+def of_image(image: Image.Image) -> int:
+    """The orientation of an image that Pillow has opened; 1 where nothing sensible is said."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except Exception:  # damaged data, as above
         return UPRIGHT
     return found if found in range(1, 9) else UPRIGHT
 

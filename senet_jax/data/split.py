@@ -87,6 +87,18 @@ def check_labels(label: np.ndarray, classes: int, what: str, remedy: str) -> Non
         )
 
 
+def nearest_readable(places: np.ndarray, size: int, name: str) -> np.ndarray:
+    """For each place in a batch the index of the readable image there, else of the next one.
+
+    After the last readable image the first one follows.
+
+    Raises: InputError if there is none.
+    """
+    if not len(places):
+        raise InputError(f"no image of a whole batch of {name!r} can be decoded")
+    return np.searchsorted(places, np.arange(size)) % len(places)
+
+
 class Split(Protocol):
     """A known number of examples whose images have one size.
 
@@ -99,6 +111,10 @@ class Split(Protocol):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """[H, W, C] of each image."""
+        ...
+
+    def labels(self) -> np.ndarray:
+        """All labels [N], in order, without the images; streamed ones are read through."""
         ...
 
     def train_batches(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
@@ -123,6 +139,7 @@ class Dataset:
     Attributes:
       class_names: one name per label, from 0 on.
       mean, std: one number per channel, in units of 0 to 255, to normalise images with.
+      labels: a digest of the labels of each split; () where they would have to be read for that.
     """
 
     train: Split
@@ -130,6 +147,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    labels: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -147,8 +165,9 @@ class Dataset:
 
     @property
     def identity(self) -> dict[str, list[Any]]:
-        """By what a run knows its dataset again: `records` and the numbers of `examples`."""
-        return self.records | {"examples": [len(self.train), len(self.eval)]}
+        """By what a run knows its dataset again: `records`, and the `examples` of its splits."""
+        examples = [len(self.train), len(self.eval)]
+        return self.records | {"examples": examples, "labels": [*self.labels]}
 
     def check_unchanged(self, records: Mapping[str, Sequence[Any]], run: Path) -> None:
         """Check that it is the dataset that a run was begun with.

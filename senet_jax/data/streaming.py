@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data import views
-from senet_jax.data.split import WHOLE, Batch, Share, check_labels
-from senet_jax.data.tfds_builder import import_tfds
-from senet_jax.data.tfds_source import TfdsSource
+from senet_jax.data.sources.tfds_builder import import_tfds
+from senet_jax.data.sources.tfds_source import TfdsSource
+from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable
 from senet_jax.errors import InputError
 from senet_jax.system import processors
 
@@ -44,9 +44,21 @@ class Stream:
 
         Raises: InputError if one of them is no class.
         """
-        label = self.source.labels(self.split, FIRST)
-        what = f"the first {len(label):,} labels of {self.source.name!r}, split {self.split!r},"
+        self._checked(self.source.first_labels(self.split, FIRST), "first")
+
+    def labels(self) -> np.ndarray:
+        source = self.source
+        return self._checked(
+            np.concatenate(
+                [source.labels(name)[places] for name, places in source.places(self.split)]
+            )
+        )
+
+    def _checked(self, label: np.ndarray, which: str = "") -> np.ndarray:
+        what = f"{len(label):,} labels of {self.source.name!r}, split {self.split!r},"
+        what = f"the {which} {what}" if which else what
         check_labels(label, len(self.source.class_names), what, CHOOSE_SPLIT)
+        return label
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -75,7 +87,7 @@ class Stream:
             first, last = offset * size, steps_per_epoch * size
             batches = self._batches(records.take(last), view, self.image_shape, size, first)
             for batch, _ in self._watched(batches):
-                nearest = _nearest_readable(batch.pop("place"), size, self.source.name)
+                nearest = nearest_readable(batch.pop("place"), size, self.source.name)
                 yield {key: values[nearest] for key, values in batch.items()}
             epoch, offset = epoch + 1, 0
 
@@ -113,11 +125,10 @@ class Stream:
         # One file after the other where the order is not random: the same order for all shares.
         files = 16 if shuffle_seed is not None else 1
         image, label = self.source.image_key, self.source.label_key
-        records = self.source.examples(
+        records = self.source.encoded(
             self.split,
             self.share,
             shuffle_files=shuffle_seed is not None,
-            decoder=tfds.decode.SkipDecoding(),
             read_config=tfds.ReadConfig(
                 options=options,
                 shuffle_seed=shuffle_seed,
@@ -200,15 +211,3 @@ def _spread(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
     spread = np.zeros((size, *values.shape[1:]), values.dtype)
     spread[place] = values
     return spread
-
-
-def _nearest_readable(places: np.ndarray, size: int, name: str) -> np.ndarray:
-    """For each place in a batch the index of the readable image there, else of the next one.
-
-    After the last readable image the first one follows.
-
-    Raises: InputError if there is none.
-    """
-    if not len(places):
-        raise InputError(f"no image of a whole batch of {name!r} can be decoded")
-    return np.searchsorted(places, np.arange(size)) % len(places)

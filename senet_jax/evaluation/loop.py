@@ -12,9 +12,13 @@ import jax
 import numpy as np
 
 from senet_jax import data
+from senet_jax.data import resident
 from senet_jax.evaluation import metrics
+from senet_jax.evaluation.tally import Tally
 from senet_jax.system import processes
-from senet_jax.system.devices import Devices, split_batch
+from senet_jax.system.devices import Devices, place_batches
+
+OUTCOMES = ("place", "label", "predicted", "confidence")  # of each example, see make_eval_step
 
 
 def evaluate(
@@ -24,33 +28,41 @@ def evaluate(
     batch_size: int,
     devices: Devices,
     between: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+    *,
+    classes: int,
+) -> tuple[dict[str, Any], Tally]:
     """Mean loss, top-1 and top-5 error in per cent, and the number of examples of a split.
 
-    Beside these means (`metrics.means`) there is "right", a text that `unpack` reads: for each
-    example that could be read, in the order of the split, whether its most probable class is the
-    right one. Of several processes each evaluates its share, and all get the result.
+    Beside these means (`metrics.means`) there are those of the Tally; and "right", a text that
+    `unpack` reads: for each example that could be read, in the order of the split, whether its most
+    probable class is the right one. Of several processes each evaluates its share, and all get the
+    result.
+
+    Returns: these metrics, and the counts of all examples by class and confidence.
 
     Args:
       eval_step: step of `make_eval_step`, mapped over `devices`.
       variables: `params` and `batch_stats`, on these devices.
       batch_size: examples per step, rounded up to a multiple of the devices; padding is masked.
       between: function to call before each batch; what it raises ends the evaluation.
+      classes: number of classes.
     """
-    sums, places, right, examples = [], [], [], 0
+    sums, outcomes, examples = [], [], 0
     for batch, result in outputs(eval_step, variables, split, batch_size, devices, between):
         examples += int(batch["mask"].sum())
-        places.append(result.pop("place"))
-        right.append(result.pop("right"))
+        outcomes.append([result.pop(name) for name in OUTCOMES])
         sums.append(result)
     means = metrics.means(sums)
     examples = processes.total(examples)
     assert means["examples"] == examples, (means["examples"], examples)
-    place = np.concatenate(jax.device_get(places))
+    batches = zip(*jax.device_get(outcomes), strict=True)
+    place, label, predicted, confidence = (np.concatenate(arrays) for arrays in batches)
     _, first = np.unique(place, return_index=True)
     first = first[place[first] >= 0]
     assert len(first) == examples, (len(first), examples)
-    return means | {"right": pack(np.concatenate(jax.device_get(right))[first])}
+    label, predicted, confidence = label[first], predicted[first], confidence[first]
+    tally = Tally.of(label, predicted, confidence, classes)
+    return means | tally.means | {"right": pack(label == predicted)}, tally
 
 
 def pack(right: np.ndarray) -> str:
@@ -78,4 +90,4 @@ def outputs(
     batch_size = -(-batch_size // len(devices)) * len(devices)
     for batch in split.eval_batches(batch_size):
         between()
-        yield batch, step(variables, split_batch(batch, devices))
+        yield batch, step(variables, place_batches([batch], devices, resident.images(split)))

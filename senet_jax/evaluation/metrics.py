@@ -29,3 +29,12 @@ def means(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         **({"probability": total["probability"] / examples} if "probability" in total else {}),
         "examples": int(examples),
     }
+
+
+def in_words(scores: Mapping[str, Any], prefix: str = "") -> str:
+    """The errors of a Tally in words; None stands for what is not finite."""
+    balanced, calibration = (
+        "not finite" if value is None else f"{value:.2f} %"
+        for value in (scores[f"{prefix}{name}_error"] for name in ("balanced", "calibration"))
+    )
+    return f"balanced error {balanced}, expected calibration error {calibration}"

@@ -54,6 +54,13 @@ def best(log_probability: np.ndarray, count: int = BEST) -> np.ndarray:
     return np.argsort(-log_probability, axis=-1, kind="stable")[:, :count]
 
 
+def outcomes(log_probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable classes [B], -1 where there is none, and their probabilities [B]."""
+    finite = ~np.isnan(log_probability).any(axis=-1)
+    predicted = best(log_probability, 1)[:, 0]
+    return np.where(finite, predicted, -1), np.exp(log_probability.max(axis=-1))
+
+
 def sums(log_probability: np.ndarray, label: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """The sums of steps.make_eval_step, from logarithms of probabilities [B, classes]."""
     real = mask > 0

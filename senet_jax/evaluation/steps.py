@@ -19,9 +19,10 @@ def make_eval_step(
     """A step that gives sums over the examples of a masked batch, see `classification_sums`.
 
     Beside them there is "probability", the sum of the probabilities of the right classes; and for
-    each example of the whole batch, [B] int32, its "place" in the split, -1 for padding, and
-    whether it is "right": 1 where the most probable class is the label. Batch norm uses its running
-    statistics. `axis_name` is the mapped axis of the devices that share the batch, if any.
+    each example of the whole batch, [B], its "place" in the split, -1 for padding, its "label", the
+    most probable class, "predicted", -1 where a logit is not finite, and "confidence", the
+    probability of that class. Batch norm uses its running statistics. `axis_name` is the mapped
+    axis of the devices that share the batch, if any.
     """
 
     def eval_step(variables: Any, batch: Arrays) -> Arrays:
@@ -32,7 +33,9 @@ def make_eval_step(
         sums["probability"] = jnp.sum(jnp.where(mask > 0, jnp.exp(-losses), 0.0))
         examples = {
             "place": jnp.where(mask > 0, batch["place"], -1),
-            "right": hits(logits, batch["label"], 1)[:, 0].astype(jnp.int32),
+            "label": batch["label"],
+            "predicted": most_probable(logits, 1)[:, 0],
+            "confidence": jax.nn.softmax(logits).max(axis=-1),
         }
         return sum_over_devices(sums, axis_name) | gather_over_devices(examples, axis_name)
 
@@ -91,6 +94,10 @@ def hits(logits: jax.Array, labels: jax.Array, best: int) -> jax.Array:
     A logit that is not a number is a miss: without that, a diverged network would sort it first and
     score.
     """
+    return most_probable(logits, best) == labels[:, None]
+
+
+def most_probable(logits: jax.Array, best: int) -> jax.Array:
+    """The `best` most probable classes, [B, best] or fewer; -1 where a logit is not finite."""
     _, classes = jax.lax.top_k(logits, min(best, logits.shape[-1]))
-    finite = jnp.isfinite(logits).all(axis=-1, keepdims=True)
-    return (classes == labels[:, None]) & finite
+    return jnp.where(jnp.isfinite(logits).all(axis=-1, keepdims=True), classes, -1)

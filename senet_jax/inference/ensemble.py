@@ -19,16 +19,17 @@ import numpy as np
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation import metrics
-from senet_jax.evaluation.loop import outputs
-from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities, sums
+from senet_jax.evaluation.loop import outputs as outputs_of
+from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities, outcomes, sums
 from senet_jax.evaluation.steps import make_logits_step
+from senet_jax.evaluation.tally import Tally
 from senet_jax.inference.ensemble_members import load_members
-from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds
+from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds, split_of
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
-from senet_jax.system.devices import AXIS, pmap_step
+from senet_jax.system.devices import AXIS, map_step
 from senet_jax.system.terminal import counting
 from senet_jax.weights.class_names import first_difference
 
@@ -44,6 +45,7 @@ def evaluate_runs(
     batch_size: int | None = None,
     on_batch: Callable[[Predicted, Sequence[str]], None] | None = None,
     on_error: Callable[[InputError], None] | None = None,
+    on_tally: Callable[[Tally, Sequence[str]], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Evaluate a trained run, or several as an ensemble, on any split, on all local devices.
 
@@ -58,40 +60,36 @@ def evaluate_runs(
       batch_size: examples per step; see `batch_size_for`.
       on_batch: called with each batch's predictions and the classes' names; see PredictionsCsv.add.
       on_error: called for each run that cannot be loaded, where others can; without it an error.
+      on_tally: called with the counts of what all networks together say, and the classes' names.
 
     Returns:
-      `loss` (nats), `top1_error` and `top5_error` (per cent), `examples` (number) and `unreadable`
-      (images that cannot be decoded) of the ensemble, what was evaluated (`dataset`, `split`,
-      `crops`, `flip`, `weights`), and `members`, a dict per network. A loss that is not finite is
-      None.
+      `loss` (nats), `top1_error`, `top5_error`, `balanced_error`, `calibration_error` (per cent,
+      see Tally), `examples` (number) and `unreadable` (images that cannot be decoded) of the
+      ensemble, what was evaluated (`dataset`, `split`, `crops`, `flip`, `weights`), and `members`,
+      a dict per network. What is not finite is None.
 
     Raises:
       InputError: for what cannot be loaded or does not fit together, and a split without labels.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, between two batches.
     """
-    if isinstance(directories, Path | str):
-        directories = [directories]
-    if not directories:
+    if not (directories := [directories] if isinstance(directories, Path | str) else directories):
         raise InputError("give at least one work directory to evaluate")
     views = views or TestViews()
     with interrupt.at_safe_points() as stop:
-        members = load_members(
-            [*map(Path, directories)], weights, unfinished=unfinished, on_error=on_error
-        )
+        places = [*map(Path, directories)]
+        members = load_members(places, weights, unfinished=unfinished, on_error=on_error)
         section = members[0].config["data"]
+        split, fold = split_of(members, split or (str(section["eval_split"]) if dataset else None))
         dataset = dataset or str(section["name"])
-        split = split or str(section["eval_split"])
-        feeds = load_feeds(members, dataset, split, views)
+        feeds = load_feeds(members, dataset, split, views, fold)
         _warn_of_other_names(members[0], dataset, feeds[0].class_names)
-        predicted = predict(
-            members,
-            feeds,
-            views,
-            batch_size_for(members, views, batch_size, len(feeds[0].split)),
-            lambda: stop.if_asked(members[0].variables),
-        )
-        scores = score(predicted, members, feeds, on_batch)
+        size = batch_size_for(members, views, batch_size, len(feeds[0].split))
+        stopping = functools.partial(stop.if_asked, members[0].variables)
+        predicted = predict(members, feeds, views, size, stopping)
+        scores, tally = score(predicted, members, feeds, on_batch)
+    on_tally(tally, feeds[0].class_names)
     shown = {"crops": views.crops, "flip": views.mirrored, "weights": weights}
+    split += f", fold {fold[0]} of {fold[1]}" if fold else ""
     return {"dataset": dataset, "split": split, **shown, **scores}
 
 
@@ -137,7 +135,7 @@ def predict(
     ) -> Callable[..., Any]:
         scale = functools.partial(normalize, mean=mean, std=std)
         step = make_logits_step(model, scale, AXIS, flip=views.mirrored)
-        return pmap_step(step, devices, donate_state=False)
+        return map_step(step, devices, donate_state=False)
 
     def logits_of_feed(feed: Feed) -> Callable[..., Any]:
         sharers: list[Any] = [members[index] for index in feed.members]
@@ -145,7 +143,7 @@ def predict(
         return lambda _, batch: [step(variables, batch) for step, variables in steps]
 
     passes = [
-        outputs(logits_of_feed(feed), None, feed.split, batch_size, devices, between)
+        outputs_of(logits_of_feed(feed), None, feed.split, batch_size, devices, between)
         for feed in feeds
     ]
     queued = zip(*passes, strict=True)
@@ -175,10 +173,10 @@ def score(
     members: Sequence[TrainedNetwork],
     feeds: Sequence[Feed],
     on_batch: Callable[[Predicted, Sequence[str]], None] | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Tally]:
     """Loss, errors and numbers of examples of an ensemble, and of each of its "members".
 
-    A loss that is not finite is None.
+    What is not finite is None. With them comes the tally of the ensemble.
 
     Args:
       predicted: what `members` say of `feeds`, batch by batch.
@@ -186,19 +184,28 @@ def score(
 
     Raises: InputError for a split without labels, or if none of its images can be decoded.
     """
-    tallies: list[list[dict[str, float]]] = [[] for _ in (None, *members)]
+    parts: list[list[dict[str, float]]] = [[] for _ in (None, *members)]
+    said: list[list[tuple[np.ndarray, ...]]] = [[] for _ in (None, *members)]
     total = len(feeds[0].split)
     with counting(total, "evaluating") as done:
         for batch in predicted:
             if (batch.label[batch.mask > 0] < 0).any():
                 raise InputError("the split has examples without labels, so there are no errors")
             log_probabilities_of = (batch.together, *batch.members)
-            for tally, log_probability in zip(tallies, log_probabilities_of, strict=True):
-                tally.append(sums(log_probability, batch.label, batch.mask))
+            real = batch.mask > 0
+            for part, outcome, said_of in zip(parts, said, log_probabilities_of, strict=True):
+                part.append(sums(said_of, batch.label, batch.mask))
+                outcome.append((batch.label[real], *outcomes(said_of[real])))
             if on_batch is not None:
                 on_batch(batch, feeds[0].class_names)
             done(int(batch.mask.sum()))
-    together, *each = (metrics.means(tally) for tally in tallies)
+    classes = len(feeds[0].class_names)
+    tallies = []
+    for outcome in said:
+        label, predicted, confidence = map(np.concatenate, zip(*outcome, strict=True))
+        tallies.append(Tally.of(label, predicted, confidence, classes))
+    means = [metrics.means(part) | t.means for part, t in zip(parts, tallies, strict=True)]
+    together, *each = means
     if not together["examples"]:
         raise InputError(f"none of the {total} images of the split can be decoded")
     scores: list[dict[str, Any]] = [
@@ -207,12 +214,12 @@ def score(
             "model": member.config["model"]["name"],
             "step": member.step,
             "image_sizes": [f.split.image_shape[0] for f in feeds if index in f.members],
-            **_finite(means),
+            **_finite(of_member),
         }
-        for index, (member, means) in enumerate(zip(members, each, strict=True))
+        for index, (member, of_member) in enumerate(zip(members, each, strict=True))
     ]
     unreadable = total - int(together["examples"])
-    return {**_finite(together), "unreadable": unreadable, "members": scores}
+    return {**_finite(together), "unreadable": unreadable, "members": scores}, tallies[0]
 
 
 def _finite(means: Mapping[str, float]) -> dict[str, float | None]:

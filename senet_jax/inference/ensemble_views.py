@@ -93,10 +93,34 @@ class Feed:
     members: tuple[int, ...]
 
 
+def split_of(members: Sequence[TrainedNetwork], asked: str | None) -> tuple[str, tuple[int, ...]]:
+    """The split to evaluate on, and its fold, if it is one: by default the first run's.
+
+    Raises: InputError for runs of several folds, which were trained on each other's images.
+    """
+    section = members[0].config["data"]
+    folds = {tuple(member.config["data"].get("fold", ())) for member in members}
+    if asked or folds == {()}:
+        return asked or str(section["eval_split"]), ()
+    if len(folds) > 1:
+        raise InputError(
+            "the runs are of different folds (data.fold), and each was trained on images of the "
+            "others; give the images to evaluate on with --split"
+        )
+    return str(section["train_split"]), folds.pop()
+
+
 def load_feeds(
-    members: Sequence[TrainedNetwork], dataset: str, split: str, views: TestViews
+    members: Sequence[TrainedNetwork],
+    dataset: str,
+    split: str,
+    views: TestViews,
+    fold: tuple[int, ...] = (),
 ) -> list[Feed]:
     """Load the split, once for each way of seeing it; members with the same views share one.
+
+    Args:
+      fold: part of the split that is taken, as `data.fold` has it; () for all.
 
     Raises: InputError if the dataset or split does not exist or has a different number of classes,
       or a network cannot take the images.
@@ -120,7 +144,7 @@ def load_feeds(
         fields["corners"] = views.crops > 1
         if data.is_same(section["name"], dataset):  # what is taken of it
             fields |= {key: section[key] for key in OF_DATASET if key in section}
-        loaded, class_names = data.load_split(dataset, split, image_size=size, **fields)
+        loaded, class_names = data.load_split(dataset, split, fold=fold, image_size=size, **fields)
         for index in indices:
             _check_takes(members[index], loaded.image_shape, dataset, class_names)
         feeds.append(Feed(loaded, readable(class_names), tuple(indices)))

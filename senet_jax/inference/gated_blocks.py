@@ -6,6 +6,7 @@ which happens only here.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,7 +36,9 @@ class GatedBlock:
         return self.name.removesuffix("/se")
 
 
-def gates_of(model: nn.Module, variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+def gates_of(
+    model: nn.Module, variables: Any, images: jax.Array, **arguments: Any
+) -> dict[str, jax.Array]:
     """The gates of each SE block for each image, in the order of the computation.
 
         gates = senet_jax.gates_of(model, variables, images)
@@ -46,11 +49,14 @@ def gates_of(model: nn.Module, variables: Any, images: jax.Array) -> dict[str, j
     Args:
       variables: `params` and `batch_stats`, as `model.apply` takes them.
       images: [B, H, W, C], normalised.
+      **arguments: other arguments of the model's call, where it needs any.
 
     Returns: path of each block to its gates [B, C]; {} for a network without SE blocks. Gates that
       differ from position to position (`squeeze="none"`) are averaged over positions.
     """
-    _, sown = model.apply(variables, images, train=False, mutable=["gates"])
+    if "train" in inspect.signature(model.__call__).parameters:
+        arguments = {"train": False} | arguments
+    _, sown = model.apply(variables, images, mutable=["gates"], **arguments)
     flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(sown.get("gates", {}))
     return {
         "/".join(path[:-1]): jnp.mean(gate, axis=tuple(range(1, gate.ndim - 1)))

@@ -14,16 +14,16 @@ import jax
 import numpy as np
 from PIL.PngImagePlugin import PngInfo
 
+from senet_jax.data.image_files import open_image
+from senet_jax.data.image_search import OF_IMAGE, OUR_SIGN, digest_of, is_ours
 from senet_jax.errors import InputError
 from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
 from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.gated_blocks import gates_of
-from senet_jax.inference.image_files import open_image
-from senet_jax.inference.image_search import OF_IMAGE, OUR_SIGN, digest_of, is_ours
 from senet_jax.system import files, readers
-from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate, split_batch
+from senet_jax.system.devices import AXIS, Devices, map_step, replicate, split_batch
 from senet_jax.system.terminal import counting
 
 # A file with its pixels [H, W, C] uint8, or with the reason why it has none.
@@ -116,7 +116,7 @@ class _BatchAnswers:
         normalize = network.preprocessing.normalize
         self._shape = (batch_size, *network.preprocessing.image_shape)
         step = make_logits_step(model, normalize, AXIS, flip=question.flip)
-        step = pmap_step(step, devices, donate_state=False)
+        step = map_step(step, devices, donate_state=False)
         self._logits = functools.partial(step, replicate(variables, devices))
 
         def gates(variables: Any, images: jax.Array) -> dict[str, jax.Array]:

@@ -10,15 +10,12 @@ from PIL import Image
 
 from senet_jax.data import center_crop
 from senet_jax.data.augment import normalize
+from senet_jax.data.image_files import MODES, in_eight_bits
+from senet_jax.data.pillow_views import middle, resized
 from senet_jax.errors import InputError
-from senet_jax.inference.image_files import in_eight_bits
 from senet_jax.weights.image_spec import CROP_MODES, ImageSpec, image_fields
 
-# Pillow's, by the number of channels, for what TFDS decodes to as many: the luminance of ITU-R 601;
-# colours, without transparency; colours and transparency as stored, 255 where there is none.
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LARGEST = 8192  # pixels of a side of what a network is shown; more would not fit into memory
-LONGEST = 64  # times as long as wide; of a longer image the ends are far outside the middle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,27 +114,17 @@ class Preprocessing:
         except ValueError as error:
             raise InputError(f"an image of mode {image.mode} cannot be read: {error}") from error
         if height != width:
-            return self._pixels(self._resized(image, height, width))
+            return self._pixels(resized(image, height, width, self.interpolation))
+        if self.crop_mode == "center":
+            return self._pixels(middle(image, height, self.eval_crop, self.interpolation))
         scale = center_crop.shorter_side(height, self.eval_crop)
         if self.crop_mode == "squash":
-            return self._middle(self._resized(image, scale, scale))
-        if self.crop_mode == "border":
-            longest = max(image.size)
-            sides = (max(1, round(side * scale / longest)) for side in (image.height, image.width))
-            return self._middle(self._resized(image, *sides))
-        image = _without_far_ends(image)
-        size = np.array([image.height, image.width])
-        return self._middle(
-            self._resized(image, *center_crop.resized(size, size.min(), scale).tolist())
+            return self._middle(resized(image, scale, scale, self.interpolation))
+        longest = max(image.size)
+        height, width = (
+            max(1, round(side * scale / longest)) for side in (image.height, image.width)
         )
-
-    def _resized(self, image: Image.Image, height: int, width: int) -> Image.Image:
-        """Resize an image; each channel by itself, which Pillow does not do where one is alpha."""
-        method = Image.Resampling[self.interpolation.upper()]
-        if image.mode != "RGBA":
-            return image.resize((width, height), method)
-        channels = [channel.resize((width, height), method) for channel in image.split()]
-        return Image.merge(image.mode, channels)
+        return self._middle(resized(image, height, width, self.interpolation))
 
     def _middle(self, image: Image.Image) -> np.ndarray:
         """The middle of an image, uint8 [H, W, C], in the mean colour where that is too short."""
@@ -206,10 +193,3 @@ class Preprocessing:
         if eval_crop is not None:
             changes["eval_crop"] = eval_crop
         return dataclasses.replace(self, **changes)
-
-
-def _without_far_ends(image: Image.Image) -> Image.Image:
-    """The middle of an image so long that it would not fit into memory when resized."""
-    most = LONGEST * min(image.size)
-    left, top = (max(0, (side - most) // 2) for side in image.size)
-    return image.crop((left, top, image.width - left, image.height - top))

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from senet_jax.system import processors
-from senet_jax.system.devices import Devices
+from senet_jax.system.devices import PMAP, Devices, backend_of
 
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -41,6 +41,7 @@ BITS = {
     "device_kind": "kind of device",
     "devices": "number of devices",
     "processes": "number of processes",
+    "parallel": "backend of the steps",
     "host_cpus": "number of processors",
     "processor": "kind of processor",
     "processor_features": "features of the processor",
@@ -55,6 +56,7 @@ def environment(devices: Devices) -> dict[str, Any]:
     return {
         "devices": len(devices),
         **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
+        **({"parallel": backend_of(devices)} if backend_of(devices) != PMAP else {}),
         "device_kind": devices[0].device_kind,
         "processor": processor(),
         "processor_features": processor_features(),
@@ -71,7 +73,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     Of what an earlier version did not record, nothing is said.
     """
-    before, now = {"processes": 1} | dict(before), {"processes": 1} | dict(now)
+    usual = {"processes": 1, "parallel": PMAP}
+    before, now = usual | dict(before), usual | dict(now)
     names = sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
     return ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in names)
 

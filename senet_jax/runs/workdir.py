@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from senet_jax.config import check_finite, differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
 from senet_jax.runs import effect, lock
+from senet_jax.runs.added import ADDED, MEANS
 from senet_jax.system import files, processes
 from senet_jax.system.processes import on_first
 
@@ -25,9 +26,6 @@ CHECKPOINTS = "checkpoints"  # the folder of a run's states
 FINAL, EMA, BEST = WEIGHTS = ("final", "ema", "best")  # sets of weights of a run; see stored.py
 # The keys of the `model` section that name weights to start from; the others are the network's.
 ORIGIN = ("pretrained", "weights", "new_head")
-# Keys that configurations of earlier versions lack, with what was so then; None where that goes on
-# as it began, whatever is chosen now.
-ADDED = {"data.image": "", "data.label": "", "model.weights": None}
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
@@ -160,15 +158,12 @@ def _written(workdir: Path) -> Iterator[None]:
 
 
 def fail(workdir: Path, error: Exception | str) -> str:
-    """Record why a run has no result, for the report, and return the reason.
-
-    Where nothing can be written, nothing is.
-    """
-    is_sentence = isinstance(error, str | InputError)
-    reason = str(error) if is_sentence else f"{type(error).__name__}: {error}"
+    """Record why a run has no result, where anything can be written, and return the reason."""
+    kind = "" if isinstance(error, str) else type(error).__name__
+    reason = str(error) if isinstance(error, str | InputError) else f"{kind}: {error}"
     with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(workdir / "failed.json", {"reason": reason})
+        files.write_json(workdir / "failed.json", {"reason": reason, "kind": kind})
     return reason
 
 
@@ -192,9 +187,7 @@ def cut_metrics(workdir: Path, step: int, evaluation_owed: bool) -> None:
 def check_usable(workdir: Path) -> None:
     """Check, touching nothing, that a run can be written there, and that no others' files are.
 
-    Call it before anything slow: what is refused should be refused at once.
-
-    Raises: InputError if not.
+    Call it before anything slow. Raises: InputError if not.
     """
     files.check_folder(workdir, "work directory")
     if not (workdir / "config.json").exists():
@@ -263,7 +256,7 @@ def check_same(config: ConfigDict, workdir: Path, apart_from: Sequence[str] = ()
         return
     current = plain(config)
     idle = {*effect.without(flatten(stored))} & {*effect.without(flatten(current))}
-    ignored = {*apart_from, *idle, *left_to_weights(config.to_dict()), *added_since(stored)}
+    ignored = {*apart_from, *MEANS, *idle, *left_to_weights(config.to_dict()), *added_since(stored)}
     before, now = (
         {k: value for k, value in with_added(flatten(sections)).items() if k not in ignored}
         for sections in (stored, current)

@@ -19,7 +19,8 @@ import jax
 
 from senet_jax.errors import Terminated
 from senet_jax.system import startup
-from senet_jax.system.devices import Agreement, Devices
+from senet_jax.system.agreement import Agreement
+from senet_jax.system.devices import Devices
 
 
 class Stop:

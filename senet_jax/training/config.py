@@ -1,7 +1,12 @@
-"""The `train` section of a configuration."""
+"""The `train` and the `parallel` section of a configuration."""
 
 import dataclasses
 import math
+
+from senet_jax.runs.workdir import FINAL, WEIGHTS
+from senet_jax.system.devices import BACKENDS, JIT, PMAP
+from senet_jax.training.class_weights import rule
+from senet_jax.training.losses import BCE, LOSSES, SOFTMAX
 
 POSITIVE = (
     "epochs",
@@ -12,7 +17,34 @@ POSITIVE = (
     "checkpoint_every_minutes",
     "keep_checkpoints",
     "steps_per_call",
+    "distill_temperature",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """The `parallel` section of a configuration, which says how a run is computed, not which.
+
+    Attributes:
+      backend: what spreads a step over the devices, see system/devices.py.
+      shard_optimizer: whether each device keeps but a part of the optimizer's state and of the
+        moving averages (Rajbhandari et al., arXiv 1910.02054, stage 1).
+
+    Raises:
+      ValueError: for values that are impossible, alone or together.
+    """
+
+    backend: str = PMAP
+    shard_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend must be {', '.join(BACKENDS)}, not {self.backend!r}")
+        if self.shard_optimizer and self.backend != JIT:
+            raise ValueError(
+                f"shard_optimizer=True has no effect with backend={self.backend!r}: leave it at "
+                f"False, or choose {JIT}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +71,45 @@ class TrainConfig:
     checkpoint_every_steps: int
     keep_checkpoints: int
     keep_best: bool
+    class_weights: str = ""  # as in configurations of versions without this key
+    patience: int = 0  # as well, and all that follow
+    loss: str = SOFTMAX
+    target_threshold: float = 0.0
+    teacher: str = ""
+    teacher_weights: str = FINAL
+    distill_weight: float = 0.5
+    distill_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
+        rule(self.class_weights)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be {' or '.join(LOSSES)}, not {self.loss!r}")
+        if not 0 <= self.target_threshold < 1:
+            raise ValueError(f"target_threshold must be in [0, 1), not {self.target_threshold}")
+        if self.class_weights and self.loss == BCE:
+            raise ValueError(
+                f"class_weights={self.class_weights!r} cannot go with loss={BCE!r}, in which each "
+                "class has a question of its own; choose loss=softmax"
+            )
+        if self.teacher_weights not in WEIGHTS:
+            raise ValueError(
+                f"teacher_weights must be one of {', '.join(WEIGHTS)}, not {self.teacher_weights!r}"
+            )
+        if not 0 < self.distill_weight <= 1:
+            raise ValueError(
+                f"distill_weight must be above 0 and at most 1, not {self.distill_weight}"
+            )
         if self.checkpoint_every_steps < 0:
             raise ValueError(
                 f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
             )
+        if self.patience < 0:
+            raise ValueError(f"patience must be at least 0, not {self.patience}")
         if tuple(self.profile_steps) != (0, 0) and not (
             len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
         ):

@@ -3,69 +3,44 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from senet_jax import data
 from senet_jax.config import flatten
+from senet_jax.data import resident
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
 from senet_jax.runs import effect
-from senet_jax.system.devices import AXIS, Devices, pmap_step, replicate
-from senet_jax.training import freezing, optim
+from senet_jax.system.devices import (
+    JIT,
+    DeviceGroup,
+    Devices,
+    axis_of,
+    backend_of,
+    map_step,
+    replicate,
+)
+from senet_jax.training import class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
+from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
+from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.start import load_initial_weights
-from senet_jax.training.state import TrainState, create_state
+from senet_jax.training.state import TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
+from senet_jax.training.teacher import Teacher, load_teacher
 from senet_jax.weights.loading import create_model
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The course of a run, in steps.
-
-    Attributes:
-      total_steps: length of the run.
-      steps_per_epoch: whole batches of the training examples.
-      eval_every_steps, log_every_steps: periods of evaluations and of lines of metrics.
-      checkpoint_every_steps: period of checkpoints; 0 for none by steps.
-      freeze_after: the last step with statistics of the batch; after it batch norm is frozen.
-      steps_per_call: steps that one call of the device does where nothing else is due.
-    """
-
-    total_steps: int
-    steps_per_epoch: int
-    eval_every_steps: int
-    log_every_steps: int
-    checkpoint_every_steps: int
-    freeze_after: int
-    steps_per_call: int
-
-    def calls(self, start: int) -> Iterator[int]:
-        """How many steps each call does, from after step `start` to the end of the run.
-
-        These are `steps_per_call`, or one where so many would go past an evaluation, a line of
-        metrics, a checkpoint or where batch norm is frozen. It is a function of the step alone, so
-        that a run that continues makes the calls of one that was not interrupted.
-        """
-        step = start
-        periods = (self.eval_every_steps, self.log_every_steps, self.checkpoint_every_steps)
-        while step < self.total_steps:
-            ends = [(step // period + 1) * period for period in periods if period]
-            ends += [end for end in (self.freeze_after, self.total_steps) if end > step]
-            count = self.steps_per_call if step + self.steps_per_call <= min(ends) else 1
-            yield count
-            step += count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +69,13 @@ class Run:
       dataset: splits to train and to evaluate on.
       model: the network as it is evaluated.
       normalize: images of the dataset to what the model takes.
+      class_weights: factor of each class in the training loss; () for none.
       schedule: learning rate by step, apart from plateaus.
       plan: when what happens, in steps.
       steps: functions that train and evaluate.
       initial_state: the state before the first step.
-      pretrained_sha256: hash of the weights in it; "" if it does not start from any. See `prepare`.
+      pretrained: what a result says of the weights in it, unless it does not start from any, and of
+        the teacher, if there is one. See `prepare`.
     """
 
     seed: int
@@ -108,23 +85,28 @@ class Run:
     dataset: data.Dataset
     model: Network
     normalize: Callable[[jax.Array], jax.Array]
+    class_weights: tuple[float, ...]
     schedule: optax.Schedule
     plan: Plan
     steps: Steps
     initial_state: TrainState
-    pretrained_sha256: str
+    pretrained: Mapping[str, Any]
 
 
-def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
+def prepare(
+    config: ConfigDict, devices: Devices, begun: bool = False, *, trains: bool = True
+) -> Run:
     """Check the configuration, load the data, plan the run, and build everything the loop calls.
 
     Args:
       begun: whether the state is that of a checkpoint. The initial one, only a place for it, then
         is without the weights of model.pretrained, which need not be there any more.
+      trains: whether steps are to be taken; if not, a teacher need not be there either.
 
     Raises: InputError for a configuration that cannot be run.
     """
     recipe = check(config, devices)
+    devices = DeviceGroup.of(devices, recipe.parallel.backend)
     if not (begun or recipe.origin.source):  # with weights, resolve_config has looked already
         effect.check(flatten(config.to_dict()))
     share = data.Share(jax.process_index(), jax.process_count())
@@ -138,6 +120,12 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, recipe, model)
     plan = plan_steps(recipe.train, len(dataset.train))
+    evaluations = -(-plan.total_steps // plan.eval_every_steps)
+    if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
+        raise InputError(
+            f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
+            "too few lie between the first and the last; leave it at 0, or evaluate more often"
+        )
     if not begun and recipe.optim.warmup_epochs >= recipe.train.epochs:
         logging.getLogger(__name__).warning(
             "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "
@@ -145,29 +133,10 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
             recipe.optim.warmup_epochs,
             recipe.train.epochs,
         )
-    return build_run(recipe, devices, dataset, model, plan, begun)
-
-
-def plan_steps(train: TrainConfig, examples: int) -> Plan:
-    """The run's length and periods, from epochs to steps of so many training examples.
-
-    Raises: InputError if an epoch has no whole batch, or the run more steps than can be counted.
-    """
-    steps_per_epoch = examples // train.batch_size
-    if steps_per_epoch == 0:
-        raise InputError(f"batch_size {train.batch_size} exceeds the {examples} training examples")
-    total_steps = max(1, round(train.epochs * steps_per_epoch))
-    if total_steps >= 2**31:  # which the state counts
-        raise InputError(f"train.epochs {train.epochs:g} are too many steps: {total_steps:.3g}")
-    return Plan(
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-        eval_every_steps=max(1, round(train.eval_every_epochs * steps_per_epoch)),
-        log_every_steps=train.log_every_steps,
-        checkpoint_every_steps=train.checkpoint_every_steps,
-        freeze_after=total_steps - round(train.freeze_bn_epochs * steps_per_epoch),
-        steps_per_call=train.steps_per_call,
-    )
+    teacher = None
+    if recipe.train.teacher and trains:
+        teacher = load_teacher(recipe.train, dataset, model.dtype)
+    return build_run(recipe, devices, dataset, model, plan, begun, teacher)
 
 
 def build_run(
@@ -177,6 +146,7 @@ def build_run(
     model: Network,
     plan: Plan,
     begun: bool,
+    teacher: Teacher | None,
 ) -> Run:
     """State and steps of a run; see `prepare`."""
     train, shape = recipe.train, dataset.train.image_shape
@@ -184,6 +154,16 @@ def build_run(
     if recipe.origin.source and not begun:
         weights = load_initial_weights(recipe.origin, recipe.network["name"], model, dataset)
     tuning = freezing.tuning(model, shape, recipe.optim.freeze, recipe.optim.layer_decay)
+    rule, split = train.class_weights, dataset.train
+    counts = np.bincount(split.labels(), minlength=dataset.num_classes) if rule else np.zeros(0)
+    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
+    inputs = Inputs(
+        recipe.augment,
+        scale,
+        train.label_smoothing,
+        recipe.mixing,
+        class_weights.of_classes(rule, counts),
+    )
     schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(
         recipe.optim, schedule, tuning.trained, tuning.scales, on_nan=train.on_nan
@@ -197,38 +177,50 @@ def build_run(
         ema=train.ema_decay > 0,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
-    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
+    state = replicate(state.replace(teacher=teacher and teacher.variables), devices)
+    if recipe.parallel.shard_optimizer:
+        state = jax.device_put(state, divided(state, devices))
     return Run(
         seed=recipe.seed,
         settings=train,
         optim=recipe.optim,
         devices=devices,
-        dataset=dataset,
+        dataset=resident.place(dataset, devices),
         model=model,
         normalize=scale,
         schedule=schedule,
         plan=plan,
-        steps=build_steps(recipe, devices, model, optimizer, tuning, scale, state.batch_stats),
-        initial_state=replicate(state, devices),
-        pretrained_sha256=weights.sha256 if weights else "",
+        class_weights=inputs.class_weights,
+        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state, teacher),
+        initial_state=state,
+        pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )
 
 
 def build_steps(
-    recipe: Recipe,
+    train: TrainConfig,
     devices: Devices,
     model: Network,
     optimizer: optax.GradientTransformationExtraArgs,
     tuning: freezing.Tuning,
-    scale: Callable[[jax.Array], jax.Array],
-    batch_stats: Any,
+    inputs: Inputs,
+    state: TrainState,
+    teacher: Teacher | None,
 ) -> Steps:
-    """The steps, mapped over the devices; nothing is compiled before their first call."""
-    train = recipe.train
+    """The steps, mapped over the devices; nothing is compiled before their first call.
+
+    Args:
+      state: the state before the first one, as it lies on the devices.
+    """
+    loss = loss_of(train.loss, train.target_threshold)
+    if teacher:
+        loss = distilled(loss, train.distill_weight, train.distill_temperature)
     make_step = functools.partial(
         make_train_step,
-        inputs=Inputs(recipe.augment, scale, train.label_smoothing, recipe.mixing),
-        axis_name=AXIS,
+        inputs=inputs,
+        axis_name=axis_of(devices),
+        loss=loss,
+        teacher=teacher,
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
         ema_decay=train.ema_decay,
@@ -236,10 +228,16 @@ def build_steps(
     )
     train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
     frozen_step = make_step(
-        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, batch_stats)
+        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, state.batch_stats)
     )
+    eval_step = make_eval_step(model, inputs.normalize, axis_of(devices))
+    layout = None
+    if backend_of(devices) == JIT:  # the state stays as it is, and the sums are replicated
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+        layout = shardings, shardings.step
+    map_train_step = functools.partial(map_step, devices=devices, donate_state=True, layout=layout)
     return Steps(
-        train=pmap_step(train_step, devices, donate_state=True),
-        frozen=pmap_step(frozen_step, devices, donate_state=True),
-        eval=pmap_step(make_eval_step(model, scale, AXIS), devices, donate_state=False),
+        train=map_train_step(train_step),
+        frozen=map_train_step(frozen_step),
+        eval=map_step(eval_step, devices, donate_state=False),
     )

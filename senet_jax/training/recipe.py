@@ -1,5 +1,6 @@
 """A configuration, checked: its sections as objects that fit together."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,8 @@ from senet_jax.config import build, check_present
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
-from senet_jax.system.devices import AXIS, Devices, check_divisible
-from senet_jax.training.config import TrainConfig
+from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
+from senet_jax.training.config import ParallelConfig, TrainConfig
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.start import Origin, split_origin
 from senet_jax.weights.loading import create_model
@@ -23,7 +24,7 @@ class Recipe:
 
     Attributes:
       seed: number from which all randomness of the run comes.
-      train, optim: the sections of these names.
+      train, optim, parallel: the sections of these names.
       augment, mixing: fields of `data` on changes of single images, and on mixing them.
       origin: fields of `model` on the weights to start from.
       network: the other fields of `model`, as `create_model` takes them.
@@ -33,6 +34,7 @@ class Recipe:
     seed: int
     train: TrainConfig
     optim: OptimConfig
+    parallel: ParallelConfig
     augment: Augmentation
     mixing: Mixing
     origin: Origin
@@ -59,10 +61,15 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     augment, data_fields = _split_off(Augmentation, data_fields)
     check_parts(train, len(devices), mixing)
     origin, network = split_origin(sections["model"])
-    network |= {"axis_name": AXIS, "sync_batch_norm": train.sync_batch_norm}
+    parallel = build(ParallelConfig, "parallel", sections.get("parallel", {}))
+    devices = DeviceGroup.of(devices, parallel.backend)
+    check_parallel(parallel, train, devices)
+    network |= {"axis_name": axis_of(devices), "sync_batch_norm": train.sync_batch_norm}
     create_model(**network)  # refuses what it must before any data is read
     check_name(network)
-    return Recipe(seed, train, optim_config, augment, mixing, origin, network, data_fields)
+    return Recipe(
+        seed, train, optim_config, parallel, augment, mixing, origin, network, data_fields
+    )
 
 
 def _split_off(owner: type[Any], section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -71,6 +78,19 @@ def _split_off(owner: type[Any], section: dict[str, Any]) -> tuple[Any, dict[str
     check_present("data", section, names)
     fields = {name: section[name] for name in names}
     return build(owner, "data", fields), {k: v for k, v in section.items() if k not in fields}
+
+
+def check_divisible(batch_size: int, devices: Devices) -> None:
+    """Raises: InputError if a batch cannot be shared evenly between devices and processes."""
+    counts = collections.Counter(device.process_index for device in devices)
+    if len(set(counts.values())) > 1:
+        raise InputError(f"processes must have equally many devices, not {list(counts.values())}")
+    if batch_size % len(devices):
+        below = max(batch_size // len(devices), 1) * len(devices)
+        raise InputError(
+            f"batch_size {batch_size} cannot be divided by {len(devices)} devices; "
+            f"{below} or {below + len(devices)} can"
+        )
 
 
 def check_parts(train: TrainConfig, devices: int, mixing: Mixing) -> None:
@@ -85,6 +105,15 @@ def check_parts(train: TrainConfig, devices: int, mixing: Mixing) -> None:
         raise InputError(
             f"data.mixup and data.cutmix mix pairs of images, but each device has {local} "
             f"(batch_size {train.batch_size} on {devices}); choose an even number"
+        )
+
+
+def check_parallel(parallel: ParallelConfig, train: TrainConfig, devices: Devices) -> None:
+    """Raises: InputError for batch statistics of each device where there is but one program."""
+    if parallel.backend == JIT and len(devices) > 1 and not train.sync_batch_norm:
+        raise InputError(
+            f"parallel.backend='jit' has one program for all {len(devices)} devices, where batch "
+            "norm sees the whole batch: set train.sync_batch_norm=True, or choose pmap or shard_map"
         )
 
 

@@ -49,12 +49,12 @@ class Reporter:
             self._bar.update(self._task, completed=step, description="training", status=status)
         else:
             eta = f"  ETA {(self._total - step) * self._batch_size / rate:,.0f} s" if rate else ""
-            self._message(f"step {step}/{self._total}  loss {shown}{speed}{eta}")
+            self.say(f"step {step}/{self._total}  loss {shown}{speed}{eta}")
         return measured
 
     def evaluation(self, epoch: float, metrics: Mapping[str, float]) -> None:
         """Show an evaluation as a line that stays."""
-        self._message(
+        self.say(
             f"epoch {epoch:.4g}  eval loss {metrics['loss']:.4f}  top-1 error "
             f"{metrics['top1_error']:.2f} %  top-5 error {metrics['top5_error']:.2f} %"
         )
@@ -80,7 +80,8 @@ class Reporter:
         for pace in (self._all, self._window):
             pace.began += time.perf_counter() - began
 
-    def _message(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)
         elif not self._quiet:

@@ -9,12 +9,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from senet_jax.evaluation import metrics
 from senet_jax.models.counts import summarize
 from senet_jax.runs import provenance
-from senet_jax.system.devices import peak_memory
+from senet_jax.system.device_memory import peak_memory
 from senet_jax.system.terminal import duration
 from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session
+from senet_jax.training.teacher import NAME
+from senet_jax.weights import channels
 
 
 def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
@@ -36,7 +39,8 @@ def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
         "params": counts.params,
         "macs": counts.macs,
         "classes": run.dataset.num_classes,
-        "step": run.plan.total_steps,
+        "step": session.step,
+        **({"planned_steps": run.plan.total_steps} if session.stopped_early else {}),
         "batch_size": run.settings.batch_size,
         **session.measured,
         "best_top1_error": session.best and session.best[0],
@@ -47,7 +51,8 @@ def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **environment,
         **({"earlier_environments": earlier} if earlier else {}),
-        **({"pretrained_sha256": session.pretrained_sha256} if session.pretrained_sha256 else {}),
+        **session.pretrained,
+        **({"class_weights": [*run.class_weights]} if run.class_weights else {}),
         "params_sha256": provenance.fingerprint(session.state.variables),
         **run.dataset.records,  # with which the network can be asked where the dataset is gone
     }
@@ -67,19 +72,40 @@ def in_words(result: Mapping[str, Any], directory: Path) -> str:
             f"{result['data_wait']:.0%} of the time waiting for data"
         )
     lines.append(errors(result, "eval"))
+    if "eval/balanced_error" in result:
+        lines.append(metrics.in_words(result, "eval/"))
     if "eval_ema/top1_error" in result:
         lines.append(f"moving averages: {errors(result, 'eval_ema')}")
+    if planned := result.get("planned_steps"):
+        lines.append(
+            f"stopped early, at step {result['step']:,} of {planned:,}: no evaluation since step "
+            f"{result['best_step']:,} had a lower top-1 error"
+        )
     if result.get("best_step") != result["step"]:
         lines.append(
             f"lowest top-1 error on the way {result['best_top1_error']:.2f} %, at step "
             f"{result['best_step']:,}"
         )
+    if weights := result.get("class_weights"):
+        lines.append(f"classes weighted from {min(weights):.3g} to {max(weights):.3g} in training")
+    if theirs := result.get("pretrained_channels"):
+        lines.append(f"started from {channels.in_words(theirs, result['image_shape'][-1])}")
+    if teacher := result.get(NAME):
+        lines.append(f"learned from the answers of {teacher}")
     if skipped := result.get("train/skipped"):
         lines.append(f"{skipped} updates were not finite and were skipped")
     memory = result.get("peak_device_memory", result["peak_host_memory"]) / 2**30
     where = "of a device" if "peak_device_memory" in result else "of the process"
     lines.append(f"peak memory {where} {memory:.1f} GiB")
     return "\n".join(lines) + f"\n-> {directory}/result.json"
+
+
+def caption(result: Mapping[str, Any]) -> str:
+    """What was trained, for pictures of its errors."""
+    return (
+        f"{result['model']} on {result['dataset']}, seed {result['seed']}, step "
+        f"{result['step']:,}: {errors(result, 'eval')}"
+    )
 
 
 def errors(result: Mapping[str, Any], kind: str) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from senet_jax.runs import checkpoints, provenance
 from senet_jax.system import processes
 from senet_jax.system.devices import replicate, to_global, to_local
 from senet_jax.system.processes import on_first
-from senet_jax.training import optim
+from senet_jax.training import optim, teacher
 from senet_jax.training.prepare import Run, Step
 from senet_jax.training.state import TrainState
 from senet_jax.training.step import parts_of
 
 ADVICE = "try a smaller optim.learning_rate"
+PRETRAINED = ("pretrained_sha256", "pretrained_channels", *teacher.RECORDS)
 NORMS = ("gradient_norm", "parameter_norm")
 MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 
@@ -46,7 +47,8 @@ class Session:
       environments: what the run was computed with, see provenance.environment, from its beginning
         on; more than one if it was continued with something else.
       earlier_seconds: time that earlier processes took, up to their last checkpoints.
-      pretrained_sha256: hash of the weights that the run started from; "" for none.
+      pretrained: what the result says of the weights that the run started from and of its teacher;
+        {} for none.
     """
 
     run: Run
@@ -62,10 +64,11 @@ class Session:
     best: tuple[float, int] | None = None
     environments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0
-    pretrained_sha256: str = ""
+    pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.latest: dict[str, float] = {}  # what is not summed, of the latest step
+        self._settled_sums: list[Mapping[str, Any]] = []  # not in `window` yet
         self._saved_at = time.perf_counter()
         self._save_best = False
 
@@ -84,12 +87,13 @@ class Session:
                 started,
                 run.initial_state,
                 environments=[now],
-                pretrained_sha256=run.pretrained_sha256,
+                pretrained=run.pretrained,
             )
-        saved = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
+        saved = checkpoints.restore(directory, to_global(run.initial_state.saved, run.devices))
         say(f"continuing from step {saved.step}/{run.plan.total_steps}")
         notes = saved.notes
         run.dataset.check_unchanged(notes.get("dataset", {}), directory.parent)
+        teacher.check_unchanged(run.pretrained, notes, directory.parent)
         environments = notes["environments"]
         if changed := provenance.changes(environments[-1], now):
             say(
@@ -101,7 +105,7 @@ class Session:
             run,
             directory,
             started,
-            to_local(saved.state, run.devices),
+            to_local(saved.state, run.devices).replace(teacher=run.initial_state.teacher),
             saved.step,
             notes["evaluation_owed"],
             window=notes["window"],
@@ -110,7 +114,7 @@ class Session:
             best=tuple(notes["best"]) if notes["best"] else None,
             environments=environments,
             earlier_seconds=notes["seconds"],
-            pretrained_sha256=notes.get("pretrained_sha256", ""),
+            pretrained={key: notes[key] for key in PRETRAINED if notes.get(key)},
         )
 
     @property
@@ -126,9 +130,17 @@ class Session:
         # Two calls in the queue keep the device busy; more would only hold their batches in memory.
         jax.block_until_ready(self.pending[-3:-2])
 
-    def training_means(self) -> dict[str, float]:
-        """Mean metrics of the steps since the last call. Raises: Diverged, see `settle`."""
-        self.settle()
+    def lines(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Each step after which the plan has a line of metrics, with the means since the last one.
+
+        Raises: Diverged, see `settle`.
+        """
+        for step in self._settled():
+            if self.run.plan.has_line(step):
+                yield step, self._means()
+
+    def _means(self) -> dict[str, float]:
+        self._add_up()
         means = metrics.means([self.window]) | self.latest
         means = {f"train/{name}": value for name, value in means.items() if math.isfinite(value)}
         if self.run.settings.on_nan == "skip":
@@ -144,12 +156,21 @@ class Session:
         Raises: Diverged, naming the step and what was not finite. Where such updates are skipped it
           is raised if there were too many one after another.
         """
+        for _ in self._settled():
+            pass
+        self._add_up()
+
+    def _settled(self) -> Iterator[int]:
+        """The steps so far, each when its sums are among those of `_add_up`."""
         steps = [sums for call in jax.device_get(self.pending) for sums in each_step(call)]
+        self.pending.clear()
         for step, sums in enumerate(steps, start=self.step + 1 - len(steps)):
             nonfinite = int(sums.pop("nonfinite"))
             self.latest = {name: float(sums.pop(name)) for name in NORMS}
             self.skipped_in_a_row = self.skipped_in_a_row + 1 if nonfinite else 0
+            self._settled_sums.append(sums)
             if not nonfinite:
+                yield step
                 continue
             part = parts_of(self.state.params)[nonfinite - 1]
             if self.run.settings.on_nan == "stop":
@@ -159,8 +180,12 @@ class Session:
                     f"the last {self.skipped_in_a_row} updates were skipped: {part} is not finite "
                     f"at step {step}; {ADVICE}"
                 )
-        self.window = metrics.totals([self.window, *steps] if self.window else steps)
-        self.pending.clear()
+            yield step
+
+    def _add_up(self) -> None:
+        sums = self._settled_sums
+        self.window = metrics.totals([self.window, *sums] if self.window else sums)
+        sums.clear()
 
     def record_evaluation(self, evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         """Take note of an evaluation and return its metrics by name, as they are logged.
@@ -191,6 +216,25 @@ class Session:
         return {name: value for name, value in named.items() if not name.endswith("/right")}
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether the last `train.patience` evaluations have brought no lower top-1 error.
+
+        It is a function of the step and of what is saved beside it, so that a run that continues
+        stops where it would have.
+        """
+        patience, plan = self.run.settings.patience, self.run.plan
+        if not patience or self.best is None or self.evaluation_owed:
+            return False
+        waited = self.step - self.best[1]
+        return self.step < plan.total_steps and waited >= patience * plan.eval_every_steps
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done, or those before an early stop, and the last evaluation."""
+        is_last = self.step == self.run.plan.total_steps or self.stopped_early
+        return is_last and not self.evaluation_owed
+
+    @property
     def late(self) -> bool:
         """Whether the last checkpoint was made long ago, by the clock of this process."""
         minutes = (time.perf_counter() - self._saved_at) / 60
@@ -207,8 +251,7 @@ class Session:
         """
         settings = self.run.settings
         every = settings.checkpoint_every_steps
-        at_end = self.step == self.run.plan.total_steps and not self.evaluation_owed
-        if not (at_end or asked or self._save_best or (every and self.step % every == 0)):
+        if not (self.ended or asked or self._save_best or (every and self.step % every == 0)):
             return False
         self.settle()
         notes = {
@@ -219,10 +262,10 @@ class Session:
             "best": self.best,
             "environments": self.environments,
             "seconds": self.seconds,
-            "pretrained_sha256": self.pretrained_sha256,
+            **self.pretrained,
             "dataset": self.run.dataset.identity,
         }
-        state = to_global(self.state, self.run.devices)
+        state = to_global(self.state.saved, self.run.devices)
         checkpoints.save(self.directory, self.step, state, notes)
         on_first(self._prune)
         self._saved_at, self._save_best = time.perf_counter(), False

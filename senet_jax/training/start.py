@@ -13,14 +13,15 @@ from ml_collections import ConfigDict
 
 from senet_jax import data, models
 from senet_jax.config import build, check_present, differences, flatten, whole_path
+from senet_jax.data.sources import names
 from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
 from senet_jax.runs import effect, workdir
 from senet_jax.runs.stored import EARLIER, FINAL, read_records
+from senet_jax.weights import channels, loading, saving, sources, timm
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading, saving, timm
 from senet_jax.weights.class_names import first_difference, readable
 from senet_jax.weights.image_spec import data_fields
 
@@ -53,11 +54,12 @@ class InitialWeights:
 
     Attributes:
       variables: `params` and `batch_stats`, without a classifier where it is to be a new one.
-      sha256: their hash, see weights.loading.Weights.
+      records: what a run's result says of them: their hash, see weights.loading.Weights, and the
+        number of channels that they were for, if the first kernel was adapted to others.
     """
 
     variables: Mapping[str, Any]
-    sha256: str
+    records: Mapping[str, Any]
 
 
 def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
@@ -65,6 +67,20 @@ def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
     origin = {key: value for key, value in section.items() if key in workdir.ORIGIN}
     network = {key: value for key, value in section.items() if key not in workdir.ORIGIN}
     return build(Origin, "model", origin), network
+
+
+def with_whole_paths(config: ConfigDict) -> ConfigDict:
+    """The configuration with its data and its teacher where any directory finds them.
+
+    See sources/names.py for data.
+    """
+    flat, changes = flatten(config.to_dict()), {}
+    for key, whole in (("data.name", names.absolute), ("train.teacher", whole_path)):
+        if isinstance(value := flat.get(key), str) and value and whole(value) != value:
+            changes[key] = whole(value)
+    changed: Any = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict(changes)
+    return changed if changes else config
 
 
 def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
@@ -94,15 +110,19 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
                 f"{TIMM!r} needs the tag of weights in model.name, which is {name!r}; timm "
                 f"publishes {published}"
             )
-        model, images = _of_weights(name, origin)
-    missing = workdir.left_to_weights(sections)
+        model, images = of_weights(name, origin)
+    missing, section = workdir.left_to_weights(sections), sections["data"]
+    chosen = {key: section[key] for key in ("image", "label") if key in section}
     if "data.image_size" in missing:
         usual = image_shape_of(name)[0] if name in models.MODELS else images["image_size"]
-        section = sections["data"]
-        chosen = {key: section[key] for key in ("image", "label") if key in section}
         images["image_size"] = data.image_size_for(
             section["name"], images["image_size"], usual, **chosen
         )
+    if {"data.mean", "data.std"} & {*missing}:
+        sizes = images if "data.image_size" in missing else section
+        count = data.channels_of(section["name"], sizes.get("image_size", 0), **chosen)
+        if len(images["mean"]) != count:
+            images |= {"mean": (), "std": ()}  # the dataset's own
     model |= sections["model"]
     if origin.source is not True:  # from its root, or the same words would mean others elsewhere
         model["pretrained"] = whole_path(origin.pretrained)
@@ -112,14 +132,14 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     return filled.lock()
 
 
-def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
+def of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a run's network, none for timm's weights, and the `data` keys of the images."""
-    name, path = loading.locate(name, origin.source)
-    if not loading.is_run(path):
-        loading.check_only_runs(origin.weights, origin.pretrained)
+    name, path = sources.locate(name, origin.source)
+    if not sources.is_run(path):
+        sources.check_only_runs(origin.weights, origin.pretrained)
         spec = timm.image_spec_of(name, weight_files.read_config_json(path))
         return {}, data_fields(spec)
-    sections = loading.run_sections(name, path)
+    sections = sources.run_sections(name, path)
     _, result = read_records(path)
     images = {key: sections["data"][key] for key in ("image_size", "eval_crop", "interpolation")}
     if not {"mean", "std"} <= result.keys():
@@ -140,8 +160,13 @@ def load_initial_weights(
     Raises: InputError if they cannot be read, or are those of a different network or other images.
     """
     with named("model.pretrained"):
+        shape = dataset.train.image_shape
         weights = loading.load_pretrained(
-            name, origin.source, origin.weights, num_classes=model.num_classes
+            name,
+            origin.source,
+            origin.weights,
+            num_classes=model.num_classes,
+            in_channels=shape[-1],
         )
         theirs, ours = _fields(weights.model), _fields(model)
         if changes := differences(theirs, ours, names=("there", "here")):
@@ -154,8 +179,14 @@ def load_initial_weights(
             del variables["params"]["head"]
         else:
             _warn_of_other_classes(origin.pretrained, weights.class_names, dataset.class_names)
-        _check_shapes(variables, model, dataset.train.image_shape)
-    return InitialWeights(variables, weights.sha256)
+        check_shapes(variables, model, shape)
+    records: dict[str, Any] = {"pretrained_sha256": weights.sha256} if weights.sha256 else {}
+    if weights.channels:
+        records["pretrained_channels"] = weights.channels
+        logging.getLogger(__name__).warning(
+            "the run starts from %s", channels.in_words(weights.channels, shape[-1])
+        )
+    return InitialWeights(variables, records)
 
 
 def _warn_of_other_classes(source: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
@@ -177,7 +208,7 @@ def _fields(model: Network) -> dict[str, Any]:
     return flatten(nested)
 
 
-def _check_shapes(
+def check_shapes(
     variables: Mapping[str, Any], model: Network, image_shape: tuple[int, int, int]
 ) -> None:
     """Raises: InputError for the first array whose shape is that of other images."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from senet_jax.system.devices import Devices, sharded
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Everything the next step depends on, so a run can continue from it exactly.
@@ -20,6 +22,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: the optimizer's state.
       ema: moving averages of `variables`; None if there are none.
       plateau: memory of the "plateau" schedule (optim.Plateau); None for other schedules.
+      teacher: variables of a teacher (teacher.py), which stay as they are; None if there is none.
     """
 
     step: jax.Array
@@ -29,6 +32,12 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     ema: Any = None
     plateau: Any = None
+    teacher: Any = None
+
+    @property
+    def saved(self) -> "TrainState":
+        """This state as checkpoints have it, without the teacher."""
+        return self.replace(teacher=None)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -39,6 +48,17 @@ class TrainState(flax.struct.PyTreeNode):
     def averaged(self) -> "TrainState":
         """This state with the moving averages as its variables."""
         return self.replace(**self.ema)
+
+
+def divided(state: TrainState, devices: Devices) -> TrainState:
+    """The shardings of a state whose optimizer state and averages are divided among the devices.
+
+    Of the averages all are divided; evaluation puts them together again.
+    """
+    kept = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return kept.replace(
+        opt_state=sharded(state.opt_state, devices), ema=sharded(state.ema, devices)
+    )
 
 
 def create_state(

@@ -25,11 +25,12 @@ from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import provenance, workdir
-from senet_jax.runs.stored import EARLIER, FINAL, StoredRun, load_weights
+from senet_jax.runs.stored import FINAL, StoredRun, load_weights
 from senet_jax.system import files
-from senet_jax.weights import declared, timm, torch_names
+from senet_jax.weights import declared, sources, timm, torch_names
 from senet_jax.weights import files as weight_files
 from senet_jax.weights.assembly import Variables, variables_of, with_head
+from senet_jax.weights.channels import adapt, check_channels
 from senet_jax.weights.class_names import names_of_classes, readable
 from senet_jax.weights.files import Source
 from senet_jax.weights.image_spec import ImageSpec
@@ -52,6 +53,7 @@ class Weights:
         its result, which it equals if they are the final ones; "" where there is neither.
       class_names: one name per output of the weights' own classifier; none for a run of ours that
         has not recorded them.
+      channels: channels of the images that they were for; 0 for as many as those of the model.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Weights:
     classes: int
     sha256: str = ""
     class_names: tuple[str, ...] = ()
+    channels: int = 0
 
 
 @overload
@@ -82,6 +85,7 @@ def create_model(
     pretrained: Literal[True] | Source,
     weights: str = FINAL,
     num_classes: int | None = None,
+    in_channels: int | None = None,
     dtype: Any = jnp.float32,
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
@@ -94,6 +98,7 @@ def create_model(
     pretrained: bool | Source = False,
     weights: str = FINAL,
     num_classes: int | None = None,
+    in_channels: int | None = None,
     dtype: Any = jnp.float32,
     se: Mapping[str, Any] | SEConfig | None = None,
     **overrides: Any,
@@ -109,6 +114,8 @@ def create_model(
         lowest evaluation error on the way, if the run kept them).
       num_classes: width of the classifier; by default that of the weights, or of the network's own
         dataset. Where it differs from that of the weights, the classifier is a new one.
+      in_channels: channels of the images, to which weights for RGB are adapted, see
+        channels.adapt; by default as many as the weights are for.
       dtype: type of activations, e.g. "bfloat16"; parameters stay float32.
       se: fields of SEConfig that differ from the network's own, e.g. `dict(ratio=8)`, or a whole
         SEConfig.
@@ -123,9 +130,13 @@ def create_model(
     """
     fields = {"num_classes": num_classes, "dtype": dtype, "se": se, **overrides}
     if not pretrained:
-        check_only_runs(weights, "a network without weights")
+        sources.check_only_runs(weights, "a network without weights")
+        if in_channels is not None:
+            raise InputError(
+                "in_channels is for weights: a network without any takes as many as it first sees"
+            )
         return _network(name, **fields)
-    loaded = load_pretrained(name, pretrained, weights, **fields)
+    loaded = load_pretrained(name, pretrained, weights, in_channels=in_channels, **fields)
     return loaded.model, loaded.variables
 
 
@@ -145,38 +156,13 @@ def load_pretrained(
     name: str, source: Literal[True] | Source = True, weights: str = FINAL, **fields: Any
 ) -> Weights:
     """Load the network `name` with weights; arguments and errors are those of `create_model`."""
-    name, path = locate(name, source)
-    if is_run(path):
-        run_sections(name, path)  # refuses a run of a different network
+    check_channels(fields.get("in_channels"))
+    name, path = sources.locate(name, source)
+    if sources.is_run(path):
+        sources.run_sections(name, path)  # refuses a run of a different network
         return from_run(load_weights(path, weights), **fields)
-    check_only_runs(weights, str(path))
+    sources.check_only_runs(weights, str(path))
     return _from_file(name, path, fields)
-
-
-def check_only_runs(weights: str, source: str) -> None:
-    """Raises: InputError if a choice among a run's weights is asked of a source that is none."""
-    if weights not in (FINAL, EARLIER):
-        raise InputError(
-            f"only runs have other weights than their final ones, and {source} is none"
-        )
-
-
-def locate(name: str, source: Literal[True] | Source) -> tuple[str, Path]:
-    """The network's name, with a tag where timm's own weights are meant, and where these are.
-
-    Raises: InputError for weights that timm lacks, and as files.locate does.
-    """
-    if source is not True:
-        return name, weight_files.locate(source)
-    timm.constructor_of(name)
-    name = name if "." in name else timm.default_weights(name)
-    return name, weight_files.locate(f"hf-hub:timm/{name}")
-
-
-def is_run(path: Path) -> bool:
-    """Whether a path is a work directory of ours, not weights in timm's form."""
-    content = files.read_json(path / weight_files.CONFIG_JSON) if path.is_dir() else None
-    return isinstance(content, dict) and {"model", "data"} <= content.keys()
 
 
 def _from_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
@@ -203,13 +189,18 @@ def _from_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
 
 
 def from_tensors(
-    name: str, tensors: Mapping[str, np.ndarray], *, origin: str = "the state_dict", **fields: Any
+    name: str,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    origin: str = "the state_dict",
+    in_channels: int | None = None,
+    **fields: Any,
 ) -> Weights:
     """The network `name` in timm with the tensors of its state_dict, as NumPy arrays.
 
     Args:
       origin: what errors call the tensors.
-      **fields: arguments of `create_model`.
+      in_channels, **fields: arguments of `create_model`.
 
     Raises: InputError for an unknown name or field, or tensors that do not fit.
     """
@@ -243,28 +234,14 @@ def from_tensors(
     arrays = {
         place.path: torch_names.from_torch(stored[key], place) for key, place in places.items()
     }
+    arrays, theirs = adapt(arrays, model, in_channels, origin)
     spec = dataclasses.replace(timm.image_spec_of(name, {}), num_classes=classes)
-    return Weights(network, model, variables_of(model, arrays, shapes), spec, classes)
+    variables = variables_of(model, arrays, shapes)
+    return Weights(network, model, variables, spec, classes, channels=theirs)
 
 
-def run_sections(name: str, directory: Path) -> dict[str, Any]:
-    """The configuration, as nested dicts, of a run of the network `name`.
-
-    It lacks the keys that say where the run started from.
-
-    Raises: InputError if it is a run of a different network.
-    """
-    sections: dict[str, Any] = workdir.load_config(directory).to_dict()
-    for key in workdir.ORIGIN:
-        sections["model"].pop(key, None)
-    if sections["model"].get("name") != name:
-        ours = sections["model"].get("name", "a network without a name")
-        raise InputError(f"{directory} is a run of {ours}, not of {name}")
-    return sections
-
-
-def from_run(run: StoredRun, **fields: Any) -> Weights:
-    """The network of a run of ours; `fields` and errors are those of `create_model`."""
+def from_run(run: StoredRun, *, in_channels: int | None = None, **fields: Any) -> Weights:
+    """The network of a run of ours; arguments and errors are those of `create_model`."""
     section = {k: v for k, v in run.config["model"].items() if k not in workdir.ORIGIN}
     if "name" not in section:
         raise InputError(f"{run.directory / 'config.json'} is damaged: it has no model.name")
@@ -288,7 +265,8 @@ def from_run(run: StoredRun, **fields: Any) -> Weights:
         {"/".join(path): shape for path, shape in expected.items()},
         channels=2,
     )
+    arrays, theirs = adapt(arrays, model, in_channels, str(directory), (run.image_shape or ())[:2])
     sha256 = provenance.fingerprint(variables)
     variables = variables_of(model, arrays, shapes, run.image_shape)
     names = readable((run.dataset | run.result).get("class_names", ()))
-    return Weights(name, model, variables, None, classes, sha256, names)
+    return Weights(name, model, variables, None, classes, sha256, names, theirs)

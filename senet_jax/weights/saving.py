@@ -17,7 +17,7 @@ from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading, timm, torch_names
+from senet_jax.weights import sources, timm, torch_names
 from senet_jax.weights.image_spec import ImageSpec
 from senet_jax.weights.torch_names import HEAD, check_fits, shapes_of
 
@@ -67,7 +67,7 @@ def save(
 
 def check_folder(folder: Path) -> None:
     """Raises: InputError for the work directory of a run, which would lose its config.json."""
-    if loading.is_run(folder):
+    if sources.is_run(folder):
         raise InputError(
             f"{folder} is the work directory of a run, whose config.json would be replaced; choose "
             "another folder"

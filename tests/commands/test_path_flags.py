@@ -20,7 +20,17 @@ COMMANDS = [
     *(
         f"experiments.{name}"
         for name in (
-            *("run", "report", "status", "benchmark", "cost", "overhead", "gates", "power"),
+            *(
+                "run",
+                "search",
+                "report",
+                "status",
+                "benchmark",
+                "cost",
+                "overhead",
+                "gates",
+                "power",
+            ),
             *("timm_accuracy", "launch.worker"),
         )
     ),
@@ -38,7 +48,7 @@ NO_PATHS = {
         "batch",
         "size",
     ),
-    *("input", "only", "seeds", "classes", "processors", "sweep", "image_size"),
+    *("input", "log", "only", "seeds", "classes", "processors", "sweep", "space", "image_size"),
 }
 ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "hdfs://host/x", "file:///tmp/x", "gs:/bucket/x")
 

@@ -13,11 +13,11 @@ from safetensors.numpy import save_file
 from scipy.special import softmax
 
 from senet_jax import evaluate, predict
+from senet_jax.data.image_files import open_image
 from senet_jax.errors import InputError
 from senet_jax.inference import classifier
 from senet_jax.inference.explain import grad_cam
 from senet_jax.inference.gated_blocks import gates_of
-from senet_jax.inference.image_files import open_image
 from senet_jax.weights import loading
 
 SMALL = "mobilenetv1_100"

@@ -18,10 +18,10 @@ from helpers.weights import fill
 from PIL import Image
 
 from senet_jax import predict
+from senet_jax.data.image_files import open_image
+from senet_jax.data.image_search import find_images
 from senet_jax.errors import Terminated
 from senet_jax.inference import classifier, image_answers
-from senet_jax.inference.image_files import open_image
-from senet_jax.inference.image_search import find_images
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.models import create_model
 from senet_jax.system import readers

@@ -9,7 +9,9 @@ from helpers.peculiar import CLASSES, COUNT, UNKNOWN, picture
 from helpers.photos import CROPS
 
 from senet_jax import data
-from senet_jax.data import features, streaming, tfds_source
+from senet_jax.data import streaming
+from senet_jax.data.sources import features, tfds_source
+from senet_jax.data.sources.tfds_description import Description
 from senet_jax.data.split import check_labels
 from senet_jax.errors import InputError
 
@@ -79,15 +81,10 @@ def test_what_cannot_be_chosen_is_refused_with_what_can(chosen, sentence):
 def test_supervised_keys_are_taken_or_else_what_is_the_only_one():
     source = tfds_source.find("peculiar", **CHOSEN)
     assert (source.image_key, source.label_key) == ("image", "label")
-    known = source.builder.info.features
-
-    class Builder:
-        def __init__(self, names, keys):
-            self.info = self
-            self.features, self.supervised_keys = {name: known[name] for name in names}, keys
 
     def chosen(names, keys, image="", label=""):
-        return features.choose(Builder(names.split(), keys), "x", image, label)
+        there = {name: source.known.features[name] for name in names.split()}
+        return features.choose(there, keys, "x", image, label)
 
     assert chosen("image lying label number", ("lying", "number")) == ("lying", "number")
     assert chosen("image label number several", None) == ("image", "label")
@@ -107,9 +104,11 @@ def test_numbers_that_are_no_classes_are_refused(labels):
 
 
 def test_classes_whose_names_tfds_has_lost_have_numbers(monkeypatch):
-    source = tfds_source.find("peculiar", **CHOSEN)
-    known = source.builder.info.features["label"]
-    monkeypatch.setattr(known, "_int2str", ["a", "d"])  # two that were blank are gone
+    load()
+    builder = tfds_source.find("peculiar", **CHOSEN).builder
+    monkeypatch.setattr(builder.info.features["label"], "_int2str", ["a", "d"])  # blank ones lack
+    known = Description.of_builder(builder)
+    source = tfds_source.TfdsSource("peculiar", known, "image", "label")
     assert source.class_names == ("0", "1", "2", "3")
 
 
@@ -164,7 +163,7 @@ def test_labels_of_no_class_are_refused_with_their_number(way, key, label):
 @pytest.mark.parametrize("batches", ["train_batches", "eval_batches"])
 def test_streamed_labels_of_no_class_are_refused_where_they_are_read(batches, monkeypatch):
     monkeypatch.setattr(streaming, "FIRST", 1)  # a good one, in the order of the files
-    first = tfds_source.find("peculiar", **CHOSEN).labels("some", 1)
+    first = tfds_source.find("peculiar", **CHOSEN).first_labels("some", 1)
     assert first >= 0
     split = load(test="some", **WAYS["streamed"]).eval
     arguments = (COUNT, 0) if batches == "train_batches" else (COUNT,)

@@ -10,8 +10,8 @@ from helpers.photos import CROPS
 from PIL import Image, ImageOps
 
 from senet_jax.data import orientation, views
+from senet_jax.data.image_files import open_image
 from senet_jax.data.views import CropSpec
-from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
 
 # What is lossless but for JPEG, whose colours are kept at full resolution.

@@ -5,7 +5,7 @@ import pytest
 from helpers.results import results
 from scipy import stats
 
-from experiments.reporting import compare, table
+from experiments.reporting import about_runs, compare
 from experiments.studies import load_study
 
 REDUCTION = load_study("reduction")
@@ -124,7 +124,7 @@ def test_an_unstable_row_is_called_so_and_not_just_undecided():
         "unstable beside r = 16: 2; others not distinguishable"
     )
     ends = "21.94 (seed 0), 74.72 (seed 1), 4.72 (seed 2)"
-    (line,) = table.about_seeds(REDUCTION, results(_2=relu, _16=sigmoid))
+    (line,) = about_runs.in_words(REDUCTION, results(_2=relu, _16=sigmoid))
     assert line == f"Row 2 is unstable: its seeds end at {ends} per cent."
 
 
@@ -139,10 +139,12 @@ def test_a_decision_stands_where_a_row_is_unstable_as_well():
 def test_seeds_that_end_no_better_than_guessing_are_named():
     ends = {0: 90.0, 1: 87.0, 2: 86.0, 3: 3.0}  # of guesses: 90 +- 1.6
     runs = results(_2=ends, _16={0: 89.0})
-    assert table.about_seeds(REDUCTION, runs) == []  # of a version that did not record the classes
+    assert (
+        about_runs.in_words(REDUCTION, runs) == []
+    )  # of a version that did not record the classes
     for run in (*runs["2"], *runs["16"]):
         run["classes"] = 10
-    assert table.about_seeds(REDUCTION, runs) == [
+    assert about_runs.in_words(REDUCTION, runs) == [
         "Row 2: seeds 0, 1 ended no better than guessing.",
         "Row 16: seed 0 ended no better than guessing.",
     ]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from configs import digits
-from experiments import figures, gates
+from experiments import gates
 from experiments.grid.study import Row, Study
 from experiments.reporting import plot, plot_gates
 from experiments.reporting.csv_files import read_results
@@ -24,7 +24,7 @@ from experiments.reporting.write import data_files, write_report
 from experiments.timing import plot_times
 from senet_jax.inference.gate_statistics import GateSums
 from senet_jax.inference.gated_blocks import GatedBlock
-from senet_jax.system import files
+from senet_jax.system import figures, files
 
 NAMES = (
     "cost $5_$",

@@ -2,12 +2,13 @@
 
 import copy
 import csv
+import re
 import unicodedata
 
 import pytest
 from helpers.runs import finish
 
-from experiments.grid import study, sweep
+from experiments.grid import folder_names, study, sweep
 from experiments.grid.plan import plan
 from experiments.reporting import table
 from experiments.reporting.collect import collect
@@ -183,7 +184,7 @@ DIFFERENT = [
 
 def test_no_two_values_share_a_folder():
     """On any disk: one takes capitals for small letters, others take names of 255 bytes at most."""
-    names = [study.in_a_path(value) for value in DIFFERENT]
+    names = [folder_names.in_a_path(value) for value in DIFFERENT]
     assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
     for name in names:
         assert len(name.encode()) <= 200
@@ -210,11 +211,21 @@ def test_no_two_values_share_a_folder():
     ],
 )
 def test_usual_values_are_their_own_names(value, name):
-    assert study.in_a_path(value) == (name or value)
+    assert folder_names.in_a_path(value) == (name or value)
 
 
 def test_the_folder_of_a_dataset_stays_below_runs():
     for name in ("digits", "cifar100:3.0.2", "mnist_corrupted/brightness:1.0.0"):
-        assert study.folder_of(name) == name
+        assert folder_names.folder_of(name) == name
     for name in ("/data/cifar100/3.0.2", "../x", "~/x", "a/../../b", "gs://b/x/1.0.0"):
-        assert "/" not in study.folder_of(name)
+        assert "/" not in folder_names.folder_of(name)
+    own = [
+        "folder:/home/x/photos",
+        "folder:/home/y/photos",
+        "hf:org/photos:all",
+        "csv:/a b/ö: 1.csv",
+    ]
+    folders = [folder_names.folder_of(name) for name in own]
+    assert len({*folders}) == len(own)
+    for name in folders:
+        assert re.fullmatch(r"(folder-photos|hf-photosall|csv-ö1\.csv)~\w{12}", name)

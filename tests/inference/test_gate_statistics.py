@@ -12,7 +12,7 @@ from senet_jax.inference.gate_statistics import (
     summary_of_image,
 )
 from senet_jax.inference.gated_blocks import GatedBlock, gates_of
-from senet_jax.system.devices import AXIS, pmap_step
+from senet_jax.system.devices import AXIS, map_step
 from senet_jax.training.prepare import prepare
 
 
@@ -78,7 +78,7 @@ def test_every_example_is_recorded_once_and_padding_is_not(tiny, count):
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
     step = make_gate_step(run.model, run.normalize, AXIS)
-    mapped = pmap_step(step, devices, donate_state=False)
+    mapped = map_step(step, devices, donate_state=False)
     sums = record(mapped, run.initial_state.variables, run.dataset.eval, 32, 10, devices)
     variables = jax.tree.map(np.asarray, run.initial_state.variables)
     images = run.normalize(jnp.asarray(run.dataset.eval.image))

@@ -13,8 +13,8 @@ from PIL import Image
 
 from senet_jax import data
 from senet_jax.data import center_crop as middle
+from senet_jax.data.image_files import open_image
 from senet_jax.errors import InputError
-from senet_jax.inference.image_files import open_image
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.weights.image_spec import ImageSpec, data_fields
 from senet_jax.weights.timm import NETWORKS, weights

@@ -29,7 +29,7 @@ from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.trained_run import load_run, load_trained_network
 from senet_jax.runs import checkpoints, provenance, stored, workdir
 from senet_jax.system import cli
-from senet_jax.system.devices import AXIS, pmap_step, replicate
+from senet_jax.system.devices import AXIS, map_step, replicate
 from senet_jax.training.prepare import prepare
 from senet_jax.training.start import resolve_config
 from senet_jax.weights import files as weight_files
@@ -257,7 +257,7 @@ def test_words_without_a_run_and_unknown_ones_are_refused(run, values, sentence,
 
 def test_a_network_needs_no_dataset(run, monkeypatch, tmp_path):
     directory, *_ = run
-    monkeypatch.setattr("senet_jax.data.tfds_source.find", gone)
+    monkeypatch.setattr("senet_jax.data.sources.lookup.find", gone)
     network = load_classifier(str(directory))
     assert network.class_names == NAMES
     assert network.preprocessing.image_shape == (8, 8, 1)
@@ -341,8 +341,9 @@ def test_the_number_of_devices_in_training_does_not_matter(run, devices, tmp_pat
     for count in (1, 4):
         places = jax.local_devices()[:count]
         variables = replicate(sets["final"], places)
-        mapped = pmap_step(step, places, donate_state=False)
-        scores.append(evaluate_split(mapped, variables, prepared.dataset.eval, devices, places))
+        mapped = map_step(step, places, donate_state=False)
+        split = prepared.dataset.eval
+        scores.append(evaluate_split(mapped, variables, split, devices, places, classes=10)[0])
     assert scores[0].pop("right") == scores[1].pop("right")
     assert scores[0] == pytest.approx(scores[1], rel=1e-6)
     assert scores[0]["top1_error"] == scores[1]["top1_error"]

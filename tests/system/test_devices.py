@@ -9,7 +9,7 @@ import pytest
 
 from senet_jax.system.devices import (
     AXIS,
-    pmap_step,
+    map_step,
     prefetch,
     replicate,
     split_batch,
@@ -79,7 +79,7 @@ def test_steps_take_prefetched_batches_as_they_are_and_compile_once():
         traces.append(batch["image"].shape)
         return state + sum_over_devices(batch["image"].astype(np.float32).sum(), AXIS)
 
-    mapped = pmap_step(step, devices, donate_state=True)
+    mapped = map_step(step, devices, donate_state=True)
     one, two = (replicate(np.float32(0), devices) for _ in range(2))
     for batch in prefetch(numbered(), devices):
         image = batch["image"]

@@ -18,7 +18,7 @@ from helpers.runs import logged, same
 from senet_jax.errors import Diverged, InputError
 from senet_jax.runs import checkpoints
 from senet_jax.system import processes
-from senet_jax.system.devices import Agreement
+from senet_jax.system.agreement import Agreement
 from senet_jax.training.loop import train_and_evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +125,33 @@ def test_two_processes_train_as_one_and_stop_and_continue_together(command, tmp_
     exec(CONFIG, namespace)
     train_and_evaluate(namespace["get_config"](), tmp_path / "one", jax.local_devices())
     one, two = logged(tmp_path / "one"), logged(whole)
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        if "loss" in key[1]:
+            np.testing.assert_allclose(two[key], value, rtol=1e-3, err_msg=str(key))
+
+
+@pytest.mark.slow(reason="two pairs of commands that compile and train together")
+def test_two_processes_train_alike_by_the_other_backends_and_continue_each_other(command, tmp_path):
+    """A program over the devices of both: begun by shard_map, ended by jit, its state divided."""
+    flags = ["--config.train.sync_batch_norm=True", "--config.train.epochs=15.0"]
+    run = tmp_path / "run"
+    with command(run, *flags, "--config.parallel.backend=shard_map") as pair:
+        wait_for_step(run, 10, pair)
+        pair[1].send_signal(signal.SIGTERM)
+        status, errors = ended(pair)
+    assert status == [143, 143], errors
+    divided = ("--config.parallel.backend=jit", "--config.parallel.shard_optimizer=True")
+    with command(run, *flags, *divided) as pair:
+        status, errors = ended(pair)
+    assert status == [0, 0], errors
+    sys.path.insert(0, str(tmp_path))
+    namespace = {}
+    exec(CONFIG, namespace)
+    config = namespace["get_config"]()
+    config.train.update({"sync_batch_norm": True, "epochs": 15.0})
+    train_and_evaluate(config, tmp_path / "one", jax.local_devices())
+    one, two = logged(tmp_path / "one"), logged(run)
     assert one.keys() == two.keys()
     for key, value in one.items():
         if "loss" in key[1]:

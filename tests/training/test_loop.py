@@ -34,12 +34,18 @@ def test_calls_stop_where_something_is_due_and_continue_as_they_would_have(
 ):
     plan = plan_with(total, every, freeze_after, steps_per_call)
     counts = list(plan.calls(0))
-    assert set(counts) <= {1, steps_per_call}
+    evaluations, _, checkpoints_every = every
+    most = min(steps_per_call, evaluations, checkpoints_every or total)
+    assert set(counts) <= {1, most}
     ends = list(itertools.accumulate(counts))
     assert ends[-1] == total
-    due = {step for period in every if period for step in range(period, total, period)}
+    periods = [period for period in (evaluations, checkpoints_every) if period]
+    due = {step for period in periods for step in range(period, total, period)}
     due |= {plan.freeze_after} - {0}
     assert due <= set(ends)
+    for end, count in zip(ends, counts, strict=True):  # single steps only where more do not fit
+        places = range(end - count + 1, end - count + most)
+        assert count == most or due & {*places} or end - count + most > total
     for place, end in enumerate(ends[:-1]):
         assert list(plan.calls(end)) == counts[place + 1 :]
 
@@ -135,6 +141,8 @@ FINISHED = {
     "best_top1_error": 22.1,
     "best_step": 120_000,
     "train/skipped": 2,
+    "pretrained_channels": 3,
+    "image_shape": [224, 224, 13],
     "peak_device_memory": 3 * 2**30,
     "peak_host_memory": 2**30,
 }
@@ -146,6 +154,8 @@ def test_a_run_is_summed_up_in_words(tmp_path):
         "10,432 images/s, 1% of the time waiting for data",
         "top-1 error 22.20 %, top-5 error 6.30 % on 50,000 examples",
         "lowest top-1 error on the way 22.10 %, at step 120,000",
+        "started from weights for images of 3 channels, their first kernel repeated and scaled for "
+        "13 channels",
         "2 updates were not finite and were skipped",
         "peak memory of a device 3.0 GiB",
         f"-> {tmp_path}/result.json",

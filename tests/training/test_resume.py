@@ -216,6 +216,14 @@ else:
     config, fields = imagenet.get_config("seresnet50,photos"), {"stage_sizes": (1, 1), "width": 4}
     config.data.update({"train_split": "whole", "eval_split": "whole", "image_size": 32})
     config.data.shuffle_buffer = 8
+    if kind == "files":
+        folder = Path(workdir).parent / "photos"
+        for index in range(helpers.photos.COUNT):
+            place = folder / "ab"[index % 2] / f"{index}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                place.write_bytes(helpers.photos.encoded(index))
+        config.data.update({"name": f"folder:{folder}", "train_split": "all", "eval_split": "all"})
     config.model.se.stages = (2, 3)
 with config.unlocked():
     config.model.update(fields)
@@ -242,11 +250,11 @@ def killed_somewhere(process, states, patience):
 
 
 @pytest.mark.slow(reason="starts and kills a command ten times")
-@pytest.mark.parametrize(("kind", "count"), [("memory", 4), ("streamed", 1)])
+@pytest.mark.parametrize(("kind", "count"), [("memory", 4), ("streamed", 1), ("files", 2)])
 def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path, kind, count):
     """kill -9 at random moments, from before the first step to the middle of writing a state.
 
-    In two tests there are twenty of them, with moving averages and accumulation on.
+    In three tests there are thirty of them, with moving averages and accumulation on.
     """
 
     def start(directory):

@@ -7,17 +7,19 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from helpers.runs import interrupt_training, tiny_config
+from helpers.runs import finish_untrained, interrupt_training, photos_config, tiny_config
 
 from configs import finetune
 from senet_jax import data
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import workdir
+from senet_jax.runs.stored import load_weights
 from senet_jax.system import files
 from senet_jax.training import start
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
+from senet_jax.training.session import Session
 from senet_jax.training.start import resolve_config
 
 
@@ -59,7 +61,7 @@ def test_a_path_of_weights_is_recorded_from_its_root(tiny, source, tmp_path, mon
     with pytest.raises(InputError, match=rf"model.pretrained \({directory} there, . now\)"):
         workdir.check_same(tiny, run)
     images = {"mean": (0.5,), "std": (0.5,)}
-    monkeypatch.setattr(start, "_of_weights", lambda *_: ({}, images))
+    monkeypatch.setattr(start, "of_weights", lambda *_: ({}, images))
     tiny.model.name = "seresnet50.ra2_in1k"
     for name in ("timm", "organisation/name"):  # no paths, though there is a folder "timm"
         tiny.model.pretrained = name
@@ -70,7 +72,7 @@ def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
     directory, result = source
     run = started(tiny, directory, tmp_path, **{"train.ema_decay": 0.9, "seed": 5})
     state, end = run.initial_state, load_run(directory)
-    assert run.pretrained_sha256 == result["params_sha256"]
+    assert run.pretrained == {"pretrained_sha256": result["params_sha256"]}
     batch = next(end.run.dataset.eval.eval_batches(16))
     logits = [
         which.model.apply(variables, which.normalize(batch["image"]))
@@ -167,10 +169,12 @@ def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_d
         ({"model.se.ratio": 4}, r"se.ratio \(16 there, 4 here\)"),
         ({"model.name": "resnet20_cifar"}, "is a run of seresnet20_cifar, not of resnet20_cifar"),
         ({"data.name": "photos", "data.train_split": "whole", "data.eval_split": "whole"},
-         "mean and data.std have 1 numbers, but the images have 3 channels"),
+         "has weights for images of 1 channel; only those for 3 can be adapted to others"),
+        ({"data.mean": (0.5,) * 3, "data.std": (0.5,) * 3},
+         "mean and data.std have 3 numbers, but the images have 1 channels"),
         ({"data.name": "photos", "data.train_split": "whole", "data.eval_split": "whole",
           "data.mean": (0.5,) * 3, "data.std": (0.5,) * 3},
-         r"not for images of 32 x 32 x 3: params/stem/conv/kernel is \[3, 3, 1, 4\] there"),
+         "has weights for images of 1 channel; only those for 3 can be adapted to others"),
     ],
 )  # fmt: skip
 def test_weights_of_other_networks_and_images_are_refused(tiny, source, tmp_path, values, sentence):
@@ -180,6 +184,31 @@ def test_weights_of_other_networks_and_images_are_refused(tiny, source, tmp_path
     with pytest.raises(InputError, match=sentence):
         started(tiny, source[0], tmp_path, **values)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_for_rgb_start_a_run_on_grey_images_and_it_is_said(tmp_path, one_device, caplog):
+    import helpers.photos  # noqa: F401  (registers the builder)
+
+    rgb = photos_config()
+    finish_untrained(tmp_path / "rgb", rgb)
+    records = {"mean": [0.5] * 3, "std": [0.5] * 3, "image_shape": [32, 32, 3]}
+    records["class_names"] = [*map(str, range(5))]
+    result = files.read_json(tmp_path / "rgb" / "result.json") | records
+    files.write_json(tmp_path / "rgb" / "result.json", result)
+    config = tiny_config()
+    config.model.update({"name": rgb.model.name, "pretrained": str(tmp_path / "rgb")})
+    for field in ("se", "stage_sizes", "width", "stride_on", "zero_init_last_bn"):
+        del config.model[field]
+    run = prepare(resolve_config(config, tmp_path / "grey"), one_device)
+    assert run.dataset.train.image_shape == (8, 8, 1)
+    assert (run.dataset.mean, run.dataset.std) == run.dataset.train.statistics()  # its own
+    kernel = run.initial_state.params["stem"]["conv"]["kernel"]
+    theirs = load_weights(tmp_path / "rgb").variables["params"]["stem"]["conv"]["kernel"]
+    np.testing.assert_allclose(kernel, np.sum(theirs, 2, keepdims=True), rtol=1e-5, atol=1e-6)
+    how = "weights for images of 3 channels, their first kernel summed for 1 channel"
+    assert f"the run starts from {how}" in caplog.text
+    recorded = Session.resume(run, tmp_path / "none", 0.0).pretrained
+    assert recorded == {"pretrained_sha256": result["params_sha256"], "pretrained_channels": 3}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +227,7 @@ def test_images_are_kept_in_memory_where_they_can_be(name, wanted, expected, mon
 
     data.load_dataset("digits", "train", "test")  # or nothing would be known of its size
     assert data.image_size_for(name, wanted, otherwise=32) == expected
-    monkeypatch.setattr(data, "IN_MEMORY", 1797 * 64 - 1)
+    monkeypatch.setattr(data.lookup, "IN_MEMORY", 1797 * 64 - 1)
     assert data.image_size_for(name, wanted, otherwise=32) == (expected or wanted or 32)
 
 

@@ -6,13 +6,16 @@ import json
 import jax
 import numpy as np
 import pytest
+import scipy.special
 from helpers.runs import contents, interrupt_training
+from sklearn.metrics import confusion_matrix
 
 from configs import digits
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation.loop import evaluate, unpack
-from senet_jax.system.devices import AXIS, assert_replicated, pmap_step, replicate, split_batch
+from senet_jax.evaluation.tally import Tally
+from senet_jax.system.devices import AXIS, assert_replicated, map_step, replicate, split_batch
 from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
@@ -107,8 +110,12 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     """50 examples in batches of 32; the sums equal those of a single pass over all of them."""
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
-    batched = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 32, devices)
-    whole = evaluate(run.steps.eval, run.initial_state.variables, run.dataset.eval, 52, devices)
+    (batched, tally), (whole, _) = (
+        evaluate(
+            run.steps.eval, run.initial_state.variables, run.dataset.eval, size, devices, classes=10
+        )
+        for size in (32, 52)
+    )
     assert batched["examples"] == whole["examples"] == 50
     assert batched["top1_error"] == whole["top1_error"]
     assert batched["top5_error"] == whole["top5_error"]
@@ -126,6 +133,13 @@ def test_an_uneven_last_batch_counts_every_example_once(tiny, count):
     of_label = logits[np.arange(50), labels] - np.log(np.exp(logits).sum(1))
     np.testing.assert_allclose(batched["loss"], -of_label.mean(), rtol=1e-5)
     np.testing.assert_allclose(batched["probability"], np.exp(of_label).mean(), rtol=1e-5)
+    predicted, p = logits.argmax(1), scipy.special.softmax(logits, axis=1).max(1)
+    np.testing.assert_array_equal(tally.confusion, confusion_matrix(labels, predicted))
+    expected = Tally.of(labels, predicted, p, 10)
+    np.testing.assert_array_equal(tally.bins[:, :2], expected.bins[:, :2])
+    assert batched["balanced_error"] == whole["balanced_error"] == expected.balanced_error
+    for scores in (batched, whole):
+        assert scores["calibration_error"] == pytest.approx(expected.calibration_error, rel=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -133,7 +147,7 @@ def test_the_step_is_traced_once_and_its_state_is_replicated(tiny, count):
     devices = jax.local_devices()[:count]
     run = prepare(tiny, devices)
     traces = []
-    step = pmap_step(
+    step = map_step(
         lambda state, batch: (traces.append(1), run.steps.train.__wrapped__(state, batch))[1],
         devices,
         donate_state=True,
@@ -172,7 +186,7 @@ def test_without_a_device_axis_the_step_is_the_same(tiny, one_device):
 
 def test_a_difference_between_devices_is_found():
     devices = jax.local_devices()[:2]
-    step = pmap_step(
+    step = map_step(
         lambda state, batch: state + jax.lax.axis_index(AXIS).astype(state.dtype),
         devices,
         donate_state=False,

@@ -29,6 +29,7 @@ BEGINNINGS = (
     b"\0\0\0\x0cJXL ",
 )
 BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcrx")
+LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 AHEAD = 64  # files that are looked into at once, at most
 # What image_answers.py calls and signs its maps, which are pictures of ours and no input.
 OUR_NAME, OUR_SIGN = re.compile(r".*_cam(-\d+)?\.png"), ("Software", "senet_jax")
@@ -55,7 +56,7 @@ class Listing(NamedTuple):
 def find_images(paths: Sequence[str], check: Callable[[], None] = readers.nothing) -> list[Path]:
     """Find image files: those among `paths`, and the images in the folders among them.
 
-    Folders are searched with the folders in them, see `_images_in`. What is given is taken as it
+    Folders are searched with the folders in them, see `images_in`. What is given is taken as it
     is. So is what cannot be looked into: whoever opens it says why.
 
     Args:
@@ -63,12 +64,11 @@ def find_images(paths: Sequence[str], check: Callable[[], None] = readers.nothin
 
     Raises: InputError if all paths are missing or folders without images.
     """
-    Image.init()
     images: list[Path] = []
     problems: list[str] = []
     for path in map(Path, paths):
         kind = readers.once(_kind_of, path, check)
-        inside = _images_in(path, check) if kind == "folder" else []
+        inside = images_in(path, check) if kind == "folder" else []
         if kind == "missing":
             problems.append(f"there is no image {path}")
         elif kind == "folder" and not inside:
@@ -92,11 +92,11 @@ def _kind_of(path: Path) -> str:
     return "file"
 
 
-def _images_in(root: Path, check: Callable[[], None]) -> list[Path]:
+def images_in(root: Path, check: Callable[[], None] = readers.nothing) -> list[Path]:
     """Images in a folder and the folders in it, in the order of their names.
 
-    These are files with the suffix of an image, and others in which there is one. Hidden files and
-    folders, and our own maps, are left out. Links to folders are followed, each folder being
+    These are files with the suffix of an image, and others in which there is one. What is hidden,
+    and our own maps, are left out. Links to folders are followed, each folder being
     searched once, and none that the root itself is in. What cannot be opened is taken as well.
     """
     images: list[Path] = []
@@ -125,6 +125,20 @@ def _images_in(root: Path, check: Callable[[], None]) -> list[Path]:
     return sorted(images)
 
 
+def images_beside_folders(folder: Path) -> list[Path]:
+    """Images that lie in a folder itself."""
+    listing = readers.once(_listing, folder)
+    if not isinstance(listing, Listing):
+        return []
+    named = [path for path in listing.images if _holds(path.is_file)]
+    return sorted(named + [path for path in listing.unsure if _is_wanted(path)])
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or is one that systems and devices leave behind."""
+    return name.startswith(".") or name in LEFT_BEHIND
+
+
 def _listing(folder: Path) -> Listing | OSError:
     suffixes = _suffixes()
     try:
@@ -135,7 +149,7 @@ def _listing(folder: Path) -> Listing | OSError:
         return error
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             continue
         if _holds(entry.is_dir):
             (listing.links if entry.is_symlink() else listing.folders).append(path)
@@ -163,6 +177,7 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 def _formats() -> list[str]:
     """Formats of images that Pillow reads; of its stubs it knows the name alone."""
+    Image.init()  # before, it knows few of them or none
     return [
         name
         for name, (factory, _) in Image.OPEN.items()

@@ -7,8 +7,8 @@ import pytest
 from helpers.photos import photo
 from PIL import Image
 
+from senet_jax.data.image_files import open_image
 from senet_jax.errors import InputError
-from senet_jax.inference.image_files import open_image
 
 COLOURS = photo(1).convert("RGB")
 PIXELS = np.asarray(COLOURS).astype(int)

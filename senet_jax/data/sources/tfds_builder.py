@@ -12,15 +12,22 @@ INFO = "dataset_info.json"  # in the folder of each prepared dataset
 
 
 def import_tfds() -> Any:
-    """Import TFDS, with TensorFlow quiet and away from the accelerator."""
+    """Import TFDS, with TensorFlow quiet and away from the accelerator.
+
+    Raises: InputError if they are not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
+    try:
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            "TFDS datasets are read by tensorflow and tensorflow-datasets, which cannot be "
+            f"imported here ({first_line(error)}); digits, folder:PATH, csv:PATH, hf:PATH and what "
+            "was kept in memory before need neither"
+        ) from error
     tf.config.set_visible_devices([], "GPU")
-    import senet_jax.data.digits  # noqa: F401  (registers the builder)
-
     return tfds
 
 
@@ -40,7 +47,9 @@ def builder_of(name: str) -> Any:
     try:
         return tfds.builder(name)
     except tfds.core.DatasetNotFoundError as error:
-        near = prepared_versions(name) or did_you_mean(name, tfds.list_builders())
+        near = prepared_versions(name) or did_you_mean(
+            name, [*tfds.list_builders(), "digits", "fake"]
+        )
         raise InputError(f"data.name: TFDS has no dataset {name!r}{near}") from error
     except Exception as error:
         if "Parsing builder name" in str(error):

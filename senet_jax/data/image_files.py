@@ -3,7 +3,9 @@
 import os
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -11,7 +13,13 @@ from PIL import Image
 from senet_jax.data import orientation
 from senet_jax.errors import InputError, first_line
 
+T = TypeVar("T")
+
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey images of 16 bits
+# Pillow's, by the number of channels, for what TFDS decodes to as many: the luminance of ITU-R 601;
+# colours, without transparency; colours and transparency as stored, 255 where there is none.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+GREY = ("1", "L", "LA", "La", *DEEP)  # Pillow's modes without colours
 UNKNOWN_WHITE = "its pixels have 32 bits, and nothing says which is white; convert it to 8 or 16"
 # What opening might never come back from, or has no image in it.
 NO_FILES = (
@@ -22,7 +30,7 @@ NO_FILES = (
 )
 
 
-def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
+def open_image(path: Path | str | IO[bytes], *, upright: bool = True) -> Image.Image:
     """Read an image file as RGB with eight bits per channel; of an animation, the first frame.
 
         image = network.preprocessing(senet_jax.open_image("cat.jpg"))  # [224, 224, 3] uint8
@@ -38,6 +46,30 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
         decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`), or has 32-bit pixels, where nothing
         says what is white.
     """
+
+    def load(image: Image.Image) -> Image.Image:
+        image.load()
+        return in_eight_bits(orientation.upright(image) if upright else image)
+
+    return _opened(path, load)
+
+
+def header(path: Path | str | IO[bytes]) -> tuple[int, int, bool]:
+    """Height and width of the upright image in a file, and whether it is grey, from its header.
+
+    Raises: InputError as `open_image`.
+    """
+
+    def look(image: Image.Image) -> tuple[int, int, bool]:
+        is_lying = orientation.of_image(image) >= orientation.TRANSPOSED
+        height, width = image.size if is_lying else image.size[::-1]
+        return height, width, image.mode in GREY
+
+    return _opened(path, look)
+
+
+def _opened(path: Path | str | IO[bytes], look: Callable[[Image.Image], T]) -> T:
+    """What is seen of an image in a file. Raises: InputError as `open_image`."""
     try:
         if isinstance(path, str | os.PathLike):
             _check_is_file(path)
@@ -47,10 +79,7 @@ def open_image(path: Path | str, *, upright: bool = True) -> Image.Image:
             # Pillow warns of large images, and of metadata that nobody asked for.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                image.load()
-                if upright:
-                    image = orientation.upright(image)
-                return in_eight_bits(image)
+                return look(image)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -86,7 +115,13 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _check_is_file(path: Path | str) -> None:
+def pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """An image that `open_image` has read as uint8 [H, W, C]; of how many channels, see MODES."""
+    array = np.asarray(image.convert(MODES[channels]))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def _check_is_file(path: str | os.PathLike[str]) -> None:
     """Raises: ValueError for what is there but no file, OSError for what is not there."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

@@ -1,10 +1,9 @@
-"""Find a TFDS dataset by its name and have it prepared. TensorFlow is imported inside functions."""
+"""TFDS datasets: found by name, prepared, and read. TensorFlow is imported inside functions."""
 
 import contextlib
 import dataclasses
 import functools
 import io
-import itertools
 import logging
 import math
 import operator
@@ -12,100 +11,133 @@ import os
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from senet_jax.data import features
+from senet_jax.data import image_files
+from senet_jax.data.sources import features, kept, split_terms, tfds_description
+from senet_jax.data.sources.source import Source, numbers
+from senet_jax.data.sources.split_terms import Splits
+from senet_jax.data.sources.tfds_builder import builder_of, import_tfds, prepared_versions
+from senet_jax.data.sources.tfds_description import Description
 from senet_jax.data.split import WHOLE, Share
-from senet_jax.data.tfds_builder import builder_of, import_tfds, prepared_versions
 from senet_jax.errors import InputError, first_line
+from senet_jax.system import readers
 
 FEW = 1024  # labels that are read at once
+AHEAD = 64  # images that are decoded before it is their turn
 
 
 @dataclasses.dataclass(frozen=True)
-class TfdsSource:
-    """A TFDS builder of (image, label) examples.
+class TfdsSource(Source):
+    """A TFDS dataset of (image, label) examples.
 
     Attributes:
       name: the dataset's name as the user wrote it.
-      builder: the TFDS builder.
+      known: what TFDS says of it.
       image_key, label_key: names of the two features.
     """
 
     name: str
-    builder: Any
+    known: Description
     image_key: str
     label_key: str
 
+    @functools.cached_property
+    def builder(self) -> Any:
+        """The TFDS builder; this imports TensorFlow."""
+        return builder_of(self.name)
+
     @property
-    def image(self) -> Any:
-        """The feature of the images: `shape` [H, W, C], None where it varies, and `np_dtype`."""
-        return self.builder.info.features[self.image_key]
+    def splits(self) -> Splits:
+        return self.known.splits
+
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        return self.known.features[self.image_key].shape or ()
 
     @property
     def image_bytes(self) -> int | None:
-        """Bytes of the images of all splits as arrays; None where their size varies."""
-        if None in (shape := self.image.shape):
+        sides = [side for side in self.image_shape if side is not None]
+        if len(sides) < len(self.image_shape):
             return None
-        return math.prod(shape) * sum(s.num_examples for s in self.builder.info.splits.values())
+        return math.prod(sides) * sum(map(sum, self.splits.values()))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._class_names
 
     @functools.cached_property
-    def class_names(self) -> tuple[str, ...]:
+    def _class_names(self) -> tuple[str, ...]:
         """One name per label, from 0 on; the number itself where TFDS has no name for it.
 
         Where labels are plain numbers, those of all splits are read through to count the classes.
 
         Raises: InputError for numbers that are no classes.
         """
-        label = self.builder.info.features[self.label_key]
-        if features.is_class_label(label):
-            names = tuple(label.names)
-            # TFDS loses names that are blank, and then all after them are another class's.
-            return names if len(names) == label.num_classes else _numbers(label.num_classes)
-        labels = np.concatenate([self.labels(split) for split in self.builder.info.splits])
-        return _numbers(features.count_classes(labels, self.name))
+        label = self.known.features[self.label_key]
+        if label.num_classes:
+            return label.names or numbers(label.num_classes)
+        labels = np.concatenate([self.labels(split) for split in self.splits])
+        return numbers(features.count_classes(labels, self.name))
 
-    def count(self, split: str) -> int:
-        """Number of examples of a split. Raises: InputError if there are none."""
-        try:
-            terms = [places for _, places in self._terms(split)]
-            if terms and all(terms):  # TFDS counts "train[5:3]" as -2
-                return sum(map(len, terms))
-        except (ValueError, KeyError, AssertionError, AttributeError) as error:
-            raise self._no_examples(split) from error
-        raise self._no_examples(split)
+    def labels(self, split: str) -> np.ndarray:
+        return self._kept(self.label_key, split, lambda: self.first_labels(split, -1))
 
-    def shared(self, one: str, other: str) -> int:
-        """Number of examples that are in both of two splits."""
-        pairs = itertools.product(self._terms(one), self._terms(other))
-        both = [
-            range(max(a.start, b.start), min(a.stop, b.stop))
-            for (split_of_a, a), (split_of_b, b) in pairs
-            if split_of_a == split_of_b
-        ]
-        return sum(map(len, both))
+    def images(self, split: str) -> np.ndarray:
+        return self._kept(self.image_key, split, lambda: self._decoded(split))
 
-    def labels(self, split: str, most: int = -1) -> np.ndarray:
-        """The first labels of a split, or all [N] int64; nothing else is decoded."""
-        config = import_tfds().ReadConfig(try_autocache=False)  # it warns if not read to the end
-        records = self._read(split, {self.label_key}, read_config=config)
+    def in_reading_order(self, split: str) -> Iterator[tuple[str, range]]:
+        return split_terms.in_reading_order(self.places(split), self.splits, self.known.cycle)
+
+    def first_labels(self, split: str, most: int) -> np.ndarray:
+        """The first labels of a split expression, in the order of its files, [N] int64.
+
+        Args:
+          most: the greatest number of them; -1 for all.
+        """
+        records = self._read(split, {self.label_key}, read_config=_in_order())
         labels = records.map(lambda record: record[self.label_key]).take(most).batch(FEW)
         return np.concatenate([*labels.as_numpy_iterator()]).astype(np.int64)
 
-    def examples(
-        self, split: str, share: Share = WHOLE, *, decoder: Any = None, **options: Any
-    ) -> Any:
-        """The tf.data dataset of images and labels of a process's share; nothing else is read.
+    def _kept(self, key: str, split: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        place = f"tfds {self.known.folder} {split}"
+        (array,) = kept.arrays(place, self.known.stamp, [key], lambda: [make()])
+        return array
+
+    def _decoded(self, split: str) -> np.ndarray:
+        """The images of a split in the order of its files, read by Pillow as all others are."""
+        records = self.encoded(split, read_config=_in_order()).map(lambda r: r[self.image_key])
+        shape: Any = self.image_shape
+        images = np.empty((self.count(split), *shape), np.uint8)
+
+        def decode(encoded: bytes) -> np.ndarray | None:
+            try:
+                opened = image_files.open_image(io.BytesIO(encoded))
+            except InputError:
+                return None
+            return image_files.pixels(opened, shape[-1])
+
+        decoded = readers.in_order(decode, records.as_numpy_iterator(), AHEAD)
+        for place, image in enumerate(decoded):
+            if not isinstance(image, np.ndarray) or image.shape != shape:
+                raise InputError(
+                    f"split {split!r} of {self.name!r} has an image that cannot be decoded, or has "
+                    f"not the shape {shape} of the others; set data.image_size to stream it"
+                )
+            images[place] = image
+        return images
+
+    def encoded(self, split: str, share: Share = WHOLE, **options: Any) -> Any:
+        """The tf.data dataset of encoded images and labels of a process's share of a split.
 
         Args:
-          decoder: decoder of the images in place of TFDS's own.
           **options: arguments of TFDS's `as_dataset`.
         """
         keys = {self.image_key, self.label_key}
-        own = None if decoder is None else {self.image_key: decoder}
+        own = {self.image_key: import_tfds().decode.SkipDecoding()}
         if share == WHOLE:
             return self._read(split, keys, own, **options)
         part = self._part(split, share.of_examples(self.count(split)))
@@ -127,26 +159,25 @@ class TfdsSource:
         """
         instruction = import_tfds().core.ReadInstruction
         parts, start = [], 0
-        for name, term in self._terms(split):
+        for name, term in self.places(split):
             taken = term[max(0, places.start - start) : max(0, places.stop - start)]
             if taken:
                 parts.append(instruction(name, from_=taken.start, to=taken.stop, unit="abs"))
             start += len(term)
         return functools.reduce(operator.add, parts) if parts else None
 
-    def _terms(self, split: str) -> list[tuple[str, range]]:
-        """The terms of a split expression: the names of splits, and places in them."""
-        splits = self.builder.info.splits
-        terms = import_tfds().core.ReadInstruction.from_spec(split).to_absolute(splits)
-        whole = {name: range(info.num_examples) for name, info in splits.items()}
-        return [(t.splitname, whole[t.splitname][t.from_ or 0 : t.to]) for t in terms]
 
-    def _no_examples(self, split: str) -> InputError:
-        splits = self.builder.info.splits
-        counts = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
-        return InputError(
-            f"dataset {self.name!r} has no examples in split {split!r}; its splits are {counts}"
-        )
+def sequences(name: str, split: str, key: str) -> list[np.ndarray]:
+    """The values of a feature with several numbers an example, in the order of the split."""
+    source = prepare(find(name))
+    read = source._read(split, {key}, read_config=_in_order())
+    return [np.asarray(example[key]) for example in read.as_numpy_iterator()]
+
+
+def _in_order() -> Any:
+    """Options to read the records of one file after those of the other."""
+    # TFDS would cache what is small, and warns if that is not read to the end.
+    return import_tfds().ReadConfig(try_autocache=False, interleave_cycle_length=1)
 
 
 def find(name: str, image: str = "", label: str = "") -> TfdsSource:
@@ -160,8 +191,20 @@ def find(name: str, image: str = "", label: str = "") -> TfdsSource:
     Raises:
       InputError: an unknown name, or a dataset that is not (image, label).
     """
-    builder = builder_of(name)
-    return TfdsSource(name, builder, *features.choose(builder, name, image, label))
+    known = describe(name)
+    return TfdsSource(
+        name, known, *features.choose(known.features, known.supervised, name, image, label)
+    )
+
+
+def describe(name: str) -> Description:
+    """What TFDS says of a dataset, prepared or not. Raises: InputError for an unknown name."""
+    return tfds_description.find(name) or Description.of_builder(builder_of(name))
+
+
+def is_here(name: str) -> bool:
+    """Whether a dataset of TFDS is prepared. Raises: InputError as `find`."""
+    return _is_prepared(find(name).builder)
 
 
 def prepare(source: TfdsSource) -> TfdsSource:
@@ -171,8 +214,11 @@ def prepare(source: TfdsSource) -> TfdsSource:
 
     Raises: InputError if that fails.
     """
-    builder, name = source.builder, source.name
+    if tfds_description.find(name := source.name):
+        return source
+    builder = source.builder
     if _is_prepared(builder):
+        source.known.keep(name)
         return source
     directory = builder.data_dir_root
     missing = f"dataset {name!r} is not in {directory} and cannot be downloaded"
@@ -182,14 +228,15 @@ def prepare(source: TfdsSource) -> TfdsSource:
     )
     if unreachable := _unreachable_host(builder.url_infos or ()):
         raise InputError(f"{missing} ({unreachable} is not reachable): {remedy}")
-    # Preparing what is shipped with a package takes a second: no progress bar, no notices.
     try:
-        with _alone(builder), _quiet() if builder.name == "digits" else contextlib.nullcontext():
+        with _alone(builder):
             # A builder does not notice what another process has prepared meanwhile.
             source = find(name, source.image_key, source.label_key)
             if not _is_prepared(source.builder):
                 source.builder.download_and_prepare()
-            return source
+        source = find(name, source.image_key, source.label_key)
+        source.known.keep(name)
+        return source
     except OSError as error:
         raise InputError(f"{missing} ({first_line(error)}): {remedy}") from error
     except Exception as error:
@@ -197,10 +244,6 @@ def prepare(source: TfdsSource) -> TfdsSource:
         raise InputError(
             f"dataset {name!r} cannot be prepared: {first_line(error)}{prepared_versions(name)}"
         ) from error
-
-
-def _numbers(count: int) -> tuple[str, ...]:
-    return tuple(map(str, range(count)))
 
 
 def _unreachable_host(urls: Any) -> str | None:
@@ -230,17 +273,6 @@ def _alone(builder: Any) -> Any:
         return contextlib.nullcontext()
     os.makedirs(root, exist_ok=True)
     return filelock.FileLock(os.path.join(root, f".{builder.name}.lock"))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    tfds = import_tfds()
-    tfds.disable_progress_bar()
-    try:
-        with _no_notices(), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.enable_progress_bar()
 
 
 @contextlib.contextmanager

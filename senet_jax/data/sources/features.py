@@ -1,41 +1,47 @@
-"""Which features of a TFDS dataset are the image and the label, and how many classes there are."""
+"""Which features of a dataset are the image and the label, and how many classes there are."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
+from senet_jax.data.sources.tfds_description import Feature
 from senet_jax.errors import InputError, did_you_mean
 
 
-def choose(builder: Any, name: str, image: str, label: str) -> tuple[str, str]:
+def choose(
+    features: Mapping[str, Feature],
+    supervised: tuple[str, str] | None,
+    name: str,
+    image: str,
+    label: str,
+) -> tuple[str, str]:
     """The names of the image and of the label feature.
 
     They are those that are asked for, else the dataset's supervised keys, else the only image and
     the only class label that it has.
 
     Args:
+      features: the dataset's features by name.
+      supervised: names of the image and the label, as far as the dataset says so.
       name: the dataset's name as the user wrote it.
       image, label: names of features; "" for the dataset's own.
 
     Raises: InputError if a feature is missing or is of another kind, or none can be chosen.
     """
-    features = builder.info.features
-    features = dict(features) if hasattr(features, "keys") else {}
-    keys = builder.info.supervised_keys
-    own = keys if isinstance(keys, tuple) and len(keys) > 1 else (None, None)
+    own = supervised or (None, None)
     kinds = {
-        "image": (image, own[0], [k for k, v in features.items() if _is_image(v)]),
+        "image": (image, own[0], [k for k, v in features.items() if v.kind == "Image"]),
         "label": (label, own[1], [k for k, v in features.items() if _is_label(v)]),
     }
     if not all(some for _, _, some in kinds.values()):
-        there = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+        there = ", ".join(f"{key} ({feature.kind})" for key, feature in features.items())
         raise InputError(
             f"dataset {name!r} is not an image-classification dataset (image, label), with one "
             f"label per image: it has {there or 'no named features'}"
         )
     chosen = []
     for key, (asked, default, some) in kinds.items():
-        classes = [k for k in some if is_class_label(features[k])] if key == "label" else some
+        classes = [k for k in some if features[k].num_classes] if key == "label" else some
         if asked and asked not in some:
             raise InputError(
                 f"data.{key} {asked!r} is no {key} of dataset {name!r}; it has "
@@ -47,24 +53,15 @@ def choose(builder: Any, name: str, image: str, label: str) -> tuple[str, str]:
                 f"{' or '.join(map(repr, some))} with data.{key}"
             )
         chosen.append(asked or (default if default in some else classes[0]))
-    if (kind := features[chosen[0]].np_dtype) != np.uint8:
+    if (kind := features[chosen[0]].dtype) != "uint8":
         raise InputError(f"dataset {name!r} has images of {kind}, not uint8")
     return chosen[0], chosen[1]
 
 
-def is_class_label(feature: Any) -> bool:
-    """Whether a feature is a label of which TFDS knows the classes."""
-    return type(feature).__name__ == "ClassLabel" and feature.num_classes is not None
-
-
-def _is_image(feature: Any) -> bool:
-    return type(feature).__name__ == "Image"
-
-
-def _is_label(feature: Any) -> bool:
+def _is_label(feature: Feature) -> bool:
     """Whether a feature is one class label, or one whole number."""
-    is_number = type(feature).__name__ in ("Scalar", "Tensor", "ClassLabel") and not feature.shape
-    return is_number and np.issubdtype(feature.np_dtype, np.integer)
+    is_number = feature.kind in ("Scalar", "Tensor", "ClassLabel") and feature.shape == ()
+    return is_number and feature.dtype.startswith(("int", "uint"))
 
 
 def count_classes(labels: np.ndarray, name: str) -> int:

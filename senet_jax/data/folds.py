@@ -1,0 +1,79 @@
+"""Folds of a split: a part to evaluate on, and the others to train on."""
+
+import dataclasses
+
+import numpy as np
+
+from senet_jax.data.file_stream import FileStream
+from senet_jax.data.in_memory import Images
+from senet_jax.data.split import Split
+from senet_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One of several equal parts of a split, which together are all of it.
+
+    Attributes:
+      number: number of the fold, from 1 on.
+      count: number of folds.
+      seed: seed that draws all folds of the split.
+
+    Raises:
+      ValueError: for numbers that are no fold.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.count >= 2 and 1 <= self.number <= self.count and self.seed >= 0):
+            raise ValueError(
+                "fold must be the number of a fold, how many there are, and if need be the seed "
+                f"that draws them, such as (1, 5) or (1, 5, 0), not {dataclasses.astuple(self)}"
+            )
+
+    @classmethod
+    def of(cls, values: tuple[int, ...]) -> "Fold | None":
+        """The fold that `data.fold` means; None for (). Raises: InputError if there is none."""
+        if isinstance(values, tuple) and not values:
+            return None
+        numbers = values if isinstance(values, tuple) else ()
+        if len(numbers) not in (2, 3) or not all(type(number) is int for number in numbers):
+            raise InputError(
+                "data.fold must be the number of a fold and how many there are, such as (1, 5), "
+                f"not {values!r}"
+            )
+        try:
+            return cls(*numbers)
+        except ValueError as error:
+            raise InputError(f"data.{error}") from error
+
+    def divide(self, split: Split) -> tuple[Images | FileStream, Images | FileStream]:
+        """The training and the evaluation part of a split.
+
+        Folds are stratified: their sizes, and the numbers of each class in them, differ by at most
+        one. They are a function of the labels, the number of folds and the seed alone.
+
+        Raises: InputError if there are more folds than examples, or these are a stream of TFDS.
+        """
+        if not isinstance(split, Images | FileStream):
+            raise InputError(
+                "data.fold is for images that are kept in memory, and for files: streamed datasets "
+                "of TFDS would have to be read to be divided; leave it out"
+            )
+        # What stands in for an unreadable image might be in the other part. In a stream it is of
+        # the same batch.
+        unreadable = [*split.unreadable] if isinstance(split, Images) else []
+        readable, labels = np.setdiff1d(np.arange(len(split)), unreadable), split.labels()
+        if self.count > len(readable):
+            raise InputError(
+                f"data.fold asks for {self.count} folds of {len(readable)} training examples"
+            )
+        shuffled = np.random.default_rng([self.seed, self.count]).permutation(readable)
+        by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+        is_evaluated = np.zeros(len(split), bool)
+        is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
+        places = np.flatnonzero(is_evaluated)
+        return split.take(np.setdiff1d(readable, places)), split.take(places)

@@ -1,0 +1,149 @@
+"""`csv:PATH`: a table of image files and their labels, as .csv, .tsv or .parquet."""
+
+import csv
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from senet_jax.data.sources.files import SPLITS, Example, Files, assemble, classes_of
+from senet_jax.errors import InputError, did_you_mean, first_line
+
+# Columns that are taken where none is asked for, whether written in capitals or not.
+IMAGE = ("image", "file", "path", "filename", "file_name", "filepath", "image_path")
+LABEL = ("label", "class", "target", "category", "class_name")
+SPLIT = ("split", "subset")
+
+
+def find(name: str, path: str, image: str, label: str) -> Files:
+    """Find the images that a table lists; paths in it are as seen from its folder.
+
+    A column "split" says in which split an image is; without one, one image in five is in the split
+    "test", for good, by its path. Classes are the labels that there are, see `classes_of`.
+
+    Args:
+      image, label: names of columns; "" takes the first of IMAGE and of LABEL that is there.
+
+    Raises: InputError for what is no such table.
+    """
+    columns = _columns(name, path)
+    files = columns[chosen := _chosen(name, "image", image, IMAGE, [*columns])]
+    if isinstance(files[0], dict | bytes):
+        raise InputError(
+            f"dataset {name!r} has images, not paths of files, in its column {chosen!r}: hf: reads "
+            f"that, as in 'hf:{path}'"
+        )
+    labels = columns[_chosen(name, "label", label, LABEL, [*columns])]
+    in_split = next((columns[key] for key in columns if key.casefold() in SPLIT), [""] * len(files))
+    folder = os.path.dirname(path)
+    examples = []
+    classes, numbers = classes_of(name, [_text(value) or "?" for value in labels])
+    for row, (file, value, split) in enumerate(zip(files, labels, in_split, strict=True), start=1):
+        for what, there in (("image", file), ("label", value)):
+            if not _text(there):
+                raise InputError(f"dataset {name!r} has no {what} in row {row}")
+        split = _text(split)
+        if not split and any(map(_text, in_split)):
+            raise InputError(f"dataset {name!r} has no split in row {row}, but in others")
+        place = os.path.join(folder, os.path.expanduser(_text(file)))
+        usual = SPLITS.get(split.lower(), split)
+        examples.append(Example(place, numbers[row - 1], _text(file), usual))
+    _check_once(name, examples, classes)
+    return assemble(name, classes, examples)
+
+
+def _check_once(name: str, examples: Sequence[Example], classes: Sequence[str]) -> None:
+    """Warn of files that are listed more than once.
+
+    Raises: InputError if one has several labels.
+    """
+    known: dict[str, Example] = {}
+    again = apart = 0
+    for one in examples:
+        if (other := known.setdefault(os.path.normpath(one.file), one)) is one:
+            continue
+        if other.label != one.label:
+            raise InputError(
+                f"dataset {name!r} has {one.key} with the labels {classes[other.label]!r} and "
+                f"{classes[one.label]!r}; an image has one label"
+            )
+        again, apart = again + 1, apart + (other.split != one.split)
+    if again:
+        message = "%d rows of %r list a file again, %d in another split; each counts as often"
+        logging.getLogger(__name__).warning(message, again, name, apart)
+
+
+def _text(value: Any) -> str:
+    """A value of a table as text; "" for none, and for what is not a number."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _columns(name: str, path: str) -> dict[str, Sequence[Any]]:
+    """The columns of a table by name. Raises: InputError if it cannot be read, or has no rows."""
+    kinds = {".csv": _of_text, ".tsv": _of_text, ".parquet": _of_parquet}
+    suffix = Path(path).suffix.lower()
+    if suffix not in kinds:
+        raise InputError(
+            f"data.name: {name!r} is no table: its name must end in {', '.join(kinds)}"
+        )
+    try:
+        columns = kinds[suffix](path)
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: save it as that") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+    except Exception as error:  # whatever comes of a damaged file
+        raise InputError(f"{path} is no {suffix} table: {first_line(error)}") from error
+    if not columns or not next(iter(columns.values())):
+        raise InputError(f"dataset {name!r} has no rows")
+    return columns
+
+
+def _of_text(path: str) -> dict[str, Sequence[Any]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        heading = file.readline()
+        marks = "\t" if path.lower().endswith(".tsv") else ",;\t"
+        file.seek(0)
+        rows = csv.reader(file, delimiter=max(marks, key=heading.count), strict=True)
+        names = [title.strip() for title in next(rows, [])]
+        if twice := [title for title in names if names.count(title) > 1]:
+            raise InputError(f"{path} has two columns {twice[0]!r}")
+        columns: dict[str, list[str]] = {title: [] for title in names}
+        for row in rows:
+            if not row:
+                continue  # an empty line
+            if len(row) != len(names):
+                raise InputError(
+                    f"{path} has {len(row)} values in line {rows.line_num}, not {len(names)}"
+                )
+            for title, value in zip(names, row, strict=True):
+                columns[title].append(value)
+    return dict(columns)
+
+
+def _of_parquet(path: str) -> dict[str, Sequence[Any]]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(
+            "parquet files are read by pyarrow, which is not installed: pip install pyarrow"
+        ) from error
+    return parquet.ParquetFile(path).read().to_pydict()
+
+
+def _chosen(name: str, what: str, asked: str, usual: Sequence[str], there: Sequence[str]) -> str:
+    """The name of a column. Raises: InputError if it is missing."""
+    if asked and asked in there:
+        return asked
+    columns = f"its columns are {', '.join(map(repr, there))}"
+    if asked:
+        near = did_you_mean(asked, there)
+        raise InputError(f"data.{what} {asked!r} is no column of {name!r}; {columns}{near}")
+    folded = {key.casefold(): key for key in there}
+    for one in usual:
+        if one in folded:
+            return folded[one]
+    raise InputError(f"dataset {name!r} has no {what} column; {columns}: choose with data.{what}")

@@ -1,0 +1,183 @@
+r"""SE blocks, or their successors, in any Flax Linen module, without touching its code.
+
+    model = with_se(ConvNeXt(), SEConfig(ratio=8), where=r"stage\d/block\d")
+    variables = model.init(key, images)  # those of ConvNeXt, and the collection "se"
+
+Linen's interception gives every call of a submodule; those that match get a block after them. The
+module's own collections stay as they are, to the last path, so that its weights still load. The
+blocks' parameters are in collections of their own, `se` and, of those with batch normalisation,
+`se_stats`. An optimizer must be given both `params` and `se`.
+"""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from senet_jax.errors import did_you_mean
+from senet_jax.layers.attention import KINDS
+from senet_jax.layers.network import Layers
+from senet_jax.layers.slot import SEConfig
+
+SE, STATS, GATES = "se", "se_stats", "gates"  # collections
+KEY = "se_key"  # the scope that a block is drawn in, which no submodule has
+TRAIN = ("train", "training", "is_training")  # what modules call it
+DETERMINISTIC = "deterministic"
+
+Where = str | Callable[[str, nn.Module], bool]
+
+
+def with_se(model: nn.Module, se: SEConfig | dict[str, Any], where: Where) -> "WithSE":
+    """A module that computes what `model` does, with a block after each submodule that matches.
+
+    It is called as `model` is, and has its parameters at the same paths. Blocks of a kind with
+    batch normalisation take the statistics of the batch where the call says train=True,
+    training=True, is_training=True or deterministic=False; a module that knows none of these words
+    is refused.
+
+    Args:
+      model: a Linen module, not bound to variables.
+      se: what block, as everywhere; `placement` and `stages` say where in networks of ours, and
+        must keep their defaults.
+      where: a regular expression that the whole path of a submodule matches, such as
+        r"stage\\d/block\\d"; or a function of the path and the submodule. What the submodule
+        returns is a map [B, ..., C] with one axis between (tokens, signals), or two (images).
+
+    Raises:
+      ValueError: for settings without an effect here; in a call, if no submodule matches, or one
+        that matches returns no such map, or is inside a lifted transformation (nn.scan, nn.vmap)
+        that does not pass the collection `se` on.
+    """
+    config = SEConfig(**se) if isinstance(se, dict) else se
+    for field in ("placement", "stages"):
+        if getattr(config, field) != getattr(SEConfig, field):
+            raise ValueError(f"se.{field} has no effect here, where `where` says it; leave it out")
+    if isinstance(where, str):
+        re.compile(where)
+    return WithSE(model, config, where)
+
+
+class WithSE(nn.Module):
+    """See with_se."""
+
+    model: nn.Module
+    se: SEConfig
+    where: Where
+
+    @nn.compact
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        nn.share_scope(self, self.model)
+        train = self._is_training(args, kwargs)
+        seen: list[str] = []
+        matched: set[str] = set()
+        in_block = False  # whose own parts get no blocks
+
+        def intercept(
+            next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+        ) -> Any:
+            nonlocal in_block
+            module = context.module
+            result = next_fun(*args, **kwargs)
+            path = module.path[len(self.path) :]
+            if in_block or context.method_name != "__call__" or not path:
+                return result
+            seen.append("/".join(path))
+            if not self._matches(seen[-1], module):
+                return result
+            matched.add(seen[-1])
+            _check(seen[-1], result)
+            in_block = True
+            try:
+                return self._attend(module.scope, train, result)
+            finally:
+                in_block = False
+
+        with nn.intercept_methods(intercept):
+            result = self.model(*args, **kwargs)
+        if not matched:
+            what = repr(self.where) if isinstance(self.where, str) else "where"
+            hint = did_you_mean(self.where, seen) if isinstance(self.where, str) else ""
+            paths = ", ".join(dict.fromkeys(seen))
+            raise ValueError(f"{what} matches no submodule{hint}; there are {paths or 'none'}")
+        return result
+
+    def _matches(self, path: str, module: nn.Module) -> bool:
+        if callable(self.where):
+            return self.where(path, module)
+        return bool(re.fullmatch(self.where, path))
+
+    def _is_training(self, args: Any, kwargs: Any) -> bool:
+        """Whether the call says that the network is trained; False where it says nothing."""
+        if not self._has_norm:
+            return False
+        signature = inspect.signature(self.model.__call__)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = dict(bound.arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given |= given.pop(parameter.name)
+        for name in TRAIN:
+            if name in given:
+                return bool(given[name])
+        if DETERMINISTIC in given:
+            return not given[DETERMINISTIC]
+        raise ValueError(
+            f"se.kind={self.se.kind!r} has batch normalisation, and {type(self.model).__name__} is "
+            f"not told whether it is trained, by {', '.join((*TRAIN, DETERMINISTIC))}; choose a "
+            "kind without"
+        )
+
+    @property
+    def _has_norm(self) -> bool:
+        return any(field.name == "layers" for field in dataclasses.fields(KINDS[self.se.kind]))
+
+    def _attend(self, scope: Any, train: bool, u: jax.Array) -> jax.Array:
+        """Apply the block of a submodule, in the scope of that, to what it has returned."""
+        if self.is_initializing() and not scope.is_mutable_collection(SE):
+            raise ValueError(
+                f"{'/'.join(scope.path)} is inside a lifted transformation, such as nn.scan, that "
+                f"does not pass the collection {SE!r} on: add it there, or match what is outside"
+            )
+        offered = {**vars(self.se), "layers": Layers()}
+        kind = KINDS[self.se.kind]
+        fields = {f.name: offered[f.name] for f in dataclasses.fields(kind) if f.name in offered}
+        block = kind(**fields, parent=None)
+        maps = u[:, None] if u.ndim == 3 else u
+
+        @functools.cache
+        def drawn() -> Any:
+            # A key of its own: the module's weights are those that it has without blocks.
+            return block.init(scope.push(KEY, reuse=True).make_rng("params"), maps, train)
+
+        def stored(collection: str, part: str) -> Any:
+            if not scope.has_variable(collection, SE):
+                if not self.is_initializing():
+                    raise ValueError(f"the variables lack the collection {collection!r}: see init")
+                scope.put_variable(collection, SE, drawn().get(part, {}))
+            return scope.get_variable(collection, SE)
+
+        values = {"params": stored(SE, "params")}
+        if self._has_norm:
+            values["batch_stats"] = stored(STATS, "batch_stats")
+        result, changed = block.apply(values, maps, train, mutable=["batch_stats", GATES])
+        if train and self._has_norm and not self.is_initializing():
+            scope.put_variable(STATS, SE, changed["batch_stats"])
+        if scope.is_mutable_collection(GATES) and not self.is_initializing():
+            scope.put_variable(GATES, SE, changed.get(GATES, {}))
+        return result[:, 0] if u.ndim == 3 else result
+
+
+def _check(path: str, result: Any) -> None:
+    """Raises: ValueError if what a submodule returns is no map."""
+    if not isinstance(result, jax.Array) or result.ndim not in (3, 4):
+        shape = getattr(result, "shape", type(result).__name__)
+        raise ValueError(
+            f"{path} returns {shape}, and a block needs a map [B, H, W, C] or [B, N, C]: match "
+            "other submodules"
+        )

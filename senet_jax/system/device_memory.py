@@ -1,0 +1,19 @@
+"""How much memory devices have left, and how much of it was in use."""
+
+from senet_jax.system.devices import Devices, local_devices
+
+
+def free_memory(devices: Devices) -> int:
+    """Bytes that every local device has left; 0 where they do not say, or it is the host's memory.
+
+    CPUs do not say: what is on them is in the memory of the host already.
+    """
+    statistics = [device.memory_stats() or {} for device in local_devices(devices)]
+    return min(each.get("bytes_limit", 0) - each.get("bytes_in_use", 0) for each in statistics)
+
+
+def peak_memory(devices: Devices) -> int | None:
+    """The most bytes that any local device has had in use; None where they do not say, as CPUs."""
+    statistics = [device.memory_stats() or {} for device in local_devices(devices)]
+    peaks = [each.get("peak_bytes_in_use") for each in statistics]
+    return max((peak for peak in peaks if peak is not None), default=None)

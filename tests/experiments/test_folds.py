@@ -1,0 +1,123 @@
+"""Folds in place of seeds: the runs that are planned, and what their table says of them."""
+
+import statistics
+
+import pytest
+from helpers.results import results
+from helpers.runs import finish
+from scipy import stats
+
+from experiments import run
+from experiments.grid.plan import base_configs, directory_of, on_folds, plan
+from experiments.reporting import collect, compare, primary, publish, table
+from experiments.statistics.paired import (
+    BETTER,
+    check_expectation,
+    half_width,
+    standard_error,
+    t_interval,
+)
+from experiments.studies import load_study
+from senet_jax.errors import InputError
+from senet_jax.system import cli
+
+REDUCTION = load_study("reduction")
+
+
+def flags_of(*arguments):
+    values = run.define_all_flags()
+    cli.parse_flags(["run", *arguments], values)
+    return values
+
+
+def planned(*arguments, directory):
+    values = flags_of("--folds=5", *arguments)
+    bases = run.override(
+        on_folds(base_configs(REDUCTION, values), [], values), [], REDUCTION, [*values]
+    )
+    return plan(REDUCTION, bases, tuple(range(5)), directory, values.folds)
+
+
+def on(found, folds):
+    """Results of runs of which seed N is on fold N + 1."""
+    for runs in found.values():
+        for each in runs:
+            each["config"] = {"data.fold": [each["seed"] + 1, folds], "data.train_split": "train"}
+    return found
+
+
+def test_each_row_is_planned_on_every_fold_and_seeds_number_them(tmp_path):
+    runs = planned(directory=tmp_path)
+    assert len(runs) == 5 * len(REDUCTION.rows)
+    for each in runs:
+        assert each.config.data.fold == (each.seed + 1, 5)
+        assert each.config.data.eval_split == "test"  # its default, as it has no effect
+        assert each.workdir.name == f"seed{each.seed}"
+    assert str(directory_of(REDUCTION, flags_of("--folds=5"))) == "runs/reduction/digits-5folds"
+    assert str(directory_of(REDUCTION, flags_of())) == "runs/reduction/digits"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides", "sentence"),
+    [
+        (["--seeds=0"], [], "--seeds is about seeds, and --folds=5 trains seed N on fold N"),
+        (["--precision=1"], [], "--precision is about seeds"),
+        (["--published"], [], "--published is about seeds"),
+        ([], ["--config.data.fold=(1,5)"], "--folds=5 chooses the fold"),
+    ],
+)
+def test_what_goes_by_seeds_is_refused(arguments, overrides, sentence):
+    values = flags_of("--folds=5", *arguments)
+    with pytest.raises(InputError, match=sentence):
+        on_folds(base_configs(REDUCTION, values), overrides, values)
+
+
+def test_the_corrected_variance_is_that_of_nadeau_and_bengio():
+    """The corrected resampled t test with n folds: (1/n + test/train) times the variance."""
+    gains, shared = [1.0, 2.0, 4.0, 1.5, 2.5], 1 / 4
+    error = (statistics.variance(gains) * (1 / 5 + 1 / 4)) ** 0.5
+    assert standard_error(gains, shared) == pytest.approx(error)
+    low, high = t_interval(gains, shared=shared)
+    half = stats.t.ppf(0.975, 4) * error
+    assert (low, high) == pytest.approx((2.2 - half, 2.2 + half))
+    assert half_width(gains, shared) == pytest.approx(half)
+    p = 2 * stats.t.sf(2.2 / error, 4)
+    assert check_expectation(gains, BETTER, shared=shared).p == pytest.approx(p)
+    assert half_width(gains, 0) == pytest.approx(half * (0.2 / 0.45) ** 0.5)  # as it was
+
+
+def test_intervals_of_folds_are_wider_and_the_table_says_why():
+    ours, theirs = dict(enumerate((5.0, 6.0, 7.0, 4.0, 6.5))), dict(enumerate((7.0, 9, 8, 7, 8)))
+    seeds = compare.gains(REDUCTION, results(_2=ours, _16=theirs))["2"]
+    found = on(results(_2=ours, _16=theirs), 5)
+    folds = compare.gains(REDUCTION, found)["2"]
+    assert folds.differences == seeds.differences
+    assert (seeds.shared, folds.shared) == (0.0, 0.25)
+    (low, high), (lower, higher) = seeds.interval, folds.interval
+    assert (higher - lower) / (high - low) == pytest.approx((0.45 / 0.2) ** 0.5)
+    assert primary.deviations(found) == {}
+    said = table._folds(found)
+    assert "Seed N was evaluated on fold N + 1 of 5 of split 'train', stratified" in said
+    assert "Nadeau and Bengio (2003), 1/n + 1/4 times" in said
+    assert "over the folds that both have" in compare.in_words(REDUCTION, {"2": folds})[0]
+    assert table._folds(results(_2=ours)) == ""
+    one_fold = on(results(_2={0: 5.0}), 5)
+    assert compare.shared_by_folds(one_fold) == 0.0
+
+
+def test_runs_on_folds_are_one_study_but_not_with_others(tmp_path):
+    sizes = {seed: 288 - (seed > 1) for seed in range(5)}
+    for each in planned(directory=tmp_path):
+        if each.row.label in ("2", "16"):
+            finish(each.workdir, each.config, **{"eval/examples": sizes[each.seed]})
+    found = collect.collect(REDUCTION, tmp_path)
+    assert [len(runs) for runs in found.results.values()] == [5, 5]
+    assert not found.damaged
+    assert collect.other_images(REDUCTION, found.results) == []
+    with pytest.raises(InputError, match="these runs are on folds"):
+        publish.publish(REDUCTION, found.results, {})
+    config = planned(directory=tmp_path)[0].config
+    config.update_from_flattened_dict({"data.fold": (), "seed": 5})
+    finish(tmp_path / "2" / "seed5", config)
+    with pytest.raises(InputError, match=r"different configurations: data\.fold"):
+        collect.collect(REDUCTION, tmp_path)

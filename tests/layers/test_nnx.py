@@ -1,0 +1,69 @@
+"""Linen's networks and blocks in Flax NNX, and NNX modules beside them: the same numbers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.traverse_util import flatten_dict
+
+from senet_jax import SqueezeExcite, create_model
+
+IMAGES = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+SMALL = {"num_classes": 5, "width": 4, "stage_sizes": (1, 1), "se": {"stages": (2, 3), "ratio": 4}}
+
+
+def in_nnx(module, *arguments, variables=None):
+    bridged = nnx.bridge.ToNNX(module, rngs=nnx.Rngs(0))
+    nnx.bridge.lazy_init(bridged, *arguments)
+    if variables is not None:
+        nnx.update(bridged, nnx.bridge.variables.linen_vars_to_nnx_attrs(variables))
+    return bridged
+
+
+def test_a_network_in_nnx_is_the_one_in_linen():
+    """With its weights, in evaluation and in training, gradients and statistics as well."""
+    network = create_model("seresnet20_cifar", **SMALL)
+    variables = jax.jit(network.init)(jax.random.key(1), IMAGES)
+    model = in_nnx(network, IMAGES, variables=variables)
+    np.testing.assert_allclose(model(IMAGES), network.apply(variables, IMAGES), atol=1e-6)
+
+    def expected(params):
+        logits, changed = network.apply(
+            variables | {"params": params}, IMAGES, train=True, mutable=["batch_stats"]
+        )
+        return jnp.square(logits).sum(), changed["batch_stats"]
+
+    gradients, stats = jax.jit(jax.grad(expected, has_aux=True))(variables["params"])
+
+    @nnx.jit
+    def found(model):
+        def loss(model):
+            return jnp.square(model(IMAGES, train=True, mutable=["batch_stats"])).sum()
+
+        return nnx.grad(loss)(model)
+
+    for tree, state in ((gradients, found(model)), (stats, nnx.state(model, nnx.BatchStat))):
+        values = {path: variable[...] for path, variable in nnx.to_flat_state(state)}
+        linen = flatten_dict(tree)
+        assert values.keys() == linen.keys()
+        for path, value in linen.items():
+            np.testing.assert_allclose(values[path], value, rtol=1e-4, atol=1e-5, err_msg=str(path))
+
+
+def test_a_block_in_a_module_of_nnx_and_a_layer_of_nnx_beside_a_block():
+    block = SqueezeExcite(ratio=4)
+    variables = block.init(jax.random.key(1), IMAGES)
+    bridged = in_nnx(block, IMAGES, variables=variables)
+    np.testing.assert_array_equal(bridged(IMAGES), block.apply(variables, IMAGES))
+
+    class Both(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nnx.bridge.to_linen(nnx.Conv, 3, 8, (3, 3), name="conv")(x)
+            return SqueezeExcite(ratio=4, name="se")(x)
+
+    both = Both().init(jax.random.key(0), IMAGES)
+    conv = nn.Conv(8, (3, 3)).apply({"params": both["params"]["conv"]}, IMAGES)
+    expected = block.apply({"params": both["params"]["se"]}, conv)
+    np.testing.assert_allclose(Both().apply(both, IMAGES), expected, atol=1e-6)
