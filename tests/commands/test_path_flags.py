@@ -42,6 +42,7 @@ COMMANDS = [
 NO_PATHS = {
     *(
         "dataset",
+        "push_to_hub",
         "split",
         "network",
         "stride_on",
