@@ -99,16 +99,20 @@ def reader(tmp_path, monkeypatch):
 def test_the_python_of_a_page_runs(name, reader):
     """From top to bottom, each page by itself, with a narrow network and weights in the cache."""
     for example in Sybil([PythonCodeBlockParser()]).parse(PAGES[name]).examples():
-        if "model.stablehlo" in str(example.parsed):
-            export(reader)
+        for form in ("stablehlo", "onnx"):
+            if f"model.{form}" in str(example.parsed):
+                export(reader, form)
         example.evaluate()
 
 
-def export(directory):
-    """What the command above that block writes."""
+def export(directory, form):
+    """What the command above that block writes, if what it needs is here."""
     from senet_jax import export as command
 
-    command.main(["export", f"--model={HUB}", f"--output={directory / 'exported'}"])
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    folder = directory / "exported"
+    command.main(["export", f"--model={HUB}", f"--output={folder}", f"--formats={form}"])
 
 
 # --- Commands -------------------------------------------------------------------------------------

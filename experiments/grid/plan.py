@@ -150,7 +150,7 @@ def on_folds(
         raise InputError(
             f"--folds={values.folds} chooses the fold of each run; leave out data.fold"
         )
-    bases = [base.copy_and_resolve_references() for base in bases]
+    bases = [copy.deepcopy(base) for base in bases]  # what is derived still follows
     for base in bases:
         base.update_from_flattened_dict({"data.fold": (1, values.folds)})
     return bases

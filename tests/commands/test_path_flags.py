@@ -16,7 +16,10 @@ from senet_jax.training.given import ConfigFlag
 from senet_jax.weights import files as weight_files
 
 COMMANDS = [
-    *(f"senet_jax.{name}" for name in ("main", "evaluate", "predict", "export", "summary")),
+    *(
+        f"senet_jax.{name}"
+        for name in ("main", "evaluate", "predict", "export", "corrupt", "summary")
+    ),
     *(
         f"experiments.{name}"
         for name in (
@@ -39,6 +42,7 @@ COMMANDS = [
 NO_PATHS = {
     *(
         "dataset",
+        "push_to_hub",
         "split",
         "network",
         "stride_on",
@@ -48,7 +52,20 @@ NO_PATHS = {
         "batch",
         "size",
     ),
-    *("input", "log", "only", "seeds", "classes", "processors", "sweep", "space", "image_size"),
+    *(
+        "formats",
+        "kinds",
+        "suite",
+        "input",
+        "log",
+        "only",
+        "seeds",
+        "classes",
+        "processors",
+        "sweep",
+        "space",
+        "image_size",
+    ),
 }
 ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "hdfs://host/x", "file:///tmp/x", "gs:/bucket/x")
 

@@ -9,12 +9,13 @@ import pytest
 from helpers.runs import finish
 
 from experiments.grid import folder_names, study, sweep
-from experiments.grid.plan import plan
+from experiments.grid.plan import on_folds, plan
 from experiments.reporting import table
 from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
-from experiments.run import main, override
+from experiments.run import define_all_flags, main, override
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 FILE = "configs/cifar.py:seresnet20,cifar100"
 SWEEPS = ("model.se.ratio=2,4", "optim.learning_rate=0.05,0.1", "model.se.stages=(2,3), (4,)")
@@ -57,15 +58,20 @@ def get_config(arg="seresnet20"):
 def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run(tmp_path):
     (tmp_path / "mine.py").write_text(DERIVED)
 
-    def rates(sweep_of, *flags, derived=()):
+    def rates(sweep_of, *flags, derived=(), folds=False):
         which, config = sweep.study_of(str(tmp_path / "mine.py"), [sweep_of], smoke=False)
-        bases = override([copy.deepcopy(config) for _ in which.rows], flags, which, [])
+        values = define_all_flags()
+        cli.parse_flags(["run", "--folds=2"] if folds else ["run"], values)
+        bases = on_folds([copy.deepcopy(config) for _ in which.rows], flags, values)
+        bases = override(bases, flags, which, [])
         assert all(row.varied == {*row.overrides, *derived} for row in which.rows)
         assert [note.split()[-1].rstrip(".") for note in which.notes] == [*derived]
         return [run.config.optim.learning_rate for run in plan(which, bases, (0,), tmp_path)]
 
     derived = ("optim.learning_rate",)
-    assert rates("train.batch_size=64,128", derived=derived) == pytest.approx([0.064, 0.128])
+    for folds in (False, True):
+        found = rates("train.batch_size=64,128", derived=derived, folds=folds)
+        assert found == pytest.approx([0.064, 0.128])
     assert rates("optim.momentum=0.8,0.9", "--config.train.batch_size=32") == [0.032, 0.032]
     with pytest.raises(InputError, match=r"optim\.learning_rate"):  # as a direct run does
         rates("optim.learning_rate=0.1,0.2")
