@@ -65,6 +65,8 @@ def get_config() -> ConfigDict:
                 # stored; -1: the size that the weights of model.pretrained are for, in memory if
                 # the dataset's images have it.
                 "image_size": 0,
+                "eval_size": 0,  # streamed: side of images in evaluation; 0: as in training
+                "repeats": 1,  # views of an example in a batch, each augmented by itself
                 "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least share of a training image to crop
                 "interpolation": "bilinear",  # streamed: bilinear, bicubic; "": the weights'

@@ -54,12 +54,10 @@ its documentation for EfficientNet-B0 ("--opt rmsproptf --opt-eps .001 --sched s
 2.4 --decay-rate .97"); how the ResNets with the tag ra2 differ from that is not published. All are
 for any network here; without residual branches there is no stochastic depth. What is not as there:
 
-- Of A1 and A2, repeated augmentation (three of each image in a batch).
 - RandAugment takes the bilinear mean of pixels; timm at random that or the bicubic one.
 - The warm-up starts at zero, not at 1e-4 or 1e-6; the cosine ends at zero, not at 1e-6.
 - The paper prints no threshold of the targets. 0.2 is that of commands for A2 in public; with one,
   label smoothing would do nothing, so A1 has none.
-- A3 evaluates at 160 pixels, where it trains; the paper at 224.
 """
 
 from typing import Any
@@ -146,6 +144,7 @@ RSB_A1: dict[str, Any] = {
     "train.epochs": 600.0,
     "train.label_smoothing": 0.1,
     "model.drop_path": 0.05,
+    "data.repeats": 3,
     "data.randaugment_magnitude": 7.0,
     "data.mixup": 0.2,
 }
@@ -164,6 +163,8 @@ RSB_A3: dict[str, Any] = {
     "model.drop_path": 0.0,
     "data.randaugment_magnitude": 6.0,
     "data.image_size": 160,
+    "data.eval_size": 224,
+    "data.repeats": 1,
 }
 RA2: dict[str, Any] = {
     "optim.name": "rmsprop_tf",

@@ -69,7 +69,8 @@ class TestViews:
         Raises: InputError if the network's images have only one view and others are asked for.
         """
         if member.streamed:
-            return self.image_sizes or (member.config["data"]["image_size"],)
+            section = member.config["data"]
+            return self.image_sizes or (section.get("eval_size") or section["image_size"],)
         for flag, chosen in (
             ("image_size", bool(self.image_sizes)),
             ("crops=10", self.crops > 1),

@@ -118,7 +118,7 @@ def prepare(
         )
     recipe.augment.check(dataset.train.image_shape[-1])
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
-    check_images(dataset.train.image_shape, recipe, model)
+    check_images(dataset.train.image_shape, dataset.eval.image_shape, recipe, model)
     plan = plan_steps(recipe.train, len(dataset.train))
     evaluations = -(-plan.total_steps // plan.eval_every_steps)
     if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):

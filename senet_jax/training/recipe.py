@@ -60,7 +60,7 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     check_divisible(train.batch_size, devices)
     mixing, data_fields = _split_off(Mixing, sections["data"])
     augment, data_fields = _split_off(Augmentation, data_fields)
-    check_parts(train, len(devices), mixing)
+    check_parts(train, len(devices), mixing, data_fields.get("repeats", 1))
     origin, network = split_origin(sections["model"])
     parallel = build(ParallelConfig, "parallel", sections.get("parallel", {}))
     devices = DeviceGroup.of(devices, parallel.backend)
@@ -98,8 +98,13 @@ def check_divisible(batch_size: int, devices: Devices) -> None:
         )
 
 
-def check_parts(train: TrainConfig, devices: int, mixing: Mixing) -> None:
+def check_parts(train: TrainConfig, devices: int, mixing: Mixing, repeats: int) -> None:
     """Raises: InputError if the batch cannot be cut into its parts."""
+    if isinstance(repeats, int) and 2 * repeats > train.batch_size and repeats > 1:
+        raise InputError(
+            f"data.repeats {repeats} leaves fewer than two examples in a batch of "
+            f"{train.batch_size}; choose fewer"
+        )
     local, parts = train.batch_size // devices, train.accumulate_steps
     if local % parts:
         raise InputError(
@@ -133,15 +138,28 @@ def check_name(network: Mapping[str, Any]) -> None:
         )
 
 
-def check_images(shape: tuple[int, int, int], recipe: Recipe, model: Network) -> None:
-    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take."""
+def check_images(
+    shape: tuple[int, int, int],
+    evaluation: tuple[int, int, int],
+    recipe: Recipe,
+    model: Network,
+) -> None:
+    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take.
+
+    Args:
+      evaluation: shape of those in evaluation, which may be of a different size.
+    """
+    name, least = recipe.data["name"], model.least_image_size
+    for key, (height, width, _) in (("image_size", shape), ("eval_size", evaluation)):
+        if min(height, width) < least:
+            raise InputError(
+                f"model {recipe.network['name']} needs {least} pixels in height and width, more "
+                f"than the images of {name!r}: they have {height} x {width} pixels; set data.{key}"
+            )
     height, width, _ = shape
-    images = f"the images of {recipe.data['name']!r}: they have {height} x {width} pixels"
-    if min(height, width) < model.least_image_size:
-        raise InputError(
-            f"model {recipe.network['name']} needs {model.least_image_size} pixels in height "
-            f"and width, more than {images}; set data.image_size"
-        )
     for field in ("pad", "cutout"):
         if (pixels := getattr(recipe.augment, field)) > min(height, width):
-            raise InputError(f"data.{field} {pixels} is more than {images}")
+            raise InputError(
+                f"data.{field} {pixels} is more than the images of {name!r}: they have {height} x "
+                f"{width} pixels"
+            )

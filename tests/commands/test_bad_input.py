@@ -73,6 +73,8 @@ BAD = {
         "None",
     ),
     "data.image_size": ("-1", *WHOLE),
+    "data.eval_size": ("-1", "24", *WHOLE),  # of images in memory
+    "data.repeats": ("0", "-1", "17", *WHOLE),
     "data.eval_crop": ("1.1", *NOT_POSITIVE),
     "data.crop_area": ("1.1", *NOT_POSITIVE),
     "data.interpolation": UNKNOWN,
