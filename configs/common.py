@@ -142,6 +142,9 @@ def get_config() -> ConfigDict:
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
                 # Its rise: tensorflow's (1 + t) / (10 + t), timm's 1 - t^(-2/3), or none
                 "ema_warmup": "tensorflow",
+                # Last epochs at whose ends the weights are averaged evenly, in place of ema_decay;
+                # batch statistics are then taken anew.
+                "swa_epochs": 0,
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite
                 "freeze_bn_epochs": 0.0,  # last epochs, in which batch norm is as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not per device

@@ -32,6 +32,7 @@ ADDED: dict[str, Any] = MEANS | {
     "train.ema_warmup": "tensorflow",
     "train.loss": "softmax",
     "train.patience": 0,
+    "train.swa_epochs": 0,
     "train.target_threshold": 0.0,
     "train.teacher": "",
     "train.teacher_weights": "final",

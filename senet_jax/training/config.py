@@ -81,6 +81,12 @@ class TrainConfig:
     distill_weight: float = 0.5
     distill_temperature: float = 1.0
     ema_warmup: str = TENSORFLOW
+    swa_epochs: int = 0
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether weights are averaged, evenly or not."""
+        return bool(self.ema_decay or self.swa_epochs)
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
@@ -125,6 +131,17 @@ class TrainConfig:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
         if self.ema_warmup not in WARMUPS:
             raise ValueError(f"ema_warmup must be {', '.join(WARMUPS)}, not {self.ema_warmup!r}")
+        if not 0 <= self.swa_epochs <= self.epochs:
+            raise ValueError(
+                f"swa_epochs must be from 0 to the {self.epochs:g} epochs there are, "
+                f"not {self.swa_epochs}"
+            )
+        for field in ("ema_decay", "patience"):
+            if self.swa_epochs and (value := getattr(self, field)):
+                raise ValueError(
+                    f"swa_epochs={self.swa_epochs} cannot go with {field}={value}: the weights at "
+                    "the ends of the last epochs are averaged evenly"
+                )
         if self.sync_batch_norm and self.accumulate_steps > 1:
             raise ValueError(
                 "sync_batch_norm=True cannot go with accumulate_steps above 1: parts of a batch "

@@ -17,6 +17,7 @@ class Plan:
       eval_every_steps, log_every_steps: periods of evaluations and of lines of metrics.
       checkpoint_every_steps: period of checkpoints; 0 for none by steps.
       freeze_after: the last step with statistics of the batch; after it batch norm is frozen.
+      average_from: the first step whose weights are averaged evenly; 0 for none.
       steps_per_call: most steps that one call of the device does, where nothing else is due.
     """
 
@@ -27,6 +28,7 @@ class Plan:
     checkpoint_every_steps: int
     freeze_after: int
     steps_per_call: int
+    average_from: int = 0
 
     def calls(self, start: int) -> Iterator[int]:
         """How many steps each call does, from after step `start` to the end of the run.
@@ -73,4 +75,7 @@ def plan_steps(train: TrainConfig, examples: int) -> Plan:
         checkpoint_every_steps=train.checkpoint_every_steps,
         freeze_after=total_steps - round(train.freeze_bn_epochs * steps_per_epoch),
         steps_per_call=train.steps_per_call,
+        average_from=max(1, total_steps - (train.swa_epochs - 1) * steps_per_epoch)
+        if train.swa_epochs
+        else 0,
     )

@@ -28,7 +28,7 @@ from senet_jax.system.devices import (
     map_step,
     replicate,
 )
-from senet_jax.training import class_weights, freezing, optim
+from senet_jax.training import averages, class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
@@ -51,11 +51,13 @@ class Steps:
       train: (state, batch) to the next state and sums.
       frozen: the same with batch norm frozen.
       eval: (variables, masked batch) to sums.
+      statistics: (state, batch) to batch statistics of its averages; None where their own are kept.
     """
 
     train: Step
     frozen: Step
     eval: Callable[..., dict[str, jax.Array]]
+    statistics: Callable[..., Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +177,7 @@ def build_run(
         shape,
         recipe.seed,
         weights=weights and weights.variables,
-        ema=train.ema_decay > 0,
+        ema=train.has_averages,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
     state = replicate(state.replace(teacher=teacher and teacher.variables), devices)
@@ -192,7 +194,7 @@ def build_run(
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state, teacher),
+        steps=build_steps(train, plan, devices, model, optimizer, tuning, inputs, state, teacher),
         initial_state=state,
         pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )
@@ -200,6 +202,7 @@ def build_run(
 
 def build_steps(
     train: TrainConfig,
+    plan: Plan,
     devices: Devices,
     model: Network,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -213,6 +216,15 @@ def build_steps(
     Args:
       state: the state before the first one, as it lies on the devices.
     """
+    average = None
+    if train.ema_decay:
+        average = functools.partial(
+            averages.moving_average, decay=train.ema_decay, warmup=train.ema_warmup
+        )
+    elif train.swa_epochs:
+        average = functools.partial(
+            averages.even_average, first=plan.average_from, every=plan.steps_per_epoch
+        )
     loss = loss_of(train.loss, train.target_threshold)
     if teacher:
         loss = distilled(loss, train.distill_weight, train.distill_temperature)
@@ -224,8 +236,7 @@ def build_steps(
         teacher=teacher,
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
-        ema_decay=train.ema_decay,
-        ema_warmup=train.ema_warmup,
+        average=average,
         on_nan=train.on_nan,
     )
     train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
@@ -233,6 +244,14 @@ def build_steps(
         model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, state.batch_stats)
     )
     eval_step = make_eval_step(model, inputs.normalize, axis_of(devices))
+    statistics = None
+    if train.swa_epochs:
+        statistics_step = averages.make_statistics_step(
+            model.clone(freeze_batch_norm=tuning.frozen_norms),
+            dataclasses.replace(inputs, mixing=None),
+            axis_of(devices),
+        )
+        statistics = map_step(statistics_step, devices, donate_state=False)
     layout = None
     if backend_of(devices) == JIT:  # the state stays as it is, and the sums are replicated
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -242,4 +261,5 @@ def build_steps(
         train=map_train_step(train_step),
         frozen=map_train_step(frozen_step),
         eval=map_step(eval_step, devices, donate_state=False),
+        statistics=statistics,
     )

@@ -20,7 +20,6 @@ from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
 from senet_jax.layers.norm import is_frozen
 from senet_jax.system.devices import average_over_devices, sum_over_devices
-from senet_jax.training.averages import TENSORFLOW, moving_average
 from senet_jax.training.losses import Loss
 from senet_jax.training.optim import either
 from senet_jax.training.state import TrainState
@@ -70,8 +69,7 @@ def make_train_step(
     teacher: Callable[[Any, jax.Array], jax.Array] | None = None,
     trained: Any = None,
     accumulate_steps: int = 1,
-    ema_decay: float = 0.0,
-    ema_warmup: str = TENSORFLOW,
+    average: Callable[[TrainState], Any] | None = None,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
     """Make the step function of a network: (state, batch) to the next state and sums.
@@ -91,8 +89,7 @@ def make_train_step(
         the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
         if each had a device to itself.
-      ema_decay, ema_warmup: decay of the state's moving averages, 0 for none, and how it rises, see
-        averages.py.
+      average: the state after the step to its averages, see averages.py; None for none.
       on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
@@ -108,8 +105,7 @@ def make_train_step(
         inputs=inputs,
         differentiate=differentiate,
         axis_name=axis_name,
-        ema_decay=ema_decay,
-        ema_warmup=ema_warmup,
+        average=average,
         on_nan=on_nan,
     )
 
@@ -128,8 +124,7 @@ def train_step(
     inputs: Inputs,
     differentiate: Callable[..., tuple[Any, Outputs]],
     axis_name: str | None,
-    ema_decay: float,
-    ema_warmup: str,
+    average: Callable[[TrainState], Any] | None,
     on_nan: str,
 ) -> tuple[TrainState, Arrays]:
     """One update and its sums; see `make_train_step`, which gives the rest of the arguments."""
@@ -155,8 +150,8 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
-    if ema_decay:
-        after = after.replace(ema=moving_average(after, ema_decay, ema_warmup))
+    if average:
+        after = after.replace(ema=average(after))
     if on_nan == "skip":  # parameters and opt_state have been kept by the optimizer
         after = after.replace(
             batch_stats=either(finite, after.batch_stats, state.batch_stats),

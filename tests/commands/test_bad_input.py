@@ -144,6 +144,7 @@ BAD = {
     "train.accumulate_steps": ("0", "-1", "3", *WHOLE),
     "train.ema_decay": ("1", *NEGATIVE),
     "train.ema_warmup": UNKNOWN,
+    "train.swa_epochs": ("-1", "3", *WHOLE),
     "train.on_nan": UNKNOWN,
     "train.freeze_bn_epochs": ("2.5", *NEGATIVE),
     "train.sync_batch_norm": NO_SWITCH,

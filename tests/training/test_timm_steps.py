@@ -1,5 +1,6 @@
 """Ten steps of each recipe's optimizer and loss are timm's, from the same weights and batches."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from helpers.timm_steps import CLASSES, RATES, SIZE, batch, soft_targets, summar
 
 from configs import cifar, imagenet
 from senet_jax.models import construct
+from senet_jax.training.averages import moving_average
 from senet_jax.training.losses import loss_of
 from senet_jax.training.optim import OptimConfig, make_optimizer
 from senet_jax.training.state import create_state
@@ -52,6 +54,7 @@ SLOW = pytest.mark.slow(reason="a program of its own for an optimizer that other
 def test_ten_steps_are_timms(network, name):
     model, variables, places = network
     config, expected = RECIPES[name], GOLDEN[name]
+    has_averages = config.train.ema_decay > 0
     optim = OptimConfig(**config.optim.to_dict())
     rates = jax.numpy.asarray(RATES * np.float32(optim.learning_rate))
     optimizer = make_optimizer(optim, lambda step: rates[step])
@@ -62,11 +65,13 @@ def test_ten_steps_are_timms(network, name):
             lambda keys, batch, classes: (batch["image"], batch["target"]),
             None,
             loss=loss_of(config.train.loss, config.train.target_threshold),
-            ema_decay=config.train.ema_decay,
-            ema_warmup=config.train.ema_warmup,
+            average=functools.partial(
+                moving_average, decay=config.train.ema_decay, warmup=config.train.ema_warmup
+            )
+            if has_averages
+            else None,
         )
     )
-    has_averages = config.train.ema_decay > 0
     state = create_state(model, optimizer, (SIZE, SIZE, 3), 0, weights=variables, ema=has_averages)
     losses = []
     for number in range(len(RATES)):
