@@ -66,6 +66,10 @@ def get_config() -> ConfigDict:
                 # the dataset's images have it.
                 "image_size": 0,
                 "eval_size": 0,  # streamed: side of images in evaluation; 0: as in training
+                # Side of training images at first, shrunk on the device, which grows to that of the
+                # data in equal parts of the run; 0: always that.
+                "first_size": 0,
+                "size_stages": 4,  # how many sizes there are then
                 "repeats": 1,  # views of an example in a batch, each augmented by itself
                 "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least share of a training image to crop

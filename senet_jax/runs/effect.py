@@ -74,6 +74,7 @@ LABELS = _learns_labels, ("train.teacher", "train.distill_weight")
 KEYS = {
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
     "data.eval_split": Dependence("test", lambda flat: not flat.get("data.fold"), ("data.fold",)),
+    "data.size_stages": Dependence(4, *_needs("data.first_size")),
     "data.eval_size": Dependence(0, *STREAMED),
     "data.eval_crop": Dependence(224 / 256, *STREAMED),
     "data.crop_area": Dependence(0.08, *STREAMED),

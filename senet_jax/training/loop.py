@@ -135,7 +135,7 @@ def take_steps(
             count = next(counts)
             with report.waiting():
                 batch = next(batches)
-            function = run.steps.train if session.step < plan.freeze_after else run.steps.frozen
+            function = run.steps.after(plan, session.step)
             profile.before(session.step + 1, count)
             if (function, count) in compiled:
                 session.advance(function, batch, count)

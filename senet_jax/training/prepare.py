@@ -49,6 +49,7 @@ class Steps:
 
     Attributes:
       train: (state, batch) to the next state and sums.
+      smaller: the same with images of each size of the plan's stages.
       frozen: the same with batch norm frozen.
       eval: (variables, masked batch) to sums.
       statistics: (state, batch) to batch statistics of its averages; None where their own are kept.
@@ -58,6 +59,13 @@ class Steps:
     frozen: Step
     eval: Callable[..., dict[str, jax.Array]]
     statistics: Callable[..., Any] | None = None
+    smaller: Mapping[int, Step] = dataclasses.field(default_factory=dict)
+
+    def after(self, plan: Plan, step: int) -> Step:
+        """The function for what follows after a step."""
+        if step >= plan.freeze_after:
+            return self.frozen
+        return self.smaller.get(plan.size_after(step), self.train)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +129,8 @@ def prepare(
     recipe.augment.check(dataset.train.image_shape[-1])
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
     check_images(dataset.train.image_shape, dataset.eval.image_shape, recipe, model)
-    plan = plan_steps(recipe.train, len(dataset.train))
+    full = min(dataset.train.image_shape[:2])
+    plan = plan_steps(recipe.train, len(dataset.train), recipe.growth, full)
     evaluations = -(-plan.total_steps // plan.eval_every_steps)
     if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
         raise InputError(
@@ -216,50 +225,58 @@ def build_steps(
     Args:
       state: the state before the first one, as it lies on the devices.
     """
-    average = None
-    if train.ema_decay:
-        average = functools.partial(
-            averages.moving_average, decay=train.ema_decay, warmup=train.ema_warmup
-        )
-    elif train.swa_epochs:
-        average = functools.partial(
-            averages.even_average, first=plan.average_from, every=plan.steps_per_epoch
-        )
     loss = loss_of(train.loss, train.target_threshold)
     if teacher:
         loss = distilled(loss, train.distill_weight, train.distill_temperature)
     make_step = functools.partial(
         make_train_step,
-        inputs=inputs,
         axis_name=axis_of(devices),
         loss=loss,
         teacher=teacher,
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
-        average=average,
+        average=average_of(train, plan),
         on_nan=train.on_nan,
     )
-    train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
+    training = model.clone(freeze_batch_norm=tuning.frozen_norms)
+    train_step = make_step(training, optimizer, inputs)
     frozen_step = make_step(
-        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, state.batch_stats)
+        model.clone(freeze_batch_norm=True),
+        optim.freeze_batch_norm(optimizer, state.batch_stats),
+        inputs,
     )
     eval_step = make_eval_step(model, inputs.normalize, axis_of(devices))
     statistics = None
     if train.swa_epochs:
-        statistics_step = averages.make_statistics_step(
-            model.clone(freeze_batch_norm=tuning.frozen_norms),
-            dataclasses.replace(inputs, mixing=None),
-            axis_of(devices),
-        )
+        unmixed = dataclasses.replace(inputs, mixing=None)
+        statistics_step = averages.make_statistics_step(training, unmixed, axis_of(devices))
         statistics = map_step(statistics_step, devices, donate_state=False)
     layout = None
     if backend_of(devices) == JIT:  # the state stays as it is, and the sums are replicated
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
         layout = shardings, shardings.step
     map_train_step = functools.partial(map_step, devices=devices, donate_state=True, layout=layout)
+    smaller = {
+        size: make_step(training, optimizer, dataclasses.replace(inputs, size=size))
+        for _, size in plan.stages
+    }
     return Steps(
         train=map_train_step(train_step),
         frozen=map_train_step(frozen_step),
         eval=map_step(eval_step, devices, donate_state=False),
         statistics=statistics,
+        smaller={size: map_train_step(step) for size, step in smaller.items()},
     )
+
+
+def average_of(train: TrainConfig, plan: Plan) -> averages.Average | None:
+    """What averages the weights after each step, if anything does."""
+    if train.ema_decay:
+        return functools.partial(
+            averages.moving_average, decay=train.ema_decay, warmup=train.ema_warmup
+        )
+    if train.swa_epochs:
+        return functools.partial(
+            averages.even_average, first=plan.average_from, every=plan.steps_per_epoch
+        )
+    return None

@@ -15,6 +15,7 @@ from senet_jax.runs.added import ADDED
 from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
 from senet_jax.training.config import ParallelConfig, TrainConfig
 from senet_jax.training.optim import OptimConfig
+from senet_jax.training.plan import Growth
 from senet_jax.training.start import Origin, split_origin
 from senet_jax.weights.loading import create_model
 
@@ -26,7 +27,8 @@ class Recipe:
     Attributes:
       seed: number from which all randomness of the run comes.
       train, optim, parallel: the sections of these names.
-      augment, mixing: fields of `data` on changes of single images, and on mixing them.
+      augment, mixing, growth: fields of `data` on changes of single images, on mixing them, and on
+        their size.
       origin: fields of `model` on the weights to start from.
       network: the other fields of `model`, as `create_model` takes them.
       data: the other fields of `data`, as `load_dataset` takes them.
@@ -38,6 +40,7 @@ class Recipe:
     parallel: ParallelConfig
     augment: Augmentation
     mixing: Mixing
+    growth: Growth
     origin: Origin
     network: dict[str, Any]
     data: dict[str, Any]
@@ -60,6 +63,7 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     check_divisible(train.batch_size, devices)
     mixing, data_fields = _split_off(Mixing, sections["data"])
     augment, data_fields = _split_off(Augmentation, data_fields)
+    growth, data_fields = _split_off(Growth, data_fields)
     check_parts(train, len(devices), mixing, data_fields.get("repeats", 1))
     origin, network = split_origin(sections["model"])
     parallel = build(ParallelConfig, "parallel", sections.get("parallel", {}))
@@ -69,7 +73,7 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     create_model(**network)  # refuses what it must before any data is read
     check_name(network)
     return Recipe(
-        seed, train, optim_config, parallel, augment, mixing, origin, network, data_fields
+        seed, train, optim_config, parallel, augment, mixing, growth, origin, network, data_fields
     )
 
 
@@ -150,7 +154,9 @@ def check_images(
       evaluation: shape of those in evaluation, which may be of a different size.
     """
     name, least = recipe.data["name"], model.least_image_size
-    for key, (height, width, _) in (("image_size", shape), ("eval_size", evaluation)):
+    first = (recipe.growth.first_size or min(shape[:2]),) * 3
+    sizes = {"image_size": shape, "eval_size": evaluation, "first_size": first}
+    for key, (height, width, _) in sizes.items():
         if min(height, width) < least:
             raise InputError(
                 f"model {recipe.network['name']} needs {least} pixels in height and width, more "

@@ -37,6 +37,7 @@ class Inputs:
       label_smoothing: share of each target that is spread over all classes.
       mixing: mixing of examples with their neighbours, if any.
       class_weights: factor of each class's targets, see class_weights.py; () for none.
+      size: the smaller side that images are shrunk to, in pixels; 0 leaves them as they are.
       fill: levels [C], the mean of the channels, for what a warp leaves empty; see augment.
     """
 
@@ -46,10 +47,12 @@ class Inputs:
     mixing: Mixing | None = None
     class_weights: tuple[float, ...] = ()
     fill: tuple[int, ...] = TIMM.fill
+    size: int = 0
 
     def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
         images = self.normalize(self.augment(keys, batch["image"], self.fill))
+        images = shrunk(images, self.size) if self.size else images
         images = self.augment.erase(keys, self.augment.cut_out(keys, images))
         targets = soft_targets(batch["label"], classes, self.label_smoothing)
         if self.mixing:
@@ -57,6 +60,13 @@ class Inputs:
         if self.class_weights:
             targets = targets * jnp.array([self.class_weights])
         return images, targets
+
+
+def shrunk(images: jax.Array, size: int) -> jax.Array:
+    """Images [B, H, W, C] with a smaller side of `size` pixels, by a bilinear filter."""
+    count, *sides, channels = images.shape
+    sides = [round(side * size / min(sides)) for side in sides]
+    return jax.image.resize(images, (count, *sides, channels), "bilinear", antialias=True)
 
 
 def make_train_step(

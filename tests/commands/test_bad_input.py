@@ -73,6 +73,8 @@ BAD = {
         "None",
     ),
     "data.image_size": ("-1", *WHOLE),
+    "data.first_size": ("-1", "8", "9", *WHOLE),  # images have 8 x 8 pixels
+    "data.size_stages": ("0", "1", "9", *WHOLE),
     "data.eval_size": ("-1", "24", *WHOLE),  # of images in memory
     "data.repeats": ("0", "-1", "17", *WHOLE),
     "data.eval_crop": ("1.1", *NOT_POSITIVE),

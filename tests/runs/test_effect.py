@@ -34,6 +34,7 @@ def test_defaults_of_dependent_keys_are_those_of_the_configuration():
 ACTING = {
     "model.new_head": (True, {"model.pretrained": "x"}),
     "data.eval_split": ("train", {"data.fold": ()}),
+    "data.size_stages": (3, {"data.first_size": 4}),
     "data.eval_size": (48, {"data.image_size": 32}),
     "data.eval_crop": (0.5, {"data.image_size": 32}),
     "data.crop_area": (0.5, {"data.image_size": 32}),
