@@ -109,6 +109,7 @@ def get_config() -> ConfigDict:
                 "patience": 5,  # "plateau": evaluations without a lower loss
                 "reductions": 3,  # "plateau": the most times to multiply
                 "warmup_epochs": 0.0,
+                "warmup_steps": 0,  # the same in updates
                 "warmup": "linear",  # linear, or constant at a tenth of the learning rate
                 "momentum": 0.9,  # of sgd and rmsprop_tf
                 "nesterov": False,

@@ -28,6 +28,7 @@ ADDED: dict[str, Any] = MEANS | {
     "optim.betas": [0.9, 0.999],
     "optim.eps": 0.0,
     "optim.name": "sgd",
+    "optim.warmup_steps": 0,
     "train.class_weights": "",
     "train.distill_temperature": 1.0,
     "train.distill_weight": 0.5,

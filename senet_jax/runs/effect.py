@@ -43,6 +43,10 @@ def _multiplies(flat: Flat) -> bool:
     return PLATEAU[0](flat) or (STEP[0](flat) and bool(flat.get("optim.boundaries")))
 
 
+def _warms_up(flat: Flat) -> bool:
+    return bool(flat.get("optim.warmup_epochs") or flat.get("optim.warmup_steps"))
+
+
 def _has_momentum(flat: Flat) -> bool:
     return flat.get("optim.name") in SGD and bool(flat.get("optim.momentum"))
 
@@ -105,7 +109,7 @@ KEYS = {
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
     "optim.patience": Dependence(5, *PLATEAU),
     "optim.reductions": Dependence(3, *PLATEAU),
-    "optim.warmup": Dependence("linear", *_needs("optim.warmup_epochs")),
+    "optim.warmup": Dependence("linear", _warms_up, ("optim.warmup_epochs", "optim.warmup_steps")),
     "optim.momentum": Dependence(0.9, *_needs("optim.name", "rmsprop_tf", *SGD)),
     "optim.nesterov": Dependence(False, _has_momentum, ("optim.name", "optim.momentum")),
     "optim.betas": Dependence((0.9, 0.999), *_needs("optim.name", "adamw", "lamb")),

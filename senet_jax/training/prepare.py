@@ -34,6 +34,7 @@ from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
+from senet_jax.training.schedules import make_schedule
 from senet_jax.training.start import load_initial_weights
 from senet_jax.training.state import TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
@@ -137,11 +138,12 @@ def prepare(
             f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
             "too few lie between the first and the last; leave it at 0, or evaluate more often"
         )
-    if not begun and recipe.optim.warmup_epochs >= recipe.train.epochs:
+    warmup = recipe.optim.warmup_epochs or recipe.optim.warmup_steps / plan.steps_per_epoch
+    if not begun and warmup >= recipe.train.epochs:
         logging.getLogger(__name__).warning(
             "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "
             "schedule beside its warm-up",
-            recipe.optim.warmup_epochs,
+            warmup,
             recipe.train.epochs,
         )
     teacher = None
@@ -176,7 +178,7 @@ def build_run(
         class_weights.of_classes(rule, counts),
         tuple(round(value) for value in dataset.mean),
     )
-    schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
+    schedule = make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(
         recipe.optim, schedule, tuning.trained, tuning.scales, on_nan=train.on_nan
     )

@@ -19,8 +19,9 @@ from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, effect, workdir
 from senet_jax.system import cli, files
 from senet_jax.training import optim
-from senet_jax.training.optim import OptimConfig, make_schedule
+from senet_jax.training.optim import OptimConfig
 from senet_jax.training.recipe import check
+from senet_jax.training.schedules import make_schedule
 
 # What flags can say, by the type of a key's default.
 VALUES = {

@@ -21,9 +21,9 @@ from senet_jax.training.optim import (
     after_evaluation,
     initial_plateau,
     make_optimizer,
-    make_schedule,
 )
 from senet_jax.training.prepare import prepare
+from senet_jax.training.schedules import make_schedule
 from senet_jax.training.step import Inputs, first_nonfinite, make_train_step, parts_of
 
 
