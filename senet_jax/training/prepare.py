@@ -36,7 +36,7 @@ from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.schedules import make_schedule
 from senet_jax.training.start import load_initial_weights
-from senet_jax.training.state import TrainState, create_state, divided
+from senet_jax.training.state import TaughtState, TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
 from senet_jax.training.teacher import Teacher, load_teacher
 from senet_jax.weights.loading import create_model
@@ -191,7 +191,9 @@ def build_run(
         ema=train.has_averages,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
-    state = replicate(state.replace(teacher=teacher and teacher.variables), devices)
+    if teacher:
+        state = TaughtState.of(state, teacher.variables)
+    state = replicate(state, devices)
     if recipe.parallel.shard_optimizer:
         state = jax.device_put(state, divided(state, devices))
     return Run(

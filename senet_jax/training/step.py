@@ -22,7 +22,7 @@ from senet_jax.layers.norm import is_frozen
 from senet_jax.system.devices import average_over_devices, sum_over_devices
 from senet_jax.training.losses import Loss
 from senet_jax.training.optim import either
-from senet_jax.training.state import TrainState
+from senet_jax.training.state import TaughtState, TrainState
 
 Outputs = tuple[jax.Array, jax.Array, Any]  # losses [B], logits [B, classes], batch statistics
 
@@ -213,7 +213,7 @@ def gradients_of(
 def taught_gradients(
     differentiate: Callable[..., tuple[Any, Outputs]],
     teacher: Callable[[Any, jax.Array], jax.Array],
-    state: TrainState,
+    state: TaughtState,
     images: jax.Array,
     targets: jax.Array,
     key: jax.Array,
