@@ -55,10 +55,6 @@ def _learns_labels(flat: Flat) -> bool:
     return not flat.get("train.teacher") or flat.get("train.distill_weight") != 1
 
 
-def _has_threshold(flat: Flat) -> bool:
-    return flat.get("train.loss") == "bce" and _learns_labels(flat)
-
-
 def _has_spread(flat: Flat) -> bool:
     is_timms = flat.get("data.randaugment_kind") in ("timm", "timm_inc1")
     return is_timms and bool(flat.get("data.randaugment_layers"))
@@ -66,6 +62,11 @@ def _has_spread(flat: Flat) -> bool:
 
 def _mixes(flat: Flat, which: Callable[[Collection[Any]], bool]) -> bool:
     return which([flat.get("data.mixup"), flat.get("data.cutmix")])
+
+
+def _has_threshold(flat: Flat) -> bool:
+    """Targets of images that are not mixed are 0 and 1, and smoothed ones come out so again."""
+    return flat.get("train.loss") == "bce" and _learns_labels(flat) and _mixes(flat, any)
 
 
 def _may_be_unreadable(flat: Flat) -> bool:
@@ -98,7 +99,9 @@ KEYS = {
         0.5, lambda flat: _mixes(flat, all), ("data.mixup", "data.cutmix")
     ),
     "train.loss": Dependence("softmax", *LABELS),
-    "train.target_threshold": Dependence(0.0, _has_threshold, ("train.loss", *LABELS[1])),
+    "train.target_threshold": Dependence(
+        0.0, _has_threshold, ("train.loss", *LABELS[1], "data.mixup", "data.cutmix")
+    ),
     "train.label_smoothing": Dependence(0.0, *LABELS),
     "train.class_weights": Dependence("", *LABELS),
     "train.ema_warmup": Dependence("tensorflow", *_needs("train.ema_decay")),

@@ -3,6 +3,7 @@
 Either is `state.ema`, so that both are evaluated, saved and loaded alike.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,10 @@ from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import MOMENTUM, Network
 from senet_jax.system.devices import average_over_devices, prefetch, replicate
 from senet_jax.training.state import TrainState
+from senet_jax.training.step import without_frozen
 
-Average = Callable[[TrainState], Any]  # a state after a step to its averages
+# A state after a step, and whether that was finite, to its averages.
+Average = Callable[[TrainState, jax.Array], Any]
 
 TENSORFLOW = "tensorflow"
 # By train.ema_warmup: the most that the decay may be after the step t, from 1 on. In timm (1.0,
@@ -28,20 +31,24 @@ WARMUPS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def moving_average(state: TrainState, decay: float, warmup: str = TENSORFLOW) -> Any:
-    """Averages of parameters and batch statistics after this step.
+def moving_average(
+    state: TrainState, finite: jax.Array, decay: float, warmup: str = TENSORFLOW
+) -> Any:
+    """Averages of parameters and batch statistics after this step; as before where it was skipped.
 
     The decay rises first, so that the start does not linger.
     """
-    return _kept(state, jnp.minimum(decay, WARMUPS[warmup](state.step.astype(jnp.float32))))
+    kept = jnp.minimum(decay, WARMUPS[warmup](state.step.astype(jnp.float32)))
+    return _kept(state, jnp.where(finite, kept, 1.0))
 
 
-def even_average(state: TrainState, first: int, every: int) -> Any:
+def even_average(state: TrainState, finite: jax.Array, first: int, every: int) -> Any:
     """Averages of the variables after the steps first, first + every, ..., each with equal weight.
 
     This is stochastic weight averaging (Izmailov et al., arXiv 1803.05407). Before the first they
-    are the variables themselves.
+    are the variables themselves. A step that was skipped has weights as well, those before it.
     """
+    del finite
     since = state.step - first
     number = (since // every).astype(jnp.float32)
     is_due = (since >= 0) & (since % every == 0)
@@ -50,33 +57,42 @@ def even_average(state: TrainState, first: int, every: int) -> Any:
 
 
 def _kept(state: TrainState, kept: jax.Array) -> Any:
+    return jax.tree.map(functools.partial(_mixed, kept), state.ema, state.variables)
+
+
+def _mixed(kept: jax.Array, mean: jax.Array, value: jax.Array) -> jax.Array:
     """The average of a value that never changes is that value, to the last bit."""
-
-    def averaged(mean: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)
-
-    return jax.tree.map(averaged, state.ema, state.variables)
+    return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)
 
 
 def make_statistics_step(
     model: Network, inputs: Callable[..., Any], axis_name: str | None
 ) -> Callable[[TrainState, Any], Any]:
-    """A step that gives the batch statistics of the averaged parameters for a training batch."""
+    """A step from batch statistics that are means over n training batches to those over n + 1.
+
+    Its state has n as `step`, the means in `ema`, and there the averaged parameters as well.
+    """
 
     def statistics_step(state: TrainState, batch: Any) -> Any:
         keys = example_keys(
             jax.random.fold_in(state.key, state.step), len(batch["label"]), axis_name
         )
         images, _ = inputs(keys, batch, model.num_classes)
-        rngs = {"dropout": state.key}
-        _, changed = model.apply(state.ema, images, train=True, mutable=["batch_stats"], rngs=rngs)
-
-        def of_batch(after: jax.Array, before: jax.Array) -> jax.Array:
-            same = after == before  # of layers that are frozen
-            return jnp.where(same, before, (after - MOMENTUM * before) / (1 - MOMENTUM))
-
-        statistics = jax.tree.map(of_batch, changed["batch_stats"], state.ema["batch_stats"])
-        return average_over_devices(statistics, axis_name)
+        means, frozen = state.ema["batch_stats"], model.freeze_batch_norm
+        # From nothing: what was there before changes no bit, but for layers that are frozen.
+        before = without_frozen(jax.tree.map(jnp.zeros_like, means), means, frozen)
+        _, changed = model.apply(
+            state.ema | {"batch_stats": before},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": state.key},
+        )
+        of_batch = jax.tree.map(lambda after: after / (1 - MOMENTUM), changed["batch_stats"])
+        of_batch = average_over_devices(of_batch, axis_name)
+        number = state.step.astype(jnp.float32)
+        after = jax.tree.map(functools.partial(_mixed, number / (number + 1)), means, of_batch)
+        return without_frozen(after, means, frozen)
 
     return statistics_step
 
@@ -94,13 +110,11 @@ def with_statistics(run: Any, state: TrainState, between: Callable[[], None]) ->
     batches = split.train_batches(run.settings.batch_size, run.seed)
     counts = itertools.repeat(1, plan.steps_per_epoch)
     placed = prefetch(batches, run.devices, counts=counts, resident=resident.images(split))
-    sums: Any = None
+    ema = state.ema
     for number, batch in enumerate(placed):
         at = replicate(jnp.asarray(number, jnp.int32), run.devices)
-        statistics = run.steps.statistics(state.replace(step=at), batch)
-        sums = statistics if sums is None else jax.tree.map(jnp.add, sums, statistics)
-        jax.block_until_ready(sums)
+        means = run.steps.statistics(state.replace(step=at, ema=ema), batch)
+        ema = ema | {"batch_stats": jax.block_until_ready(means)}
         between()
-    means = jax.tree.map(lambda total: total / plan.steps_per_epoch, sums)
-    means = replicate(jax.device_get(means), run.devices)
-    return state.replace(ema={**state.ema, "batch_stats": means})
+    means = replicate(jax.device_get(ema["batch_stats"]), run.devices)
+    return state.replace(ema=ema | {"batch_stats": means})

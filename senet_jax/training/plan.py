@@ -120,7 +120,8 @@ def plan_steps(train: TrainConfig, examples: int, growth: Growth = Growth(), ful
     Args:
       growth: how images grow, and `full`, to which smaller side.
 
-    Raises: InputError if an epoch has no whole batch, or the run more steps than can be counted.
+    Raises: InputError if an epoch has no whole batch, if the run has more steps than can be
+      counted, or if batch norm is frozen before images have grown.
     """
     steps_per_epoch = examples // train.batch_size
     if steps_per_epoch == 0:
@@ -128,16 +129,24 @@ def plan_steps(train: TrainConfig, examples: int, growth: Growth = Growth(), ful
     total_steps = max(1, round(train.epochs * steps_per_epoch))
     if total_steps >= 2**31:  # which the state counts
         raise InputError(f"train.epochs {train.epochs:g} are too many steps: {total_steps:.3g}")
+    stages = growth.stages(full, total_steps)
+    freeze_after = total_steps - round(train.freeze_bn_epochs * steps_per_epoch)
+    if stages and freeze_after < stages[-1][0]:
+        raise InputError(
+            f"train.freeze_bn_epochs {train.freeze_bn_epochs:g} would freeze batch norm at step "
+            f"{freeze_after:,}, and images have grown by step {stages[-1][0]:,}: choose fewer, or "
+            "leave data.first_size at 0"
+        )
     return Plan(
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
         eval_every_steps=max(1, round(train.eval_every_epochs * steps_per_epoch)),
         log_every_steps=train.log_every_steps,
         checkpoint_every_steps=train.checkpoint_every_steps,
-        freeze_after=total_steps - round(train.freeze_bn_epochs * steps_per_epoch),
+        freeze_after=freeze_after,
         steps_per_call=train.steps_per_call,
         average_from=max(1, total_steps - (train.swa_epochs - 1) * steps_per_epoch)
         if train.swa_epochs
         else 0,
-        stages=growth.stages(full, total_steps),
+        stages=stages,
     )

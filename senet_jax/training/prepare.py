@@ -34,7 +34,7 @@ from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
-from senet_jax.training.schedules import make_schedule
+from senet_jax.training.schedules import make_schedule, warmup_of
 from senet_jax.training.start import load_initial_weights
 from senet_jax.training.state import TaughtState, TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
@@ -138,12 +138,13 @@ def prepare(
             f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
             "too few lie between the first and the last; leave it at 0, or evaluate more often"
         )
-    warmup = recipe.optim.warmup_epochs or recipe.optim.warmup_steps / plan.steps_per_epoch
-    if not begun and warmup >= recipe.train.epochs:
+    if not begun and warmup_of(recipe.optim, plan.steps_per_epoch) >= plan.total_steps:
+        key = "warmup_steps" if recipe.optim.warmup_steps else "warmup_epochs"
         logging.getLogger(__name__).warning(
-            "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "
-            "schedule beside its warm-up",
-            warmup,
+            "optim.%s %g fill the whole run, train.epochs %g: the learning rate has no schedule "
+            "beside its warm-up",
+            key,
+            getattr(recipe.optim, key),
             recipe.train.epochs,
         )
     teacher = None

@@ -154,18 +154,19 @@ def check_images(
       evaluation: shape of those in evaluation, which may be of a different size.
     """
     name, least = recipe.data["name"], model.least_image_size
-    first = (recipe.growth.first_size or min(shape[:2]),) * 3
-    sizes = {"image_size": shape, "eval_size": evaluation, "first_size": first}
-    for key, (height, width, _) in sizes.items():
+    first = recipe.growth.first_size
+    sizes = {"image_size": shape[:2], "eval_size": evaluation[:2]}
+    sizes["first_size"] = (first, first) if first else shape[:2]
+    for key, (height, width) in sizes.items():
         if min(height, width) < least:
             raise InputError(
                 f"model {recipe.network['name']} needs {least} pixels in height and width, more "
                 f"than the images of {name!r}: they have {height} x {width} pixels; set data.{key}"
             )
-    height, width, _ = shape
-    for field in ("pad", "cutout"):
+    for field, key in (("pad", "image_size"), ("cutout", "first_size")):  # cutout after shrinking
+        height, width = sizes[key]
         if (pixels := getattr(recipe.augment, field)) > min(height, width):
             raise InputError(
                 f"data.{field} {pixels} is more than the images of {name!r}: they have {height} x "
-                f"{width} pixels"
+                f"{width} pixels; see data.{key}"
             )

@@ -20,11 +20,15 @@ def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -
     return rate
 
 
+def warmup_of(config: OptimConfig, steps_per_epoch: int) -> int:
+    """Length of the warm-up in steps."""
+    return config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
+
+
 def _schedule_of_optax(
     config: OptimConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.Schedule:
-    warmup_steps = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
-    warmup_steps = min(warmup_steps, total_steps)
+    warmup_steps = min(warmup_of(config, steps_per_epoch), total_steps)
     peak = config.learning_rate
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup_steps))

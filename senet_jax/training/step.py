@@ -79,7 +79,7 @@ def make_train_step(
     teacher: Callable[[Any, jax.Array], jax.Array] | None = None,
     trained: Any = None,
     accumulate_steps: int = 1,
-    average: Callable[[TrainState], Any] | None = None,
+    average: Callable[[TrainState, jax.Array], Any] | None = None,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
     """Make the step function of a network: (state, batch) to the next state and sums.
@@ -99,7 +99,8 @@ def make_train_step(
         the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
         if each had a device to itself.
-      average: the state after the step to its averages, see averages.py; None for none.
+      average: the state after the step, and whether that was finite, to its averages, see
+        averages.py; None for none.
       on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
@@ -134,7 +135,7 @@ def train_step(
     inputs: Inputs,
     differentiate: Callable[..., tuple[Any, Outputs]],
     axis_name: str | None,
-    average: Callable[[TrainState], Any] | None,
+    average: Callable[[TrainState, jax.Array], Any] | None,
     on_nan: str,
 ) -> tuple[TrainState, Arrays]:
     """One update and its sums; see `make_train_step`, which gives the rest of the arguments."""
@@ -160,15 +161,12 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
-    if average:
-        after = after.replace(ema=average(after))
     if on_nan == "skip":  # parameters and opt_state have been kept by the optimizer
-        after = after.replace(
-            batch_stats=either(finite, after.batch_stats, state.batch_stats),
-            ema=either(finite, after.ema, state.ema),
-        )
+        after = after.replace(batch_stats=either(finite, after.batch_stats, state.batch_stats))
         sums = either(finite, sums, jax.tree.map(jnp.zeros_like, sums))
         sums["skipped"] = (~finite).astype(jnp.float32)
+    if average:
+        after = after.replace(ema=average(after, finite))
     norms = {
         "gradient_norm": optax.tree.norm(gradients),
         "parameter_norm": optax.tree.norm(after.params),

@@ -51,7 +51,7 @@ ACTING = {
     "data.mix_probability": (0.9, {"data.mixup": 0.1}),
     "data.cutmix_probability": (0.9, {"data.mixup": 0.1, "data.cutmix": 1.0}),
     "train.loss": ("bce", {"train.distill_weight": 0.5}),
-    "train.target_threshold": (0.2, {"train.loss": "bce"}),
+    "train.target_threshold": (0.2, {"train.loss": "bce", "data.mixup": 0.1}),
     "train.label_smoothing": (0.1, {"train.distill_weight": 0.5}),
     "train.class_weights": ("inverse", {"train.distill_weight": 0.5}),
     "train.ema_warmup": ("timm", {"train.ema_decay": 0.9}),

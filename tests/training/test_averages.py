@@ -11,10 +11,12 @@ from helpers.runs import interrupt_training
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import checkpoints, workdir
-from senet_jax.training.averages import WARMUPS, even_average
+from senet_jax.training.averages import WARMUPS, even_average, moving_average, with_statistics
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 from senet_jax.training.state import TrainState
+
+TRUE = jnp.array(True)
 
 
 def close(one, other, rtol):
@@ -25,7 +27,7 @@ def close(one, other, rtol):
 @pytest.mark.parametrize(("first", "every"), [(3, 2), (1, 1), (7, 5)])
 def test_every_end_has_the_same_weight(first, every):
     values = np.random.default_rng(0).normal(size=13)
-    average = jax.jit(lambda state: even_average(state, first, every))
+    average = jax.jit(lambda state: even_average(state, TRUE, first, every))
     ema = {"params": jnp.zeros(1), "batch_stats": {}}
     for step, value in enumerate(values, start=1):
         params = jnp.full(1, value, jnp.float32)
@@ -43,6 +45,14 @@ def test_decays_rise_as_they_are_defined():
     # timm's ModelEmaV3.get_decay(t) with use_warmup, its gamma of 1 and power of 2/3.
     np.testing.assert_allclose(rises["timm"], 1 - (1 + (steps - 1)) ** (-2 / 3), rtol=1e-5)
     np.testing.assert_array_equal(rises["none"], [0, 1, 1, 1, 1])
+
+
+def test_a_skipped_step_has_no_part_in_moving_averages_and_its_weights_in_even_ones():
+    params, ema = jnp.ones(1), {"params": jnp.zeros(1), "batch_stats": {}}
+    state = TrainState(jnp.int32(5), None, params, {}, (), ema)
+    assert moving_average(state, ~TRUE, 0.5)["params"] == 0
+    assert moving_average(state, TRUE, 0.5)["params"] > 0
+    assert even_average(state, ~TRUE, first=3, every=2)["params"] == 0.5
 
 
 def averaging(config):
@@ -89,8 +99,6 @@ def test_it_continues_to_the_same_averages(tiny, tmp_path, one_device):
 
 
 def test_statistics_are_the_same_on_four_devices_with_common_batch_norm(tiny):
-    from senet_jax.training.averages import with_statistics
-
     averaging(tiny).train.sync_batch_norm = True
     tiny.data.pad = 1
     found = []
@@ -100,6 +108,21 @@ def test_statistics_are_the_same_on_four_devices_with_common_batch_norm(tiny):
         state = with_statistics(run, run.initial_state, lambda: None)
         found.append(jax.device_get(state.ema["batch_stats"]))
     close(*found, 1e-5)
+
+
+@pytest.mark.parametrize("freeze", [(), ("^stem/",)])
+def test_statistics_do_not_depend_on_those_before_and_frozen_ones_stay(tiny, one_device, freeze):
+    averaging(tiny).optim.freeze = freeze
+    run = prepare(tiny, one_device)
+    ema, found = run.initial_state.ema, []
+    for more in (0.1, 1.3):
+        before = jax.tree.map(lambda value, more=more: value + more, ema["batch_stats"])
+        state = run.initial_state.replace(ema=ema | {"batch_stats": before})
+        found.append(with_statistics(run, state, lambda: None).ema["batch_stats"])
+        is_kept = jax.tree.map(lambda a, b: (a == b).all(), found[-1]["stem"], before["stem"])
+        assert all(jax.tree.leaves(is_kept)) == bool(freeze)
+    if not freeze:
+        jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 @pytest.mark.parametrize(

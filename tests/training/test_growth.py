@@ -71,9 +71,24 @@ def test_a_run_continues_to_the_same_bits(tiny, tmp_path, one_device):
         ({"first_size": 8}, "data.first_size 8 must be below the 8 pixels of the images"),
         ({"first_size": 6}, "data.size_stages 4 are too many from 6 to 8 pixels in 8 steps"),
         ({"first_size": 4, "size_stages": 1}, "size_stages must be at least 2, not 1"),
+        (
+            {"first_size": 4, "cutout": 5},
+            "data.cutout 5 is more than the images of .* 4 x 4 pix",
+        ),
     ],
 )
 def test_sizes_that_cannot_grow_are_refused(tiny, one_device, values, sentence):
     tiny.data.update(values)
     with pytest.raises(InputError, match=sentence):
+        prepare(tiny, one_device)
+
+
+@pytest.mark.parametrize(("frozen", "refused"), [(0.5, False), (1.0, False), (1.25, True)])
+def test_batch_norm_is_frozen_in_the_last_stage_alone(tiny, one_device, frozen, refused):
+    tiny.data.update(first_size=4, size_stages=2)
+    tiny.train.freeze_bn_epochs = frozen
+    if not refused:
+        assert prepare(tiny, one_device).plan.freeze_after >= 4
+        return
+    with pytest.raises(InputError, match=r"freeze batch norm at step 3, .* have grown by step 4"):
         prepare(tiny, one_device)
