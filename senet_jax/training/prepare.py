@@ -149,7 +149,7 @@ def prepare(
         )
     teacher = None
     if recipe.train.teacher and trains:
-        teacher = load_teacher(recipe.train, dataset, model.dtype)
+        teacher = load_teacher(recipe.train, dataset, recipe.growth.first_size, model.dtype)
     return build_run(recipe, devices, dataset, model, plan, begun, teacher)
 
 

@@ -5,18 +5,22 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from senet_jax.config import build, check_present
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
+from senet_jax.models.image_sizes import takes
 from senet_jax.runs.added import ADDED
 from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
 from senet_jax.training.config import ParallelConfig, TrainConfig
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.plan import Growth
 from senet_jax.training.start import Origin, split_origin
+from senet_jax.training.step import shape_at
 from senet_jax.weights.loading import create_model
 
 
@@ -154,19 +158,26 @@ def check_images(
       evaluation: shape of those in evaluation, which may be of a different size.
     """
     name, least = recipe.data["name"], model.least_image_size
-    first = recipe.growth.first_size
-    sizes = {"image_size": shape[:2], "eval_size": evaluation[:2]}
-    sizes["first_size"] = (first, first) if first else shape[:2]
-    for key, (height, width) in sizes.items():
+    first = shape_at(recipe.growth.first_size, shape)
+    sizes = {"image_size": shape, "eval_size": evaluation, "first_size": first}
+    for key, (height, width, _) in sizes.items():
         if min(height, width) < least:
             raise InputError(
                 f"model {recipe.network['name']} needs {least} pixels in height and width, more "
                 f"than the images of {name!r}: they have {height} x {width} pixels; set data.{key}"
             )
     for field, key in (("pad", "image_size"), ("cutout", "first_size")):  # cutout after shrinking
-        height, width = sizes[key]
+        height, width, _ = sizes[key]
         if (pixels := getattr(recipe.augment, field)) > min(height, width):
             raise InputError(
                 f"data.{field} {pixels} is more than the images of {name!r}: they have {height} x "
                 f"{width} pixels; see data.{key}"
+            )
+    images = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    for key in ("eval_size", "first_size"):
+        if sizes[key] != shape and not takes(model, variables, sizes[key]):
+            raise InputError(
+                f"model {recipe.network['name']} is tied to the {shape[0]} x {shape[1]} pixels "
+                f"that it is trained on, so that data.{key} must be 0"
             )

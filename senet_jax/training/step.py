@@ -6,7 +6,7 @@ were grouped.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -64,9 +64,15 @@ class Inputs:
 
 def shrunk(images: jax.Array, size: int) -> jax.Array:
     """Images [B, H, W, C] with a smaller side of `size` pixels, by a bilinear filter."""
-    count, *sides, channels = images.shape
-    sides = [round(side * size / min(sides)) for side in sides]
-    return jax.image.resize(images, (count, *sides, channels), "bilinear", antialias=True)
+    count, *shape = images.shape
+    return jax.image.resize(images, (count, *shape_at(size, shape)), "bilinear", antialias=True)
+
+
+def shape_at(size: int, shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape of images [H, W, C] whose smaller side becomes `size` pixels; 0 leaves them."""
+    *sides, channels = shape
+    height, width = (round(side * size / min(sides)) if size else side for side in sides)
+    return height, width, channels
 
 
 def make_train_step(

@@ -46,3 +46,11 @@ def test_a_size_that_is_too_small_for_the_network_is_refused(one_device):
     config.data.update(image_size=64, eval_size=16)
     with pytest.raises(InputError, match=r"needs 32 pixels .* 16 x 16 pixels; set data.eval_size"):
         prepare(config, one_device)
+
+
+def test_a_network_that_is_tied_to_its_size_is_refused_another(one_device):
+    config = imagenet.get_config("seresnet18,fake")
+    config.model.se.kind = "ge_theta_plus"
+    config.data.update(image_size=64, eval_size=96)
+    with pytest.raises(InputError, match=r"tied to the 64 x 64 pixels .* data\.eval_size must be"):
+        prepare(config, one_device)

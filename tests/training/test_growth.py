@@ -92,3 +92,10 @@ def test_batch_norm_is_frozen_in_the_last_stage_alone(tiny, one_device, frozen, 
         return
     with pytest.raises(InputError, match=r"freeze batch norm at step 3, .* have grown by step 4"):
         prepare(tiny, one_device)
+
+
+def test_networks_that_are_tied_to_a_size_are_refused_another(tiny, one_device):
+    tiny.model.se.kind = "ge_theta_plus"  # a gate whose kernel is as large as its map
+    tiny.data.update(first_size=4, size_stages=2)
+    with pytest.raises(InputError, match=r"tied to the 8 x 8 pixels .* data\.first_size must be 0"):
+        prepare(tiny, one_device)
