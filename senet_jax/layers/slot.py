@@ -21,7 +21,8 @@ from senet_jax.layers.squeeze_excite import (
 )
 
 IN_UNIT = ("standard", "pre", "post", "identity", "after_3x3", "parallel")
-PLACEMENTS = (*IN_UNIT, "before_convs", "between_stages")
+BETWEEN_STAGES = "between_stages"
+PLACEMENTS = (*IN_UNIT, "before_convs", BETWEEN_STAGES)
 # The placements in networks without residual branches, and in units that lack a single 3x3.
 NO_BRANCH = ("standard",)
 NO_3X3 = tuple(place for place in IN_UNIT if place != "after_3x3")
@@ -116,7 +117,7 @@ RULES: tuple[tuple[Callable[[SEConfig], bool], str], ...] = (
         "se.kind={se.kind!r} lacks; only 'se' has one",
     ),
     (
-        lambda se: se.kind == "bam" and se.placement != "between_stages",
+        lambda se: se.kind == "bam" and se.placement != BETWEEN_STAGES,
         "se.kind='bam' sits between the stages of a network, not in its blocks; add "
         "se.placement='between_stages'",
     ),

@@ -19,10 +19,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from senet_jax.errors import did_you_mean
+from senet_jax.config import build
+from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.attention import KINDS
 from senet_jax.layers.network import Layers
-from senet_jax.layers.slot import SEConfig
+from senet_jax.layers.slot import BETWEEN_STAGES, SEConfig
 
 SE, STATS, GATES = "se", "se_stats", "gates"  # collections
 KEY = "se_key"  # the scope that a block is drawn in, which no submodule has
@@ -43,23 +44,36 @@ def with_se(model: nn.Module, se: SEConfig | dict[str, Any], where: Where) -> "W
     Args:
       model: a Linen module, not bound to variables.
       se: what block, as everywhere; `placement` and `stages` say where in networks of ours, and
-        must keep their defaults.
+        must keep their defaults, or for BAM its only placement.
       where: a regular expression that the whole path of a submodule matches, such as
         r"stage\\d/block\\d"; or a function of the path and the submodule. What the submodule
         returns is a map [B, ..., C] with one axis between (tokens, signals), or two (images).
 
     Raises:
-      ValueError: for settings without an effect here; in a call, if no submodule matches, or one
+      ValueError: for a module that is none of Linen's or has blocks already, settings without an
+        effect here, or a bad expression; in a call, if no submodule matches, or one
         that matches returns no such map, or is inside a lifted transformation (nn.scan, nn.vmap)
         that does not pass the collection `se` on.
     """
-    config = SEConfig(**se) if isinstance(se, dict) else se
-    for field in ("placement", "stages"):
-        if getattr(config, field) != getattr(SEConfig, field):
-            raise ValueError(f"se.{field} has no effect here, where `where` says it; leave it out")
-    if isinstance(where, str):
-        re.compile(where)
-    return WithSE(model, config, where)
+    if not isinstance(model, nn.Module) or isinstance(model, WithSE):
+        raise InputError(
+            "with_se takes a Flax Linen module without blocks of its own making, not "
+            f"{type(model).__name__}"
+        )
+    if isinstance(se, dict):
+        own = {"placement": BETWEEN_STAGES} if se.get("kind") == "bam" else {}
+        se = build(SEConfig, "se", own | se)
+    usual = SEConfig.placement if se.kind != "bam" else BETWEEN_STAGES
+    for field, default in (("placement", usual), ("stages", SEConfig.stages)):
+        if getattr(se, field) != default:
+            raise InputError(f"se.{field} has no effect here, where `where` says it; leave it out")
+    if not (isinstance(where, str) or callable(where)):
+        raise InputError(f"where must be a regular expression or a function, not {where!r}")
+    try:
+        re.compile(where if isinstance(where, str) else "")
+    except re.error as error:
+        raise InputError(f"where is {where!r}, no regular expression: {error}") from error
+    return WithSE(model, se, where)
 
 
 class WithSE(nn.Module):

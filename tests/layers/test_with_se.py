@@ -104,7 +104,7 @@ def test_the_weights_of_the_module_stay_where_and_what_they_are(model, where, bl
     jax.tree.map(np.testing.assert_array_equal, plain, wrapped)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bam"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_kind_of_block_is_trained_beside_the_module(kind):
     """It has a gradient of its own, and its batch statistics where the call says that it trains."""
     model = with_se(CNN(), {"kind": kind}, r"conv\d")
@@ -187,6 +187,12 @@ def test_a_scan_that_passes_the_blocks_on_has_one_for_each_of_its_layers():
         (CNN(), {}, "head", r"head returns \(2, 5\), and a block needs a map \[B, H, W, C\]"),
         (CNN(), {"placement": "pre"}, "conv0", r"se\.placement has no effect here"),
         (CNN(), {"stages": (2,)}, "conv0", r"se\.stages has no effect here"),
+        (CNN(), {"kind": "bam", "placement": "standard"}, "conv0", "sits between the stages"),
+        (CNN(), {"ration": 4}, "conv0", "se has no key 'ration'"),
+        (CNN(), {}, "conv(", r"where is 'conv\(', no regular expression"),
+        (CNN(), {}, None, "where must be a regular expression or a function, not None"),
+        (np.ones(3), {}, "conv0", "a Flax Linen module .*, not ndarray"),
+        (with_se(CNN(), {}, "bn"), {}, "conv0", "without blocks of its own making, not WithSE"),
         (CNN(), {"ratio": 0}, "conv0", "ratio must be a whole number of at least 1, not 0"),
         (Scanned(), {}, "layers/conv", "layers/conv is inside a lifted transformation"),
         (nn.Sequential([nn.Conv(3, (1, 1))]), {"kind": "srm"}, "layers_0", "choose a kind without"),

@@ -1,6 +1,8 @@
 """Even averages are those of weights at the last epochs' ends, with statistics of their own."""
 
 import itertools
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -90,9 +92,18 @@ def test_a_run_ends_with_the_average_and_its_own_statistics(tiny, tmp_path, one_
     close(averaged.state.variables, {"params": mean, "batch_stats": expected}, 1e-4)
 
 
-def test_it_continues_to_the_same_averages(tiny, tmp_path, one_device):
+def test_it_continues_to_the_same_averages(tiny, tmp_path, one_device, monkeypatch):
     whole = train_and_evaluate(averaging(tiny), tmp_path / "whole", one_device)
     interrupt_training(tiny, tmp_path / "cut", one_device)
+    with monkeypatch.context() as patched:
+
+        def pressed(run, state, between):  # Ctrl-C while statistics are taken
+            os.kill(os.getpid(), signal.SIGINT)
+            return with_statistics(run, state, between)
+
+        patched.setattr("senet_jax.training.averages.with_statistics", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(tiny, tmp_path / "cut", one_device)
     cut = train_and_evaluate(tiny, tmp_path / "cut", one_device)
     for key in ("params_sha256", "eval/loss", "eval_ema/loss"):
         assert cut[key] == whole[key]
