@@ -12,6 +12,7 @@ from helpers.photos import torchvisions_window
 
 from experiments import benchmark, overhead
 from experiments.reporting.blocks import pages_with
+from experiments.statistics.medians import interval_of_median
 from experiments.timing import input_race, readers
 from senet_jax.training.prepare import prepare
 
@@ -151,7 +152,7 @@ def test_the_loop_is_timed_in_turn_with_bare_steps(tiny, one_device):
 
 def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
     draws = np.random.default_rng(1).lognormal(0.0, 0.1, (200, 40))  # of median 1
-    bounds = [overhead.interval_of_median(draw) for draw in draws]
+    bounds = [interval_of_median(draw) for draw in draws]
     covered = sum(low <= 1 <= high for low, high in bounds)
     assert 0.9 * len(draws) < covered < 0.995 * len(draws)
 
