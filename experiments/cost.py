@@ -23,8 +23,9 @@ from rich.table import Table
 
 from experiments.studies import load_studies
 from experiments.timing import plot_times
+from experiments.timing.contestants import Entry
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
-from experiments.timing.race import Entry, Taken, machine, race
+from experiments.timing.race import Taken, machine, race
 from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from configs import common
-from experiments.timing.contestants import serve
+from experiments.timing.answers import serve
 from senet_jax import data
 from senet_jax.data.sources import tfds_builder, tfds_source
 from senet_jax.system import cli, processors
@@ -46,11 +46,11 @@ def main(argv: list[str]) -> None:
     reader = {"ours": ours, "pillow": pillow}[who](name, size, batch)
     assert next(reader).shape == (batch, size, size, 3)
 
-    def step() -> None:
-        for _ in range(BATCHES):
+    def steps(count: int) -> None:
+        for _ in range(count * BATCHES):
             next(reader)
 
-    serve(step, time.perf_counter() - start, time.process_time)
+    serve(steps, time.perf_counter() - start, time.process_time)
 
 
 def find(name: str) -> tuple[tfds_source.TfdsSource, str]:

@@ -35,6 +35,7 @@ NO_PATHS = {
         "coordinator",
         "against",
         "what",
+        "dtype",
         "batch",
         "size",
     ),
