@@ -21,7 +21,7 @@ COMMANDS = [
         f"experiments.{name}"
         for name in (
             *("run", "report", "status", "benchmark", "cost", "overhead", "gates", "power"),
-            *("timm_accuracy", "launch.worker"),
+            *("timm_accuracy", "gpu_day", "launch.worker"),
         )
     ),
 ]
