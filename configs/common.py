@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
                 "stride_on": "3x3",  # "1x1": stride of a bottleneck as in the authors' networks
                 "zero_init_last_bn": False,  # start each residual branch at zero
                 "dropout": 0.0,  # before the classifier
+                # Leave out the last residual branch with this probability, others the less the
+                # earlier they come.
+                "drop_path": 0.0,
                 # Weights to start from: "timm", a hub id, a safetensors file or its folder, or a
                 # work directory; "": none.
                 "pretrained": "",
@@ -76,12 +79,15 @@ def get_config() -> ConfigDict:
                 "rotation": 0.0,  # most degrees by which training images are turned, either way
                 "randaugment_layers": 0,  # random operations per training image
                 "randaugment_magnitude": 9.0,  # strength of these operations, from 0 to 30
+                "trivialaugment": False,  # one random operation of any strength per training image
                 "color_jitter": 0,  # levels of 255 by which a training image's channels shift
                 "cutout": 0,  # side in pixels of a square blanked in training images
+                "erasing": 0.0,  # probability of filling a rectangle with noise in a training image
                 "mixup": 0.0,  # a: neighbours in a batch are mixed in shares from Beta(a, a); 0: no
                 "cutmix": 0.0,  # the same by pasting rectangles
             },
             "optim": {  # see senet_jax/training/optim.py
+                "name": "sgd",  # sgd, lamb, adamw, rmsprop_tf
                 "learning_rate": 0.1,
                 "schedule": "step",  # step, cosine, constant, plateau
                 "boundaries": (0.5, 0.75),  # "step": places to multiply, as fractions of the run
@@ -90,8 +96,11 @@ def get_config() -> ConfigDict:
                 "reductions": 3,  # "plateau": the most times to multiply
                 "warmup_epochs": 0.0,
                 "warmup": "linear",  # linear, or constant at a tenth of the learning rate
-                "momentum": 0.9,
+                "momentum": 0.9,  # of sgd and rmsprop_tf
                 "nesterov": False,
+                "betas": (0.9, 0.999),  # lamb, adamw: decays of the means of gradient and square
+                "alpha": 0.9,  # rmsprop_tf: decay of the mean square
+                "eps": 0.0,  # keeps a root of a mean square above zero; 0: the optimizer's own
                 "clip_norm": 0.0,  # the gradient's largest norm; 0: any
                 "weight_decay": 1e-4,
                 "decay_norm_and_bias": True,  # False spares batch-norm scales and biases
@@ -106,10 +115,19 @@ def get_config() -> ConfigDict:
             "train": {
                 "epochs": 1.0,  # may be fractional
                 "batch_size": 128,  # global, whatever the number of devices
+                # softmax, or bce: the mean of all classes' binary losses. Evaluation has softmax.
+                "loss": "softmax",
+                "target_threshold": 0.0,  # bce: targets above it are 1, others 0; 0: as they are
                 "label_smoothing": 0.0,
                 # Factors of the classes in the loss: "inverse" frequency; "effective:0.999", by
                 # effective numbers of examples; "1,1,2.5", given; "": none. Scaled to mean 1.
                 "class_weights": "",
+                # Distillation: a trained network to learn from beside the labels. A name of timm's,
+                # a hub id, a safetensors file or its folder, or a work directory; "": none.
+                "teacher": "",
+                "teacher_weights": "final",  # of a work directory: final, ema or best
+                "distill_weight": 0.5,  # the teacher's part of the loss; 1: no part for the labels
+                "distill_temperature": 1.0,  # divides the logits of both, above 1 to soften them
                 "accumulate_steps": 1,  # micro-batches per device and update, computed in turn
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite

@@ -37,7 +37,7 @@ from rich.table import Table
 from experiments.timing import contestants, input_race, plot_times
 from experiments.timing.contestants import Entry
 from experiments.timing.performance import csv_of, markdown_table, of_machine, ratio_cell, rows_of
-from experiments.timing.race import race
+from experiments.timing.race import TURN_S, race
 from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
@@ -47,7 +47,6 @@ from senet_jax.system import cli, figures
 TORCH = ("torch", "torch-nchw", "torch-huge")
 OTHERS = ", ".join(contestants.CONTESTANTS[1:])
 DTYPES = ", ".join(contestants.DTYPES)
-TURN_S = 1.0  # least seconds of a contestant's timed steps in a turn
 
 # What makes the command do something else, and the flags that have an effect beside it.
 MODES = {"markdown": (), "growth": (), "input": ("batch", "size", "steps", "csv")}

@@ -30,6 +30,15 @@ from senet_jax.system import cli, files
 LIMIT_S = 570
 TESTED = ("layers", "models", "evaluation", "inference", "weights", "training")
 TIMED = ("seresnet50", "resnet50", "seresnext50_32x4d", "seresnet20_cifar", "seresnet56_cifar")
+SHORT_AND_WIDE = (  # all ratios differ at a width of 64; an epoch is a call
+    "--config.model.name=sewrn16_4_cifar",
+    "--config.model.dtype=bfloat16",
+    "--config.train.batch_size=256",
+    "--config.train.epochs=40",
+    "--config.train.eval_every_epochs=40",
+    "--config.train.steps_per_call=97",
+    "--seeds=0,1,2,3,4,5",
+)
 BITS = ("bits_once", "bits_twice")  # two runs of the same seed
 EXACT = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
 SAME_BITS = {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
@@ -75,8 +84,8 @@ def stages(workdir: Path, *, smoke: bool) -> list[Stage]:
         for what in ("train", "infer")
     ]
     study = ["experiments.run", "reduction", f"--workdir={workdir / 'campaign'}"]
-    wide = ["--dataset=cifar100", "--config.model.name=sewrn16_8_cifar"]
-    campaign = [*study, *(["--smoke"] if smoke else [*wide, "--config.model.dtype=bfloat16"])]
+    wide = ["--dataset=cifar100_half", *SHORT_AND_WIDE]
+    campaign = [*study, *(["--smoke"] if smoke else wide)]
     trace = [*train, f"--workdir={workdir / 'profile'}", "--config.train.profile_steps=(20,22)"]
     return [*quick, *twice, *races, Stage("campaign", campaign), Stage("profile", trace)]
 

@@ -34,8 +34,10 @@ from senet_jax.system import cli, compilation_cache, host_memory, interrupt
 from senet_jax.system.devices import place_batches
 from senet_jax.training import loop as train
 from senet_jax.training.given import ConfigFlag
+from senet_jax.training.loggers import Loggers
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.session import Session
+from senet_jax.training.writer import MetricWriter
 
 
 def main(argv: list[str]) -> None:
@@ -144,9 +146,12 @@ def loop_steps(run: Run) -> float:
     """Seconds per step in the loop, as train_and_evaluate runs it."""
     step = Stopwatch(run)
     timed = dataclasses.replace(run, steps=dataclasses.replace(run.steps, train=step))
-    with tempfile.TemporaryDirectory() as folder:
-        session = Session(timed, Path(folder) / "checkpoints", time.perf_counter(), fresh(run))
-        train.train(timed, session, Path(folder), interrupt.Stop())
+    with tempfile.TemporaryDirectory() as folder, Loggers() as loggers:
+        directory = Path(folder)
+        session = Session(timed, directory / "checkpoints", time.perf_counter(), fresh(run))
+        loggers.begin({}, directory, 0)
+        with MetricWriter(directory, loggers) as writer:
+            train.train(timed, session, writer, interrupt.Stop())
     return step.seconds
 
 

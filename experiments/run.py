@@ -18,6 +18,7 @@ narrow; whether anything is significant plays no part in it.
 Runs that have a result are skipped, so the same command continues after an interruption.
 `--jobs=N` trains N at once, each on its share of this machine. `--launcher=slurm` makes each a job
 of a cluster, with any parameter of sbatch as `--slurm.KEY=VALUE`; `--slurm.time` is needed.
+`--log=tensorboard,wandb,mlflow` logs each run there as well, its row as group, its seed as name.
 `--config.KEY=VALUE` holds for every row, and `--config.model.se.KEY=VALUE` for every row with SE
 blocks. `--smoke` runs all rows in miniature.
 """
@@ -39,6 +40,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.grid import sweep
+from experiments.grid.override import override, parse_seeds
 from experiments.grid.plan import (
     base_configs,
     dataset_of,
@@ -47,21 +49,17 @@ from experiments.grid.plan import (
     directory_of,
     on_folds,
     plan,
-    row_config,
 )
-from experiments.grid.study import PRETRAINED, Row, Study
-from experiments.launch import LOG, Launcher, in_waves, last_lines, launch, local, serial, slurm
+from experiments.grid.study import Study
+from experiments.launch import LOG, Launcher, choice, last_lines, launch
 from experiments.studies import the_study
-from senet_jax.config import flatten
-from senet_jax.errors import InputError, did_you_mean, named, refuse
-from senet_jax.runs import effect
+from senet_jax.errors import InputError, refuse
 from senet_jax.system import cli
-from senet_jax.training.given import add_fields
 
-SLURM_FLAG = re.compile(r"--?slurm\.")
 CONFIG_FLAG = re.compile(r"--?config=")
-OTHER_FLAG = re.compile(f"{SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}")  # no --config.KEY=VALUE
-SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
+OTHER_FLAG = re.compile(
+    f"{choice.SLURM_FLAG.pattern}|{CONFIG_FLAG.pattern}"
+)  # no --config.KEY=VALUE
 MOST_SEEDS = 20  # of each row, if narrow intervals do not end a study before
 
 
@@ -82,7 +80,7 @@ def main(argv: list[str]) -> None:
         seeds = parse_seeds(values.seeds)
     check_precision(study, values, seeds)
     directory = directory_of(study, values)
-    launcher = launcher_of(values, slurm_parameters(rest), directory)
+    launcher = choice.launcher_of(values, rest, directory)
     if values.smoke:  # optimised compilation would take most of the time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the runs' processes, too
 
@@ -111,12 +109,7 @@ def define_all_flags() -> flags.FlagValues:
         "seeds", None, "Default: the study's; its first with --smoke.", flag_values=values
     )
     flags.DEFINE_multi_string("sweep", [], "KEY=VALUE,VALUE,...", flag_values=values)
-    flags.DEFINE_enum(
-        "launcher", "local", ["local", "slurm"], "Where runs are trained.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "jobs", None, "Runs at once; default: 1, all with slurm.", flag_values=values
-    )
+    choice.define_flags(values)
     flags.DEFINE_float(
         "precision",
         None,
@@ -197,102 +190,6 @@ def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[
         )
     study, config = sweep.study_of(files[0], values.sweep, smoke=values.smoke)
     return study, [copy.deepcopy(config) for _ in study.rows]
-
-
-def override(
-    bases: Sequence[ConfigDict], arguments: Sequence[str], study: Study, known_flags: Sequence[str]
-) -> list[ConfigDict]:
-    """Apply every `--config.KEY=VALUE` of the command line to the rows' configurations.
-
-    A plain network lacks the `model.se` section; flags for that section apply to the other rows.
-
-    Args:
-      bases: the configuration of each row.
-      arguments: the command line's `--config.KEY=VALUE`.
-      study: the study with the rows.
-      known_flags: the names of the command's other flags, for suggestions in errors.
-
-    Raises: InputError for any other flag, a key that some row lacks, or a value of the wrong type.
-    """
-    everything, fields = ConfigDict(), set()
-    for base in bases:
-        fields |= {*add_fields(base, cli.dotted(arguments, "config"))}
-        everything.update(base.to_dict())
-    for key in cli.given_keys(arguments, "config", everything, sorted(fields)):
-        if key == "data.name":
-            way = "--sweep=data.name=NAME" if study.is_sweep else "--dataset=NAME"
-            raise InputError(
-                f"--config.{key} would train on another dataset than the table names; "
-                f"choose it with {way}"
-            )
-        if key in study.varied:
-            raise InputError(
-                f"--config.{key} is what the study varies; it cannot hold for every row"
-            )
-    for argument in arguments:
-        name = argument.partition("=")[0].strip("-")
-        if argument.startswith("-") and not name.removeprefix("no").startswith("config."):
-            raise InputError(f"unknown flag --{name}{did_you_mean(name, known_flags)}")
-    configs = []
-    for row, base in zip(study.rows, bases, strict=True):
-        values = flatten(base.to_dict())
-        has_se = "model.se.ratio" in values
-        of_row = [a for a in arguments if has_se or not SE_FLAG.match(a)]
-        given = cli.given_keys(of_row, "config", everything)
-        for key in given:
-            if key not in values:
-                raise InputError(
-                    f"--config.{key} cannot hold for every row: {row.label} has no such key"
-                )
-        config = cli.with_flags(base, of_row)
-        configs.append(_without_leftovers(row, config, {*given, *row.overrides}))
-    return configs
-
-
-def _without_leftovers(row: Row, config: ConfigDict, given: set[str]) -> ConfigDict:
-    """A row's configuration without what its recipe leaves and the row gives no effect.
-
-    Raises: InputError if a given key has none.
-    """
-    flat = flatten(row_config(row, config).to_dict())
-    if row.starts_from:  # plan names the run, once there is a seed
-        flat[PRETRAINED] = row.starts_from
-    with named(f"row {row.label}"):
-        config.update_from_flattened_dict(effect.resets(flat, given))
-    return config
-
-
-def launcher_of(
-    values: flags.FlagValues, parameters: Mapping[str, Any], directory: Path
-) -> Launcher:
-    """Make the launcher that the flags mean. Raises: InputError if it cannot be used here."""
-    if values.launcher == "slurm":
-        return in_waves(slurm.Slurm(parameters, directory / "slurm", values.jobs))
-    if parameters:
-        raise InputError(f"--slurm.{next(iter(parameters))} needs --launcher=slurm")
-    if values.jobs in (None, 1):
-        return serial.train
-    parts = local.slices_of_machine(values.jobs)
-    return in_waves(lambda runs: local.train(runs, parts))
-
-
-def slurm_parameters(arguments: Sequence[str]) -> dict[str, str | bool]:
-    """The parameters of sbatch: VALUE for `--slurm.KEY=VALUE`, True for `--slurm.KEY`."""
-    texts = [a.lstrip("-") for a in arguments if SLURM_FLAG.match(a)]
-    pairs = [text.removeprefix("slurm.").partition("=") for text in texts]
-    return {key: value if equals else True for key, equals, value in pairs}
-
-
-def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
-    """Read `--seeds`. Raises: InputError if there are none, or one is no number or there twice."""
-    for text in texts or [""]:
-        if not (text.isascii() and text.isdecimal()):
-            raise InputError(f"--seeds takes whole numbers from 0, like 0,1,2, not {text!r}")
-    seeds = tuple(map(int, texts))
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise InputError(f"--seeds has {seed} twice")
-    return seeds
 
 
 if __name__ == "__main__":

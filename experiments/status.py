@@ -30,7 +30,7 @@ from rich.text import Text
 from experiments.grid.plan import define_flags, directory_of
 from experiments.studies import the_study
 from senet_jax.config import flatten
-from senet_jax.errors import InputError, first_line, refuse
+from senet_jax.errors import InputError, Pruned, first_line, refuse
 from senet_jax.runs import lock, workdir
 from senet_jax.system import cli, files
 from senet_jax.system.terminal import duration, print_whole
@@ -42,6 +42,7 @@ STATES = {
     "failed": "red",
     "damaged": "red",
     "queued": "",
+    "pruned": "dim",
     "done": "dim",
 }
 REFRESH = 2.0  # seconds
@@ -189,7 +190,7 @@ def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
     if process.get("alive"):
         return "running"
     if failed:
-        return "failed"
+        return "pruned" if failed.get("kind") == Pruned.__name__ else "failed"
     return "queued" if process.get("ended", True) else "stale"
 
 

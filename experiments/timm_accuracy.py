@@ -5,8 +5,8 @@
 
 Each set of weights is downloaded to the hub's cache. With --weights=FOLDER it is read from
 FOLDER/NAME or FOLDER/NAME.safetensors. Its top-1 and top-5 accuracies are compared with those that
-timm publishes for the same pixels, crop and interpolation, in timm_accuracy.csv, which has rows of
-timm's results-imagenet.csv.
+timm publishes for the same pixels, crop and interpolation, in results/timm_accuracy.csv, which has
+rows of timm's results-imagenet.csv.
 
 Images are in one folder per class; the folders in order of their names, or numbers, are the
 classes. With --labels=FILE they are in one folder, and each line of the file has an image's name
@@ -42,7 +42,7 @@ from senet_jax.weights import files as weight_files
 from senet_jax.weights import loading
 from senet_jax.weights.image_spec import ImageSpec
 
-FILE = Path(__file__).with_suffix(".csv")
+FILE = Path(__file__).parent / "results" / "timm_accuracy.csv"
 COLUMNS = ("weights", "pixels", "images", "top-1", "timm", "difference", "top-5", "timm")
 
 

@@ -33,6 +33,9 @@ ACCEPTED: dict[Any, tuple[Any, str]] = {
 # The largest number of a type, and how that is said: devices calculate with 32 bits.
 LIMITS = {int: (2**31 - 1, " below 2^31"), float: (3.4e38, ", finite and below 3.4e38")}
 
+# Keys that may name weights by a path of this machine.
+PATHS = ("model.pretrained", "train.teacher")
+
 
 def build(constructor: Callable[..., T], section: str, values: Mapping[str, Any]) -> T:
     """Call `constructor(**values)` for one section of a configuration.
@@ -137,14 +140,13 @@ def differences(
 ) -> str:
     """The keys in which two flat configurations differ, with both values; "" if there are none.
 
-    Weights to start from are the same under a path and under the whole one, as config.json has it.
+    Weights of PATHS are the same under a path and under the whole one, as config.json has it.
 
     Args:
       names: what the values of `a` and of `b` are called, as in "seed (0 there, 1 now)".
     """
     keys = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
-    if "model.pretrained" in keys and _are_one_path(*(c.get("model.pretrained") for c in (a, b))):
-        keys.remove("model.pretrained")
+    keys = [key for key in keys if key not in PATHS or not _are_one_path(a.get(key), b.get(key))]
     missing = "missing"  # a key that configurations of another version lack
     pairs = ", ".join(
         f"{key} ({a.get(key, missing)} {names[0]}, {b.get(key, missing)} {names[1]})"

@@ -17,6 +17,10 @@ class Diverged(InputError):
     """A loss that is no longer a finite number."""
 
 
+class Pruned(InputError):
+    """A run that is ended on the way, because others were better there."""
+
+
 class Occupied(InputError):
     """A work directory in which another process is training."""
 

@@ -4,6 +4,7 @@
     python -m senet_jax.evaluate --workdir=runs/x --split=train --dataset=imagenet_v2
     python -m senet_jax.evaluate --workdir=runs/x --image_size=320 --crops=10
     python -m senet_jax.evaluate --workdir=runs/x --workdir=runs/y --flip --predictions=y.csv
+    python -m senet_jax.evaluate --workdir=runs/x --suite=cifar100c:FOLDER --against=runs/y
 
 Prints top-1, top-5 and balanced error and the expected calibration error in per cent, of the
 ensemble and of each of its networks. Probabilities
@@ -24,6 +25,10 @@ end, with status 2; the ensemble is then that of the others.
     --batch_size         examples per step
     --predictions        CSV file to write the predictions to, a row per example
     --report             folder for errors by class, confusion matrix and calibration, with pictures
+    --suite              imagenet, cifar10c or cifar100c, or one of these with a folder as in
+                         cifar100c:FOLDER: the run on each of their test sets. What is not here is
+                         named at the end, with status 2
+    --against            work directory of a run to compare with on the suite
     --json               print JSON
 """
 
@@ -62,6 +67,11 @@ def main(argv: list[str]) -> None:
     if values.report:
         check_report(Path(values.report))
 
+    if values.suite:
+        return on_suite(values, sizes)
+    if values.against:
+        raise InputError("--against is for --suite; without, give both runs as --workdir")
+
     # These import JAX, which is slow: flags come first.
     from senet_jax.inference.ensemble import evaluate_runs
     from senet_jax.inference.ensemble_views import TestViews
@@ -97,7 +107,35 @@ def main(argv: list[str]) -> None:
     for written in filter(None, (values.predictions, values.report)):
         print(f"-> {written}", file=sys.stderr if values.json else sys.stdout)
     of = f"{len(errors)} of {len(values.workdir)} runs left out"
-    refuse([*undrawn, "; ".join([of, *map(str, errors)]) if errors else ""])
+    return refuse([*undrawn, "; ".join([of, *map(str, errors)]) if errors else ""])
+
+
+def on_suite(values: flags.FlagValues, sizes: tuple[int, ...]) -> None:
+    """Evaluate a run, or two, on a suite. Raises: InputError for what does not go with that."""
+    for name in ("dataset", "split", "predictions", "report"):
+        if values[name].value:
+            raise InputError(f"--{name} has no effect with --suite: leave it out")
+    if len(values.workdir) > 1:
+        raise InputError("--suite takes one --workdir, and another run as --against")
+
+    from senet_jax.inference import robustness
+    from senet_jax.inference.ensemble_views import TestViews
+    from senet_jax.system import compilation_cache
+
+    views = TestViews(sizes, values.crops, values.eval_crop, values.flip)
+    compilation_cache.enable()
+    result = robustness.evaluate_suite(
+        values.suite,
+        [*values.workdir, *([values.against] if values.against else [])],
+        views=views,
+        weights=values.weights,
+        unfinished=values.checkpoint == "latest",
+        batch_size=values.batch_size,
+    )
+    as_json = json.dumps(result, indent=2, allow_nan=False) if values.json else ""
+    print(as_json or robustness.in_words(result))
+    count = len(result["missing"])
+    refuse([f"{count} sets left out; {'; '.join(result['missing'])}"] if count else [])
 
 
 def define_flags() -> flags.FlagValues:
@@ -112,6 +150,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("batch_size", None, "Examples per step.", flag_values=values)
     cli.define_path("report", None, "Folder for errors by class.", flag_values=values)
     cli.define_path("predictions", None, "CSV file to write.", flag_values=values)
+    flags.DEFINE_string("suite", None, "Several test sets.", flag_values=values)
+    cli.define_path("against", None, "A run to compare with.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON.", flag_values=values)
     return values
 

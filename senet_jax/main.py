@@ -13,6 +13,8 @@ else with --coordinator, --num_processes and --process_id.
     --config.KEY    new value for a key of it, as in --config.optim.learning_rate=0.1, or for a
                     field of its network, as in --config.model.width=32
     --workdir       folder for the run's files; created if needed
+    --log           loggers beside metrics.jsonl, of tensorboard (the default), wandb and mlflow, as
+                    in --log=tensorboard,wandb; none for --log=
     --distributed   train with the other processes of the job
     --coordinator   HOST:PORT of process 0, the same for all processes
     --num_processes number of processes that train together
@@ -33,12 +35,14 @@ from ml_collections import ConfigDict
 
 from senet_jax.errors import InputError, refuse
 from senet_jax.system import cli, host_memory, processes
+from senet_jax.training import loggers
 from senet_jax.training.given import ConfigFlag
 
 FLAGS = flags.FLAGS
 ARGV: list[str] = []  # filled in by `parse`: until then, a --flagfile has not been read
 CONFIG = ConfigFlag(FLAGS, ARGV)
 WORKDIR = cli.define_path("workdir", None, "Folder for the run's files.")
+LOG = loggers.define_flag(FLAGS)
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Train with the job's other processes.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for all processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many train together.")
@@ -57,7 +61,7 @@ def main(argv: list[str]) -> None:
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
-    result = train_and_evaluate(config, directory)
+    result = train_and_evaluate(config, directory, log=LOG.value)
     if processes.is_first():
         print(in_words(result, directory))
         refuse(class_errors.draw_run(directory, caption(result)))
@@ -71,6 +75,7 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     if extra := cli.parse_flags(argv, FLAGS):
         raise InputError(f"unexpected argument {extra[0]!r}; flags look like --config.seed=1")
     config = CONFIG.value
+    loggers.check(LOG.value)
     if not WORKDIR.value:
         raise InputError("give a work directory, e.g. --workdir=runs/x")
     return config, Path(WORKDIR.value)

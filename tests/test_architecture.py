@@ -26,7 +26,7 @@ FLOORS = (
     ("senet_jax.training",),
     ("senet_jax.inference",),
     ("senet_jax",),
-    ("experiments.figures", "experiments.statistics"),
+    ("experiments.statistics",),
     ("experiments.grid",),
     ("experiments.studies", "experiments.launch", "experiments.timing"),
     ("experiments.reporting",),
@@ -170,7 +170,7 @@ def test_importing_the_package_imports_neither_tensorflow_nor_orbax():
 def test_flags_come_before_jax():
     """A wrong flag is refused at once, and settings that JAX reads when imported still count."""
     modules = [f"senet_jax.{name}" for name in ("main", "evaluate", "predict", "export")]
-    modules += [f"experiments.{name}" for name in ("run", "status", "launch.worker")]
+    modules += [f"experiments.{name}" for name in ("run", "search", "status", "launch.worker")]
     code = f"import sys, {', '.join(modules)}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

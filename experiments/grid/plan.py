@@ -1,8 +1,10 @@
 """The way from a study to planned runs, each with its row, seed, configuration and directory."""
 
+import contextlib
 import copy
 import dataclasses
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs.common import VARIANTS, bare_name
+from experiments.grid.folder_names import folder_of
 from experiments.grid.narrow import least_size_of
-from experiments.grid.study import Row, Study, folder_of, on_dataset
-from senet_jax.data.sources import names
+from experiments.grid.study import Row, Study, on_dataset
+from senet_jax.data.sources import lookup, names
 from senet_jax.errors import InputError
 from senet_jax.system import cli
 
@@ -147,7 +150,7 @@ def on_folds(
         raise InputError(
             f"--folds={values.folds} chooses the fold of each run; leave out data.fold"
         )
-    bases = [base.copy_and_resolve_references() for base in bases]
+    bases = [copy.deepcopy(base) for base in bases]  # what is derived still follows
     for base in bases:
         base.update_from_flattened_dict({"data.fold": (1, values.folds)})
     return bases
@@ -181,10 +184,18 @@ def shrink(config: Any, narrow: Mapping[str, Any]) -> None:
     config.update_from_flattened_dict(SMOKE)
     for key, examples in SMOKE_EXAMPLES.items():
         split = config.data[key].rpartition("+")[2].partition("[")[0]
-        config.data[key] = f"{split}[:{examples}]"
+        config.data[key] = f"{split}[:{min(examples, _count(config.data, split))}]"
     if config.data.get("image_size", 0) > 0:  # -1 is that of the weights
         config.data.image_size = least_size_of(config.model.name)
     config.model.update(narrow)
+
+
+def _count(data: Any, split: str) -> float:
+    """The number of examples of a split; infinite where that is not known from files."""
+    if names.parted(data.name)[0] in ("folder", "csv", "hf"):
+        with contextlib.suppress(InputError):  # of which whoever loads it tells
+            return lookup.find(data.name, data.image, data.label).count(split)
+    return math.inf
 
 
 def plan(

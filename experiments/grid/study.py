@@ -5,26 +5,18 @@ every study.
 """
 
 import dataclasses
-import hashlib
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.common import bare_name
 from experiments.grid.comparison import Comparison
-from senet_jax.data.sources import names
+from experiments.grid.folder_names import in_a_path, not_too_long
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 
 PRETRAINED = "model.pretrained"
 OF_WEIGHTS = tuple(f"model.{key}" for key in workdir.ORIGIN)  # no fields of a network
-
-# Text that stands whole in a file's name, alone and as an item of a tuple.
-PLAIN = re.compile(r"[a-z0-9_.,=+%\[\]:-]*")
-PLAIN_ITEM = re.compile(r"[a-z0-9_.+%:-]+")
-TFDS_NAME = re.compile(r"\w[\w.:+-]*(/\w[\w.:+-]*)*")
-LONGEST = 200  # bytes of a file's name; disks take 255, and names get endings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,14 +160,16 @@ class Study:
 
         In a study with a reference it is the reference. The reference itself is compared with none,
         and neither are rows that others start from. In a study without one, a row with SE blocks is
-        compared with the row of the same network without them.
+        compared with the row of the same network and overrides without them.
         """
         if self.reference is not None:
             alone = {self.reference, *(other.starts_from for other in self.rows)}
             reference = next(other for other in self.rows if other.label == self.reference)
             return None if row.label in alone else reference
         network = self.network_of(row)
-        return next((other for other in self.rows if f"se{other.network}" == network), None)
+        name = {"model.name": None}
+        same = (o for o in self.rows if {**o.overrides, **name} == {**row.overrides, **name})
+        return next((other for other in same if f"se{other.network}" == network), None)
 
     @property
     def reference_name(self) -> str:
@@ -216,18 +210,19 @@ def on_dataset(values: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             if not {name, "*"} & value.keys():
-                raise InputError(f"there is no {key} for {name!r}, only for {', '.join(value)}")
+                there = ", ".join(value)
+                raise InputError(f"this study has no {key} for {name!r}, only for {there}")
             value = value.get(name, value.get("*"))
         chosen[key] = value
     return chosen
 
 
-def grid(values: Mapping[str, Sequence[Any]], derived: Sequence[str] = ()) -> tuple[Row, ...]:
+def grid(values: Mapping[str, Sequence[Any]]) -> tuple[Row, ...]:
     """Make a row for each combination of values of configuration keys; the last changes fastest.
 
     `grid({"model.se.ratio": (2, 16), "model.se.gate": ("relu", "sigmoid")})` has four rows; the
     first is "ratio=2,gate=relu". A table has one column per key. Its heading is the key's last
-    part, or the whole key if two keys end alike. `derived` are the keys that follow from them.
+    part, or the whole key if two keys end alike.
     """
     ends = [key.rpartition(".")[2] for key in values]
     headings = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
@@ -238,37 +233,8 @@ def grid(values: Mapping[str, Sequence[Any]], derived: Sequence[str] = ()) -> tu
         label = ",".join(f"{heading}={in_a_path(value)}" for heading, value in factors.items())
         label = not_too_long(label)
         network = overrides.get("model.name")
-        rows.append(Row(label, overrides, {}, network, factors=factors, derived=(*derived,)))
+        rows.append(Row(label, overrides, {}, network, factors=factors))
     return tuple(rows)
-
-
-def in_a_path(value: Any) -> str:
-    """Write a value as part of a file's name; different values of a key give different names.
-
-    What cannot stand there is dropped. Text of which that, or a disk that does not tell small
-    letters from capitals, would leave too little to know it by ends in a digest after "~".
-    """
-    name = re.sub(r"[^\w.,=+%()\[\]:-]+", "", str(value).replace("/", "_"))
-    texts, plain = (value, PLAIN_ITEM) if isinstance(value, tuple) else ((value,), PLAIN)
-    is_whole = all(plain.fullmatch(text) for text in texts if isinstance(text, str))
-    return not_too_long(name) if is_whole else _with_digest(name, value)
-
-
-def not_too_long(name: str) -> str:
-    """The name of a file, or its beginning and a digest where disks would not take it."""
-    return name if len(name.encode()) <= LONGEST else _with_digest(name, name)
-
-
-def _with_digest(name: str, value: Any) -> str:
-    digest = hashlib.sha256(repr(value).encode()).hexdigest()[:12]
-    kept = name.encode()[: LONGEST - len(digest) - 1].decode(errors="ignore")
-    return f"{kept}~{digest}"
-
-
-def folder_of(dataset: str) -> str:
-    """The folder of a dataset's runs: its name in TFDS, or one name for all that has a path."""
-    has_path = names.parted(dataset)[0] != ""
-    return in_a_path(dataset) if has_path or not TFDS_NAME.fullmatch(dataset) else dataset
 
 
 def plain_and_se(

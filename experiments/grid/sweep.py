@@ -8,6 +8,7 @@ the first.
 """
 
 import copy
+import dataclasses
 import re
 import runpy
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.common import dataset_of
+from experiments.grid.folder_names import in_a_path
 from experiments.grid.narrow import NARROW
 from experiments.grid.plan import shrink
-from experiments.grid.study import Study, grid, in_a_path
+from experiments.grid.study import Row, Study, grid
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli, files
@@ -38,6 +40,61 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
 
     Raises: InputError if a file, key or value is not valid, or there is nothing to vary.
     """
+    config = load(file, smoke=smoke)
+    rows = grid(_values(config, sweeps))
+    return study_from("sweep", file, config, rows, reference=rows[0].label), config
+
+
+def study_from(
+    kind: str,
+    file: str,
+    config: Any,
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    **fields: Any,
+) -> Study:
+    """Make the study of rows that differ in values of keys of one configuration.
+
+    Args:
+      kind: what made the rows, the first word of the study's name.
+      file: the configuration file with its argument.
+      config: the configuration of all rows.
+      notes, **fields: further fields of the study.
+    """
+    headings, derived = list(rows[0].factors), _derived(config, rows)
+    follows = [f"Follows from what is varied: {', '.join(derived)}."] if derived else []
+    place, _, argument = file.partition(":")
+    name = "-".join(filter(None, (kind, Path(place).stem, argument, ",".join(headings))))
+    return Study(
+        name=in_a_path(name),
+        title=f"{kind.capitalize()} of {file}: {' x '.join(headings)}",
+        rows=tuple(dataclasses.replace(row, derived=derived) for row in rows),
+        base={"*": file},
+        network=config.model.name,
+        dataset=dataset_of(flatten(config.to_dict())),
+        paper_datasets={},
+        notes=(*notes, *follows),
+        is_sweep=True,
+        **fields,
+    )
+
+
+def _derived(config: Any, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The keys that follow in the configuration from values of the rows, apart from theirs."""
+    before, changed = flatten(config.to_dict()), set[str]()
+    for row in rows:
+        one = copy.deepcopy(config)  # with its references
+        one.update_from_flattened_dict(dict(row.overrides))
+        flat = flatten(one.to_dict())
+        changed |= {key for key in flat if flat[key] != before.get(key)} - {*row.overrides}
+    return tuple(sorted(changed))
+
+
+def load(file: str, *, smoke: bool) -> Any:
+    """Load a configuration file, with its argument; in miniature with `smoke`.
+
+    Raises: InputError if it is not valid.
+    """
     config = _load(file)
     if smoke:
         narrow = NARROW.get(f"se{config.model.name.removeprefix('se')}", {})
@@ -45,24 +102,7 @@ def study_of(file: str, sweeps: Sequence[str], *, smoke: bool) -> tuple[Study, A
             narrow = {}  # the weights decide the network
         with config.unlocked():
             shrink(config, {k: v for k, v in narrow.items() if k != "se" or k in config.model})
-    values, derived = _values(config, sweeps)
-    rows = grid(values, derived)
-    headings = list(rows[0].factors)
-    place, _, argument = file.partition(":")
-    name = "-".join(filter(None, ("sweep", Path(place).stem, argument, ",".join(headings))))
-    study = Study(
-        name=in_a_path(name),
-        title=f"Sweep of {file}: {' x '.join(headings)}",
-        rows=rows,
-        base={"*": file},
-        reference=rows[0].label,
-        network=config.model.name,
-        dataset=dataset_of(flatten(config.to_dict())),
-        paper_datasets={},
-        notes=(f"Follows from what is swept: {', '.join(derived)}.",) if derived else (),
-        is_sweep=True,
-    )
-    return study, config
+    return config
 
 
 def _load(file: str) -> Any:
@@ -80,10 +120,9 @@ def _load(file: str) -> Any:
     return config.lock()
 
 
-def _values(config: Any, sweeps: Sequence[str]) -> tuple[dict[str, list[Any]], list[str]]:
-    """The keys and their values, which have the configuration's types; the keys derived of them."""
+def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
+    """The keys and their values, which have the types of the configuration's."""
     values: dict[str, list[Any]] = {}
-    changed: set[str] = set()
     fields = add_fields(config, dict.fromkeys(sweep.partition("=")[0] for sweep in sweeps))
     for sweep in sweeps:
         key, _, text = sweep.partition("=")
@@ -95,13 +134,21 @@ def _values(config: Any, sweeps: Sequence[str]) -> tuple[dict[str, list[Any]], l
             raise InputError(f"--sweep={key} is given twice; give it all values at once")
         values[key] = []
         for value in COMMA.split(text):
-            argument = f"--config.{key}={value.strip()}"
-            cli.given_keys([argument], "config", config, fields)
-            one = cli.with_flags(copy.deepcopy(config), [argument])
-            flat, before = flatten(one.to_dict()), flatten(config.to_dict())
-            changed |= {each for each in flat if flat[each] != before.get(each)}
-            typed = flat[key]
+            typed = typed_value(config, key, value, fields)
             if typed in values[key]:
                 raise InputError(f"--sweep={sweep} has {value.strip()} twice")
             values[key].append(typed)
-    return values, sorted(changed - {*values})
+    return values
+
+
+def typed_value(config: Any, key: str, text: str, known: Sequence[str]) -> Any:
+    """A value of a key, as a flag `--config.KEY=TEXT` gives it.
+
+    Args:
+      known: further keys that somebody may have meant.
+
+    Raises: InputError if the configuration has no such key, or the value is none for it.
+    """
+    argument = f"--config.{key}={text.strip()}"
+    cli.given_keys([argument], "config", config, known)
+    return flatten(cli.with_flags(copy.deepcopy(config), [argument]).to_dict())[key]

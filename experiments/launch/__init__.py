@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.grid.plan import PlannedRun
 from experiments.grid.study import PRETRAINED
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, Pruned
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
@@ -105,11 +105,21 @@ def _give_back(runs: Sequence[PlannedRun], created: Sequence[Path]) -> None:
 
 
 def why_unfinished(directory: Path) -> str | None:
-    """The reason why a run whose process is gone has no result; None if it has one."""
-    if files.read_json(directory / "result.json"):
+    """The reason why a run whose process is gone has no result; None if it has, or was pruned."""
+    if files.read_json(directory / "result.json") or is_pruned(directory):
         return None
     failed = files.read_json(directory / "failed.json")
     return failed["reason"] if failed else WITHOUT_RESULT
+
+
+def is_pruned(directory: Path) -> bool:
+    """Whether a run was ended on the way because others were better; see pruning.py."""
+    return kind_of_failure(directory) == Pruned.__name__
+
+
+def kind_of_failure(directory: Path) -> str:
+    """The name of the error that ended a run, such as "Diverged"; "" for none, or one unknown."""
+    return str((files.read_table(directory / "failed.json") or {}).get("kind", ""))
 
 
 def last_lines(path: Path) -> list[str]:

@@ -18,6 +18,7 @@ from experiments.launch import titles, why_unfinished, worker
 from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import workdir
 from senet_jax.system import processors, startup
+from senet_jax.training.loggers import USUAL
 
 # Exit statuses of a worker that are no failure, and the message for each.
 MESSAGES = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
@@ -77,8 +78,13 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(len(listed.stdout.splitlines()))]
 
 
-def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]:
+def train(
+    runs: Sequence[PlannedRun], parts: Sequence[Slice], log: Sequence[str] = USUAL
+) -> dict[Path, str]:
     """Train as many runs at once as there are parts; skip those that another process trains.
+
+    Args:
+      log: names of their loggers.
 
     Raises: KeyboardInterrupt after Ctrl-C, SIGTERM or their like, once all running ones have saved.
     """
@@ -93,7 +99,7 @@ def train(runs: Sequence[PlannedRun], parts: Sequence[Slice]) -> dict[Path, str]
         part = free.get()
         workdir.forget_failure(run.workdir)
         print(f"{names[run.workdir]}: started", flush=True)
-        process = worker.start(run.workdir, part.flags, part.environment)
+        process = worker.start(run.workdir, log, part.flags, part.environment)
         running.add(process)
         if stopping.is_set():  # since before the process was in `running`
             process.terminate()

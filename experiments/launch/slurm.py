@@ -23,6 +23,7 @@ from experiments.launch import WITHOUT_RESULT, last_lines, titles, why_unfinishe
 from senet_jax.errors import InputError
 from senet_jax.runs import lock, workdir
 from senet_jax.system import files, startup
+from senet_jax.training.loggers import USUAL
 
 JOB = "job.json"  # the latest job of a run, in its work directory
 REQUEUES = 1000  # time-outs per job, each of which has brought it further
@@ -44,8 +45,8 @@ class Training:
     submitit calls it, and at a time-out or preemption asks for a `checkpoint` and requeues the job.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, log: Sequence[str]) -> None:
+        self.directory, self.log = directory, log
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
@@ -55,7 +56,9 @@ class Training:
         for number in startup.DEFAULTS.keys() - {signal.SIGINT}:
             signal.signal(number, self._terminated)
         together = submitit.JobEnvironment().num_tasks > 1
-        self._process = worker.start(self.directory, ["--distributed"] if together else [])
+        self._process = worker.start(
+            self.directory, self.log, ["--distributed"] if together else []
+        )
         while (status := self._process.poll()) is None:
             time.sleep(1)  # not wait: NumPy's threads may get the signals that are to end it
         if status in worker.STOPPED:
@@ -68,7 +71,7 @@ class Training:
         import submitit
 
         self._end()
-        return submitit.helpers.DelayedSubmission(Training(self.directory))
+        return submitit.helpers.DelayedSubmission(Training(self.directory, self.log))
 
     def _end(self) -> None:
         if self._process is not None:
@@ -95,12 +98,17 @@ class Slurm:
       parameters: sbatch's parameters by name; those without a value are True.
       folder: submitit's folder for its files, on storage that the machines share; see `folder_for`.
       jobs: the largest number of runs at once; None for as many as the cluster allows.
+      log: names of the runs' loggers.
 
     Raises: InputError if this machine lacks SLURM or submitit, or a parameter is not valid.
     """
 
     def __init__(
-        self, parameters: Mapping[str, str | bool], folder: Path, jobs: int | None
+        self,
+        parameters: Mapping[str, str | bool],
+        folder: Path,
+        jobs: int | None,
+        log: Sequence[str] = USUAL,
     ) -> None:
         of_sbatch = {key.replace("_", "-"): value for key, value in parameters.items()}
         # The parameters that submitit counts with; sbatch gets all others as they are.
@@ -108,7 +116,7 @@ class Slurm:
         for key in ("nodes", "ntasks-per-node"):
             if key in of_sbatch:
                 of_submitit[key.replace("-", "_")] = _count(key, of_sbatch[key])
-        self.jobs = jobs
+        self.jobs, self.log = jobs, log
         self.executor = executor(folder_for(folder))
         self.executor.update_parameters(
             **of_submitit,
@@ -146,7 +154,8 @@ class Slurm:
                 outside_of_a_job(),
                 self.executor.batch(),
             ):
-                jobs = [self.executor.submit(Training(path.absolute())) for path in directories]
+                tasks = [Training(path.absolute(), self.log) for path in directories]
+                jobs = [self.executor.submit(task) for task in tasks]
         except FailedJobError as error:
             reason = re.sub(r"^sbatch: (error: )?", "", str(error).strip(), flags=re.MULTILINE)
             raise InputError(

@@ -65,4 +65,5 @@ CLAIMS = (
     _article(1, "A gate per channel, without the other channels, is worse"),
     _article(2, "A convolution in the block's place is worse"),
     _article(3, "A gate computed from the unit's input is worse"),
+    Claim("SE helps under a recipe of today as well", "our question", "recipes", ("SE,modern",)),
 )

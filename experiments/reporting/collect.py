@@ -9,6 +9,7 @@ from typing import Any
 
 from configs import common
 from experiments.grid.study import PRETRAINED, Row, Study
+from experiments.launch.pruning import PRUNED
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
 from senet_jax.errors import InputError, did_you_mean
@@ -182,7 +183,9 @@ def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             if why and seed in lacking
         }
         for seed, why in sorted(reasons.items()):
-            lines.append(f"Row {row.label}: seed {seed} failed: {why.splitlines()[0].rstrip('.')}.")
+            first = why.splitlines()[0].rstrip(".")
+            outcome = f"was {first}" if first.startswith(PRUNED) else f"failed: {first}"
+            lines.append(f"Row {row.label}: seed {seed} {outcome}.")
         if silent := sorted(lacking - reasons.keys()):
             seeds = ", ".join(map(str, silent))
             have = "seed {} has" if len(silent) == 1 else "seeds {} have"

@@ -6,7 +6,8 @@ The tree is like that of runs/, and its files are named like those beside a stud
 from pathlib import Path
 
 from configs.common import VARIANTS
-from experiments.grid.study import Study, folder_of
+from experiments.grid.folder_names import folder_of
+from experiments.grid.study import Study
 from experiments.reporting import blocks, compare
 from experiments.reporting.collect import Results, Unfinished, dataset_of, made_with
 from experiments.reporting.csv_files import CURVES, RIGHT, RUNS, read_results

@@ -21,6 +21,8 @@ from senet_jax.errors import InputError
 from senet_jax.runs import provenance
 from senet_jax.system import processors
 
+TURN_S = 1.0  # least seconds of a contestant's two bursts in a turn, for networks of any size
+
 
 class Contestant(Protocol):
     """A participant in a race: the module that is run, and its arguments."""

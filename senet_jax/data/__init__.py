@@ -1,8 +1,12 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
+import hashlib
 import logging
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from senet_jax.config import build
 from senet_jax.data import fake, file_stream, in_memory, streaming
@@ -43,21 +47,22 @@ def load_dataset(
     share: Share = WHOLE,
     **crops: Any,
 ) -> Dataset:
-    """Load a TFDS image-classification dataset, which is prepared on first use.
+    """Load an image-classification dataset; one of TFDS is prepared on first use.
 
     Args:
       name: the dataset in TFDS spelling, with config and version if wanted: "digits", "cifar100",
-        "imagenet2012"; the folder of a prepared dataset, ".../cifar100/3.0.2"; or "fake", the size
-        of ImageNet and always the same images.
+        "imagenet2012"; the folder of a prepared one, "tfds:PATH"; images of one's own,
+        "folder:PATH", "csv:PATH" or "hf:PATH"; or "fake", the size of ImageNet and always the same
+        images.
       train_split, eval_split: TFDS split expressions, e.g. "train[:90%]".
-      image, label: names of the dataset's features that are the image and the label; "" takes the
-        dataset's supervised keys, or the only ones that it has. Labels that are plain numbers are
-        read through to count the classes: one more than the greatest.
+      image, label: names of the features or columns that are the image and the label; "" takes the
+        dataset's supervised keys or usual names, or the only ones that it has. Labels that are
+        plain numbers are read through to count the classes: one more than the greatest.
       classes: the first class to take and the one after the last, as in a range; labels then count
         from 0, and examples with others are left out. () takes all. Only datasets in memory can be
         cut like this.
       fold: number of a part of `train_split` to evaluate on in place of `eval_split`, and of how
-        many, see Fold; the other parts are trained on. Only datasets in memory have folds.
+        many, see Fold; the other parts are trained on. Streamed TFDS datasets have no folds.
       image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
         into memory as they are stored.
       mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the
@@ -100,8 +105,12 @@ def load_dataset(
     else:
         with named("data.eval_split"):
             evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
+    names, digests = _names(source, labels), tuple[str, ...]()
+    if not isinstance(train, streaming.Stream):
+        _warn_of_unseen(train.labels(), names, name)
+        digests = tuple(_digest(split.labels()) for split in (train, evaluation))
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return statistics.override(Dataset(train, evaluation, _names(source, labels), *own))
+    return statistics.override(Dataset(train, evaluation, names, *own, digests))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +234,20 @@ def _labels(classes: tuple[int, ...], source: Source, crop_spec: CropSpec | None
 
 def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
+
+
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest()[:8]
+
+
+def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None:
+    """Warn of classes without training examples, whose labels [N] these are."""
+    unseen = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+    if len(unseen):
+        message = "%d of the %d classes of %r have no training examples, such as %r"
+        logging.getLogger(__name__).warning(
+            message, len(unseen), len(names), name, names[unseen[0]]
+        )
 
 
 def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from senet_jax.data.randaugment import RandAugment, rotation, warp
+from senet_jax.data.randaugment import RandAugment, TrivialAugment, rotation, warp
 from senet_jax.errors import InputError
 
 
@@ -30,9 +30,11 @@ class Augmentation:
       rotation: most degrees by which an image is turned either way; it takes the nearest pixels,
         and black ones where there are none.
       randaugment_layers, randaugment_magnitude: see `RandAugment`.
+      trivialaugment: whether there is `TrivialAugment` in its place.
       color_jitter: most levels, of 255, by which each channel becomes brighter or darker.
       cutout: side, in pixels, of a square around a random pixel that is blanked (DeVries and
         Taylor, arXiv 1708.04552); 0 for none. It may reach over the edge.
+      erasing: probability of a rectangle of noise, see `erase`.
 
     Raises:
       ValueError: for values outside these.
@@ -45,6 +47,8 @@ class Augmentation:
     randaugment_magnitude: float = 9.0
     color_jitter: int = 0
     cutout: int = 0
+    trivialaugment: bool = False
+    erasing: float = 0.0
 
     def __post_init__(self) -> None:
         for field in ("pad", "cutout"):
@@ -55,14 +59,22 @@ class Augmentation:
                 value = getattr(self, field)
                 raise ValueError(f"{field} must be from 0 to {most} {unit}, not {value}")
         RandAugment(self.randaugment_layers, self.randaugment_magnitude)  # refuses what it must
+        if self.trivialaugment and self.randaugment_layers:
+            raise ValueError(
+                f"trivialaugment=True cannot go with randaugment_layers={self.randaugment_layers}: "
+                "choose one"
+            )
+        if not 0 <= self.erasing <= 1:
+            raise ValueError(f"erasing must be from 0 to 1, not {self.erasing}")
 
     def check(self, channels: int) -> None:
         """Raises: InputError if images with so many channels cannot be augmented like this."""
-        if self.randaugment_layers and channels not in (1, 3):
-            raise InputError(
-                f"data.randaugment_layers is {self.randaugment_layers}, but RandAugment is for "
-                f"images of 1 or 3 channels, not {channels}"
-            )
+        for field in ("randaugment_layers", "trivialaugment"):
+            if (value := getattr(self, field)) and channels not in (1, 3):
+                raise InputError(
+                    f"data.{field} is {value}, but its operations are for images of 1 or 3 "
+                    f"channels, not {channels}"
+                )
 
     def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Augment images [B, H, W, C] uint8, each with its own key: keys [B]."""
@@ -77,6 +89,8 @@ class Augmentation:
             images = jax.vmap(self._rotate)(keys_of(4), images)
         randaugment = RandAugment(self.randaugment_layers, self.randaugment_magnitude)
         images = randaugment(keys_of(5), images)
+        if self.trivialaugment:
+            images = TrivialAugment()(keys_of(5), images)
         if self.color_jitter:
             images = jax.vmap(self._jitter)(keys_of(6), images)
         return images
@@ -92,6 +106,33 @@ class Augmentation:
             return ~_rectangle(jax.random.fold_in(key, 2), (height, width), square)
 
         return images * jax.vmap(is_kept)(keys)[..., None].astype(images.dtype)
+
+    def erase(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+        """Fill a rectangle of normalised images [B, H, W, C] with noise, at random.
+
+        This is random erasing (Zhong et al., arXiv 1708.04896) in timm's mode "pixel": each value
+        is normal, the area from 2 to 33 % of the image's, height by width from 0.3 to 1 / 0.3.
+        """
+        return jax.vmap(self._erase)(keys, images) if self.erasing else images
+
+    def _erase(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        sides = jnp.array(image.shape[:2], jnp.float32)
+        keys = jax.random.split(jax.random.fold_in(key, 7), 5)
+        # The first of ten tries that fits counts; with none, there is no rectangle.
+        area = sides.prod() * jax.random.uniform(keys[0], (10,), minval=0.02, maxval=1 / 3)
+        bound = -math.log(0.3)
+        root = jnp.exp(jax.random.uniform(keys[1], (10,), minval=-bound, maxval=bound) / 2)
+        tries = jnp.round(jnp.stack([jnp.sqrt(area) * root, jnp.sqrt(area) / root], axis=1))
+        fits = (tries < sides[None]).all(1)
+        side = tries[jnp.argmax(fits)]
+        first = jnp.floor(jax.random.uniform(keys[2], (2,)) * (sides - side + 1))
+        rows, columns = (
+            (place >= first[axis]) & (place < first[axis] + side[axis])
+            for axis, place in enumerate(jnp.arange(float(side)) for side in image.shape[:2])
+        )
+        erases = fits.any() & jax.random.bernoulli(keys[3], self.erasing)
+        noise = jax.random.normal(keys[4], image.shape, image.dtype)
+        return jnp.where((rows[:, None] & columns[None] & erases)[..., None], noise, image)
 
     def _crop(self, key: jax.Array, image: jax.Array) -> jax.Array:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)

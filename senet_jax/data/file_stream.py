@@ -32,12 +32,16 @@ AHEAD = 2  # batches that are read before it is their turn
 
 @dataclasses.dataclass(frozen=True)
 class FileStream:
-    """A split on disk. Its images are RGB; grey ones have three equal channels."""
+    """A split on disk. Its images are RGB; grey ones have three equal channels.
+
+    `chosen` are the places in it that are taken, [N]; None takes all.
+    """
 
     source: Listed
     split: str
     crops: views.CropSpec
     share: Share = WHOLE
+    chosen: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -57,10 +61,16 @@ class FileStream:
         label = np.concatenate([self.source.labels(name)[r] for name, r in self._places])
         what = f"{len(label):,} labels of {self.source.name!r}, split {self.split!r},"
         check_labels(label, len(self.source.class_names), what, "correct them")
-        return label.astype(np.int32)
+        return label.astype(np.int32)[slice(None) if self.chosen is None else self.chosen]
 
     def labels(self) -> np.ndarray:
         return self._labels
+
+    def take(self, places: np.ndarray) -> "FileStream":
+        """The examples at some places [M], in that order."""
+        return dataclasses.replace(
+            self, chosen=places if self.chosen is None else self.chosen[places]
+        )
 
     def check_first_labels(self) -> None:
         """Raises: InputError if a label is no class."""
@@ -139,6 +149,8 @@ class FileStream:
 
     def _place(self, index: int) -> tuple[str, int]:
         """The split that an example is in, and its place there."""
+        if self.chosen is not None:
+            index = int(self.chosen[index])
         for name, places in self._places:
             if index < len(places):
                 return name, places[index]

@@ -1,9 +1,10 @@
-"""Folds of a split in memory: a part to evaluate on, and the others to train on."""
+"""Folds of a split: a part to evaluate on, and the others to train on."""
 
 import dataclasses
 
 import numpy as np
 
+from senet_jax.data.file_stream import FileStream
 from senet_jax.data.in_memory import Images
 from senet_jax.data.split import Split
 from senet_jax.errors import InputError
@@ -49,27 +50,29 @@ class Fold:
         except ValueError as error:
             raise InputError(f"data.{error}") from error
 
-    def divide(self, split: Split) -> tuple[Images, Images]:
+    def divide(self, split: Split) -> tuple[Images | FileStream, Images | FileStream]:
         """The training and the evaluation part of a split.
 
         Folds are stratified: their sizes, and the numbers of each class in them, differ by at most
         one. They are a function of the labels, the number of folds and the seed alone.
 
-        Raises: InputError if there are more folds than examples, or these are not in memory.
+        Raises: InputError if there are more folds than examples, or these are a stream of TFDS.
         """
-        if not isinstance(split, Images):
+        if not isinstance(split, Images | FileStream):
             raise InputError(
-                "data.fold is for images that are kept in memory: streamed ones would have to be "
-                "read to be divided; leave it out"
+                "data.fold is for images that are kept in memory, and for files: streamed datasets "
+                "of TFDS would have to be read to be divided; leave it out"
             )
-        # What stands in for an unreadable image might be in the other part.
-        readable = np.setdiff1d(np.arange(len(split)), [*split.unreadable])
+        # What stands in for an unreadable image might be in the other part. In a stream it is of
+        # the same batch.
+        unreadable = [*split.unreadable] if isinstance(split, Images) else []
+        readable, labels = np.setdiff1d(np.arange(len(split)), unreadable), split.labels()
         if self.count > len(readable):
             raise InputError(
                 f"data.fold asks for {self.count} folds of {len(readable)} training examples"
             )
         shuffled = np.random.default_rng([self.seed, self.count]).permutation(readable)
-        by_class = shuffled[np.argsort(split.label[shuffled], kind="stable")]
+        by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
         is_evaluated = np.zeros(len(split), bool)
         is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
         places = np.flatnonzero(is_evaluated)

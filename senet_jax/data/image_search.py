@@ -64,7 +64,6 @@ def find_images(paths: Sequence[str], check: Callable[[], None] = readers.nothin
 
     Raises: InputError if all paths are missing or folders without images.
     """
-    Image.init()
     images: list[Path] = []
     problems: list[str] = []
     for path in map(Path, paths):
@@ -178,6 +177,7 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 def _formats() -> list[str]:
     """Formats of images that Pillow reads; of its stubs it knows the name alone."""
+    Image.init()  # before, it knows few of them or none
     return [
         name
         for name, (factory, _) in Image.OPEN.items()

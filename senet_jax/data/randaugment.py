@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al., arXiv 1909.13719) on the device: a few random operations per image.
+"""RandAugment and TrivialAugment on the device: a few random operations per image, or one.
 
 The operations are Pillow's, on uint8, each with the range that torchvision gives it. Whatever is
 drawn, an image is warped, blended with a poorer version of itself and looked up in a table of 256
@@ -9,7 +9,7 @@ branch. On a CPU they are taken one by one, each with a program of its operation
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +19,40 @@ ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
 TABLES = ("solarize", "posterize", "autocontrast", "equalize")
 OPERATIONS = ("identity", *MOVES, *ENHANCEMENTS, *TABLES)
 MAX_MAGNITUDE = 30
-# What an operation does at the greatest magnitude; at 0 it does nothing.
-DEGREES = 30.0
-SHEAR = 0.3  # pixels per pixel
-TRANSLATION = 150 / 331  # part of the side
-ENHANCEMENT = 0.9  # more, or less, color, contrast, brightness, sharpness
-LOST_BITS = 4
 
 Result = Callable[[], jax.Array]
+
+
+class Ranges(NamedTuple):
+    """What operations do at the greatest magnitude; at 0 they do nothing.
+
+    Attributes:
+      degrees: angle of a rotation.
+      shear: pixels per pixel.
+      part, pixels: length of a translation: a part of the side, and pixels beside.
+      enhancement: how much more, or less, color, contrast, brightness and sharpness.
+      lost_bits: bits that "posterize" drops.
+      level: the level from which "solarize" inverts at magnitude 0.
+    """
+
+    degrees: float = 30.0
+    shear: float = 0.3
+    part: float = 150 / 331
+    pixels: float = 0.0
+    enhancement: float = 0.9
+    lost_bits: int = 4
+    level: int = 256
+
+
+NARROW = Ranges()
+WIDE = Ranges(135.0, 0.99, 0.0, 32.0, 0.99, 6, 255)  # "solarize" inverts white even at 0
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
     """Some operations one after another, each drawn from all; what has a sign goes either way.
+
+    This is Cubuk et al., arXiv 1909.13719.
 
     Attributes:
       layers: operations per image; 0 for none.
@@ -56,9 +77,7 @@ class RandAugment:
         """Change images [B, H, W, 1 or 3] uint8, each with its own key: keys [B]."""
         for layer in range(self.layers):
             numbers, strengths = jax.vmap(functools.partial(self._draw, layer))(keys)
-            images = jax.lax.platform_dependent(
-                *(numbers, strengths, images), cpu=one_by_one, default=at_once
-            )
+            images = apply(numbers, strengths, images, NARROW)
         return images
 
     def _draw(self, layer: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -69,14 +88,45 @@ class RandAugment:
         return number, self.magnitude / MAX_MAGNITUDE * sign
 
 
-def at_once(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> jax.Array:
+class TrivialAugment:
+    """One operation, drawn from all, with one of 31 magnitudes from wide ranges, either way.
+
+    This is "TA (Wide)" of Mueller and Hutter, arXiv 2103.10158.
+    """
+
+    def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
+        """Change images [B, H, W, 1 or 3] uint8, each with its own key: keys [B]."""
+        return apply(*jax.vmap(self._draw)(keys), images, WIDE)
+
+    def _draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Draw an operation: its place in OPERATIONS, and its strength from -1 to 1."""
+        which, way, how = jax.random.split(key, 3)
+        magnitude = jax.random.randint(how, (), 0, MAX_MAGNITUDE + 1).astype(jnp.float32)
+        sign = jax.random.rademacher(way, (), jnp.float32)
+        number = jax.random.randint(which, (), 0, len(OPERATIONS))
+        return number, magnitude / MAX_MAGNITUDE * sign
+
+
+def apply(numbers: jax.Array, strengths: jax.Array, images: jax.Array, ranges: Ranges) -> jax.Array:
+    """Apply `operate` to a batch in the way that is quickest on the platform."""
+    ways = {"cpu": one_by_one, "default": at_once}
+    ways = {name: functools.partial(way, ranges=ranges) for name, way in ways.items()}
+    return jax.lax.platform_dependent(numbers, strengths, images, **ways)
+
+
+def at_once(
+    numbers: jax.Array, strengths: jax.Array, images: jax.Array, ranges: Ranges = NARROW
+) -> jax.Array:
     """Apply `operate` to a batch: numbers [B], strengths [B], images [B, H, W, C]."""
-    return jax.vmap(operate)(numbers, strengths, images)
+    return jax.vmap(functools.partial(operate, ranges=ranges))(numbers, strengths, images)
 
 
-def one_by_one(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> jax.Array:
+def one_by_one(
+    numbers: jax.Array, strengths: jax.Array, images: jax.Array, ranges: Ranges = NARROW
+) -> jax.Array:
     """Do the same with a program per operation, without the work of all others."""
-    programs = [functools.partial(operate, place) for place in range(len(OPERATIONS))]
+    places = range(len(OPERATIONS))
+    programs = [functools.partial(operate, place, ranges=ranges) for place in places]
 
     def one(example: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         number, strength, image = example
@@ -85,15 +135,17 @@ def one_by_one(numbers: jax.Array, strengths: jax.Array, images: jax.Array) -> j
     return jax.lax.map(one, (numbers, strengths, images))
 
 
-def operate(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+def operate(
+    number: int | jax.Array, strength: jax.Array, image: jax.Array, ranges: Ranges = NARROW
+) -> jax.Array:
     """Apply the operation at place `number` of OPERATIONS to an image [H, W, C].
 
     Args:
       strength: share of the greatest magnitude, from -1 to 1.
     """
-    for names, apply in ((MOVES, _move), (ENHANCEMENTS, _enhance), (TABLES, _look_up)):
+    for names, change in ((MOVES, _move), (ENHANCEMENTS, _enhance), (TABLES, _look_up)):
         if not isinstance(number, int) or OPERATIONS[number] in names:
-            image = apply(number, strength, image)
+            image = change(number, strength, image, ranges)
     return image
 
 
@@ -137,7 +189,9 @@ def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
     return jnp.where(inside[..., None], image.at[rows, columns].get(mode="clip"), 0)
 
 
-def _move(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+def _move(
+    number: int | jax.Array, strength: jax.Array, image: jax.Array, ranges: Ranges
+) -> jax.Array:
     """Turn, shear or shift an image [H, W, C]."""
     height, width, _ = image.shape
     unmoved = jnp.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
@@ -145,17 +199,22 @@ def _move(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax
     def matrix(place: int, value: jax.Array) -> Result:
         return lambda: unmoved.at[place].set(value)
 
+    def shift(side: int) -> jax.Array:
+        return jnp.trunc(strength * ranges.part * side + strength * ranges.pixels)
+
     matrices = {
-        "rotate": lambda: rotation(strength * DEGREES, (height, width)),
-        "shear_x": matrix(1, strength * SHEAR),
-        "shear_y": matrix(3, strength * SHEAR),
-        "translate_x": matrix(2, jnp.trunc(strength * TRANSLATION * width)),
-        "translate_y": matrix(5, jnp.trunc(strength * TRANSLATION * height)),
+        "rotate": lambda: rotation(strength * ranges.degrees, (height, width)),
+        "shear_x": matrix(1, strength * ranges.shear),
+        "shear_y": matrix(3, strength * ranges.shear),
+        "translate_x": matrix(2, shift(width)),
+        "translate_y": matrix(5, shift(height)),
     }
     return warp(image, _choose(number, matrices, unmoved))
 
 
-def _enhance(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+def _enhance(
+    number: int | jax.Array, strength: jax.Array, image: jax.Array, ranges: Ranges
+) -> jax.Array:
     """Bring an image [H, W, C] nearer to, or farther from, a poorer version of itself.
 
     That is one without light, contrast, colour or edges.
@@ -172,7 +231,7 @@ def _enhance(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> 
         "sharpness": lambda: _smooth(image),
     }
     without = _choose(number, versions, image.astype(jnp.int32))
-    factor, more = 1 + ENHANCEMENT * strength, image.astype(jnp.int32) - without
+    factor, more = 1 + ranges.enhancement * strength, image.astype(jnp.int32) - without
     blended = without.astype(factor.dtype) + factor * more.astype(factor.dtype)
     return jnp.clip(blended, 0, 255).astype(jnp.uint8)
 
@@ -196,15 +255,19 @@ def _smooth(image: jax.Array) -> jax.Array:
     return image.at[1:-1, 1:-1].set((2 * sums + 13) // 26)
 
 
-def _look_up(number: int | jax.Array, strength: jax.Array, image: jax.Array) -> jax.Array:
+def _look_up(
+    number: int | jax.Array, strength: jax.Array, image: jax.Array, ranges: Ranges
+) -> jax.Array:
     """Replace each level of each channel of an image [H, W, C] by what a table says."""
     same, size = jnp.arange(256), jnp.abs(strength)
 
     def posterized() -> jax.Array:
-        return same & (0xFF << jnp.round(LOST_BITS * size).astype(jnp.int32))
+        return same & (0xFF << jnp.round(ranges.lost_bits * size).astype(jnp.int32))
 
     tables = {
-        "solarize": lambda: jnp.where(same.astype(size.dtype) < 256 * (1 - size), same, 255 - same),
+        "solarize": lambda: jnp.where(
+            same.astype(size.dtype) < ranges.level * (1 - size), same, 255 - same
+        ),
         "posterize": posterized,
         "autocontrast": lambda: _stretched(image),
         "equalize": lambda: _equalized(image),

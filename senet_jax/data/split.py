@@ -139,6 +139,7 @@ class Dataset:
     Attributes:
       class_names: one name per label, from 0 on.
       mean, std: one number per channel, in units of 0 to 255, to normalise images with.
+      labels: a digest of the labels of each split; () where they would have to be read for that.
     """
 
     train: Split
@@ -146,6 +147,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    labels: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -163,8 +165,9 @@ class Dataset:
 
     @property
     def identity(self) -> dict[str, list[Any]]:
-        """By what a run knows its dataset again: `records` and the numbers of `examples`."""
-        return self.records | {"examples": [len(self.train), len(self.eval)]}
+        """By what a run knows its dataset again: `records`, and the `examples` of its splits."""
+        examples = [len(self.train), len(self.eval)]
+        return self.records | {"examples": examples, "labels": [*self.labels]}
 
     def check_unchanged(self, records: Mapping[str, Sequence[Any]], run: Path) -> None:
         """Check that it is the dataset that a run was begun with.

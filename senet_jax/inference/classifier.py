@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from senet_jax.errors import InputError, did_you_mean, first_line
+from senet_jax.errors import InputError, first_line
 from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.inference import trained_run
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
 from senet_jax.runs.stored import FINAL
-from senet_jax.weights import files as weight_files
-from senet_jax.weights import loading, sources, timm
+from senet_jax.weights import loading, sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,11 +126,7 @@ def load_classifier(source: str, weights: str = FINAL, *, unfinished: bool = Fal
     if sources.is_run(path):
         return _from_run(path, weights, unfinished=unfinished)
     sources.check_only_runs("latest" if unfinished else weights, source)
-    network = source.partition(".")[0]
-    if network in timm.NETWORKS and not path.exists():
-        loaded = loading.load_pretrained(source)
-    else:
-        loaded = loading.load_pretrained(*_named(source))
+    loaded = loading.load_pretrained(*sources.by_word(source))
     assert loaded.image_spec is not None
     preprocessing = Preprocessing.of_weights(loaded.image_spec)
     if not _takes(loaded.model, loaded.variables, preprocessing.image_shape):
@@ -149,24 +144,3 @@ def _from_run(directory: Path, weights: str, *, unfinished: bool) -> Classifier:
     section = run.config["data"]
     preprocessing = Preprocessing.of_run(section, run.image_shape, run.mean, run.std)
     return Classifier(str(directory), run.model, run.variables, preprocessing, run.class_names)
-
-
-def _named(source: str) -> tuple[str, Path]:
-    """The network's name in timm, with a tag that timm has, and the file or folder of weights."""
-    if "/" not in source and not Path(source).exists() and not source.endswith(".safetensors"):
-        near = did_you_mean(source, [*timm.NETWORKS, *timm.weights()])
-        raise InputError(
-            f"{source!r} is no network of timm's that is here, no file or folder, and no hub id, "
-            f"which looks like timm/seresnet50.ra2_in1k{near}"
-        )
-    path = weight_files.locate(source)
-    file = weight_files.find(path)
-    if architecture := timm.architecture_in(weight_files.read_config_json(file)):
-        return architecture, path
-    name = path.name if path.is_dir() else path.stem
-    if name.partition(".")[0] not in timm.NETWORKS:
-        raise InputError(
-            f"nothing says which network {path} has weights of: give it a config.json that names "
-            "the `architecture`, or a name such as seresnet50.safetensors"
-        )
-    return (name if name in timm.weights() else name.partition(".")[0]), path

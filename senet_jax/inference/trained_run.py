@@ -165,7 +165,7 @@ def load_run(
     directory = Path(directory)
     config, result = read_records(directory, unfinished=unfinished)
     check_choice(directory, weights, config)
-    run = prepare(config, _devices_for(result.get("devices", 1)), begun=True)
+    run = prepare(config, _devices_for(result.get("devices", 1)), begun=True, trains=False)
 
     def restore(step: int | None) -> checkpoints.Restored:
         return checkpoints.restore(directory / workdir.CHECKPOINTS, run.initial_state, step)

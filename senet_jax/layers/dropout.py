@@ -1,4 +1,4 @@
-"""Dropout whose mask depends on the example, not on its device."""
+"""Dropout of features or of branches; its mask depends on the example, not on its device."""
 
 import flax.linen as nn
 import jax
@@ -16,15 +16,19 @@ class Dropout(nn.Module):
     Attributes:
       rate: probability of zeroing, from 0 to below 1.
       axis_name: mapped axis of the devices that share the batch, if any.
+      whole: whether all features of an example are zeroed together: stochastic depth (Huang et al.,
+        arXiv 1603.09382), where `x` is a residual branch. The rest is scaled as in timm.
     """
 
     rate: float
     axis_name: str | None = None
+    whole: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if not train or self.rate == 0:
             return x
         keys = example_keys(self.make_rng("dropout"), len(x), self.axis_name)
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        shape = (1,) * (x.ndim - 1) if self.whole else x.shape[1:]
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)

@@ -103,8 +103,8 @@ class Layers:
         """A He-initialised fully connected layer with a bias."""
         return nn.Dense(features, kernel_init=he_normal, dtype=self.dtype, name=name)
 
-    def dropout(self, rate: float, *, name: str) -> Dropout:
-        return Dropout(rate, self.axis_name, name=name)
+    def dropout(self, rate: float, *, whole: bool = False, name: str) -> Dropout:
+        return Dropout(rate, self.axis_name, whole, name=name)
 
 
 def check_batch(shape: tuple[int, ...], train: bool) -> None:
@@ -130,6 +130,8 @@ class Network(nn.Module):
     Attributes:
       num_classes: width of the classifier.
       dropout: probability of zeroing a feature before the classifier, in training.
+      drop_path: probability of leaving out the last residual branch, in training; that of the
+        others grows evenly from 0 at the first (stochastic depth).
       features: whether to return the last map of each stage, by name, instead of logits. `strides`
         says how many pixels of the image a step in each map spans. The network then has no
         classifier.
@@ -141,6 +143,7 @@ class Network(nn.Module):
 
     num_classes: int = 1000
     dropout: float = 0.0
+    drop_path: float = 0.0
     features: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -149,14 +152,22 @@ class Network(nn.Module):
     freeze_batch_norm: bool | tuple[str, ...] = False
 
     image_size = 224  # side of the images that the network is made for, in pixels
+    residual = False  # whether there are branches for `drop_path`
     least_image_size = 1  # side below which a map would shrink to nothing, in pixels
 
     def __post_init__(self) -> None:
         check_implementation(self.implementation)
         if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
             raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be from 0 to below 1, not {self.dropout!r}")
+        for field in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, field) < 1:
+                value = getattr(self, field)
+                raise ValueError(f"{field} must be from 0 to below 1, not {value!r}")
+        if self.drop_path and not self.residual:
+            raise ValueError(
+                f"drop_path={self.drop_path!r} has no effect in a {type(self).__name__}, which has "
+                "no residual branches; leave it at 0"
+            )
         super().__post_init__()
 
     @nn.compact

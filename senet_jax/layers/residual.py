@@ -1,5 +1,7 @@
 """A residual unit with every place in which the paper puts an SE block (Figures 3 and 5)."""
 
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 
@@ -17,10 +19,12 @@ class ResidualUnit(nn.Module):
     Attributes:
       se: which SE block and where; None for a plain unit.
       layers: settings of every convolution and batch normalisation.
+      drop_path: probability of leaving out the branch of an example, in training.
     """
 
     se: SEConfig | None = None
     layers: Layers = Layers()
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -28,6 +32,10 @@ class ResidualUnit(nn.Module):
         branch = self.branch(self.se_at("pre", entry, train), train)
         branch = self.se_at("standard", branch, train)
         branch = self.se_at("parallel", branch, train, source=entry)
+        if self.drop_path:
+            branch = self.layers.dropout(self.drop_path, whole=True, name="drop_path")(
+                branch, train
+            )
         shortcut = self.shortcut(x, entry, branch.shape[-1], train)
         x = self.merge(self.se_at("identity", shortcut, train), branch)
         if self.layers.implementation != "xla":
@@ -79,3 +87,8 @@ class ResidualUnit(nn.Module):
             return u
         how = {"source": source, "activated": activated, "name": name}
         return attend(self.se, self.layers, u, train, **how)
+
+
+def drop_paths(most: float, units: int) -> Iterator[float]:
+    """The `drop_path` of each of so many units, from 0 in the first to `most`, as in timm."""
+    return (most * number / max(units - 1, 1) for number in range(units))

@@ -10,6 +10,7 @@ The paper prints 11.75 G multiply-adds, those of `blocks=(5, 20, 5)`; this netwo
 
 import dataclasses
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 
 from senet_jax.layers.network import ConvNorm, Layers, ScalableNetwork, Size
 from senet_jax.layers.pool import average_pool, max_pool
-from senet_jax.layers.residual import ResidualUnit
+from senet_jax.layers.residual import ResidualUnit, drop_paths
 from senet_jax.layers.slot import NO_3X3, SEConfig
 
 # Convolutions in a row, each with its width and its kernel.
@@ -111,7 +112,7 @@ class InceptionStage(nn.Module):
     """The paths into one resolution, and its blocks."""
 
     plan: StagePlan
-    size: int
+    drop_paths: tuple[float, ...]  # of each block
     se: SEConfig | None
     layers: Layers
     pooled_width: int = 0  # above 0 for the first stage, which has stride 1
@@ -125,11 +126,12 @@ class InceptionStage(nn.Module):
             mean = average_pool(x, 3, 1, count_padding=False)
             pooled = ConvNorm(self.pooled_width, 1, 1, self.layers, relu=True, name="pooled")
             y = jnp.concatenate([y, pooled(mean, train)], -1)
-        for number in range(1, self.size + 1):
-            last = self.is_last and number == self.size
+        for number, drop_path in enumerate(self.drop_paths, start=1):
+            last = self.is_last and number == len(self.drop_paths)
             scale = 1.0 if last else self.plan.scale
             block = InceptionBlock(
-                self.se, self.layers, self.plan.paths, scale, last, name=f"block{number}"
+                *(self.se, self.layers, drop_path, self.plan.paths, scale, last),
+                name=f"block{number}",
             )
             y = block(y, train)
         return y
@@ -157,6 +159,7 @@ class InceptionResNet(ScalableNetwork):
     se: SEConfig = SEConfig(stages=tuple(STAGES))
     blocks: tuple[int, int, int] = (10, 20, 10)
 
+    residual = True
     image_size = 299
     least_image_size = 75
 
@@ -176,11 +179,12 @@ class InceptionResNet(ScalableNetwork):
         x = valid(self._width(192), 3, 1, name="stem5")(x, train)
         maps = {"stage2": x}
         x = shrink(x, self.layers)
+        rates = drop_paths(self.drop_path, sum(self.blocks))
         for (number, plan), size in zip(STAGES.items(), self.blocks, strict=True):
             plan = StagePlan(self._narrow(plan.first), self._narrow(plan.paths), plan.scale)
             x = maps[f"stage{number}"] = InceptionStage(
                 plan,
-                size,
+                tuple(itertools.islice(rates, size)),
                 self.se if number in self.se.stages else None,
                 self.layers,
                 self._width(POOLED_WIDTH) if number == 3 else 0,

@@ -15,7 +15,7 @@ from senet_jax.layers.deferred import means_after
 from senet_jax.layers.network import ConvNorm, Layers, Network, Stage
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import halve, max_pool
-from senet_jax.layers.residual import ResidualUnit
+from senet_jax.layers.residual import ResidualUnit, drop_paths
 from senet_jax.layers.slot import PLACEMENTS, SEConfig, attend
 
 PLAIN = SEConfig(stages=())
@@ -162,6 +162,8 @@ class ResNet(Network):
     cardinality: int = 1
     base_width: int = 64
 
+    residual = True
+
     def __post_init__(self) -> None:
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
@@ -193,16 +195,16 @@ class ResNet(Network):
             activated="bn" not in ending,
             name="stem",
         )(x, train)
-        maps = {}
+        maps, last = {}, 1 + len(self.stage_sizes)
         fields = {name: getattr(self, name) for name in BLOCK_FIELDS if hasattr(self.block, name)}
         block = functools.partial(self.block, layers=self.layers, **fields)
-        last = 1 + len(self.stage_sizes)
+        rates = drop_paths(self.drop_path, sum(self.stage_sizes))
         for number, size in enumerate(self.stage_sizes, start=2):
             se = self.se if number in self.se.stages else None
-            width, stride = self.width * 2 ** (number - 2), 1 if number == 2 else 2
+            unit = functools.partial(block, features=self.width * 2 ** (number - 2), se=se)
+            strides = (1 if number == 2 else 2, *[1] * (size - 1))
             blocks = tuple(
-                functools.partial(block, features=width, stride=1 if index else stride, se=se)
-                for index in range(size)
+                functools.partial(unit, stride=stride, drop_path=next(rates)) for stride in strides
             )
             x = Stage(blocks, name=f"stage{number}")(x, train)
             if se is not None and se.placement == "between_stages" and number < last:

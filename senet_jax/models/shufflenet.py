@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from senet_jax.layers.network import ConvNorm, Network, Stage
 from senet_jax.layers.pool import average_pool, max_pool
-from senet_jax.layers.residual import ResidualUnit
+from senet_jax.layers.residual import ResidualUnit, drop_paths
 from senet_jax.layers.slot import IN_UNIT, SEConfig
 
 # Numbered by resolution as in ResNet: stage 3, the paper's "Stage2", has an eighth of the image's.
@@ -86,6 +86,8 @@ class ShuffleNet(Network):
     width: int = 240
     stage_sizes: tuple[int, ...] = (4, 8, 4)
 
+    residual = True
+
     def __post_init__(self) -> None:
         self.se.check("ShuffleNet", STAGES[: len(self.stage_sizes)], IN_UNIT)
         if self.width % (4 * self.groups) or (self.width - STEM_WIDTH) % self.groups:
@@ -98,7 +100,7 @@ class ShuffleNet(Network):
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         x = ConvNorm(STEM_WIDTH, 3, 2, self.layers, relu=True, name="stem")(x, train)
         x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), self.implementation)
-        maps = {}
+        maps, rates = {}, drop_paths(self.drop_path, sum(self.stage_sizes))
         for index, (number, size) in enumerate(zip(STAGES, self.stage_sizes, strict=False)):
             unit = functools.partial(
                 ShuffleUnit,
@@ -107,8 +109,10 @@ class ShuffleNet(Network):
                 se=self.se if number in self.se.stages else None,
                 layers=self.layers,
             )
-            first = functools.partial(unit, stride=2, group_first=index > 0)
-            stage = Stage((first, *[unit] * (size - 1)), "unit", name=f"stage{number}")
+            next(rates)  # nothing would be left of a branch that is concatenated
+            units = [functools.partial(unit, stride=2, group_first=index > 0)]
+            units += [functools.partial(unit, drop_path=next(rates)) for _ in range(size - 1)]
+            stage = Stage(tuple(units), "unit", name=f"stage{number}")
             x = maps[f"stage{number}"] = stage(x, train)
         return maps
 

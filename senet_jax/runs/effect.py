@@ -36,15 +36,31 @@ def _needs(key: str, *values: Any) -> tuple[Callable[[Flat], bool], tuple[str, .
 STREAMED = _needs("data.image_size")  # images in memory are never cropped, nor read again
 STEP, PLATEAU = (_needs("optim.schedule", name) for name in ("step", "plateau"))
 
+SGD = ("sgd", None)  # None: configurations of versions that had nothing else
+
 
 def _multiplies(flat: Flat) -> bool:
     return PLATEAU[0](flat) or (STEP[0](flat) and bool(flat.get("optim.boundaries")))
+
+
+def _has_momentum(flat: Flat) -> bool:
+    return flat.get("optim.name") in SGD and bool(flat.get("optim.momentum"))
+
+
+def _learns_labels(flat: Flat) -> bool:
+    return not flat.get("train.teacher") or flat.get("train.distill_weight") != 1
+
+
+def _has_threshold(flat: Flat) -> bool:
+    return flat.get("train.loss") == "bce" and _learns_labels(flat)
 
 
 def _may_be_unreadable(flat: Flat) -> bool:
     """Of TFDS datasets in memory all images must be readable."""
     return STREAMED[0](flat) or names.parted(str(flat.get("data.name")))[0] not in ("", "tfds")
 
+
+LABELS = _learns_labels, ("train.teacher", "train.distill_weight")
 
 KEYS = {
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
@@ -55,12 +71,23 @@ KEYS = {
     "data.shuffle_buffer": Dependence(8192, *STREAMED),
     "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
+    "train.loss": Dependence("softmax", *LABELS),
+    "train.target_threshold": Dependence(0.0, _has_threshold, ("train.loss", *LABELS[1])),
+    "train.label_smoothing": Dependence(0.0, *LABELS),
+    "train.class_weights": Dependence("", *LABELS),
+    "train.teacher_weights": Dependence("final", *_needs("train.teacher")),
+    "train.distill_weight": Dependence(0.5, *_needs("train.teacher")),
+    "train.distill_temperature": Dependence(1.0, *_needs("train.teacher")),
     "optim.boundaries": Dependence((0.5, 0.75), *STEP),
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
     "optim.patience": Dependence(5, *PLATEAU),
     "optim.reductions": Dependence(3, *PLATEAU),
     "optim.warmup": Dependence("linear", *_needs("optim.warmup_epochs")),
-    "optim.nesterov": Dependence(False, *_needs("optim.momentum")),
+    "optim.momentum": Dependence(0.9, *_needs("optim.name", "rmsprop_tf", *SGD)),
+    "optim.nesterov": Dependence(False, _has_momentum, ("optim.name", "optim.momentum")),
+    "optim.betas": Dependence((0.9, 0.999), *_needs("optim.name", "adamw", "lamb")),
+    "optim.alpha": Dependence(0.9, *_needs("optim.name", "rmsprop_tf")),
+    "optim.eps": Dependence(0.0, *_needs("optim.name", "adamw", "lamb", "rmsprop_tf")),
     "optim.decay_norm_and_bias": Dependence(True, *_needs("optim.weight_decay")),
 }
 

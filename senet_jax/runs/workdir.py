@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from senet_jax.config import check_finite, differences, flatten, plain, with_tuples
 from senet_jax.errors import InputError
 from senet_jax.runs import effect, lock
+from senet_jax.runs.added import ADDED, MEANS
 from senet_jax.system import files, processes
 from senet_jax.system.processes import on_first
 
@@ -25,13 +26,6 @@ CHECKPOINTS = "checkpoints"  # the folder of a run's states
 FINAL, EMA, BEST = WEIGHTS = ("final", "ema", "best")  # sets of weights of a run; see stored.py
 # The keys of the `model` section that name weights to start from; the others are the network's.
 ORIGIN = ("pretrained", "weights", "new_head")
-# Keys that configurations of earlier versions lack, with what was so then; None where that goes on
-# as it began, whatever is chosen now.
-ADDED = {"data.image": "", "data.label": "", "model.weights": None}
-ADDED |= {"train.class_weights": "", "train.patience": 0, "data.fold": []}
-# Keys that say how a run is computed, not which, with what was so before; they may change.
-MEANS = {"parallel.backend": "pmap", "parallel.shard_optimizer": False}
-ADDED |= MEANS
 # Values that leave a key to the weights of model.pretrained; config.json then says what it became.
 LEFT = {
     "data.image_size": -1,
@@ -164,12 +158,12 @@ def _written(workdir: Path) -> Iterator[None]:
 
 
 def fail(workdir: Path, error: Exception | str) -> str:
-    """Record why a run has no result, for the report, where it can, and return the reason."""
-    is_sentence = isinstance(error, str | InputError)
-    reason = str(error) if is_sentence else f"{type(error).__name__}: {error}"
+    """Record why a run has no result, where anything can be written, and return the reason."""
+    kind = "" if isinstance(error, str) else type(error).__name__
+    reason = str(error) if isinstance(error, str | InputError) else f"{kind}: {error}"
     with contextlib.suppress(OSError, InputError):
         workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(workdir / "failed.json", {"reason": reason})
+        files.write_json(workdir / "failed.json", {"reason": reason, "kind": kind})
     return reason
 
 

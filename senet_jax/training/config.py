@@ -3,8 +3,10 @@
 import dataclasses
 import math
 
+from senet_jax.runs.workdir import FINAL, WEIGHTS
 from senet_jax.system.devices import BACKENDS, JIT, PMAP
 from senet_jax.training.class_weights import rule
+from senet_jax.training.losses import BCE, LOSSES, SOFTMAX
 
 POSITIVE = (
     "epochs",
@@ -15,6 +17,7 @@ POSITIVE = (
     "checkpoint_every_minutes",
     "keep_checkpoints",
     "steps_per_call",
+    "distill_temperature",
 )
 
 
@@ -69,7 +72,13 @@ class TrainConfig:
     keep_checkpoints: int
     keep_best: bool
     class_weights: str = ""  # as in configurations of versions without this key
-    patience: int = 0  # as well
+    patience: int = 0  # as well, and all that follow
+    loss: str = SOFTMAX
+    target_threshold: float = 0.0
+    teacher: str = ""
+    teacher_weights: str = FINAL
+    distill_weight: float = 0.5
+    distill_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
@@ -78,6 +87,23 @@ class TrainConfig:
         rule(self.class_weights)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be {' or '.join(LOSSES)}, not {self.loss!r}")
+        if not 0 <= self.target_threshold < 1:
+            raise ValueError(f"target_threshold must be in [0, 1), not {self.target_threshold}")
+        if self.class_weights and self.loss == BCE:
+            raise ValueError(
+                f"class_weights={self.class_weights!r} cannot go with loss={BCE!r}, in which each "
+                "class has a question of its own; choose loss=softmax"
+            )
+        if self.teacher_weights not in WEIGHTS:
+            raise ValueError(
+                f"teacher_weights must be one of {', '.join(WEIGHTS)}, not {self.teacher_weights!r}"
+            )
+        if not 0 < self.distill_weight <= 1:
+            raise ValueError(
+                f"distill_weight must be above 0 and at most 1, not {self.distill_weight}"
+            )
         if self.checkpoint_every_steps < 0:
             raise ValueError(
                 f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"

@@ -1,12 +1,14 @@
 """The training loop: `train_and_evaluate(config, directory)`. Read it from the top."""
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from senet_jax.config import flatten, plain
 from senet_jax.data import resident
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.tally import Tally
@@ -14,16 +16,18 @@ from senet_jax.runs.workdir import WorkDirectory
 from senet_jax.system import interrupt
 from senet_jax.system.agreement import Agreement
 from senet_jax.system.devices import Devices, all_devices, assert_replicated, prefetch
-from senet_jax.training import class_errors
+from senet_jax.training import class_errors, loggers
+from senet_jax.training.loggers import Loggers
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile
 from senet_jax.training.reporter import Reporter, reporting
 from senet_jax.training.result import collect
 from senet_jax.training.session import Session
-from senet_jax.training.start import resolve_config, with_absolute_data
+from senet_jax.training.start import resolve_config, with_whole_paths
 from senet_jax.training.state import TrainState
 from senet_jax.training.writer import MetricWriter
 
+AfterEvaluation = Callable[[int, Mapping[str, Any]], None]
 Evaluated = dict[str, tuple[dict[str, Any], Tally]]
 
 
@@ -33,6 +37,9 @@ def train_and_evaluate(
     devices: Devices | None = None,
     *,
     quiet: bool = False,
+    log: Sequence[str] = loggers.USUAL,
+    group: str = "",
+    after_evaluation: AfterEvaluation | None = None,
 ) -> dict[str, Any]:
     """Train as `config` says and return the content of `directory/result.json`.
 
@@ -47,18 +54,21 @@ def train_and_evaluate(
         checkpoints/<step>, the last of them final, and in the end result.json.
       devices: devices that share the batch; by default all there are, of all processes.
       quiet: whether to show no progress, as in a notebook that is to keep its outputs.
+      log: names of loggers beside metrics.jsonl; see training/loggers.
+      group: name of what the run belongs to, for loggers that show runs in groups.
+      after_evaluation: a function of the step and the evaluation's metrics, called in all
+        processes; what it raises ends the run.
 
     Raises:
       InputError: for a configuration that cannot be run, a work directory of another configuration,
-        a loss that is no longer finite, or a checkpoint that cannot be written or read. In the
-        first two cases nothing has been written.
+        a logger that is not installed, a loss that is no longer finite, or a checkpoint that cannot
+        be written or read. In the first three cases nothing has been written.
       Occupied: if another process is training in the work directory.
       KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state has been saved.
     """
-    started = time.perf_counter()
-    directory = Path(directory)
-    config = with_absolute_data(config)
-    with WorkDirectory(directory) as work:
+    started, directory = time.perf_counter(), Path(directory)
+    config = with_whole_paths(config)
+    with WorkDirectory(directory) as work, Loggers(log, group) as logging:
         if result := work.finished_result(config):
             return result
         work.check_usable()
@@ -68,38 +78,39 @@ def train_and_evaluate(
             run = prepare(filled, devices or all_devices(), work.has_checkpoint())
             stop.if_asked_anywhere(run.devices, run.initial_state)
             total, per_epoch = run.plan.total_steps, run.plan.steps_per_epoch
-            about = {"total_steps": total, "steps_per_epoch": per_epoch}
-            if result := work.occupy(config, filled, **about):
+            if result := work.occupy(config, filled, total_steps=total, steps_per_epoch=per_epoch):
                 return result  # another process was quicker
             session = Session.resume(run, work.checkpoints, started)
             work.cut_metrics(session.step, session.evaluation_owed)
-            train(run, session, work.written_here, stop, quiet=quiet)
+            logging.begin(flatten(plain(filled)), work.written_here, session.step)
+            with MetricWriter(work.written_here, logging) as writer:
+                train(run, session, writer, stop, after_evaluation, quiet=quiet)
             assert_replicated(session.state)
             stop.if_asked_anywhere(run.devices, session.state)
-        return work.finish(collect(filled, run, session))
+        result = work.finish(collect(filled, run, session))
+        logging.finish(result)
+        return result
 
 
 def train(
     run: Run,
     session: Session,
-    directory: Path | None,
+    writer: MetricWriter,
     stop: interrupt.Stop,
+    after_evaluation: AfterEvaluation | None = None,
     *,
     quiet: bool = False,
 ) -> None:
     """Train from where `session` stands to the end of the run.
 
-    Args:
-      directory: folder for metrics, events and traces; None for a process that writes and says
-        nothing.
+    A process whose writer has no directory says nothing, and writes no traces.
     """
-    settings, quiet = run.settings, quiet or directory is None
+    settings, quiet = run.settings, quiet or writer.directory is None
     with (
-        MetricWriter(directory, session.step) as writer,
         reporting(run.plan.total_steps, settings.batch_size, quiet=quiet) as report,
-        Profile(directory, *settings.profile_steps) as profile,
+        Profile(writer.directory, *settings.profile_steps) as profile,
     ):
-        take_steps(run, session, writer, report, stop, profile)
+        take_steps(run, session, writer, report, stop, profile, after_evaluation)
 
 
 def take_steps(
@@ -109,6 +120,7 @@ def take_steps(
     report: Reporter,
     stop: interrupt.Stop,
     profile: Profile,
+    after_evaluation: AfterEvaluation | None = None,
 ) -> None:
     """The loop: calls of steps, lines of metrics, evaluations and checkpoints as they are due."""
     plan, start = run.plan, session.step
@@ -152,6 +164,8 @@ def take_steps(
                 evaluated = evaluations(run, session.state, stop, agree)
             if evaluated:
                 write_down(evaluated, session, writer, report)
+                if after_evaluation:
+                    after_evaluation(session.step, evaluated["eval"][0])
         with report.paused():
             if session.save_if_due(stop.asked or late):
                 agree.forget()  # that it was late

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from senet_jax.training.optimizers import OPTIMIZERS
+
 SCHEDULES = ("step", "cosine", "constant", "plateau")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """SGD with momentum (Hu et al., section 5.1).
+    """The optimizer and its learning rate; by default SGD with momentum (Hu et al., section 5.1).
 
     Attributes:
       learning_rate: peak of the learning rate, for the whole batch.
@@ -28,11 +30,17 @@ class OptimConfig:
       reductions: largest number of plateaus that count.
       warmup_epochs: length of the warm-up, part of the run; may be fractional.
       warmup: "linear" from zero, or "constant" at a tenth of the peak (He et al., for ResNet-110).
-      momentum: share of the last update that is kept.
-      nesterov: whether the momentum is Nesterov's.
+      name: rule of the updates, see OPTIMIZERS.
+      momentum: share of the last update that is kept, with "sgd" and "rmsprop_tf".
+      nesterov: whether the momentum of "sgd" is Nesterov's.
+      betas: decays of the means of gradient and square that "adamw" and "lamb" keep.
+      alpha: decay of the mean square of "rmsprop_tf".
+      eps: number that keeps a root of a mean square above zero; 0 for the optimizer's own: 1e-8
+        for "adamw", 1e-6 for "lamb", 1e-10 for "rmsprop_tf", as in timm.
       clip_norm: largest norm of the gradient, all parameters together, before the penalty is
         added; a longer one is scaled down. 0 for no limit.
-      weight_decay: L2 penalty, added to the gradient.
+      weight_decay: L2 penalty, added to the gradient; with "adamw" and "lamb", to the update
+        before its learning rate.
       decay_norm_and_bias: whether the penalty also covers what is no kernel: batch-norm scales, all
         biases, and the vectors of SRM and GCT blocks.
       freeze: regular expressions; a parameter stays as it is if one is found anywhere in its path,
@@ -52,8 +60,12 @@ class OptimConfig:
     reductions: int = 3
     warmup_epochs: float = 0.0
     warmup: str = "linear"
+    name: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    alpha: float = 0.9
+    eps: float = 0.0
     clip_norm: float = 0.0
     weight_decay: float = 0.0
     decay_norm_and_bias: bool = True
@@ -61,6 +73,7 @@ class OptimConfig:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        self._check_rule()
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be {', '.join(SCHEDULES)}, not {self.schedule!r}")
         for field in ("patience", "reductions"):
@@ -78,9 +91,7 @@ class OptimConfig:
                 f"boundaries must be increasing fractions of the run between 0 and 1, "
                 f"not {self.boundaries}"
             )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum}")
-        for field in ("weight_decay", "warmup_epochs", "factor", "clip_norm"):
+        for field in ("weight_decay", "warmup_epochs", "factor", "clip_norm", "eps"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
         object.__setattr__(self, "freeze", tuple(self.freeze))
@@ -93,6 +104,16 @@ class OptimConfig:
                 ) from error
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
+
+    def _check_rule(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise ValueError(f"name must be {', '.join(OPTIMIZERS)}, not {self.name!r}")
+        for field in ("momentum", "alpha"):
+            if not 0 <= (value := getattr(self, field)) < 1:
+                raise ValueError(f"{field} must be at least 0 and below 1, not {value}")
+        object.__setattr__(self, "betas", tuple(self.betas))
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers from 0 to below 1, not {self.betas}")
 
 
 def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
@@ -139,7 +160,7 @@ def make_optimizer(
     *,
     on_nan: str = "stop",
 ) -> optax.GradientTransformationExtraArgs:
-    """SGD whose weight decay passes through the momentum, as in the paper's time.
+    """The optimizer; with "sgd", weight decay passes through the momentum, as in the paper's time.
 
     Its `update` takes, beside gradients, state and parameters, the `plateau` of the run if the
     schedule is "plateau", and whether loss and gradients are `finite` if `on_nan` is "skip".
@@ -153,10 +174,7 @@ def make_optimizer(
     parts: list[optax.GradientTransformation] = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
-    if config.weight_decay:
-        mask = None if config.decay_norm_and_bias else decay_mask
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask))
-    parts.append(optax.sgd(schedule, config.momentum or None, config.nesterov))
+    parts += OPTIMIZERS[config.name](config, schedule)
     optimizer = optax.chain(*parts)
     if trained is not None:
         kinds: dict[Hashable, optax.GradientTransformation] = {
@@ -223,8 +241,8 @@ def skip_not_finite(
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         finite = extra.pop("finite")
         updates, after = inner.update(updates, state, params, **extra)
-        count = optax.tree_utils.tree_get(after, "count")
-        before = optax.tree_utils.tree_set(state, count=count)
+        count = optax.tree_utils.tree_get(after, "count", filtering=_of_schedule)
+        before = optax.tree_utils.tree_set(state, _of_schedule, count=count)
         # Minus zero: adding it changes no bit, not even that of a minus zero.
         nothing = jax.tree.map(lambda update: jnp.full_like(update, -0.0), updates)
         return either(finite, updates, nothing), either(finite, after, before)
@@ -232,14 +250,14 @@ def skip_not_finite(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+def _of_schedule(path: Any, _: Any) -> bool:
+    """Whether a leaf of a state is of the schedule, not, say, the number of Adam's updates."""
+    return getattr(path[-1], "tuple_name", "") == "ScaleByScheduleState"
+
+
 def either(condition: jax.Array, one: Any, other: Any) -> Any:
     """The leaves of one tree where the scalar is True, else those of the other."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
-
-
-def decay_mask(params: Any) -> Any:
-    """True for kernels, False for batch-norm scales, biases and other vectors."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 class Plateau(NamedTuple):

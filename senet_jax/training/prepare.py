@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,61 +30,17 @@ from senet_jax.system.devices import (
 )
 from senet_jax.training import class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
+from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
+from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.start import load_initial_weights
 from senet_jax.training.state import TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
+from senet_jax.training.teacher import Teacher, load_teacher
 from senet_jax.weights.loading import create_model
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The course of a run, in steps.
-
-    Attributes:
-      total_steps: length of the run.
-      steps_per_epoch: whole batches of the training examples.
-      eval_every_steps, log_every_steps: periods of evaluations and of lines of metrics.
-      checkpoint_every_steps: period of checkpoints; 0 for none by steps.
-      freeze_after: the last step with statistics of the batch; after it batch norm is frozen.
-      steps_per_call: most steps that one call of the device does, where nothing else is due.
-    """
-
-    total_steps: int
-    steps_per_epoch: int
-    eval_every_steps: int
-    log_every_steps: int
-    checkpoint_every_steps: int
-    freeze_after: int
-    steps_per_call: int
-
-    def calls(self, start: int) -> Iterator[int]:
-        """How many steps each call does, from after step `start` to the end of the run.
-
-        These are `steps_per_call`, but no more than lie between two evaluations or two checkpoints;
-        or one where so many would go past an evaluation, a checkpoint or where batch norm is
-        frozen. It is a function of the step alone, so that a run that continues makes the calls of
-        one that was not interrupted.
-        """
-        periods = [self.eval_every_steps, self.checkpoint_every_steps or self.total_steps]
-        most, step = min(self.steps_per_call, *periods), start
-        while step < self.total_steps:
-            ends = [(step // period + 1) * period for period in periods]
-            ends += [end for end in (self.freeze_after, self.total_steps) if end > step]
-            count = most if step + most <= min(ends) else 1
-            yield count
-            step += count
-
-    def has_line(self, step: int) -> bool:
-        """Whether there is a line of metrics after a step."""
-        return step % self.log_every_steps == 0 or self.has_evaluation(step)
-
-    def has_evaluation(self, step: int) -> bool:
-        """Whether the network is evaluated after a step."""
-        return step % self.eval_every_steps == 0 or step == self.total_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +74,8 @@ class Run:
       plan: when what happens, in steps.
       steps: functions that train and evaluate.
       initial_state: the state before the first step.
-      pretrained: what a result says of the weights in it; {} if it does not start from any. See
-        `prepare`.
+      pretrained: what a result says of the weights in it, unless it does not start from any, and of
+        the teacher, if there is one. See `prepare`.
     """
 
     seed: int
@@ -137,12 +93,15 @@ class Run:
     pretrained: Mapping[str, Any]
 
 
-def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
+def prepare(
+    config: ConfigDict, devices: Devices, begun: bool = False, *, trains: bool = True
+) -> Run:
     """Check the configuration, load the data, plan the run, and build everything the loop calls.
 
     Args:
       begun: whether the state is that of a checkpoint. The initial one, only a place for it, then
         is without the weights of model.pretrained, which need not be there any more.
+      trains: whether steps are to be taken; if not, a teacher need not be there either.
 
     Raises: InputError for a configuration that cannot be run.
     """
@@ -174,29 +133,10 @@ def prepare(config: ConfigDict, devices: Devices, begun: bool = False) -> Run:
             recipe.optim.warmup_epochs,
             recipe.train.epochs,
         )
-    return build_run(recipe, devices, dataset, model, plan, begun)
-
-
-def plan_steps(train: TrainConfig, examples: int) -> Plan:
-    """The run's length and periods, from epochs to steps of so many training examples.
-
-    Raises: InputError if an epoch has no whole batch, or the run more steps than can be counted.
-    """
-    steps_per_epoch = examples // train.batch_size
-    if steps_per_epoch == 0:
-        raise InputError(f"batch_size {train.batch_size} exceeds the {examples} training examples")
-    total_steps = max(1, round(train.epochs * steps_per_epoch))
-    if total_steps >= 2**31:  # which the state counts
-        raise InputError(f"train.epochs {train.epochs:g} are too many steps: {total_steps:.3g}")
-    return Plan(
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-        eval_every_steps=max(1, round(train.eval_every_epochs * steps_per_epoch)),
-        log_every_steps=train.log_every_steps,
-        checkpoint_every_steps=train.checkpoint_every_steps,
-        freeze_after=total_steps - round(train.freeze_bn_epochs * steps_per_epoch),
-        steps_per_call=train.steps_per_call,
-    )
+    teacher = None
+    if recipe.train.teacher and trains:
+        teacher = load_teacher(recipe.train, dataset, model.dtype)
+    return build_run(recipe, devices, dataset, model, plan, begun, teacher)
 
 
 def build_run(
@@ -206,6 +146,7 @@ def build_run(
     model: Network,
     plan: Plan,
     begun: bool,
+    teacher: Teacher | None,
 ) -> Run:
     """State and steps of a run; see `prepare`."""
     train, shape = recipe.train, dataset.train.image_shape
@@ -236,7 +177,7 @@ def build_run(
         ema=train.ema_decay > 0,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
-    state = replicate(state, devices)
+    state = replicate(state.replace(teacher=teacher and teacher.variables), devices)
     if recipe.parallel.shard_optimizer:
         state = jax.device_put(state, divided(state, devices))
     return Run(
@@ -250,9 +191,9 @@ def build_run(
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state),
+        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state, teacher),
         initial_state=state,
-        pretrained=weights.records if weights else {},
+        pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )
 
 
@@ -264,16 +205,22 @@ def build_steps(
     tuning: freezing.Tuning,
     inputs: Inputs,
     state: TrainState,
+    teacher: Teacher | None,
 ) -> Steps:
     """The steps, mapped over the devices; nothing is compiled before their first call.
 
     Args:
       state: the state before the first one, as it lies on the devices.
     """
+    loss = loss_of(train.loss, train.target_threshold)
+    if teacher:
+        loss = distilled(loss, train.distill_weight, train.distill_temperature)
     make_step = functools.partial(
         make_train_step,
         inputs=inputs,
         axis_name=axis_of(devices),
+        loss=loss,
+        teacher=teacher,
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
         ema_decay=train.ema_decay,

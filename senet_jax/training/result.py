@@ -16,6 +16,7 @@ from senet_jax.system.device_memory import peak_memory
 from senet_jax.system.terminal import duration
 from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session
+from senet_jax.training.teacher import NAME
 from senet_jax.weights import channels
 
 
@@ -89,6 +90,8 @@ def in_words(result: Mapping[str, Any], directory: Path) -> str:
         lines.append(f"classes weighted from {min(weights):.3g} to {max(weights):.3g} in training")
     if theirs := result.get("pretrained_channels"):
         lines.append(f"started from {channels.in_words(theirs, result['image_shape'][-1])}")
+    if teacher := result.get(NAME):
+        lines.append(f"learned from the answers of {teacher}")
     if skipped := result.get("train/skipped"):
         lines.append(f"{skipped} updates were not finite and were skipped")
     memory = result.get("peak_device_memory", result["peak_host_memory"]) / 2**30

@@ -17,13 +17,13 @@ from senet_jax.runs import checkpoints, provenance
 from senet_jax.system import processes
 from senet_jax.system.devices import replicate, to_global, to_local
 from senet_jax.system.processes import on_first
-from senet_jax.training import optim
+from senet_jax.training import optim, teacher
 from senet_jax.training.prepare import Run, Step
 from senet_jax.training.state import TrainState
 from senet_jax.training.step import parts_of
 
 ADVICE = "try a smaller optim.learning_rate"
-PRETRAINED = ("pretrained_sha256", "pretrained_channels")
+PRETRAINED = ("pretrained_sha256", "pretrained_channels", *teacher.RECORDS)
 NORMS = ("gradient_norm", "parameter_norm")
 MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 
@@ -47,7 +47,8 @@ class Session:
       environments: what the run was computed with, see provenance.environment, from its beginning
         on; more than one if it was continued with something else.
       earlier_seconds: time that earlier processes took, up to their last checkpoints.
-      pretrained: what the result says of the weights that the run started from; {} for none.
+      pretrained: what the result says of the weights that the run started from and of its teacher;
+        {} for none.
     """
 
     run: Run
@@ -88,10 +89,11 @@ class Session:
                 environments=[now],
                 pretrained=run.pretrained,
             )
-        saved = checkpoints.restore(directory, to_global(run.initial_state, run.devices))
+        saved = checkpoints.restore(directory, to_global(run.initial_state.saved, run.devices))
         say(f"continuing from step {saved.step}/{run.plan.total_steps}")
         notes = saved.notes
         run.dataset.check_unchanged(notes.get("dataset", {}), directory.parent)
+        teacher.check_unchanged(run.pretrained, notes, directory.parent)
         environments = notes["environments"]
         if changed := provenance.changes(environments[-1], now):
             say(
@@ -103,7 +105,7 @@ class Session:
             run,
             directory,
             started,
-            to_local(saved.state, run.devices),
+            to_local(saved.state, run.devices).replace(teacher=run.initial_state.teacher),
             saved.step,
             notes["evaluation_owed"],
             window=notes["window"],
@@ -263,7 +265,7 @@ class Session:
             **self.pretrained,
             "dataset": self.run.dataset.identity,
         }
-        state = to_global(self.state, self.run.devices)
+        state = to_global(self.state.saved, self.run.devices)
         checkpoints.save(self.directory, self.step, state, notes)
         on_first(self._prune)
         self._saved_at, self._save_best = time.perf_counter(), False

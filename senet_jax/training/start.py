@@ -69,14 +69,18 @@ def split_origin(section: Mapping[str, Any]) -> tuple[Origin, dict[str, Any]]:
     return build(Origin, "model", origin), network
 
 
-def with_absolute_data(config: ConfigDict) -> ConfigDict:
-    """The configuration with its data where any directory finds them, see sources/names.py."""
+def with_whole_paths(config: ConfigDict) -> ConfigDict:
+    """The configuration with its data and its teacher where any directory finds them.
+
+    See sources/names.py for data.
+    """
+    flat, changes = flatten(config.to_dict()), {}
+    for key, whole in (("data.name", names.absolute), ("train.teacher", whole_path)):
+        if isinstance(value := flat.get(key), str) and value and whole(value) != value:
+            changes[key] = whole(value)
     changed: Any = config.copy_and_resolve_references()
-    name = changed.get("data", {}).get("name")
-    if not isinstance(name, str) or (place := names.absolute(name)) == name:
-        return config
-    changed.data.name = place
-    return changed
+    changed.update_from_flattened_dict(changes)
+    return changed if changes else config
 
 
 def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
@@ -106,7 +110,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
                 f"{TIMM!r} needs the tag of weights in model.name, which is {name!r}; timm "
                 f"publishes {published}"
             )
-        model, images = _of_weights(name, origin)
+        model, images = of_weights(name, origin)
     missing, section = workdir.left_to_weights(sections), sections["data"]
     chosen = {key: section[key] for key in ("image", "label") if key in section}
     if "data.image_size" in missing:
@@ -128,7 +132,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     return filled.lock()
 
 
-def _of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
+def of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a run's network, none for timm's weights, and the `data` keys of the images."""
     name, path = sources.locate(name, origin.source)
     if not sources.is_run(path):
@@ -175,7 +179,7 @@ def load_initial_weights(
             del variables["params"]["head"]
         else:
             _warn_of_other_classes(origin.pretrained, weights.class_names, dataset.class_names)
-        _check_shapes(variables, model, shape)
+        check_shapes(variables, model, shape)
     records: dict[str, Any] = {"pretrained_sha256": weights.sha256} if weights.sha256 else {}
     if weights.channels:
         records["pretrained_channels"] = weights.channels
@@ -204,7 +208,7 @@ def _fields(model: Network) -> dict[str, Any]:
     return flatten(nested)
 
 
-def _check_shapes(
+def check_shapes(
     variables: Mapping[str, Any], model: Network, image_shape: tuple[int, int, int]
 ) -> None:
     """Raises: InputError for the first array whose shape is that of other images."""

@@ -22,6 +22,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: the optimizer's state.
       ema: moving averages of `variables`; None if there are none.
       plateau: memory of the "plateau" schedule (optim.Plateau); None for other schedules.
+      teacher: variables of a teacher (teacher.py), which stay as they are; None if there is none.
     """
 
     step: jax.Array
@@ -31,6 +32,12 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     ema: Any = None
     plateau: Any = None
+    teacher: Any = None
+
+    @property
+    def saved(self) -> "TrainState":
+        """This state as checkpoints have it, without the teacher."""
+        return self.replace(teacher=None)
 
     @property
     def variables(self) -> dict[str, Any]:

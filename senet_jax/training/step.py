@@ -19,6 +19,7 @@ from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
 from senet_jax.layers.norm import is_frozen
 from senet_jax.system.devices import average_over_devices, sum_over_devices
+from senet_jax.training.losses import Loss
 from senet_jax.training.optim import either
 from senet_jax.training.state import TrainState
 
@@ -45,7 +46,8 @@ class Inputs:
 
     def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
-        images = self.augment.cut_out(keys, self.normalize(self.augment(keys, batch["image"])))
+        images = self.normalize(self.augment(keys, batch["image"]))
+        images = self.augment.erase(keys, self.augment.cut_out(keys, images))
         targets = soft_targets(batch["label"], classes, self.label_smoothing)
         if self.mixing:
             images, targets = self.mixing(keys, images, targets)
@@ -60,6 +62,8 @@ def make_train_step(
     inputs: Inputs,
     axis_name: str | None,
     *,
+    loss: Loss = optax.softmax_cross_entropy,
+    teacher: Callable[[Any, jax.Array], jax.Array] | None = None,
     trained: Any = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
@@ -75,6 +79,9 @@ def make_train_step(
     Args:
       optimizer: its `update` is told the state's `plateau` and whether all is `finite` (optim.py).
       axis_name: mapped axis of the devices that share the batch; None if there is none.
+      loss: losses [B] of logits and targets [B, classes]; with a teacher, of logits and a pair, the
+        targets and the teacher's logits.
+      teacher: the state's `teacher` and images to logits, if there is one.
       trained: tree of booleans, whether each parameter is trained; None if all are. The gradient of
         the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
@@ -83,7 +90,9 @@ def make_train_step(
       on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
-    differentiate = functools.partial(gradients_of, model, trained)
+    differentiate = functools.partial(gradients_of, model, loss, trained)
+    if teacher:
+        differentiate = functools.partial(taught_gradients, differentiate, teacher)
     if accumulate_steps > 1:
         differentiate = functools.partial(accumulated_gradients, differentiate, accumulate_steps)
     step = functools.partial(
@@ -162,10 +171,11 @@ def dropout_key(step_key: jax.Array) -> jax.Array:
 
 def gradients_of(
     model: Network,
+    loss: Loss,
     trained: Any,
     state: TrainState,
     images: jax.Array,
-    targets: jax.Array,
+    targets: Any,
     key: jax.Array,
 ) -> tuple[Any, Outputs]:
     """Gradients of the mean loss of a batch, and what the network has computed on the way."""
@@ -181,10 +191,22 @@ def gradients_of(
         logits, changed = model.apply(
             variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
-        losses = optax.softmax_cross_entropy(logits, targets)
+        losses = loss(logits, targets)
         return losses.mean(), (losses, logits, changed["batch_stats"])
 
     return jax.grad(loss_of, has_aux=True)(state.params)
+
+
+def taught_gradients(
+    differentiate: Callable[..., tuple[Any, Outputs]],
+    teacher: Callable[[Any, jax.Array], jax.Array],
+    state: TrainState,
+    images: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Outputs]:
+    """What `differentiate` returns where the logits of a teacher are targets as well."""
+    return differentiate(state, images, (targets, teacher(state.teacher, images)), key)
 
 
 def accumulated_gradients(

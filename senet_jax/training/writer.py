@@ -1,45 +1,27 @@
-"""A run's metrics on disk: JSON lines and TensorBoard events."""
+"""A run's metrics on disk, as JSON lines, which are passed on to its loggers."""
 
 import json
-import socket
-import struct
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from senet_jax.system import files
+from senet_jax.training.loggers import Loggers
 
 
 class MetricWriter:
-    """A writer of `metrics.jsonl` and TensorBoard events in `workdir`; with None, of nothing.
+    """A writer of `metrics.jsonl` in `workdir`, and to loggers; with None, of nothing.
 
-    Events about steps after `step`, from which a run continues, are not shown any more. Both files
-    are written at once and in this thread: tensorboardX's own writer has a thread that on a full
-    disk dies with a traceback, and raises one more at exit.
-
-    Raises: InputError, from every method, if they cannot be written.
+    Raises: InputError, from every method, if the file cannot be written.
     """
 
-    def __init__(self, workdir: Path | None, step: int = 0) -> None:
+    def __init__(self, workdir: Path | None, loggers: Loggers) -> None:
         self.directory = workdir
-        self._lines = self._events = None
-        if workdir is None:
-            return
-        from tensorboardX.proto import event_pb2, summary_pb2
-
-        self._proto: Any = event_pb2  # its classes are made when it is imported
-        self._summary: Any = getattr(summary_pb2, "Summary")  # noqa: B009
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
-        with files.refused(workdir):
-            if step == 0:
-                for stale in workdir.glob("events.out.tfevents.*"):
-                    stale.unlink()
-            self._lines = (workdir / "metrics.jsonl").open("ab", buffering=0)
-            self._events = (workdir / name).open("ab", buffering=0)
-        self._event(file_version="brain.Event:2")
-        if step:
-            self._event(step=step + 1, session_log={"status": self._proto.SessionLog.START})
+        self._loggers = loggers
+        self._lines = None
+        if workdir is not None:
+            with files.refused(workdir):
+                self._lines = (workdir / "metrics.jsonl").open("ab", buffering=0)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Record values at a step; names are like "train/loss"."""
@@ -47,23 +29,11 @@ class MetricWriter:
             return
         line = json.dumps({"step": step, **values}) + "\n"
         files.append(self._lines, line.encode())
-        shown = [{"tag": name, "simple_value": value} for name, value in values.items()]
-        self._event(step=step, summary=self._summary(value=shown))
-
-    def _event(self, **fields: Any) -> None:
-        """Append a record to the event file: length, its checksum, content, its checksum."""
-        from tensorboardX.record_writer import masked_crc32c
-
-        content = self._proto.Event(wall_time=time.time(), **fields).SerializeToString()
-        length = struct.pack("<Q", len(content))
-        sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, content))
-        if self._events is not None:
-            files.append(self._events, length + next(sums) + content + next(sums))
+        self._loggers.write(step, values)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for file in (self._lines, self._events):
-            if file is not None:
-                file.close()
+        if self._lines is not None:
+            self._lines.close()

@@ -9,7 +9,7 @@ for, in timm's words; tests/generate/make_timm.py writes it.
 import csv
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -106,8 +106,7 @@ def weights() -> dict[str, ImageSpec]:
     The first set of a network is the one that timm takes where none is named.
     """
     specs = {}
-    text = resources.files("senet_jax.weights").joinpath("timm.csv").read_text("utf-8")
-    for row in csv.DictReader(text.splitlines()):
+    for row in _rows():
         side, test_side = int(row["pixels"]), int(row["test_pixels"] or 0)
         specs[row["weights"]] = ImageSpec(
             (3, side, side),
@@ -120,6 +119,16 @@ def weights() -> dict[str, ImageSpec]:
             float(row["test_crop_pct"]) if row["test_crop_pct"] else None,
         )
     return specs
+
+
+def licence_of(name: str) -> str:
+    """The identifier of the licence of a set of weights: "apache-2.0"; "" where none is known."""
+    return next((row["license"] for row in _rows() if row["weights"] == name), "")
+
+
+def _rows() -> Iterator[dict[str, str]]:
+    text = resources.files("senet_jax.weights").joinpath("timm.csv").read_text("utf-8")
+    yield from csv.DictReader(text.splitlines())
 
 
 def image_spec_of(name: str, config_json: Mapping[str, Any]) -> ImageSpec:

@@ -31,6 +31,7 @@ BAD = {
     "model.stride_on": ("1x1", *UNKNOWN),
     "model.zero_init_last_bn": NO_SWITCH,
     "model.dropout": ("1", *NEGATIVE),
+    "model.drop_path": ("1", *NEGATIVE),
     "model.pretrained": ("nope", "w.pth", "a/b/c", "timm", "None"),
     "model.weights": ("latest", "ema", "best", "nope", "None"),  # of no run
     "model.new_head": NO_SWITCH,
@@ -85,6 +86,8 @@ BAD = {
     "data.color_jitter": ("-1", "256", *WHOLE),
     "data.randaugment_layers": ("-1", *WHOLE),
     "data.randaugment_magnitude": ("31", *NEGATIVE),
+    "data.trivialaugment": NO_SWITCH,
+    "data.erasing": ("1.1", *NEGATIVE),
     "data.cutout": ("-1", "9", *WHOLE),
     "data.mixup": NEGATIVE,
     "data.cutmix": NEGATIVE,
@@ -98,6 +101,10 @@ BAD = {
     "optim.warmup": UNKNOWN,
     "optim.momentum": ("1", *NEGATIVE),
     "optim.nesterov": NO_SWITCH,
+    "optim.name": UNKNOWN,
+    "optim.betas": ("(0.9,)", "(0.9,1)", "(-0.1,0.9)", "(nan,0.9)", "('a','b')", "5", "abc"),
+    "optim.alpha": ("1", *NEGATIVE),
+    "optim.eps": NEGATIVE,
     "optim.clip_norm": NEGATIVE,
     "optim.weight_decay": NEGATIVE,
     "optim.decay_norm_and_bias": NO_SWITCH,
@@ -107,6 +114,8 @@ BAD = {
     "parallel.shard_optimizer": ("True", *NO_SWITCH),  # which pmap cannot
     "train.epochs": ("1e30", *NOT_POSITIVE),
     "train.batch_size": ("0", "-4", "2", "30", "256", *WHOLE),
+    "train.loss": UNKNOWN,
+    "train.target_threshold": ("1", *NEGATIVE),
     "train.label_smoothing": ("1", *NEGATIVE),
     "train.class_weights": (
         "nope",
@@ -120,6 +129,10 @@ BAD = {
         "-1,1,1,1,1,1,1,1,1,1",
         "1,nan",
     ),
+    "train.teacher": ("nope", "w.pth", "a/b/c", "seresnet50.nope", "seresnet50.ra2_in1", "None"),
+    "train.teacher_weights": ("ema", "best", "latest", *UNKNOWN),  # of no run
+    "train.distill_weight": ("0", "1.1", *NEGATIVE),
+    "train.distill_temperature": NOT_POSITIVE,
     "train.accumulate_steps": ("0", "-1", "3", *WHOLE),
     "train.ema_decay": ("1", *NEGATIVE),
     "train.on_nan": UNKNOWN,

@@ -16,12 +16,15 @@ from senet_jax.training.given import ConfigFlag
 from senet_jax.weights import files as weight_files
 
 COMMANDS = [
-    *(f"senet_jax.{name}" for name in ("main", "evaluate", "predict", "export", "summary")),
+    *(
+        f"senet_jax.{name}"
+        for name in ("main", "evaluate", "predict", "export", "corrupt", "summary")
+    ),
     *(
         f"experiments.{name}"
         for name in (
-            *("run", "report", "status", "benchmark", "cost", "overhead", "gates", "power"),
-            *("timm_accuracy", "gpu_day", "launch.worker"),
+            *("run", "search", "report", "status", "benchmark", "cost", "overhead", "gates"),
+            *("power", "timm_accuracy", "gpu_day", "launch.worker"),
         )
     ),
 ]
@@ -29,6 +32,7 @@ COMMANDS = [
 NO_PATHS = {
     *(
         "dataset",
+        "push_to_hub",
         "split",
         "network",
         "stride_on",
@@ -39,7 +43,20 @@ NO_PATHS = {
         "batch",
         "size",
     ),
-    *("input", "only", "seeds", "classes", "processors", "sweep", "image_size"),
+    *(
+        "formats",
+        "kinds",
+        "suite",
+        "input",
+        "log",
+        "only",
+        "seeds",
+        "classes",
+        "processors",
+        "sweep",
+        "space",
+        "image_size",
+    ),
 }
 ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "hdfs://host/x", "file:///tmp/x", "gs:/bucket/x")
 
@@ -77,7 +94,7 @@ def test_these_are_all_commands():
         for path in (root / package).rglob("*.py")
         if "cli.run(" in path.read_text("utf-8") and path.name != "cli.py"
     ]
-    without_flags = {"experiments.figures", "experiments.timing.readers"}
+    without_flags = {"experiments.reporting.drawings", "experiments.timing.readers"}
     assert {name for name in found if "timing" not in name} - without_flags == set(COMMANDS)
 
 

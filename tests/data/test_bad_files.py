@@ -224,7 +224,7 @@ def test_two_hundred_bad_inputs_end_in_a_sentence(tmp_path_factory, damages, roa
         ("another size", "folder", "only datasets whose images all have one size"),
         ("a class that is no text", "folder", "is no text"),
         ("no table", "csv", "cannot be read: No such file"),
-        ("bytes for a table", "csv", "is no .csv table"),
+        ("bytes for a table", "csv", "is no (.csv table|text in UTF-8)"),
         ("a heading alone", "csv", "has no rows"),
         ("wrong columns", "csv", "has no image column; its columns are 'x', 'y', 'split'"),
         ("no label", "csv", "has no label column"),

@@ -126,6 +126,9 @@ def test_a_study_takes_odd_paths(place, tmp_path, monkeypatch):
     for name in (f"folder:{root}", f"folder:{place}"):
         config = plan.base_config(study, study.rows[0], name, smoke=True)
         assert plan.row_config(study.rows[0], config).data.name == f"folder:{root}"
+        # Of fewer images than a study in miniature has there are all.
+        assert data.load_split(config.data.name, config.data.train_split)
+        assert data.load_split(config.data.name, config.data.eval_split)
         assert plan.folder_of(names.absolute(name)).count("/") == 0
     assert common.bare_name("folder:cifar10") == "folder:cifar10"
     assert common.bare_name("hf:org/mnist") == "hf:org/mnist"

@@ -4,11 +4,14 @@ import io
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 from helpers.photos import photo
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from senet_jax.data import image_search
@@ -229,3 +232,18 @@ def test_names_of_any_length_and_bytes_are_found(tmp_path):
         (tmp_path / os.fsdecode(name)).write_bytes(b"")
     assert {os.fsencode(path.name) for path in find_images([str(tmp_path)])} == set(names)
     assert find_images(["x" * 300, str(tmp_path)])[0].name == "x" * 300
+
+
+def test_a_new_process_finds_all_formats_at_once(tmp_path):
+    """Pillow knows few formats, or none, until it is asked for all."""
+    for title in "ab":
+        (tmp_path / title).mkdir()
+        for suffix in (".bmp", ".tga", ".pcx", ".ppm", ".ico", ".jpg", ""):
+            place = tmp_path / title / f"x{suffix}"
+            Image.new("RGB", (16, 16)).save(place, "BMP" if not suffix else None)
+    code = (
+        "import sys; from senet_jax.data.sources import folder; "
+        "print(sum(map(len, (e.files for e in folder.find('x', sys.argv[1]).examples.values()))))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "14\n"

@@ -7,7 +7,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from senet_jax.data.augment import Augmentation
-from senet_jax.data.randaugment import OPERATIONS, RandAugment, at_once, one_by_one
+from senet_jax.data.randaugment import (
+    NARROW,
+    OPERATIONS,
+    WIDE,
+    RandAugment,
+    TrivialAugment,
+    at_once,
+    one_by_one,
+)
 from senet_jax.errors import InputError
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.system.devices import AXIS, split_batch
@@ -15,7 +23,7 @@ from senet_jax.training.prepare import prepare
 
 HEIGHT, WIDTH = 37, 50
 STRENGTHS = (-1.0, -0.31, 0.0, 0.3, 0.83, 1.0)
-at_once, one_by_one = jax.jit(at_once), jax.jit(one_by_one)
+at_once, one_by_one = (jax.jit(way, static_argnums=3) for way in (at_once, one_by_one))
 
 
 def photos(count=1, channels=3):
@@ -57,13 +65,36 @@ def pillows(name, strength, image):
     }[name]()
 
 
+def pillows_widely(name, strength, image):
+    """torchvision's TrivialAugmentWide at magnitude 30 |strength|, with Pillow's operations."""
+    size, level = abs(strength), 1 + 0.99 * strength
+
+    def affine(*matrix):
+        return image.transform(image.size, Image.Transform.AFFINE, matrix)
+
+    return {
+        "rotate": lambda: image.rotate(135 * strength),
+        "solarize": lambda: ImageOps.solarize(image, 255 * (1 - size)),
+        "posterize": lambda: ImageOps.posterize(image, 8 - round(6 * size)),
+        "color": lambda: ImageEnhance.Color(image).enhance(level),
+        "contrast": lambda: ImageEnhance.Contrast(image).enhance(level),
+        "brightness": lambda: ImageEnhance.Brightness(image).enhance(level),
+        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(level),
+        "shear_x": lambda: affine(1, 0.99 * strength, 0, 0, 1, 0),
+        "shear_y": lambda: affine(1, 0, 0, 0.99 * strength, 1, 0),
+        "translate_x": lambda: affine(1, 0, int(32 * strength), 0, 1, 0),
+        "translate_y": lambda: affine(1, 0, 0, 0, 1, int(32 * strength)),
+    }.get(name, lambda: pillows(name, strength, image))()
+
+
+@pytest.mark.parametrize(("ranges", "pillows"), [(NARROW, pillows), (WIDE, pillows_widely)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_operations_are_pillows(channels):
+def test_operations_are_pillows(channels, ranges, pillows):
     image = photos(channels=channels)[0]
     cases = [(name, strength) for name in OPERATIONS for strength in STRENGTHS]
     numbers = jnp.array([OPERATIONS.index(name) for name, _ in cases])
     strengths = jnp.array([strength for _, strength in cases])
-    changed = np.asarray(at_once(numbers, strengths, jnp.stack([image] * len(cases))))
+    changed = np.asarray(at_once(numbers, strengths, jnp.stack([image] * len(cases)), ranges))
     for (name, strength), ours in zip(cases, changed, strict=True):
         original = Image.fromarray(image.squeeze())
         theirs = np.asarray(pillows(name, strength, original)).reshape(image.shape)
@@ -101,6 +132,19 @@ def test_all_operations_are_drawn_evenly_and_either_way():
     assert np.abs(counts - 500).max() < 90  # four standard deviations
     assert set(np.unique(strengths)) == {-0.5, 0.5}
     assert abs(np.mean(strengths)) < 0.03
+
+
+def test_trivial_augment_draws_one_of_31_magnitudes_evenly():
+    draw = jax.vmap(TrivialAugment()._draw)
+    numbers, strengths = draw(jax.random.split(jax.random.key(0), 7000))
+    assert np.abs(np.bincount(numbers, minlength=14) - 500).max() < 90  # four standard deviations
+    magnitudes = np.round(np.abs(strengths) * 30).astype(int)
+    np.testing.assert_allclose(magnitudes, np.abs(strengths) * 30, atol=1e-4)
+    assert np.abs(np.bincount(magnitudes, minlength=31) - 7000 / 31).max() < 60
+    assert abs(np.mean(strengths)) < 0.03
+    images, keys = jnp.asarray(photos(6)), jax.random.split(jax.random.key(1), 6)
+    changed = jax.jit(TrivialAugment())(keys, images)
+    np.testing.assert_array_equal(changed, at_once(*draw(keys), images, WIDE))
 
 
 def test_layers_follow_one_another_and_none_is_none():
@@ -143,7 +187,7 @@ def test_jitter_shifts_each_channel_by_a_number_of_its_own():
         assert np.abs(ends.astype(int) - level).max() <= 20
 
 
-ALL = {"rotation": 10.0, "randaugment_layers": 2, "color_jitter": 20}
+ALL = {"rotation": 10.0, "randaugment_layers": 2, "color_jitter": 20, "erasing": 0.5}
 
 
 def test_augmentation_does_not_depend_on_the_number_of_devices():

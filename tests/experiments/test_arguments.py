@@ -16,7 +16,7 @@ from senet_jax.system import cli
     ("file", "argument"),
     [
         (imagenet, "seresnet50,imagenet2012,ablation,sweep"),
-        (cifar, "seresnet20,cifar100,ablation"),
+        (cifar, "seresnet20,cifar100,paper,ablation"),
         (digits, "seresnet20,cifar100"),
         (finetune, "food101,resnet50.a1_in1k,probe,fast"),
         (digits, "seresnet20,"),
@@ -79,7 +79,7 @@ def test_of_other_values_the_last_counts():
 
 def test_a_dataset_with_a_part_too_many_is_a_sentence_of_the_study():
     study = load_study("cifar")
-    sentence = r"configs/cifar\.py:\w+,cifar10,x: the argument is network,dataset; it has no part"
+    sentence = r"configs/cifar\.py:\w+,cifar10,x: the recipe is paper or modern, not 'x'"
     with pytest.raises(InputError, match=sentence):
         base_config(study, study.rows[0], "cifar10,x", smoke=False)
 

@@ -75,10 +75,10 @@ def test_a_race_that_is_measured_again_is_a_line_of_its_own():
 
 
 @pytest.mark.slow(reason="three rounds of reading by two readers in processes of their own")
-def test_readers_read_in_turn_and_leave_a_row_each(tmp_path):
-    """On digits, which are no JPEGs; both have to decode them."""
+def test_readers_read_in_turn_and_leave_a_row_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     path = tmp_path / "rows.csv"
-    done = command("--input=digits", "--size=32", "--batch=8", "--steps=2", f"--csv={path}")
+    done = command("--input=photographs", "--size=32", "--batch=8", "--steps=2", f"--csv={path}")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["contestant"] for row in rows] == ["ours", "pillow"]
@@ -89,6 +89,12 @@ def test_readers_read_in_turn_and_leave_a_row_each(tmp_path):
         assert float(row["images_per_s_core"]) > 0
     assert input_race.markdown_table(rows) in done.stdout
     assert command(f"--markdown={path}").stdout == input_race.markdown_table(rows)
+
+
+@pytest.mark.slow(reason="imports TensorFlow")
+def test_what_is_not_of_tfds_is_refused_by_name():
+    with pytest.raises(InputError, match="races on datasets of TFDS, and 'digits' is none"):
+        readers.find("digits")
 
 
 def test_the_other_reader_crops_as_torchvision_does():

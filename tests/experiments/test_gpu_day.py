@@ -4,9 +4,14 @@ import json
 
 import pytest
 
-from experiments import gpu_day
+from experiments import gpu_day, run
 from experiments.gpu_day import Stage
+from experiments.grid.override import override
+from experiments.grid.plan import row_config
 from senet_jax.errors import InputError
+from senet_jax.models import create_model
+from senet_jax.models.counts import summarize
+from senet_jax.system import cli
 
 
 def test_a_stage_that_is_done_is_not_run_again_and_others_are(tmp_path):
@@ -32,6 +37,19 @@ def test_stages_have_names_of_their_own(tmp_path, smoke):
     assert len(set(names)) == len(names)
     kinds = list(dict.fromkeys(name.partition("_")[0] for name in names))
     assert kinds == ["tests", "bits", "speed", "campaign", "profile"]
+
+
+def test_the_campaign_can_be_planned_and_its_rows_are_different_networks(tmp_path):
+    (campaign,) = (s for s in gpu_day.stages(tmp_path, smoke=False) if s.name == "campaign")
+    values = run.define_all_flags()
+    rest = cli.parse_flags(["", *campaign.command[1:]], values, known_only=True)
+    study, bases = run.studied(values, rest)
+    bases = override(bases, rest[1:], study, list(values))
+    configs = [row_config(row, base) for row, base in zip(study.rows, bases, strict=True)]
+    assert {(c.data.name, c.train.batch_size) for c in configs} == {("cifar100", 256)}
+    networks = [create_model(c.model.name, se=dict(c.model.get("se", {}))) for c in configs]
+    sizes = {summarize(network, (32, 32, 3)).params for network in networks}
+    assert len(sizes) == len(configs) == 6
 
 
 @pytest.mark.parametrize(("second", "count"), [("a", 0), ("b", 1)])

@@ -20,7 +20,7 @@ from helpers.runs import same
 from configs import finetune
 from experiments.grid.plan import PlannedRun, plan
 from experiments.launch import LOG, in_waves, launch, local, serial, slurm, worker
-from experiments.run import slurm_parameters
+from experiments.launch.choice import slurm_parameters
 from experiments.studies import load_study
 from senet_jax.errors import InputError, Terminated
 from senet_jax.runs import lock, workdir

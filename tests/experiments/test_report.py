@@ -261,7 +261,7 @@ def test_a_study_without_any_result_says_why(tmp_path):
 
 
 def test_a_run_that_failed_leaves_its_reason_until_it_starts_again(tmp_path, monkeypatch):
-    def train(config, directory):
+    def train(config, directory, **_):
         workdir.start(directory, config)
         workdir.forget_failure(directory)
         if config.seed in broken:

@@ -224,7 +224,18 @@ def test_what_is_trained_is_what_is_counted(which):
             assert run.config.data.name == dataset
     counted = {create_model(**split_origin(paper_config(which, row).model.to_dict())[1])
                for row in which.rows}  # fmt: skip
-    assert len(counted) == (1 if which.name == "transfer" else len(which.rows))
+    assert len(counted) == {"transfer": 1, "recipes": 2}.get(which.name, len(which.rows))
+
+
+def test_a_network_is_compared_with_the_one_that_had_its_recipe():
+    which = STUDIES["recipes"]
+    references = {row.label: which.reference_of(row) for row in which.rows}
+    assert {label: other and other.label for label, other in references.items()} == {
+        "plain,2016": None,
+        "SE,2016": "plain,2016",
+        "plain,modern": None,
+        "SE,modern": "plain,modern",
+    }
 
 
 def test_the_ablations_are_of_the_authors_network_on_its_dataset_only():

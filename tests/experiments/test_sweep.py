@@ -2,18 +2,20 @@
 
 import copy
 import csv
+import re
 import unicodedata
 
 import pytest
 from helpers.runs import finish
 
-from experiments.grid import study, sweep
-from experiments.grid.plan import plan
+from experiments.grid import folder_names, study, sweep
+from experiments.grid.plan import on_folds, plan
 from experiments.reporting import table
 from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
-from experiments.run import main, override
+from experiments.run import define_all_flags, main, override
 from senet_jax.errors import InputError
+from senet_jax.system import cli
 
 FILE = "configs/cifar.py:seresnet20,cifar100"
 SWEEPS = ("model.se.ratio=2,4", "optim.learning_rate=0.05,0.1", "model.se.stages=(2,3), (4,)")
@@ -56,15 +58,20 @@ def get_config(arg="seresnet20"):
 def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run(tmp_path):
     (tmp_path / "mine.py").write_text(DERIVED)
 
-    def rates(sweep_of, *flags, derived=()):
+    def rates(sweep_of, *flags, derived=(), folds=False):
         which, config = sweep.study_of(str(tmp_path / "mine.py"), [sweep_of], smoke=False)
-        bases = override([copy.deepcopy(config) for _ in which.rows], flags, which, [])
+        values = define_all_flags()
+        cli.parse_flags(["run", "--folds=2"] if folds else ["run"], values)
+        bases = on_folds([copy.deepcopy(config) for _ in which.rows], flags, values)
+        bases = override(bases, flags, which, [])
         assert all(row.varied == {*row.overrides, *derived} for row in which.rows)
         assert [note.split()[-1].rstrip(".") for note in which.notes] == [*derived]
         return [run.config.optim.learning_rate for run in plan(which, bases, (0,), tmp_path)]
 
     derived = ("optim.learning_rate",)
-    assert rates("train.batch_size=64,128", derived=derived) == pytest.approx([0.064, 0.128])
+    for folds in (False, True):
+        found = rates("train.batch_size=64,128", derived=derived, folds=folds)
+        assert found == pytest.approx([0.064, 0.128])
     assert rates("optim.momentum=0.8,0.9", "--config.train.batch_size=32") == [0.032, 0.032]
     with pytest.raises(InputError, match=r"optim\.learning_rate"):  # as a direct run does
         rates("optim.learning_rate=0.1,0.2")
@@ -183,7 +190,7 @@ DIFFERENT = [
 
 def test_no_two_values_share_a_folder():
     """On any disk: one takes capitals for small letters, others take names of 255 bytes at most."""
-    names = [study.in_a_path(value) for value in DIFFERENT]
+    names = [folder_names.in_a_path(value) for value in DIFFERENT]
     assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == len(names)
     for name in names:
         assert len(name.encode()) <= 200
@@ -210,11 +217,21 @@ def test_no_two_values_share_a_folder():
     ],
 )
 def test_usual_values_are_their_own_names(value, name):
-    assert study.in_a_path(value) == (name or value)
+    assert folder_names.in_a_path(value) == (name or value)
 
 
 def test_the_folder_of_a_dataset_stays_below_runs():
     for name in ("digits", "cifar100:3.0.2", "mnist_corrupted/brightness:1.0.0"):
-        assert study.folder_of(name) == name
+        assert folder_names.folder_of(name) == name
     for name in ("/data/cifar100/3.0.2", "../x", "~/x", "a/../../b", "gs://b/x/1.0.0"):
-        assert "/" not in study.folder_of(name)
+        assert "/" not in folder_names.folder_of(name)
+    own = [
+        "folder:/home/x/photos",
+        "folder:/home/y/photos",
+        "hf:org/photos:all",
+        "csv:/a b/ö: 1.csv",
+    ]
+    folders = [folder_names.folder_of(name) for name in own]
+    assert len({*folders}) == len(own)
+    for name in folders:
+        assert re.fullmatch(r"(folder-photos|hf-photosall|csv-ö1\.csv)~\w{12}", name)

@@ -86,12 +86,16 @@ def finish(directory, config, curve=(), **result):
         (directory / "metrics.jsonl").write_text(text)
 
 
-def finish_untrained(directory, config):
-    """What a run leaves that can be loaded, with weights that are drawn: no step is compiled."""
-    state = prepare(config, jax.local_devices()[:1]).initial_state
-    state = state.replace(**fill(state.variables))
+def finish_untrained(directory, config, *, recorded=False):
+    """What a run leaves that can be loaded, with weights that are drawn: no step is compiled.
+
+    With `recorded` the result says what images and classes it was for, as it does by now.
+    """
+    run = prepare(config, jax.local_devices()[:1])
+    state = run.initial_state.replace(**fill(run.initial_state.variables))
     checkpoints.save(directory / workdir.CHECKPOINTS, 8, state)
-    finish(directory, config, params_sha256=provenance.fingerprint(state.variables))
+    records = run.dataset.records if recorded else {}
+    finish(directory, config, params_sha256=provenance.fingerprint(state.variables), **records)
 
 
 def plan_with(total, periods, freeze_after, steps_per_call):

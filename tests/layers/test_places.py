@@ -106,7 +106,7 @@ def test_a_block_of_inception_resnet_scales_its_branch_after_se(last):
         return y if last else relu(y)
 
     paths = (((4, 1),), ((4, 1), (6, (1, 7))))
-    block = InceptionBlock(SEConfig(ratio=4), Layers(), paths, 0.17, last)
+    block = InceptionBlock(SEConfig(ratio=4), Layers(), 0.0, paths, 0.17, last)
     check_block(block, 12, reference)
     # TF-Slim's factors, as in timm's repeat, repeat_1 and repeat_2.
     assert {stage: plan.scale for stage, plan in STAGES.items()} == {3: 0.17, 4: 0.1, 5: 0.2}

@@ -40,22 +40,37 @@ ACTING = {
     "data.shuffle_buffer": (7, {"data.image_size": 32}),
     "data.max_unreadable": (0, {"data.image_size": 32}),
     "data.randaugment_magnitude": (3.0, {"data.randaugment_layers": 1}),
+    "train.loss": ("bce", {"train.distill_weight": 0.5}),
+    "train.target_threshold": (0.2, {"train.loss": "bce"}),
+    "train.label_smoothing": (0.1, {"train.distill_weight": 0.5}),
+    "train.class_weights": ("inverse", {"train.distill_weight": 0.5}),
+    "train.teacher_weights": ("ema", {"train.teacher": "x"}),
+    "train.distill_weight": (0.9, {"train.teacher": "x"}),
+    "train.distill_temperature": (4.0, {"train.teacher": "x"}),
     "optim.boundaries": ((0.3,), {"optim.schedule": "step"}),
     "optim.factor": (0.5, {"optim.schedule": "plateau"}),
     "optim.patience": (1, {"optim.schedule": "plateau"}),
     "optim.reductions": (1, {"optim.schedule": "plateau"}),
     "optim.warmup": ("constant", {"optim.warmup_epochs": 1.0}),
-    "optim.nesterov": (True, {"optim.momentum": 0.5}),
+    "optim.momentum": (0.5, {"optim.name": "rmsprop_tf"}),
+    "optim.nesterov": (True, {"optim.name": "sgd", "optim.momentum": 0.9}),
+    "optim.betas": ((0.8, 0.99), {"optim.name": "lamb"}),
+    "optim.alpha": (0.99, {"optim.name": "rmsprop_tf"}),
+    "optim.eps": (0.001, {"optim.name": "adamw"}),
     "optim.decay_norm_and_bias": (False, {"optim.weight_decay": 0.1}),
 }
-IDLE = {"optim.warmup_epochs": 0.0, "optim.momentum": 0.0, "optim.weight_decay": 0.0}
+IDLE = {"optim.warmup_epochs": 0.0, "optim.nesterov": False, "optim.weight_decay": 0.0}
 
 
 @pytest.mark.parametrize("key", effect.KEYS)
 def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
     value, acting = ACTING[key]
-    flat = flatten(digits.get_config().to_dict()) | IDLE | {"optim.nesterov": False, key: value}
+    flat = flatten(digits.get_config().to_dict()) | IDLE | {key: value}
+    if key in ("optim.momentum", "optim.nesterov"):
+        flat["optim.name"] = "adamw"
     flat |= {"data.fold": (1, 5)} if key == "data.eval_split" else {}
+    if key in ("train.loss", "train.label_smoothing", "train.class_weights"):
+        flat |= {"train.teacher": "x", "train.distill_weight": 1.0}
     with pytest.raises(InputError, match=rf"^{key}=.* has no effect with .*; leave it at "):
         effect.check(flat)
     effect.check(flat | acting)
@@ -63,7 +78,7 @@ def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
 
 def test_a_run_refuses_it_when_it_begins_but_not_when_it_continues(tiny, one_device):
     key, value = "data.shuffle_buffer", ACTING["data.shuffle_buffer"][0]
-    tiny.update_from_flattened_dict(IDLE | {"optim.nesterov": False, key: value})
+    tiny.update_from_flattened_dict(IDLE | {key: value})
     with pytest.raises(InputError, match=rf"^{key}="):
         prepare(tiny, one_device)
     assert prepare(tiny, one_device, begun=True)  # of a version that did not refuse it
@@ -133,6 +148,7 @@ def test_what_a_command_line_gives_without_effect_is_refused(
 def test_no_recipe_sets_a_key_without_effect():
     recipes = [digits.get_config()]
     recipes += [cifar.get_config(f"se{name}") for name in (*cifar.RECIPES, "resnet20")]
+    recipes += [cifar.get_config(f"{name},cifar100,modern") for name in cifar.RECIPES]
     recipes += [
         imagenet.get_config(f"{name},imagenet2012,{recipe}")
         for name in ("resnet50", *imagenet.RECIPES)

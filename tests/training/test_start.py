@@ -61,7 +61,7 @@ def test_a_path_of_weights_is_recorded_from_its_root(tiny, source, tmp_path, mon
     with pytest.raises(InputError, match=rf"model.pretrained \({directory} there, . now\)"):
         workdir.check_same(tiny, run)
     images = {"mean": (0.5,), "std": (0.5,)}
-    monkeypatch.setattr(start, "_of_weights", lambda *_: ({}, images))
+    monkeypatch.setattr(start, "of_weights", lambda *_: ({}, images))
     tiny.model.name = "seresnet50.ra2_in1k"
     for name in ("timm", "organisation/name"):  # no paths, though there is a folder "timm"
         tiny.model.pretrained = name

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ SPLITS = {
     "testing": "test",
 }
 ONE_IN = 5  # where there are no splits, the share of the images that are in "test"
+WHOLE = re.compile(r"(-?[0-9]{1,18})(?:\.0*)?")  # a whole number, as tables with gaps write it, too
 AHEAD = 64  # images that are looked at before it is their turn
 
 
@@ -125,21 +127,23 @@ class Files(Listed):
     def _common_shape(self) -> np.ndarray:
         """[H, W, C] of all images; H and W are 0 where they differ."""
 
-        def look(file: Any) -> tuple[int, int, bool] | None:
+        def look(file: Any) -> tuple[int, int, bool] | InputError:
             try:
                 return self.header(file)
-            except InputError:
-                return None
+            except InputError as error:
+                return error
 
         every = (file for found in self.examples.values() for file in found.files)
-        size, is_grey = None, True
+        size, is_grey, header = None, True, None
         for header in readers.in_order(look, every, AHEAD):
             if not isinstance(header, tuple):
                 continue
             size, is_grey = size or header[:2], is_grey and header[2]
             if size != header[:2]:  # there is no need to look at all of a large dataset
                 return np.array([0, 0, 3])
-        return np.array([*(size or (0, 0)), 1 if is_grey and size else 3])
+        if size is None:
+            raise InputError(f"no image of dataset {self.name!r} can be read; the last: {header}")
+        return np.array([*size, 1 if is_grey else 3])
 
     @property
     def image_bytes(self) -> int | None:
@@ -161,8 +165,15 @@ class Files(Listed):
         others = f"not {self.image_shape[1]} x {self.image_shape[0]} as the others"
         return f"{self.examples[split].files[place]} has {size[0]} x {size[1]} pixels, {others}"
 
+    @functools.cached_property
+    def _in_memory(self) -> dict[str, list[np.ndarray]]:
+        """What `_decoded` has given: to check its sum takes as long as to read it."""
+        return {}
+
     def _decoded(self, split: str) -> list[np.ndarray]:
         """The images of a split, and whether each is unreadable; then it is black."""
+        if split in self._in_memory:
+            return self._in_memory[split]
 
         def make() -> list[np.ndarray]:
             shape: Any = self.image_shape
@@ -183,9 +194,9 @@ class Files(Listed):
                     bad[place] = 1
             return [image, bad]
 
-        return kept.arrays(
-            f"files {absolute(self.name)} {split}", self.stamp, ["image", "bad"], make
-        )
+        place = f"files {absolute(self.name)} {split}"
+        self._in_memory[split] = kept.arrays(place, self.stamp, ["image", "bad"], make)
+        return self._in_memory[split]
 
 
 def is_held_out(key: str) -> bool:
@@ -238,14 +249,15 @@ def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
 def classes_of(name: str, labels: Sequence[Any]) -> tuple[tuple[str, ...], list[int]]:
     """The names of classes, and labels as their numbers; they come as numbers or as text.
 
-    Text that is whole numbers throughout counts as these. Classes of text are in the order of
-    their names.
+    Text that is whole numbers throughout, also written as 2.0, counts as these. Classes of text
+    are in the order of their names.
 
     Raises: InputError as `check_classes`, and for numbers that are no classes.
     """
     texts = [str(label).strip() for label in labels]
-    if texts and all(text.removeprefix("-").isdecimal() for text in texts):
-        found = [int(text) for text in texts]
+    whole = [WHOLE.fullmatch(text) for text in texts]
+    if texts and all(whole):
+        found = [int(match[1]) for match in whole if match]
         count = features.count_classes(np.array(found), name)
         return check_classes(name, numbers(count)), found
     names = sorted(set(texts))

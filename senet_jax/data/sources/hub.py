@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +26,17 @@ from senet_jax.data.sources.names import is_local
 from senet_jax.errors import InputError, first_line
 
 USUAL = ("image", "img"), ("label", "labels")  # features that are taken where none is asked for
+PARQUET, OF_IMAGE = ".parquet", {"bytes", "path"}  # an image where nothing says that it is one
+NAMED = re.compile(f"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")  # a split, in the path of a file
+NO_SPLIT = "other"  # of parquet files whose paths name none, while others' do
 UNKNOWN = -1  # the label of what has none
 
 
 def find(name: str, place: str, image: str, label: str) -> Files:
     """Find a dataset on the hub, in the cache, or in a folder, with its features Image and label.
 
-    A folder is what `save_to_disk` writes, or has parquet files. Labels are a ClassLabel, whole
+    A folder is what `save_to_disk` writes, or has parquet files, each in the split that its path
+    names. A dataset without splits is divided as folders are. Labels are a ClassLabel, whole
     numbers or text. Splits are called as everywhere: "validation" means the same as "val".
 
     Raises: InputError if it is not there, the library is not, or it has no such features.
@@ -90,7 +95,8 @@ class Row(NamedTuple):
         """The file of the image, named as an error is to name it."""
         found = self.rows[self.number][self.image] or {}
         if found.get("bytes"):
-            title = f"image {self.number} of {self.name!r}, split {self.split!r},"
+            of = f"{self.name!r}" + (f", split {self.split!r}," if self.split else "")
+            title = f"image {self.number} of {of}"
             return NamedBytes(title, found["bytes"])
         if not found.get("path"):
             raise InputError(f"{self.name!r} has no image in row {self.number} of {self.split!r}")
@@ -116,13 +122,18 @@ def _load(datasets: Any, name: str, place: str) -> dict[str, Any]:
         except InputError:
             raise
         except Exception as error:  # of the network, of files, of whatever is no dataset
-            raise InputError(f"data.name: dataset {name!r}: {first_line(error)}") from error
+            raise InputError(f"data.name: dataset {name!r}: {_reason(error)}") from error
     if isinstance(loaded, datasets.Dataset):
-        loaded = {"train": loaded}
+        loaded = {"": loaded}
     splits = {str(split): part for split, part in loaded.items() if len(part)}
     if not splits:
         raise InputError(f"dataset {name!r} has no examples")
     return splits
+
+
+def _reason(error: BaseException) -> str:
+    """Why a dataset cannot be loaded; the library wraps what a file is about."""
+    return first_line(error.__cause__ or error)
 
 
 def _of_hub(datasets: Any, place: str) -> Any:
@@ -134,23 +145,30 @@ def _local(datasets: Any, name: str, place: str) -> Any:
     folder = Path(os.path.expanduser(place))
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return datasets.load_from_disk(str(folder))
-    if not any(folder.rglob("*.parquet")):
+    of_splits: dict[str, list[str]] = {}
+    for file in [folder] if folder.suffix == PARQUET else sorted(folder.rglob(f"*{PARQUET}")):
+        named = NAMED.findall(file.relative_to(folder.parent).as_posix().lower())
+        of_splits.setdefault(SPLITS[named[-1]] if named else NO_SPLIT, []).append(str(file))
+    if not of_splits:
         raise InputError(
             f"data.name: {name!r} is no folder that save_to_disk has written, and has no parquet "
             "files"
         )
-    return datasets.load_dataset("parquet", data_dir=str(folder))
+    loaded = datasets.load_dataset("parquet", data_files=of_splits)
+    return loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded
 
 
 def _feature(datasets: Any, value: Any) -> Feature:
     """What `features.choose` asks of a feature."""
-    if isinstance(value, datasets.Image):
+    kind = type(value).__name__
+    if isinstance(value, datasets.Image) or (kind == "dict" and {*value} == OF_IMAGE):
         return Feature("Image", (None, None, 3), "uint8", None, None)
     if isinstance(value, datasets.ClassLabel):
         return Feature("ClassLabel", (), "int64", tuple(value.names), value.num_classes)
-    dtype = getattr(value, "dtype", "")
-    is_label = isinstance(value, datasets.Value) and dtype.startswith(("int", "uint", "string"))
-    return Feature("Scalar" if is_label else type(value).__name__, (), "int64", None, None)
+    if isinstance(value, datasets.Value):
+        kind = value.dtype
+    is_label = kind.startswith(("int", "uint", "string"))
+    return Feature("Scalar" if is_label else kind, (), "int64", None, None)
 
 
 @contextlib.contextmanager

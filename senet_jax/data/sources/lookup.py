@@ -34,7 +34,12 @@ def find(name: str, image: str = "", label: str = "") -> Source:
         return hub.find(name, place, image, label)
     if kind == "tfds":
         return tfds_source.find(place if "://" in place else path, image, label)
-    return digits.find(name, image, label) or tfds_source.find(name, image, label)
+    try:
+        return digits.find(name, image, label) or tfds_source.find(name, image, label)
+    except InputError as error:
+        if meant := names.meant(name):
+            raise InputError(f"{error}; did you mean {meant!r}?") from error
+        raise
 
 
 def is_same(one: str, other: str) -> bool:

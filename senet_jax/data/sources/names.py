@@ -1,5 +1,6 @@
 """Names of datasets: of TFDS, or a kind and a place, such as "folder:photos"."""
 
+import glob
 import os
 import re
 
@@ -28,6 +29,17 @@ def absolute(name: str) -> str:
     if not kind or not place or "://" in place or (kind == "hf" and not is_local(place)):
         return name
     return f"{kind}:{os.path.abspath(os.path.expanduser(place))}"
+
+
+def meant(name: str) -> str:
+    """The name of files that is meant by one that TFDS does not know; "" for none."""
+    kind, colon, place = name.strip().partition(":")
+    if colon and kind.lower() in KINDS:
+        return f"{kind.lower()}:{place}"
+    path = os.path.expanduser(name.strip())
+    if os.path.isfile(path) and path.lower().endswith((".csv", ".tsv", ".parquet")):
+        return f"csv:{name.strip()}"
+    return f"folder:{name.strip()}" if glob.glob(os.path.join(glob.escape(path), "*", "")) else ""
 
 
 def is_local(place: str) -> bool:

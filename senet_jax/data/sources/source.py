@@ -96,9 +96,10 @@ class Source(abc.ABC):
     def check_fits_memory(self) -> None:
         """Raises: InputError for images that are known to differ in size."""
         if len(shape := self.image_shape) != 3 or None in shape:
+            what = "images of several sizes" if len(shape) == 3 else f"images of shape {shape}"
             raise InputError(
-                f"dataset {self.name!r} has images of shape {shape}; only datasets whose images "
-                "all have one size can be kept in memory: set data.image_size to stream it"
+                f"dataset {self.name!r} has {what}; only datasets whose images all have one size "
+                "can be kept in memory: set data.image_size to stream it"
             )
 
 

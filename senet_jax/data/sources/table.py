@@ -1,6 +1,7 @@
 """`csv:PATH`: a table of image files and their labels, as .csv, .tsv or .parquet."""
 
 import csv
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,12 @@ def find(name: str, path: str, image: str, label: str) -> Files:
     Raises: InputError for what is no such table.
     """
     columns = _columns(name, path)
-    files = columns[_chosen(name, "image", image, IMAGE, [*columns])]
+    files = columns[chosen := _chosen(name, "image", image, IMAGE, [*columns])]
+    if isinstance(files[0], dict | bytes):
+        raise InputError(
+            f"dataset {name!r} has images, not paths of files, in its column {chosen!r}: hf: reads "
+            f"that, as in 'hf:{path}'"
+        )
     labels = columns[_chosen(name, "label", label, LABEL, [*columns])]
     in_split = next((columns[key] for key in columns if key.casefold() in SPLIT), [""] * len(files))
     folder = os.path.dirname(path)
@@ -43,7 +49,29 @@ def find(name: str, path: str, image: str, label: str) -> Files:
         place = os.path.join(folder, os.path.expanduser(_text(file)))
         usual = SPLITS.get(split.lower(), split)
         examples.append(Example(place, numbers[row - 1], _text(file), usual))
+    _check_once(name, examples, classes)
     return assemble(name, classes, examples)
+
+
+def _check_once(name: str, examples: Sequence[Example], classes: Sequence[str]) -> None:
+    """Warn of files that are listed more than once.
+
+    Raises: InputError if one has several labels.
+    """
+    known: dict[str, Example] = {}
+    again = apart = 0
+    for one in examples:
+        if (other := known.setdefault(os.path.normpath(one.file), one)) is one:
+            continue
+        if other.label != one.label:
+            raise InputError(
+                f"dataset {name!r} has {one.key} with the labels {classes[other.label]!r} and "
+                f"{classes[one.label]!r}; an image has one label"
+            )
+        again, apart = again + 1, apart + (other.split != one.split)
+    if again:
+        message = "%d rows of %r list a file again, %d in another split; each counts as often"
+        logging.getLogger(__name__).warning(message, again, name, apart)
 
 
 def _text(value: Any) -> str:
@@ -63,6 +91,8 @@ def _columns(name: str, path: str) -> dict[str, Sequence[Any]]:
         columns = kinds[suffix](path)
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8: save it as that") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
     except Exception as error:  # whatever comes of a damaged file
@@ -106,7 +136,7 @@ def _of_parquet(path: str) -> dict[str, Sequence[Any]]:
 
 def _chosen(name: str, what: str, asked: str, usual: Sequence[str], there: Sequence[str]) -> str:
     """The name of a column. Raises: InputError if it is missing."""
-    if asked in there:
+    if asked and asked in there:
         return asked
     columns = f"its columns are {', '.join(map(repr, there))}"
     if asked:

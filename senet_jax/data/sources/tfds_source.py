@@ -167,6 +167,13 @@ class TfdsSource(Source):
         return functools.reduce(operator.add, parts) if parts else None
 
 
+def sequences(name: str, split: str, key: str) -> list[np.ndarray]:
+    """The values of a feature with several numbers an example, in the order of the split."""
+    source = prepare(find(name))
+    read = source._read(split, {key}, read_config=_in_order())
+    return [np.asarray(example[key]) for example in read.as_numpy_iterator()]
+
+
 def _in_order() -> Any:
     """Options to read the records of one file after those of the other."""
     # TFDS would cache what is small, and warns if that is not read to the end.
@@ -193,6 +200,11 @@ def find(name: str, image: str = "", label: str = "") -> TfdsSource:
 def describe(name: str) -> Description:
     """What TFDS says of a dataset, prepared or not. Raises: InputError for an unknown name."""
     return tfds_description.find(name) or Description.of_builder(builder_of(name))
+
+
+def is_here(name: str) -> bool:
+    """Whether a dataset of TFDS is prepared. Raises: InputError as `find`."""
+    return _is_prepared(find(name).builder)
 
 
 def prepare(source: TfdsSource) -> TfdsSource:

@@ -1,0 +1,234 @@
+"""The card of exported weights: a README.md in the form of Hugging Face's hub.
+
+    https://huggingface.co/docs/hub/model-cards
+
+It says what is known of the weights and nothing else: where they come from, what they were trained
+on and how, their error with an interval, the commit, and how to load them. No path of this machine
+gets into it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from senet_jax.config import flatten
+from senet_jax.evaluation import intervals
+from senet_jax.inference.classifier import Classifier
+from senet_jax.runs.stored import BEST, EMA, read_records
+from senet_jax.runs.workdir import load_config
+from senet_jax.system import files
+from senet_jax.weights import sources, timm
+
+README, MARK = "README.md", "Written by `senet_jax.export`"
+METRICS = {"final": "eval/top1_error", EMA: "eval_ema/top1_error", BEST: "best_top1_error"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where weights come from, as far as it is known.
+
+    Attributes:
+      name: what to call them.
+      licence: identifier of the licence of the weights, or "".
+      config: configuration of the run that trained them, without paths of the machine; or {}.
+      result: the content of its result.json, or {}.
+      weights: which of the run's.
+      seeds: error of this and the runs beside it that differ in nothing but the seed, in per cent.
+    """
+
+    name: str
+    licence: str = ""
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str = "final"
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def error(self) -> float | None:
+        """The top-1 error in per cent on the run's evaluation split, if it was measured."""
+        return self.result.get(METRICS[self.weights])
+
+
+def origin_of(source: str, weights: str) -> Origin:
+    """Where the weights of a source, as load_classifier takes it, come from."""
+    path = Path(source).expanduser()
+    if not sources.is_run(path):
+        name = Path(source).name.removeprefix("hf-hub:")
+        return Origin(name, "" if path.exists() else timm.licence_of(name))
+    config, result = read_records(path, unfinished=True)
+    sections = {key: public(value) for key, value in flatten(config.to_dict()).items()}
+    name = f"{sections['model.name']} trained on {sections['data.name']}"
+    errors = tuple(_errors_of_seeds(path, METRICS[weights]))
+    return Origin(name, "", sections, result or {}, weights, errors)
+
+
+def _errors_of_seeds(directory: Path, metric: str) -> list[float]:
+    """Errors of the finished runs beside a run, itself included, that differ only in the seed."""
+    wanted, errors = _without_seed(directory), []
+    for other in sorted(directory.absolute().parent.glob("*/result.json")):
+        value = (files.read_table(other) or {}).get(metric)
+        if value is not None and sources.is_run(other.parent):
+            errors += [value] if _without_seed(other.parent) == wanted else []
+    return errors
+
+
+def _without_seed(directory: Path) -> dict[str, Any]:
+    config: dict[str, Any] = flatten(load_config(directory).to_dict())
+    return {key: value for key, value in config.items() if key != "seed"}
+
+
+def public(value: Any) -> Any:
+    """A value of a configuration, of which a path keeps only the last part."""
+    if not isinstance(value, str):
+        return value
+    kind, colon, place = value.rpartition(":")
+    if kind == "hf" and not Path(place).exists():
+        return value
+    is_path = place.startswith(("/", "~", ".")) or (colon and "/" in place) or Path(place).exists()
+    return f"{kind}{colon}{Path(place).name}" if is_path else value
+
+
+def readme(network: Classifier, origin: Origin, written: Sequence[str], repository: str) -> bytes:
+    """Write the card of a network.
+
+    Args:
+      written: names of the files beside it.
+      repository: what it is called on the hub, "ORG/NAME"; "" if it is in a folder alone.
+    """
+    has_weights = "model.safetensors" in written
+    architecture = _architecture(network) if has_weights else ""
+    parts = [
+        f"---\n{_front_matter(network, origin, architecture)}\n---\n",
+        f"# {repository.partition('/')[2] or origin.name}\n",
+        f"{MARK} ({origin.name}).\n",
+        *_training(origin),
+        "## Images\n",
+        _images(network),
+        "## Load\n",
+        *_ways(written, architecture, repository),
+    ]
+    return "\n".join(parts).encode()
+
+
+def _architecture(network: Classifier) -> str:
+    """The name of the network in timm's library, or "" for one in its form that only we have."""
+    from senet_jax.weights import saving
+
+    name = saving.architecture_of(network.model)
+    return name if name in timm.NETWORKS else ""
+
+
+def _front_matter(network: Classifier, origin: Origin, architecture: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = None
+    if origin.error is not None:
+        data = origin.config["data.name"]
+        results = [
+            EvalResult(
+                task_type="image-classification",
+                dataset_type=data,
+                dataset_name=data,
+                dataset_split=origin.config["data.eval_split"],
+                metric_type="accuracy",
+                metric_name="Top-1 accuracy (%)",
+                metric_value=round(100 - origin.error, 4),
+            )
+        ]
+    tags = ["image-classification", "jax", type(network.model).__name__.lower()]
+    return ModelCardData(
+        license=origin.licence or None,
+        library_name="timm" if architecture else "senet_jax",
+        pipeline_tag="image-classification",
+        tags=[*tags, "timm"] if architecture else tags,
+        model_name=origin.name,
+        eval_results=results,
+    ).to_yaml()
+
+
+def _training(origin: Origin) -> list[str]:
+    if not origin.config:
+        return [
+            "Where they come from says what they were trained on and how; nothing was measured "
+            "here.\n"
+        ]
+    config, result = origin.config, origin.result
+    recipe = {key: value for key, value in config.items() if not key.startswith("parallel.")}
+    return [
+        "## Data and recipe\n",
+        f"`{config['model.name']}` on `{config['data.name']}`, split `{config['data.train_split']}`"
+        f", {config['train.epochs']:g} epochs in batches of {config['train.batch_size']}, seed "
+        f"{config['seed']}; commit `{result.get('git_commit', 'unknown')}`.\n",
+        "<details><summary>The whole configuration</summary>\n",
+        f"```json\n{json.dumps(recipe, indent=1)}\n```\n",
+        "</details>\n",
+        "## Error\n",
+        f"{_error(origin)}\n",
+    ]
+
+
+def _error(origin: Origin) -> str:
+    """The error of the weights, in words, with an interval."""
+    error, result = origin.error, origin.result
+    if error is None:
+        return "These weights were not evaluated."
+    examples = int(result["eval/examples"])
+    low, high = intervals.wilson(round(error * examples / 100), examples)
+    text = (
+        f"Top-1 error {error:.2f} % on split `{origin.config['data.eval_split']}` "
+        f"(95 % interval of the {examples:,} images, Wilson: {low:.2f} to {high:.2f} %)."
+    )
+    if origin.weights == BEST:
+        text += " The weights were chosen on this split, so that the error is too good."
+    if len(origin.seeds) > 1:
+        mean, low, high = intervals.of_seeds(origin.seeds)
+        text += (
+            f" Mean over {len(origin.seeds)} seeds: {mean:.2f} % (95 % t interval: {low:.2f} to "
+            f"{high:.2f} %)."
+        )
+    return text
+
+
+def _images(network: Classifier) -> str:
+    preprocessing = network.preprocessing
+    height, width, channels = preprocessing.image_shape
+    return (
+        f"{height} x {width} pixels, {channels} channels; crop {preprocessing.eval_crop:g} "
+        f"({preprocessing.crop_mode}), {preprocessing.interpolation}; "
+        f"{len(network.class_names)} classes.\n"
+    )
+
+
+def _ways(written: Sequence[str], architecture: str, repository: str) -> list[str]:
+    place = f"hf-hub:{repository}" if repository else "FOLDER"
+    ways = []
+    if "model.safetensors" in written:
+        ways += [
+            "With senet_jax, in JAX:\n",
+            "```python\nfrom senet_jax import load_classifier\n\n"
+            f'network = load_classifier("{place}")\n```\n',
+        ]
+    if architecture:
+        place = place if repository else f"local-dir:{place}"
+        ways += [
+            "With timm, in PyTorch:\n",
+            f'```python\nimport timm\n\nmodel = timm.create_model("{place}", pretrained=True)\n'
+            "```\n",
+        ]
+    if "model.stablehlo" in written:
+        ways += [
+            "With JAX alone, uint8 images [batch, H, W, C] to logits:\n",
+            "```python\nimport jax\n\n"
+            'program = jax.export.deserialize(bytearray(open("model.stablehlo", "rb").read()))\n'
+            "logits = program.call(images)\n```\n",
+        ]
+    if "model.onnx" in written:
+        ways += [
+            "With ONNX Runtime, the same:\n",
+            "```python\nimport onnxruntime\n\n"
+            'session = onnxruntime.InferenceSession("model.onnx")\n'
+            '(logits,) = session.run(None, {"images": images})\n```\n',
+        ]
+    return ways

@@ -1,0 +1,234 @@
+"""The test sets of a suite: which there are, whether they are here, and how a network is shown one.
+
+    imagenet     ImageNet-V2, -A, -R, -Sketch (TFDS, or folders of these names) and ReaL (TFDS)
+    cifar10c     CIFAR-10-C: TFDS's cifar10_corrupted, or a folder
+    cifar100c    the same of CIFAR-100, in a folder
+
+A folder of corruptions has `labels.npy` and a file of images for each kind, as the published ones
+and those of `senet_jax.corrupt`. A folder of ImageNet's has classes by their WordNet ids, or by
+their numbers as in ImageNet-V2.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from senet_jax import data
+from senet_jax.data import corruptions, in_memory
+from senet_jax.data.sources import lookup, tfds_source
+from senet_jax.errors import InputError, did_you_mean
+from senet_jax.inference.ensemble_views import STREAM_KEYS, TestViews, load_feeds
+from senet_jax.inference.trained_run import TrainedNetwork
+from senet_jax.system import files
+from senet_jax.weights.class_names import first_difference, imagenet, readable
+
+SUITES = ("imagenet", "cifar10c", "cifar100c")
+# TFDS calls two corruptions by other names than the published files.
+IN_TFDS = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
+# The sets of the suite "imagenet" in TFDS: the split, and whether all images are of few classes.
+OF_IMAGENET = {
+    "imagenet_v2": ("test", False),
+    "imagenet_a": ("test", True),
+    "imagenet_r": ("test", True),
+    "imagenet_sketch": ("test", False),
+}
+REAL = "imagenet2012_real"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """Images as a network is shown them.
+
+    Attributes:
+      split: the images with their labels.
+      numbers: the network's class for each label of the split; None if they are the same.
+      several: the right classes of each image, where there may be none or several; else None.
+    """
+
+    split: data.Split
+    numbers: np.ndarray | None = None
+    several: Sequence[np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+    """A test set, or all severities of a kind of corruption, one after another.
+
+    Attributes:
+      name: its name.
+      show: what a network is shown of it. It raises InputError if the set is not here, or is not
+        for this network.
+      severities: the severities of a corruption, (0,) for other sets.
+      few_classes: whether the network chooses among the classes that the set has, 200 of ImageNet's
+        in -A and -R, as their authors evaluate them.
+    """
+
+    name: str
+    show: Callable[[TrainedNetwork, TestViews], Shown]
+    severities: tuple[int, ...] = (0,)
+    few_classes: bool = False
+
+    __test__ = False  # for pytest, which takes classes called Test... for tests
+
+
+def find(suite: str) -> list[TestSet]:
+    """The sets of a suite, "NAME" or "NAME:FOLDER", whether they are here or not.
+
+    Raises: InputError for another name, or a folder that is none.
+    """
+    name, _, place = suite.partition(":")
+    if name not in SUITES:
+        raise InputError(
+            f"--suite takes {', '.join(SUITES)}, or one of these with a folder as in "
+            f"cifar100c:PATH, not {suite!r}{did_you_mean(name, SUITES)}"
+        )
+    folder = Path(place).expanduser() if place else None
+    if folder and not folder.is_dir():
+        raise InputError(f"--suite={suite}: {folder} is no folder")
+    if name == "imagenet":
+        return _of_imagenet(folder)
+    if folder:
+        return [_corrupted(folder, kind) for kind in corruptions.KINDS]
+    if name == "cifar100c":
+        raise InputError(
+            "--suite=cifar100c needs a folder, as in cifar100c:PATH: TFDS has none of CIFAR-100, "
+            "and `python -m senet_jax.corrupt --dataset=cifar100 --output=PATH` makes one"
+        )
+    return [_corrupted_in_tfds(kind) for kind in corruptions.KINDS]
+
+
+# --- Corruptions ----------------------------------------------------------------------------------
+
+
+def _corrupted(folder: Path, kind: str) -> TestSet:
+    """A kind in a folder of arrays."""
+
+    def show(member: TrainedNetwork, views: TestViews) -> Shown:
+        arrays = []
+        for name in (kind, "labels"):
+            try:
+                arrays.append(np.load(folder / f"{name}.npy", mmap_mode="r"))
+            except (OSError, ValueError, EOFError) as error:
+                raise InputError(f"{folder / name}.npy cannot be read: {error}") from error
+        image, label = arrays
+        views.sizes(member)  # refuses other views of whole images
+        if member.streamed or image.shape[1:] != member.image_shape:
+            raise InputError(
+                f"the images of {folder} are for networks of images in memory of "
+                f"{list(image.shape[1:])}, and {member.name} takes {list(member.image_shape)}"
+                f"{', streamed' if member.streamed else ''}"
+            )
+        if len(image) != len(label) or len(image) % len(corruptions.SEVERITIES):
+            raise InputError(f"{folder} has {len(image)} images of {kind} and {len(label)} labels")
+        _check_classes(folder, label, member)
+        return Shown(in_memory.Images(image, label.astype(np.int32)))
+
+    return TestSet(kind, show, corruptions.SEVERITIES)
+
+
+def _check_classes(folder: Path, label: np.ndarray, member: TrainedNetwork) -> None:
+    """Raises: InputError for labels of other classes than the network's."""
+    names = (files.read_table(folder / "suite.json") or {}).get("classes")
+    if names and (difference := first_difference(readable(names), member.class_names)):
+        raise InputError(f"{folder} has other classes than {member.name}: {difference}")
+    if label.max() >= len(member.class_names):
+        raise InputError(
+            f"{folder} has {label.max() + 1} classes, and {member.name} {len(member.class_names)}"
+        )
+
+
+def _corrupted_in_tfds(kind: str) -> TestSet:
+    def show(member: TrainedNetwork, views: TestViews) -> Shown:
+        splits = []
+        for severity in corruptions.SEVERITIES:
+            name = f"cifar10_corrupted/{IN_TFDS.get(kind, kind)}_{severity}"
+            _check_here(name)
+            splits.append(load_feeds([member], name, "test", views)[0].split)
+        if not all(isinstance(split, in_memory.Images) for split in splits):
+            raise InputError(f"{member.name} streams its images, and cifar10c is kept in memory")
+        image, label = (
+            np.concatenate([np.asarray(getattr(split, key)) for split in splits])
+            for key in ("image", "label")
+        )
+        return Shown(in_memory.Images(image, label))
+
+    return TestSet(kind, show, corruptions.SEVERITIES)
+
+
+# --- ImageNet's -----------------------------------------------------------------------------------
+
+
+def _of_imagenet(folder: Path | None) -> list[TestSet]:
+    sets = []
+    for name, (split, few) in OF_IMAGENET.items():
+        place = folder and folder / name
+        show = _folder_shown(place) if place else _tfds_shown(name, split)
+        sets.append(TestSet(name, show, few_classes=few))
+    return [*sets, TestSet(REAL, _real_shown)]
+
+
+def _folder_shown(folder: Path) -> Callable[[TrainedNetwork, TestViews], Shown]:
+    def show(member: TrainedNetwork, views: TestViews) -> Shown:
+        _check_of_imagenet(member)
+        name = f"folder:{folder}"
+        whole = "+".join(lookup.find(name).splits)
+        fields = {k: v for k, v in member.config["data"].items() if k in STREAM_KEYS}
+        if views.eval_crop is not None:
+            fields["eval_crop"] = views.eval_crop
+        fields["corners"] = views.crops > 1
+        (size, *_) = views.sizes(member)
+        split, names = data.load_split(name, whole, image_size=size, **fields)
+        return Shown(split, class_numbers(names))
+
+    return show
+
+
+def _tfds_shown(name: str, split: str) -> Callable[[TrainedNetwork, TestViews], Shown]:
+    def show(member: TrainedNetwork, views: TestViews) -> Shown:
+        _check_of_imagenet(member)
+        _check_here(name)
+        return Shown(load_feeds([member], name, split, views)[0].split)
+
+    return show
+
+
+def _real_shown(member: TrainedNetwork, views: TestViews) -> Shown:
+    """ImageNet's validation images with the labels of Beyer et al. 2020 (arXiv 2006.07159)."""
+    _check_of_imagenet(member)
+    _check_here(REAL)
+    (size, *_) = views.sizes(member)
+    fields = {k: v for k, v in member.config["data"].items() if k in STREAM_KEYS}
+    fields["corners"] = views.crops > 1
+    split, _ = data.load_split(
+        REAL, "validation", image_size=size, label="original_label", **fields
+    )
+    return Shown(split, several=tfds_source.sequences(REAL, "validation", "real_label"))
+
+
+def class_numbers(names: Sequence[str]) -> np.ndarray:
+    """ImageNet's classes by their WordNet ids, "n01440764", or their numbers, "0": [len(names)].
+
+    Raises: InputError for any other name.
+    """
+    order = {synset: number for number, synset in enumerate(imagenet())}
+    order |= {str(number): number for number in range(len(order))}
+    for name in names:
+        if name not in order:
+            raise InputError(f"the class {name!r} is neither a WordNet id of ImageNet's nor from 0")
+    return np.array([order[name] for name in names])
+
+
+def _check_of_imagenet(member: TrainedNetwork) -> None:
+    if len(member.class_names) != len(imagenet()):
+        raise InputError(
+            f"the suite is for ImageNet's 1,000 classes, and {member.name} has "
+            f"{len(member.class_names)}"
+        )
+
+
+def _check_here(name: str) -> None:
+    if not tfds_source.is_here(name):
+        dataset = name.partition("/")[0]
+        raise InputError(f"{dataset} of TFDS is not prepared; `tfds build {dataset}` does that")

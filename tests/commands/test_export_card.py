@@ -1,0 +1,216 @@
+"""Formats, cards and the hub: what goes out says where it comes from, and nothing goes unasked."""
+
+import json
+import re
+import types
+
+import huggingface_hub
+import pytest
+import yaml
+from helpers.runs import contents, finish, finish_untrained, tiny_config
+
+from configs import cifar
+from senet_jax import export
+from senet_jax.errors import InputError
+from senet_jax.evaluation import intervals
+from senet_jax.inference import model_card
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Three seeds of a network that timm's form has, and another run beside them."""
+    study = tmp_path_factory.mktemp("study")
+    for seed, error in enumerate((20.0, 22.0, 24.0)):
+        config = tiny_config()
+        del config.model["width"], config.model["stage_sizes"]
+        config.model.se.stages = (2, 3, 4)
+        config.seed = seed
+        if seed:
+            finish(study / f"seed{seed}", config, **{"eval/top1_error": error})
+        else:
+            finish_untrained(study / "seed0", config)
+            result = json.loads((study / "seed0" / "result.json").read_text())
+            result |= {"eval/top1_error": error, "git_commit": "0123abcd"}
+            (study / "seed0" / "result.json").write_text(json.dumps(result))
+    finish(study / "other", cifar.get_config("seresnet20"), **{"eval/top1_error": 1.0})
+    return study / "seed0"
+
+
+def call(*arguments):
+    export.main(["export", *map(str, arguments)])
+
+
+def front_matter(folder):
+    _, matter, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(matter), text
+
+
+def test_a_card_says_what_is_known(run, tmp_path, capsys):
+    call(f"--model={run}", f"--output={tmp_path / 'exported'}")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("README.md")
+    matter, text = front_matter(tmp_path / "exported")
+    assert matter["pipeline_tag"] == "image-classification"
+    assert "license" not in matter  # nobody has said one
+    (result,) = matter["model-index"][0]["results"]
+    assert result["dataset"]["name"] == "digits"
+    assert result["metrics"][0]["value"] == 80.0
+    low, high = intervals.wilson(72, 360)
+    assert (
+        f"20.00 % on split `test[:50]` (95 % interval of the 360 images, Wilson: {low:.2f}" in text
+    )
+    mean, low, high = intervals.of_seeds((20.0, 22.0, 24.0))
+    assert f"over 3 seeds: {mean:.2f} % (95 % t interval: {low:.2f} to {high:.2f} %)" in text
+    assert "0123abcd" in text
+    recipe = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    assert recipe["optim.learning_rate"] == tiny_config().optim.learning_rate
+    assert str(tmp_path) not in text
+    assert str(run.parent) not in text
+
+
+def test_the_ways_to_load_are_those_that_there_are(run, tmp_path):
+    call(f"--model={run}", f"--output={tmp_path}", "--formats=safetensors")
+    _, text = front_matter(tmp_path)
+    assert 'load_classifier("FOLDER")' in text
+    for other in (
+        "timm.create_model",
+        "jax.export.deserialize",
+        "onnxruntime",
+    ):  # timm lacks the network
+        assert other not in text
+    assert not (tmp_path / "model.stablehlo").exists()
+
+
+def test_published_weights_have_their_licence_and_claim_no_error():
+    origin = model_card.origin_of("timm/seresnet50.ra2_in1k", "final")
+    assert (origin.name, origin.licence, origin.error) == (
+        "seresnet50.ra2_in1k",
+        "apache-2.0",
+        None,
+    )
+    assert model_card.origin_of("resnet18.fb_swsl_ig1b_ft_in1k", "final").licence == "cc-by-nc-4.0"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("cifar100", "cifar100"),
+        ("folder:/home/somebody/pets", "folder:pets"),
+        ("csv:../lists/all.csv", "csv:all.csv"),
+        ("hf:org/name:plain", "hf:org/name:plain"),
+        ("runs/a/seed0", "runs/a/seed0"),
+        ("/scratch/runs/a", "a"),
+        (3, 3),
+    ],
+)
+def test_no_path_of_the_machine_gets_into_a_card(value, shown):
+    assert model_card.public(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("errors", "examples", "ends"),
+    [(0, 10, (0.0, 27.753)), (10, 100, (5.523, 17.437)), (10, 10, (72.247, 100.0))],
+)
+def test_intervals_of_test_images_are_wilsons(errors, examples, ends):
+    """Against the table of Newcombe 1998 (method 3), in per cent."""
+    assert intervals.wilson(errors, examples) == pytest.approx(ends, abs=0.001)
+
+
+# --- The hub --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A stand-in for the hub, which keeps what it gets."""
+    got = types.SimpleNamespace(repositories=[], uploads=[], refusal=None)
+
+    class HfApi:
+        def create_repo(self, repo_id, *, exist_ok):
+            if got.refusal:
+                raise got.refusal
+            assert exist_ok
+            got.repositories.append(repo_id)
+
+        def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+            got.uploads.append((repo_id, folder_path, sorted(allow_patterns)))
+            return types.SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", HfApi)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return got
+
+
+def test_what_was_written_is_sent_and_nothing_else(run, tmp_path, hub, capsys):
+    (tmp_path / "diary.txt").write_text("mine")
+    call(f"--model={run}", f"--output={tmp_path}", "--push_to_hub=lab/small")
+    assert hub.repositories == ["lab/small"]
+    names = ["README.md", "config.json", "model.json", "model.safetensors", "model.stablehlo"]
+    assert hub.uploads == [("lab/small", tmp_path, names)]
+    assert all((tmp_path / name).exists() for name in names)
+    assert "https://hub/lab/small/commit/1" in capsys.readouterr().out
+    _, text = front_matter(tmp_path)
+    assert 'load_classifier("hf-hub:lab/small")' in text
+
+
+def test_nothing_is_sent_unasked(run, tmp_path, hub):
+    call(f"--model={run}", f"--output={tmp_path}", "--formats=safetensors")
+    assert not hub.repositories
+    assert not hub.uploads
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ConnectionError("no route to host\nand a second line"),
+        RuntimeError("ConnectError of whatever client"),
+    ],
+)
+def test_a_hub_that_refuses_is_a_sentence_and_loses_nothing(run, tmp_path, hub, refusal):
+    hub.refusal = refusal
+    with pytest.raises(InputError, match=r"lab/x could not be sent.*all is in") as caught:
+        call(
+            f"--model={run}", f"--output={tmp_path}", "--push_to_hub=lab/x", "--formats=safetensors"
+        )
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--formats=onxn",), "not 'onxn'; did you mean 'onnx'"),
+        (("--formats=",), "--formats needs at least one of stablehlo, onnx, safetensors"),
+        (("--formats=safetensors", "--fold_batch_norm"), "--fold_batch_norm is for programs"),
+        (("--push_to_hub=small",), "--push_to_hub takes ORG/NAME, not 'small'"),
+        (("--push_to_hub=a/b/c",), "--push_to_hub=a/b/c: "),
+        (("--push_to_hub=lab/x y",), "--push_to_hub=lab/x y: "),
+    ],
+)
+def test_bad_flags_are_a_sentence_before_anything_is_written(
+    run, tmp_path, arguments, sentence, hub
+):
+    with pytest.raises(InputError, match=sentence):
+        call(f"--model={run}", f"--output={tmp_path / 'out'}", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_token_nothing_is_begun(run, tmp_path, hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    with pytest.raises(InputError, match="needs a token of the hub: `hf auth login`"):
+        call(f"--model={run}", f"--output={tmp_path / 'out'}", "--push_to_hub=lab/x")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_readme_of_others_stays(run, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"README\.md was not written by this command"):
+        call(f"--model={run}", f"--output={tmp_path}")
+    assert contents(tmp_path) == before
+
+
+def test_weights_that_timm_has_no_form_for_are_refused_if_asked_for(tmp_path):
+    finish_untrained(tmp_path / "run", tiny_config())
+    with pytest.raises(InputError, match="--formats=safetensors: timm has no network like this"):
+        call(f"--model={tmp_path / 'run'}", f"--output={tmp_path / 'x'}", "--formats=safetensors")
+    assert not (tmp_path / "x").exists()

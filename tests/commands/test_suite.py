@@ -1,0 +1,272 @@
+"""Suites of test sets: made, evaluated, and compared between two networks."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.runs import finish_untrained, tiny_config
+from PIL import Image
+from scipy.stats import binomtest
+
+from configs import imagenet as imagenet_config
+from senet_jax import corrupt, evaluate
+from senet_jax.data.corruptions import KINDS, MAIN
+from senet_jax.data.in_memory import Images
+from senet_jax.errors import InputError
+from senet_jax.evaluation import intervals
+from senet_jax.inference import robustness, suites
+from senet_jax.inference.robustness import evaluate_suite
+from senet_jax.inference.suites import Shown, TestSet
+from senet_jax.weights.class_names import imagenet
+
+pytestmark = pytest.mark.usefixtures("_leave_the_process_as_it_is")
+SOME = ("contrast", "gaussian_noise", "saturate")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Images of three colours as files, 32 pixels each."""
+    root = tmp_path_factory.mktemp("colours")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for place, name in enumerate(("blue", "green", "red")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 120, (32, 32, 3), np.uint8)
+                pixels[..., 2 - place] += 120
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return f"folder:{root}"
+
+
+@pytest.fixture(scope="module")
+def runs(dataset, tmp_path_factory):
+    """Two networks that were never trained."""
+    directory = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        config = tiny_config()
+        config.seed = seed
+        config.data.update(name=dataset, train_split="train", eval_split="test")
+        if seed:
+            config.model.se.ratio = 2
+        finish_untrained(directory / f"run{seed}", config)
+    return directory / "run0", directory / "run1"
+
+
+@pytest.fixture(scope="module")
+def suite(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("suite")
+    flags = [f"--dataset={dataset}", f"--output={folder}", f"--kinds={','.join(SOME)}"]
+    corrupt.main(["corrupt", *flags])
+    return folder
+
+
+def call(*arguments):
+    evaluate.main(["evaluate", *map(str, arguments)])
+
+
+def test_the_same_command_writes_the_same_suite(suite, dataset, tmp_path):
+    corrupt.write(tmp_path, dataset, "test", ["contrast"])
+    assert (tmp_path / "contrast.npy").read_bytes() == (suite / "contrast.npy").read_bytes()
+    images, labels = (np.load(suite / f"{name}.npy") for name in ("contrast", "labels"))
+    assert images.shape == (5 * 18, 32, 32, 3)
+    np.testing.assert_array_equal(labels.reshape(5, 18), np.tile(labels[:18], (5, 1)))
+    about = json.loads((suite / "suite.json").read_text())
+    assert about["classes"] == ["blue", "green", "red"]
+    assert about["sha256"].keys() == {*(f"{kind}.npy" for kind in SOME), "labels.npy"}
+
+
+def test_two_networks_are_compared_and_what_is_not_here_is_named(suite, runs, capsys):
+    with pytest.raises(InputError, match=r"sets left out; .*gaussian_blur\.npy cannot be read"):
+        call(f"--suite=cifar100c:{suite}", f"--workdir={runs[0]}", f"--against={runs[1]}", "--json")
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["missing"]) == len(KINDS) - len(SOME)
+    assert [(row["set"], row["severity"]) for row in result["sets"]] == [
+        (kind, severity) for kind in KINDS if kind in SOME for severity in range(1, 6)
+    ]
+    # Over those that the paper averages over.
+    main = [row for row in result["sets"] if row["set"] in MAIN]
+    mean = np.mean([row["errors"] for row in main], axis=0)
+    np.testing.assert_allclose(result["mean_corruption_error"], mean)
+    low, high = result["difference"]["interval"]
+    assert result["difference"]["mean"] == pytest.approx(mean[0] - mean[1])
+    assert low <= result["difference"]["mean"] <= high
+
+
+def test_errors_are_those_of_the_images_alone(suite, runs, tmp_path, dataset):
+    """A suite whose corruptions do nothing has the errors of the dataset."""
+    from senet_jax import data, evaluate_runs
+
+    split, _ = data.load_split(dataset, "test")
+    np.save(tmp_path / "fog.npy", np.concatenate([np.asarray(split.image)] * 5))
+    np.save(tmp_path / "labels.npy", np.tile(split.label, 5))
+    result = evaluate_suite(f"cifar10c:{tmp_path}", [runs[0]])
+    error = evaluate_runs(runs[0])["top1_error"]
+    assert [row["errors"] for row in result["sets"]] == [[pytest.approx(error)]] * 5
+    assert "difference" not in result
+    words = robustness.in_words(result)
+    assert f"mean corruption error over 1 kinds: {error:.2f}" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--suite=cifar100d",), "--suite takes imagenet, cifar10c, cifar100c.* not 'cifar100d'"),
+        (("--suite=cifar100c",), r"needs a folder.*senet_jax\.corrupt"),
+        (("--suite=cifar10c:/nowhere",), "/nowhere is no folder"),
+        (("--suite=imagenet",), "imagenet_v2, imagenet_a.*: the suite is for ImageNet's 1,000"),
+        (("--suite=cifar10c", "--split=test"), "--split has no effect with --suite"),
+        (("--suite=cifar10c", "--workdir=y"), "--suite takes one --workdir, and another run as"),
+        (("--against=y",), "--against is for --suite"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(runs, arguments, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        call(f"--workdir={runs[0]}", *arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_of_other_classes_is_refused(suite, runs, tmp_path):
+    for path in suite.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    about = json.loads((suite / "suite.json").read_text()) | {"classes": ["red", "green", "blue"]}
+    (tmp_path / "suite.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"has other classes than .*run0"):
+        evaluate_suite(f"cifar100c:{tmp_path}", [runs[0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "give --dataset"),
+        (("--dataset=digits",), "give --output"),
+        (("--dataset=digits", "--output={}"), "images of 32 x 32 x 3, and digits's are 8 x 8 x 1"),
+        (("--dataset=x", "--output={}", "--kinds=foog"), "'foog' is no corruption; .*'fog'"),
+    ],
+)
+def test_what_cannot_be_corrupted_is_a_sentence(tmp_path, arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        corrupt.main(["corrupt", *(argument.format(tmp_path / "x") for argument in arguments)])
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_suite_of_another_dataset_stays(suite, dataset):
+    with pytest.raises(InputError, match=r"has a suite of folder:.*another --output"):
+        corrupt.write(suite, dataset, "train")
+
+
+# --- ImageNet's -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_imagenet(tmp_path_factory):
+    """A network of ImageNet's classes, and folders of few images that are called as its sets."""
+    root = tmp_path_factory.mktemp("imagenet")
+    config = imagenet_config.get_config("seresnet18,fake")
+    config.model.se.stages = (2, 3)
+    with config.unlocked():
+        config.model.width, config.model.stage_sizes = 4, (1, 1)
+    config.data.image_size = 32
+    finish_untrained(root / "run", config)
+    rng = np.random.default_rng(0)
+    ids = [*imagenet()]
+    for name, classes in (("imagenet_a", (ids[6], ids[301])), ("imagenet_v2", ("2", "10", "7"))):
+        for one in classes:
+            folder = root / "sets" / name / one
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root / "run", root / "sets"
+
+
+def test_sets_in_folders_are_evaluated_and_others_named(of_imagenet):
+    run, folder = of_imagenet
+    result = evaluate_suite(f"imagenet:{folder}", [run, run])
+    assert [(row["set"], row["examples"]) for row in result["sets"]] == [
+        ("imagenet_v2", 9),
+        ("imagenet_a", 6),
+    ]
+    for row in result["sets"]:
+        assert row["mcnemar_p"] == 1
+        assert row["interval"] == (0, 0)
+    assert [text.partition(":")[0] for text in result["missing"]] == [
+        "imagenet_r",
+        "imagenet_sketch",
+        "imagenet2012_real",
+    ]
+    assert "McNemar p = 1" in robustness.in_words(result)
+
+
+def test_classes_are_found_by_wordnet_id_and_by_number():
+    ids = [*imagenet()]
+    numbers = suites.class_numbers([ids[999], "10", "2", ids[0]])
+    assert numbers.tolist() == [999, 10, 2, 0]
+    with pytest.raises(InputError, match="class 'cat' is neither"):
+        suites.class_numbers(["cat"])
+
+
+def said(monkeypatch, logits):
+    """A network that says this of the images it is shown."""
+
+    def predict(members, feeds, *_):
+        label = feeds[0].split.label
+        yield robustness_predicted(label, np.asarray(logits, float))
+
+    monkeypatch.setattr(robustness, "predict", predict)
+    monkeypatch.setattr(robustness, "batch_size_for", lambda *_: 1)
+
+
+def robustness_predicted(label, logits):
+    from senet_jax.evaluation.scores import Predicted
+
+    return Predicted(label, np.ones(len(label)), logits, logits[None])
+
+
+class Member:
+    class_names = tuple("abcd")
+
+
+LOGITS = ((9, 5, 1, 0), (9, 1, 5, 0), (0, 1, 2, 9))
+
+
+def wrong(labels, several=None, **fields):
+    images = Images(np.zeros((len(labels), 2, 2, 3), np.uint8), np.array(labels, np.int32))
+    shown = Shown(images, np.array([1, 2, 3]), several)
+    return robustness.wrong_of(
+        Member(), TestSet("x", lambda *_: shown, **fields), suites.TestViews(), None
+    ).tolist()
+
+
+def test_a_set_of_few_classes_is_a_choice_among_them(monkeypatch):
+    """Labels 0, 1, 2 are the classes 1, 2, 3; class 0, which has no images, cannot be chosen."""
+    said(monkeypatch, LOGITS)
+    assert wrong([0, 1, 2]) == [[True, True, False]]
+    assert wrong([0, 1, 2], few_classes=True) == [[False, False, False]]
+
+
+def test_any_of_several_labels_is_right_and_images_without_do_not_count(monkeypatch):
+    said(monkeypatch, LOGITS)
+    assert wrong([0, 1, 2], several=[np.array([0, 2]), np.array([], int), np.array([1])]) == [
+        [False, True]
+    ]
+
+
+# --- Statistics -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 0), (3, 12), (40, 41), (7, 0)])
+def test_mcnemars_test_is_that_of_statsmodels(one, other):
+    contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
+    expected = contingency.mcnemar([[50, one], [other, 10]], exact=True).pvalue
+    assert intervals.mcnemar(one, other) == pytest.approx(expected)
+    if one + other:
+        assert intervals.mcnemar(one, other) == binomtest(one, one + other).pvalue
+
+
+def test_a_bootstrap_interval_is_near_the_normal_one():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    half = 1.96 * values.std() / 20
+    low, high = intervals.bootstrap(values)
+    assert low == pytest.approx(values.mean() - half, abs=0.03)
+    assert high == pytest.approx(values.mean() + half, abs=0.03)

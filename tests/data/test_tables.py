@@ -1,0 +1,162 @@
+"""Tables and datasets of Hugging Face as people write them: odd columns, labels, splits, names."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from helpers.image_folders import by_key, by_row, write_folder, write_table
+from helpers.photos import CROPS
+
+from senet_jax import data
+from senet_jax.data.sources import lookup
+from senet_jax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def elks(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("elks"))
+
+
+def write_rows(path, rows, **how):
+    with path.open("w", newline="", encoding=how.pop("encoding", "utf-8")) as file:
+        csv.writer(file, **how).writerows(rows)
+    return f"csv:{path}"
+
+
+def labelled(elks, tmp_path, title_of=str):
+    """Rows of a table: the path of each image, and its class as `title_of` writes its number."""
+    return [(os.path.relpath(elks / key, tmp_path), title_of(n)) for key, n, _ in by_key()["train"]]
+
+
+def test_a_column_without_a_name_is_not_taken_for_one_that_is_not_asked_for(elks, tmp_path):
+    rows = [(index, *row) for index, row in enumerate(labelled(elks, tmp_path))]
+    name = write_rows(tmp_path / "x.csv", [("", "file", "label"), *rows])
+    assert data.load_split(name, "train")[1] == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("write", [str, "{}.0".format, " {}. ".format])
+def test_whole_numbers_are_classes_however_a_table_writes_them(write, elks, tmp_path):
+    rows = labelled(elks, tmp_path, write)
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])
+    assert data.load_split(name, "train")[1] == ("0", "1", "2")
+
+
+def test_a_file_with_two_labels_is_refused_and_one_listed_again_counted(elks, tmp_path, caplog):
+    head, rows = ("file", "label", "split"), labelled(elks, tmp_path)
+    rows = [(*row, "train" if index % 4 else "val") for index, row in enumerate(rows)]
+    again = [(f"./{rows[0][0]}", rows[0][1], "train"), rows[1]]
+    dataset = data.load_dataset(
+        write_rows(tmp_path / "x.csv", [head, *rows, *again]), "train", "val"
+    )
+    assert len(dataset.train) + len(dataset.eval) == len(rows) + 2
+    assert "2 rows of" in caplog.text
+    assert "1 in another split" in caplog.text
+    other = (rows[0][0], str((int(rows[0][1]) + 1) % 3), "train")
+    with pytest.raises(InputError, match=r"with the labels '\d' and '\d'; an image has one"):
+        data.load_split(write_rows(tmp_path / "x.csv", [head, *rows, other]), "train")
+
+
+def test_a_table_of_files_none_of_which_can_be_read_says_why(tmp_path):
+    rows = [(f"https://example.org/{index}.png", "ab"[index % 2]) for index in range(9)]
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])
+    with pytest.raises(InputError, match=r"no image of dataset .* can be read; .*No such file"):
+        data.load_dataset(name, "train", "test", **{**CROPS, "image_size": 0})
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_table_in_another_encoding_is_refused_in_a_sentence(encoding, tmp_path):
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), ("é.png", "é")], encoding=encoding)
+    with pytest.raises(InputError, match=r"is no text in UTF-8"):
+        data.load_split(name, "train")
+
+
+def test_classes_without_training_images_are_named(elks, tmp_path, caplog):
+    rows = labelled(elks, tmp_path, lambda number: str(number + 1))
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])
+    data.load_dataset(name, "train", "test")
+    assert "1 of the 4 classes of" in caplog.text
+    assert "have no training examples, such as '0'" in caplog.text
+
+
+def test_a_name_of_files_without_its_kind_says_what_is_meant(elks):
+    table = write_table(elks)
+    for name, meant in {
+        str(elks): f"folder:{elks}",
+        str(table): f"csv:{table}",
+        f"Folder:{elks}": f"folder:{elks}",
+    }.items():
+        with pytest.raises(InputError, match=r"did you mean '(.*)'\?$") as caught:
+            lookup.find(name)
+        assert f"did you mean {meant!r}" in str(caught.value)
+
+
+def test_parquet_files_with_images_in_them_need_no_more(elks, tmp_path):
+    pytest.importorskip("datasets")
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "README.md").write_text("what hubs put beside the data")
+    (tmp_path / "other.csv").write_text("no,image\n")
+    for split, rows in by_row().items():
+        columns = {
+            "image": [{"bytes": content, "path": None} for *_, content in rows],
+            "label": [label for _, label, _ in rows],
+        }
+        place = tmp_path / "data" / f"{split}-00000-of-00001.parquet"
+        parquet.write_table(pyarrow.table(columns), place)
+    hub = data.load_dataset(f"hf:{tmp_path}", "train", "test")
+    own = data.load_dataset(f"folder:{elks}", "train", "test")
+    for one, other in ((hub.train, own.train), (hub.eval, own.eval)):
+        np.testing.assert_array_equal(np.asarray(one.image), np.asarray(other.image))
+    with pytest.raises(InputError, match=r"has images, not paths .* hf: reads that"):
+        lookup.find(f"csv:{place}")
+    assert {*lookup.find(f"hf:{place}").splits} == {"test"}
+
+
+def test_a_saved_dataset_without_splits_is_divided_as_folders_are(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [(content, label) for _, label, content in by_key()["train"]]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    columns = {
+        "image": [{"bytes": c, "path": None} for c, _ in rows],
+        "label": [n for _, n in rows],
+    }
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "x"))
+    splits = lookup.find(f"hf:{tmp_path / 'x'}").splits
+    assert {*splits} == {"train", "test"}
+    assert 0.1 < splits["test"][0] / len(rows) < 0.3
+
+
+@pytest.mark.parametrize("options", [{}, {**CROPS, "image_size": 8}], ids=["memory", "stream"])
+def test_a_label_that_changes_between_two_starts_is_noticed(options, elks, tmp_path):
+    rows = labelled(elks, tmp_path)
+
+    def load():
+        name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])
+        return data.load_dataset(name, "train", "test", **options)
+
+    known = load().identity
+    load().check_unchanged(known, tmp_path)
+    load().check_unchanged({key: known[key] for key in known if key != "labels"}, tmp_path)
+    rows[0] = (rows[0][0], str((int(rows[0][1]) + 1) % 3))
+    with pytest.raises(InputError, match=r"differing in labels\[[01]\]"):
+        load().check_unchanged(known, tmp_path)
+
+
+def test_folds_of_a_stream_of_files_are_those_in_memory(elks, caplog):
+    name, crops = f"folder:{elks}", {**CROPS, "image_size": 8, "eval_crop": 1.0}
+    for fold in ((1, 3), (3, 3, 5)):
+        streamed = data.load_dataset(name, "train", "test", fold=fold, **crops)
+        kept = data.load_dataset(name, "train", "test", fold=fold)
+        assert len(streamed.train) + len(streamed.eval) == len(data.load_split(name, "train")[0])
+        for one, other in ((streamed.train, kept.train), (streamed.eval, kept.eval)):
+            for seen, known in zip(one.eval_batches(7), other.eval_batches(7), strict=True):
+                for key in known:
+                    np.testing.assert_array_equal(seen[key], known[key], key)
+        part, _ = data.load_split(name, "train", fold=fold, **crops)
+        np.testing.assert_array_equal(part.labels(), kept.eval.labels())
+        batch = next(streamed.train.train_batches(8, seed=1))
+        other = next(kept.train.train_batches(8, seed=1))
+        np.testing.assert_array_equal(batch["label"], other["label"])
