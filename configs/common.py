@@ -66,6 +66,12 @@ def get_config() -> ConfigDict:
                 # stored; -1: the size that the weights of model.pretrained are for, in memory if
                 # the dataset's images have it.
                 "image_size": 0,
+                "eval_size": 0,  # streamed: side of images in evaluation; 0: as in training
+                # Side of training images at first, shrunk on the device, which grows to that of the
+                # data in equal parts of the run; 0: always that.
+                "first_size": 0,
+                "size_stages": 4,  # how many sizes there are then
+                "repeats": 1,  # views of an example in a batch, each augmented by itself
                 "eval_crop": 224 / 256,  # streamed: share of the shorter side seen; 0: the weights'
                 "crop_area": 0.08,  # streamed: the least share of a training image to crop
                 "interpolation": "bilinear",  # streamed: bilinear, bicubic; "": the weights'
@@ -80,12 +86,20 @@ def get_config() -> ConfigDict:
                 "rotation": 0.0,  # most degrees by which training images are turned, either way
                 "randaugment_layers": 0,  # random operations per training image
                 "randaugment_magnitude": 9.0,  # strength of these operations, from 0 to 30
+                # "torchvision"; timm's "timm_inc1", from 0 to 10, as "rand-m7-mstd0.5-inc1", or
+                # "timm", without "inc1"
+                "randaugment_kind": "torchvision",
+                "randaugment_std": 0.0,  # timm's: standard deviation of the magnitude
+                "autoaugment": "",  # the policy for imagenet, cifar10 or svhn
                 "trivialaugment": False,  # one random operation of any strength per training image
                 "color_jitter": 0,  # levels of 255 by which a training image's channels shift
                 "cutout": 0,  # side in pixels of a square blanked in training images
-                "erasing": 0.0,  # probability of filling a rectangle with noise in a training image
+                "erasing": 0.0,  # probability of erasing a rectangle of a training image
+                "erasing_mode": "pixel",  # by noise; rand: by one colour; const: by the mean
                 "mixup": 0.0,  # a: neighbours in a batch are mixed in shares from Beta(a, a); 0: no
                 "cutmix": 0.0,  # the same by pasting rectangles
+                "mix_probability": 1.0,  # of mixing a pair at all
+                "cutmix_probability": 0.5,  # of a rectangle, where mixup is on as well
             },
             "optim": {  # see senet_jax/training/optim.py
                 "name": "sgd",  # sgd, lamb, adamw, rmsprop_tf
@@ -96,6 +110,7 @@ def get_config() -> ConfigDict:
                 "patience": 5,  # "plateau": evaluations without a lower loss
                 "reductions": 3,  # "plateau": the most times to multiply
                 "warmup_epochs": 0.0,
+                "warmup_steps": 0,  # the same in updates
                 "warmup": "linear",  # linear, or constant at a tenth of the learning rate
                 "momentum": 0.9,  # of sgd and rmsprop_tf
                 "nesterov": False,
@@ -131,6 +146,11 @@ def get_config() -> ConfigDict:
                 "distill_temperature": 1.0,  # divides the logits of both, above 1 to soften them
                 "accumulate_steps": 1,  # micro-batches per device and update, computed in turn
                 "ema_decay": 0.0,  # decay of the weights' moving averages, also evaluated; 0: none
+                # Its rise: tensorflow's (1 + t) / (10 + t), timm's 1 - t^(-2/3), or none
+                "ema_warmup": "tensorflow",
+                # Last epochs at whose ends the weights are averaged evenly, in place of ema_decay;
+                # batch statistics are then taken anew.
+                "swa_epochs": 0,
                 "on_nan": "stop",  # or "skip": leave out, and count, updates that are not finite
                 "freeze_bn_epochs": 0.0,  # last epochs, in which batch norm is as in evaluation
                 "sync_batch_norm": False,  # batch statistics over all devices, not per device

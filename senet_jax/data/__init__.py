@@ -16,6 +16,7 @@ from senet_jax.data.sources.lookup import image_size_for, is_same
 from senet_jax.data.sources.source import Listed, Source
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
+from senet_jax.data.statistics import Statistics
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
 
@@ -44,6 +45,8 @@ def load_dataset(
     image_size: int = 0,
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
+    eval_size: int = 0,
+    repeats: int = 1,
     share: Share = WHOLE,
     **crops: Any,
 ) -> Dataset:
@@ -67,6 +70,9 @@ def load_dataset(
         into memory as they are stored.
       mean, std: one number per channel of images from 0 to 1, to normalise them with; () takes the
         dataset's own, see Statistics.
+      eval_size: height and width of streamed images in evaluation; 0 for those of training.
+      repeats: views of an example in a training batch, see split.places_of_batch; an epoch has as
+        many batches as without, of fewer examples.
       share: this process's part where several train together. Each reads only its own share of a
         streamed split, so streamed batches depend on the number of processes; batches of splits in
         memory do not, taken together.
@@ -79,6 +85,8 @@ def load_dataset(
     """
     # The function is long because it is the reference of what a dataset can be.
     crop_spec = _crop_spec(image_size, crops)
+    eval_spec = _eval_spec(crop_spec, eval_size)
+    _check_repeats(repeats, name)
     statistics, part = build(Statistics, "data", {"mean": mean, "std": std}), Fold.of(fold)
     if name == "fake":
         _refuse_classes(classes, "noise has none")
@@ -88,7 +96,7 @@ def load_dataset(
             raise InputError(
                 f"data.image and data.label have no effect on {name!r}: leave them out"
             )
-        return statistics.override(fake.dataset(image_size or 224, share))
+        return statistics.override(fake.dataset(image_size or 224, share, eval_size))
     source = _prepared(name, image, label, crop_spec)
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
@@ -102,60 +110,18 @@ def load_dataset(
         train = _split(source, train_split, crop_spec, share, labels, survived)
     if part:
         train, evaluation = part.divide(train)
+        if eval_spec and isinstance(evaluation, file_stream.FileStream):
+            evaluation = dataclasses.replace(evaluation, crops=eval_spec)
     else:
         with named("data.eval_split"):
-            evaluation = _split(source, eval_split, crop_spec, share, labels, survived)
+            evaluation = _split(source, eval_split, eval_spec, share, labels, survived)
+    train = dataclasses.replace(train, repeats=repeats)
     names, digests = _names(source, labels), tuple[str, ...]()
     if not isinstance(train, streaming.Stream):
         _warn_of_unseen(train.labels(), names, name)
         digests = tuple(_digest(split.labels()) for split in (train, evaluation))
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     return statistics.override(Dataset(train, evaluation, names, *own, digests))
-
-
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """What images are normalised with where a configuration says it.
-
-    Otherwise a dataset in memory has the mean and deviation of its training split, a streamed one
-    ImageNet's. Pretrained weights come with those of the images that they were trained on.
-
-    Attributes:
-      mean, std: one number per channel of images from 0 to 1; () leaves the dataset's own.
-
-    Raises:
-      ValueError: for numbers that cannot be these.
-    """
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
-            raise ValueError(
-                "mean and std must have a number for each channel, or both none, not "
-                f"{self.mean} and {self.std}"
-            )
-        if not all(0 <= value <= 1 for value in self.mean):
-            raise ValueError(f"mean must be of images from 0 to 1, not {self.mean}")
-        if not all(0 < value <= 1 for value in self.std):
-            raise ValueError(f"std must be of images from 0 to 1, and above 0, not {self.std}")
-
-    def override(self, dataset: Dataset) -> Dataset:
-        """The dataset with these statistics in place of its own, if there are any.
-
-        Raises: InputError if the images differ in their number of channels.
-        """
-        if not self.mean:
-            return dataset
-        channels = dataset.train.image_shape[-1]
-        if len(self.mean) != channels:
-            raise InputError(
-                f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels"
-            )
-        mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
-        return dataclasses.replace(dataset, mean=mean, std=std)
 
 
 def load_split(
@@ -207,6 +173,23 @@ def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
     """
     spec = build(CropSpec, "data", {"image_size": image_size, **crops}) if crops else None
     return spec if image_size else None
+
+
+def _eval_spec(crop_spec: CropSpec | None, eval_size: int) -> CropSpec | None:
+    """The crops of evaluation. Raises: InputError if `eval_size` is no size."""
+    if not eval_size or crop_spec is None:
+        return crop_spec
+    with named("data.eval_size"):
+        fields = dataclasses.asdict(crop_spec) | {"image_size": eval_size}
+        return build(CropSpec, "data", fields)
+
+
+def _check_repeats(repeats: int, name: str) -> None:
+    """Raises: InputError for a number of views that is none, or of noise, which is all alike."""
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise InputError(f"data.repeats must be at least 1 and whole, not {repeats!r}")
+    if repeats > 1 and name == "fake":
+        raise InputError(f"data.repeats has no effect on {name!r}: leave it at 1")
 
 
 def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> Source:

@@ -12,8 +12,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from senet_jax.data.randaugment import RandAugment, TrivialAugment, rotation, warp
+from senet_jax.data.operations import TIMM, rotation, warp
+from senet_jax.data.policies import TORCHVISION, AutoAugment, Policy, RandAugment, TrivialAugment
 from senet_jax.errors import InputError
+
+MODES = PIXEL, RAND, CONST = ("pixel", "rand", "const")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,20 +24,22 @@ class Augmentation:
     """Pad, crop back at random, mirror at random (Hu et al., section 5.1, for CIFAR), cut out.
 
     Between mirroring and cutting out come, in this order: the rotation that the authors' released
-    networks were trained with beside their crops, RandAugment, and the authors' "pixel jitter". How
-    the authors made the two is not known.
+    networks were trained with beside their crops, a policy such as RandAugment, and the authors'
+    "pixel jitter". How the authors made the two is not known.
 
     Attributes:
       pad: black pixels added on each side before the crop; 0 for none.
       flip: mirror left and right with probability one half.
       rotation: most degrees by which an image is turned either way; it takes the nearest pixels,
         and black ones where there are none.
-      randaugment_layers, randaugment_magnitude: see `RandAugment`.
-      trivialaugment: whether there is `TrivialAugment` in its place.
+      randaugment_layers, randaugment_magnitude, randaugment_kind, randaugment_std: see
+        `RandAugment`.
+      trivialaugment, autoaugment: whether there is `TrivialAugment` in its place, or which policy
+        of `AutoAugment`; "" for none.
       color_jitter: most levels, of 255, by which each channel becomes brighter or darker.
       cutout: side, in pixels, of a square around a random pixel that is blanked (DeVries and
         Taylor, arXiv 1708.04552); 0 for none. It may reach over the edge.
-      erasing: probability of a rectangle of noise, see `erase`.
+      erasing, erasing_mode: probability of a rectangle, and what fills it, see `erase`.
 
     Raises:
       ValueError: for values outside these.
@@ -49,6 +54,10 @@ class Augmentation:
     cutout: int = 0
     trivialaugment: bool = False
     erasing: float = 0.0
+    randaugment_kind: str = TORCHVISION
+    randaugment_std: float = 0.0
+    autoaugment: str = ""
+    erasing_mode: str = PIXEL
 
     def __post_init__(self) -> None:
         for field in ("pad", "cutout"):
@@ -58,26 +67,49 @@ class Augmentation:
             if not 0 <= getattr(self, field) <= most:
                 value = getattr(self, field)
                 raise ValueError(f"{field} must be from 0 to {most} {unit}, not {value}")
-        RandAugment(self.randaugment_layers, self.randaugment_magnitude)  # refuses what it must
-        if self.trivialaugment and self.randaugment_layers:
-            raise ValueError(
-                f"trivialaugment=True cannot go with randaugment_layers={self.randaugment_layers}: "
-                "choose one"
-            )
+        self.policy()  # refuses what it must
+        if self.erasing_mode not in MODES:
+            raise ValueError(f"erasing_mode must be {', '.join(MODES)}, not {self.erasing_mode!r}")
         if not 0 <= self.erasing <= 1:
             raise ValueError(f"erasing must be from 0 to 1, not {self.erasing}")
 
+    def policy(self, fill: tuple[int, ...] = TIMM.fill) -> Policy | None:
+        """The policy that was chosen, if any. Raises: ValueError for several.
+
+        Args:
+          fill: levels [C] where a warp of timm's has no pixels.
+        """
+        randaugment = RandAugment(
+            self.randaugment_layers,
+            self.randaugment_magnitude,
+            self.randaugment_kind,
+            self.randaugment_std,
+            fill,
+        )
+        makers = {
+            "randaugment_layers": lambda: randaugment,
+            "trivialaugment": TrivialAugment,
+            "autoaugment": lambda: AutoAugment(self.autoaugment),
+        }
+        chosen = [field for field in makers if getattr(self, field)]
+        if len(chosen) > 1:
+            one, other, *_ = (f"{field}={getattr(self, field)!r}" for field in chosen)
+            raise ValueError(f"{one} cannot go with {other}: choose one")
+        return makers[chosen[0]]() if chosen else None
+
     def check(self, channels: int) -> None:
         """Raises: InputError if images with so many channels cannot be augmented like this."""
-        for field in ("randaugment_layers", "trivialaugment"):
+        for field in ("randaugment_layers", "trivialaugment", "autoaugment"):
             if (value := getattr(self, field)) and channels not in (1, 3):
                 raise InputError(
-                    f"data.{field} is {value}, but its operations are for images of 1 or 3 "
+                    f"data.{field} is {value!r}, but its operations are for images of 1 or 3 "
                     f"channels, not {channels}"
                 )
 
-    def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Augment images [B, H, W, C] uint8, each with its own key: keys [B]."""
+    def __call__(
+        self, keys: jax.Array, images: jax.Array, fill: tuple[int, ...] = TIMM.fill
+    ) -> jax.Array:
+        """Augment images [B, H, W, C] uint8, each with its own key: keys [B]; see `policy`."""
         crop_keys, flip_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         if self.pad:
             images = jax.vmap(self._crop)(crop_keys, images)
@@ -87,10 +119,8 @@ class Augmentation:
         keys_of = functools.partial(jax.vmap(jax.random.fold_in, in_axes=(0, None)), keys)
         if self.rotation:
             images = jax.vmap(self._rotate)(keys_of(4), images)
-        randaugment = RandAugment(self.randaugment_layers, self.randaugment_magnitude)
-        images = randaugment(keys_of(5), images)
-        if self.trivialaugment:
-            images = TrivialAugment()(keys_of(5), images)
+        if policy := self.policy(fill):
+            images = policy(keys_of(5), images)
         if self.color_jitter:
             images = jax.vmap(self._jitter)(keys_of(6), images)
         return images
@@ -108,10 +138,11 @@ class Augmentation:
         return images * jax.vmap(is_kept)(keys)[..., None].astype(images.dtype)
 
     def erase(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Fill a rectangle of normalised images [B, H, W, C] with noise, at random.
+        """Fill a rectangle of normalised images [B, H, W, C], at random.
 
-        This is random erasing (Zhong et al., arXiv 1708.04896) in timm's mode "pixel": each value
-        is normal, the area from 2 to 33 % of the image's, height by width from 0.3 to 1 / 0.3.
+        This is random erasing (Zhong et al., arXiv 1708.04896) in timm's modes: normal noise in
+        each "pixel", one colour of such noise ("rand"), or the mean ("const"). The area is 2 to
+        33 % of the image's, height by width 0.3 to 1 / 0.3.
         """
         return jax.vmap(self._erase)(keys, images) if self.erasing else images
 
@@ -131,8 +162,10 @@ class Augmentation:
             for axis, place in enumerate(jnp.arange(float(side)) for side in image.shape[:2])
         )
         erases = fits.any() & jax.random.bernoulli(keys[3], self.erasing)
-        noise = jax.random.normal(keys[4], image.shape, image.dtype)
-        return jnp.where((rows[:, None] & columns[None] & erases)[..., None], noise, image)
+        shape = image.shape if self.erasing_mode == PIXEL else (1, 1, image.shape[-1])
+        noise = jax.random.normal(keys[4], shape, image.dtype)
+        value = jnp.zeros_like(noise) if self.erasing_mode == CONST else noise
+        return jnp.where((rows[:, None] & columns[None] & erases)[..., None], value, image)
 
     def _crop(self, key: jax.Array, image: jax.Array) -> jax.Array:
         y, x = jax.random.randint(key, (2,), 0, 2 * self.pad + 1)
@@ -162,18 +195,30 @@ class Mixing:
     Attributes:
       mixup: the number a where all pixels are mixed (Zhang et al., arXiv 1710.09412); 0 for none.
       cutmix: the number a where a rectangle is pasted (Yun et al., arXiv 1905.04899); 0 for none.
+      mix_probability: probability that a pair is mixed at all.
+      cutmix_probability: probability of a rectangle where both are on.
 
     Raises:
-      ValueError: for a negative number.
+      ValueError: for a negative number, or a probability that is none.
     """
 
     mixup: float = 0.0
     cutmix: float = 0.0
+    mix_probability: float = 1.0
+    cutmix_probability: float = 0.5
 
     def __post_init__(self) -> None:
         for field in ("mixup", "cutmix"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be at least 0, not {getattr(self, field)}")
+        if not 0 < self.mix_probability <= 1:
+            raise ValueError(
+                f"mix_probability must be above 0 and at most 1, not {self.mix_probability}"
+            )
+        if not 0 < self.cutmix_probability < 1:
+            raise ValueError(
+                f"cutmix_probability must be between 0 and 1, not {self.cutmix_probability}"
+            )
 
     def __bool__(self) -> bool:
         """Whether there is anything to mix."""
@@ -197,12 +242,17 @@ class Mixing:
         """The share of each pixel that stays: [H, W]."""
         which, share_key, place_key = jax.random.split(jax.random.fold_in(key, 3), 3)
         has_both = self.mixup and self.cutmix
-        pastes = jax.random.bernoulli(which) if has_both else bool(self.cutmix)
+        chance = self.cutmix_probability
+        pastes = jax.random.bernoulli(which, chance) if has_both else bool(self.cutmix)
         alpha = jnp.where(pastes, self.cutmix, self.mixup)
         share = jax.random.beta(share_key, alpha, alpha)
         halves = [jnp.floor(jnp.sqrt(1 - share) * s).astype(jnp.int32) // 2 for s in shape]
         pasted = _rectangle(place_key, shape, [2 * half for half in halves])
-        return jnp.where(pastes, 1.0 - pasted.astype(share.dtype), share)
+        stays = jnp.where(pastes, 1.0 - pasted.astype(share.dtype), share)
+        if self.mix_probability < 1:
+            mixes = jax.random.bernoulli(jax.random.fold_in(key, 8), self.mix_probability)
+            stays = jnp.where(mixes, stays, 1.0)
+        return stays
 
 
 def _rectangle(

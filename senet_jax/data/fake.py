@@ -49,12 +49,12 @@ class Noise:
         }
 
 
-def dataset(image_size: int, share: Share = WHOLE) -> Dataset:
+def dataset(image_size: int, share: Share = WHOLE, eval_size: int = 0) -> Dataset:
     """The dataset: as many training images as ImageNet has, and a batch or so to evaluate."""
     middle = (127.5,) * 3
     return Dataset(
         Noise(1_281_167, image_size, share),
-        Noise(256, image_size, share),
+        Noise(256, eval_size or image_size, share),
         tuple(map(str, range(NUM_CLASSES))),
         middle,
         middle,

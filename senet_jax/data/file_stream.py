@@ -23,6 +23,7 @@ from senet_jax.data.split import (
     check_labels,
     nearest_readable,
     padded,
+    places_of_batch,
 )
 from senet_jax.errors import InputError
 from senet_jax.system import readers
@@ -42,6 +43,7 @@ class FileStream:
     crops: views.CropSpec
     share: Share = WHOLE
     chosen: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    repeats: int = 1
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -89,7 +91,8 @@ class FileStream:
             while True:
                 order = np.random.default_rng([seed, epoch]).permutation(len(self))
                 for first in range(offset * batch_size, steps_per_epoch * batch_size, batch_size):
-                    yield epoch, first + part.start, order[first : first + batch_size][part]
+                    places = places_of_batch(first, batch_size, self.repeats)
+                    yield epoch, first + part.start, order[places // self.repeats][part]
                 epoch, offset = epoch + 1, 0
 
         def see(epoch: int, place: int, index: int) -> np.ndarray | InputError:

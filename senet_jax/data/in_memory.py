@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data.sources.source import Source
-from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable, padded
+from senet_jax.data.split import (
+    WHOLE,
+    Batch,
+    Share,
+    check_labels,
+    nearest_readable,
+    padded,
+    places_of_batch,
+)
 from senet_jax.errors import InputError
 
 CHUNK = 2**24  # bytes of images that are looked at in one go
@@ -66,13 +74,14 @@ class Images:
     """A split in memory: image [N, H, W, C] uint8 and label [N] int32.
 
     At the places of images that cannot be read, `unreadable`, others stand in; evaluation leaves
-    them out.
+    them out. A training batch has `repeats` views of an example, see places_of_batch.
     """
 
     image: np.ndarray | Rows
     label: np.ndarray
     share: Share = WHOLE
     unreadable: frozenset[int] = frozenset()
+    repeats: int = 1
 
     def __len__(self) -> int:
         return len(self.label)
@@ -120,12 +129,13 @@ class Images:
 
     def train_indices(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `train_batches` with the "index" [B] int32 of each image instead of it."""
-        places, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
+        own, steps_per_epoch = self.share.of_batch(batch_size), len(self) // batch_size
         epoch, offset = divmod(start, steps_per_epoch)
         while True:
             order = np.random.default_rng([seed, epoch]).permutation(len(self))
             for step in range(offset, steps_per_epoch):
-                index = order[step * batch_size : (step + 1) * batch_size][places]
+                places = places_of_batch(step * batch_size, batch_size, self.repeats)
+                index = order[places // self.repeats][own]
                 yield {"index": index.astype(np.int32), "label": self.label[index]}
             epoch, offset = epoch + 1, 0
 

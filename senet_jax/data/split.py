@@ -59,6 +59,17 @@ class Share:
 WHOLE = Share()
 
 
+def places_of_batch(first: int, size: int, repeats: int) -> np.ndarray:
+    """The places [size] in an epoch of a batch's examples, of which `first` is the first.
+
+    With repeated augmentation (Hoffer et al., arXiv 1901.09335) `repeats` places one after another
+    are views of one example, number `place // repeats` in the order of the epoch. In a batch they
+    are apart, so that neighbours, which are mixed, are strangers.
+    """
+    places = np.arange(first, first + size)
+    return places[np.argsort(places % repeats, kind="stable")]
+
+
 def padded(batch: Batch, batch_size: int) -> Batch:
     """Fill a batch up to `batch_size` with zeros."""
     missing = batch_size - len(batch["label"])

@@ -16,7 +16,14 @@ import numpy as np
 from senet_jax.data import views
 from senet_jax.data.sources.tfds_builder import import_tfds
 from senet_jax.data.sources.tfds_source import TfdsSource
-from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable
+from senet_jax.data.split import (
+    WHOLE,
+    Batch,
+    Share,
+    check_labels,
+    nearest_readable,
+    places_of_batch,
+)
 from senet_jax.errors import InputError
 from senet_jax.system import processors
 
@@ -35,6 +42,7 @@ class Stream:
     split: str
     crops: views.CropSpec
     share: Share = WHOLE
+    repeats: int = 1
 
     def __len__(self) -> int:
         return self.source.count(self.split)
@@ -82,12 +90,16 @@ class Stream:
             records = self._records(int(of_files)).shuffle(
                 self.crops.shuffle_buffer, seed=int(of_records), reshuffle_each_iteration=False
             )
+            if self.repeats > 1:
+                records = records.flat_map(self._views)
             key = np.array(of_crops).view(np.int32)
             view = functools.partial(views.random_part, self.crops, key)
             first, last = offset * size, steps_per_epoch * size
             batches = self._batches(records.take(last), view, self.image_shape, size, first)
-            for batch, _ in self._watched(batches):
+            for number, (batch, _) in enumerate(self._watched(batches), start=offset):
                 nearest = nearest_readable(batch.pop("place"), size, self.source.name)
+                places = places_of_batch(number * size, size, self.repeats)
+                nearest = nearest[places - number * size]
                 yield {key: values[nearest] for key, values in batch.items()}
             epoch, offset = epoch + 1, 0
 
@@ -114,6 +126,12 @@ class Stream:
             "label": np.zeros(0, np.int32),
             "place": np.zeros(0, np.int64),
         }
+
+    def _views(self, *record: Any) -> Any:
+        """The record as often as a batch has views of it, which have places of their own."""
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensors(record).repeat(self.repeats)
 
     def _records(self, shuffle_seed: int | None) -> Any:
         """Encoded images and labels in the order of the files, which a seed shuffles."""

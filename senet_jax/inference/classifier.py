@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.inference import trained_run
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
+from senet_jax.models.image_sizes import takes
 from senet_jax.runs.stored import FINAL
 from senet_jax.weights import loading, sources
 
@@ -46,7 +46,7 @@ class Classifier:
         Raises: InputError for a size that the network cannot take, or another crop than there is.
         """
         preprocessing = self.preprocessing.seen_at(image_size, eval_crop)
-        if not _takes(self.model, self.variables, preprocessing.image_shape):
+        if not takes(self.model, self.variables, preprocessing.image_shape):
             height, width, _ = self.preprocessing.image_shape
             raise InputError(
                 f"{self.name} cannot take images of {image_size} pixels: it is tied to about the "
@@ -79,16 +79,6 @@ class Classifier:
             [(self.class_names[number], float(np.exp(of_image[number]))) for number in numbers]
             for of_image, numbers in zip(log_probability, classes, strict=True)
         ]
-
-
-def _takes(model: Network, variables: Any, image_shape: tuple[int, int, int]) -> bool:
-    """Whether a network with these variables takes images [H, W, C]."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
-    try:
-        jax.eval_shape(model.apply, variables, image)
-    except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError):
-        return False
-    return True
 
 
 def _as_array(images: Any) -> jax.Array:
@@ -129,7 +119,7 @@ def load_classifier(source: str, weights: str = FINAL, *, unfinished: bool = Fal
     loaded = loading.load_pretrained(*sources.by_word(source))
     assert loaded.image_spec is not None
     preprocessing = Preprocessing.of_weights(loaded.image_spec)
-    if not _takes(loaded.model, loaded.variables, preprocessing.image_shape):
+    if not takes(loaded.model, loaded.variables, preprocessing.image_shape):
         shape = " x ".join(map(str, preprocessing.image_shape))
         raise InputError(
             f"the weights of {source} are not for images of {shape} (height, width, channels), "

@@ -75,6 +75,8 @@ class Preprocessing:
           mean, std: one number per channel, in units of 0 to 255.
         """
         eval_crop = section["eval_crop"] if section["image_size"] else 1.0
+        if side := section.get("eval_size"):
+            image_shape = (side, side, image_shape[-1])
         return cls(image_shape, eval_crop, section["interpolation"], mean, std)
 
     def __post_init__(self) -> None:

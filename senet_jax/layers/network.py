@@ -16,6 +16,8 @@ from senet_jax.layers.norm import BatchNorm
 
 Size = int | tuple[int, int]
 
+MOMENTUM = 0.9  # share of running batch statistics that a step keeps
+
 # He et al. 2015, as the paper says; variance 2 / fan_in, not truncated.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -89,7 +91,7 @@ class Layers:
         """
         return BatchNorm(
             use_running_average=not train,
-            momentum=0.9,
+            momentum=MOMENTUM,
             epsilon=self.epsilon,
             dtype=self.dtype,
             axis_name=self.axis_name if self.sync_batch_norm else None,

@@ -43,6 +43,10 @@ def _multiplies(flat: Flat) -> bool:
     return PLATEAU[0](flat) or (STEP[0](flat) and bool(flat.get("optim.boundaries")))
 
 
+def _warms_up(flat: Flat) -> bool:
+    return bool(flat.get("optim.warmup_epochs") or flat.get("optim.warmup_steps"))
+
+
 def _has_momentum(flat: Flat) -> bool:
     return flat.get("optim.name") in SGD and bool(flat.get("optim.momentum"))
 
@@ -51,8 +55,18 @@ def _learns_labels(flat: Flat) -> bool:
     return not flat.get("train.teacher") or flat.get("train.distill_weight") != 1
 
 
+def _has_spread(flat: Flat) -> bool:
+    is_timms = flat.get("data.randaugment_kind") in ("timm", "timm_inc1")
+    return is_timms and bool(flat.get("data.randaugment_layers"))
+
+
+def _mixes(flat: Flat, which: Callable[[Collection[Any]], bool]) -> bool:
+    return which([flat.get("data.mixup"), flat.get("data.cutmix")])
+
+
 def _has_threshold(flat: Flat) -> bool:
-    return flat.get("train.loss") == "bce" and _learns_labels(flat)
+    """Targets of images that are not mixed are 0 and 1, and smoothed ones come out so again."""
+    return flat.get("train.loss") == "bce" and _learns_labels(flat) and _mixes(flat, any)
 
 
 def _may_be_unreadable(flat: Flat) -> bool:
@@ -65,16 +79,32 @@ LABELS = _learns_labels, ("train.teacher", "train.distill_weight")
 KEYS = {
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
     "data.eval_split": Dependence("test", lambda flat: not flat.get("data.fold"), ("data.fold",)),
+    "data.size_stages": Dependence(4, *_needs("data.first_size")),
+    "data.eval_size": Dependence(0, *STREAMED),
     "data.eval_crop": Dependence(224 / 256, *STREAMED),
     "data.crop_area": Dependence(0.08, *STREAMED),
     "data.interpolation": Dependence("bilinear", *STREAMED),
     "data.shuffle_buffer": Dependence(8192, *STREAMED),
     "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
+    "data.randaugment_kind": Dependence("torchvision", *_needs("data.randaugment_layers")),
+    "data.randaugment_std": Dependence(
+        0.0, _has_spread, ("data.randaugment_layers", "data.randaugment_kind")
+    ),
+    "data.erasing_mode": Dependence("pixel", *_needs("data.erasing")),
+    "data.mix_probability": Dependence(
+        1.0, lambda flat: _mixes(flat, any), ("data.mixup", "data.cutmix")
+    ),
+    "data.cutmix_probability": Dependence(
+        0.5, lambda flat: _mixes(flat, all), ("data.mixup", "data.cutmix")
+    ),
     "train.loss": Dependence("softmax", *LABELS),
-    "train.target_threshold": Dependence(0.0, _has_threshold, ("train.loss", *LABELS[1])),
+    "train.target_threshold": Dependence(
+        0.0, _has_threshold, ("train.loss", *LABELS[1], "data.mixup", "data.cutmix")
+    ),
     "train.label_smoothing": Dependence(0.0, *LABELS),
     "train.class_weights": Dependence("", *LABELS),
+    "train.ema_warmup": Dependence("tensorflow", *_needs("train.ema_decay")),
     "train.teacher_weights": Dependence("final", *_needs("train.teacher")),
     "train.distill_weight": Dependence(0.5, *_needs("train.teacher")),
     "train.distill_temperature": Dependence(1.0, *_needs("train.teacher")),
@@ -82,7 +112,7 @@ KEYS = {
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
     "optim.patience": Dependence(5, *PLATEAU),
     "optim.reductions": Dependence(3, *PLATEAU),
-    "optim.warmup": Dependence("linear", *_needs("optim.warmup_epochs")),
+    "optim.warmup": Dependence("linear", _warms_up, ("optim.warmup_epochs", "optim.warmup_steps")),
     "optim.momentum": Dependence(0.9, *_needs("optim.name", "rmsprop_tf", *SGD)),
     "optim.nesterov": Dependence(False, _has_momentum, ("optim.name", "optim.momentum")),
     "optim.betas": Dependence((0.9, 0.999), *_needs("optim.name", "adamw", "lamb")),

@@ -126,11 +126,15 @@ def check_choice(directory: Path, weights: str, config: ConfigDict) -> None:
             f"{did_you_mean(weights, WEIGHTS)}"
         )
     if weights == EMA and not _has_averages(config):
-        raise InputError(f"{directory} has no moving averages: its train.ema_decay is 0")
+        raise InputError(
+            f"{directory} has no moving averages: its train.ema_decay is 0, and so is "
+            "train.swa_epochs"
+        )
 
 
 def _has_averages(config: ConfigDict) -> bool:
-    return bool(config.to_dict().get("train", {}).get("ema_decay"))
+    train = config.to_dict().get("train", {})
+    return bool(train.get("ema_decay") or train.get("swa_epochs"))
 
 
 def choose(

@@ -5,6 +5,7 @@ import math
 
 from senet_jax.runs.workdir import FINAL, WEIGHTS
 from senet_jax.system.devices import BACKENDS, JIT, PMAP
+from senet_jax.training.averages import TENSORFLOW, WARMUPS
 from senet_jax.training.class_weights import rule
 from senet_jax.training.losses import BCE, LOSSES, SOFTMAX
 
@@ -79,11 +80,47 @@ class TrainConfig:
     teacher_weights: str = FINAL
     distill_weight: float = 0.5
     distill_temperature: float = 1.0
+    ema_warmup: str = TENSORFLOW
+    swa_epochs: int = 0
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether weights are averaged, evenly or not."""
+        return bool(self.ema_decay or self.swa_epochs)
 
     def __post_init__(self) -> None:
         for field in POSITIVE:
             if not 0 < getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be above 0, not {getattr(self, field)}")
+        self._check_loss()
+        self._check_averages()
+        if self.checkpoint_every_steps < 0:
+            raise ValueError(
+                f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
+            )
+        if self.patience < 0:
+            raise ValueError(f"patience must be at least 0, not {self.patience}")
+        if tuple(self.profile_steps) != (0, 0) and not (
+            len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
+        ):
+            raise ValueError(
+                "profile_steps must be the first and the last step to trace, from 1 on, or (0, 0), "
+                f"not {self.profile_steps}"
+            )
+        if self.on_nan not in ("stop", "skip"):
+            raise ValueError(f"on_nan must be stop or skip, not {self.on_nan!r}")
+        if self.sync_batch_norm and self.accumulate_steps > 1:
+            raise ValueError(
+                "sync_batch_norm=True cannot go with accumulate_steps above 1: parts of a batch "
+                "that pass one after another cannot share their statistics"
+            )
+        if not 0 <= self.freeze_bn_epochs <= self.epochs:
+            raise ValueError(
+                f"freeze_bn_epochs must be from 0 to the {self.epochs:g} epochs there are, "
+                f"not {self.freeze_bn_epochs}"
+            )
+
+    def _check_loss(self) -> None:
         rule(self.class_weights)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
@@ -104,30 +141,20 @@ class TrainConfig:
             raise ValueError(
                 f"distill_weight must be above 0 and at most 1, not {self.distill_weight}"
             )
-        if self.checkpoint_every_steps < 0:
-            raise ValueError(
-                f"checkpoint_every_steps must be at least 0, not {self.checkpoint_every_steps}"
-            )
-        if self.patience < 0:
-            raise ValueError(f"patience must be at least 0, not {self.patience}")
-        if tuple(self.profile_steps) != (0, 0) and not (
-            len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]
-        ):
-            raise ValueError(
-                "profile_steps must be the first and the last step to trace, from 1 on, or (0, 0), "
-                f"not {self.profile_steps}"
-            )
-        if self.on_nan not in ("stop", "skip"):
-            raise ValueError(f"on_nan must be stop or skip, not {self.on_nan!r}")
+
+    def _check_averages(self) -> None:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
-        if self.sync_batch_norm and self.accumulate_steps > 1:
+        if self.ema_warmup not in WARMUPS:
+            raise ValueError(f"ema_warmup must be {', '.join(WARMUPS)}, not {self.ema_warmup!r}")
+        if not 0 <= self.swa_epochs <= self.epochs:
             raise ValueError(
-                "sync_batch_norm=True cannot go with accumulate_steps above 1: parts of a batch "
-                "that pass one after another cannot share their statistics"
+                f"swa_epochs must be from 0 to the {self.epochs:g} epochs there are, "
+                f"not {self.swa_epochs}"
             )
-        if not 0 <= self.freeze_bn_epochs <= self.epochs:
-            raise ValueError(
-                f"freeze_bn_epochs must be from 0 to the {self.epochs:g} epochs there are, "
-                f"not {self.freeze_bn_epochs}"
-            )
+        for field in ("ema_decay", "patience"):
+            if self.swa_epochs and (value := getattr(self, field)):
+                raise ValueError(
+                    f"swa_epochs={self.swa_epochs} cannot go with {field}={value}: the weights at "
+                    "the ends of the last epochs are averaged evenly"
+                )

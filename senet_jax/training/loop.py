@@ -16,7 +16,7 @@ from senet_jax.runs.workdir import WorkDirectory
 from senet_jax.system import interrupt
 from senet_jax.system.agreement import Agreement
 from senet_jax.system.devices import Devices, all_devices, assert_replicated, prefetch
-from senet_jax.training import class_errors, loggers
+from senet_jax.training import averages, class_errors, loggers
 from senet_jax.training.loggers import Loggers
 from senet_jax.training.prepare import Run, prepare
 from senet_jax.training.profiling import Profile
@@ -135,7 +135,7 @@ def take_steps(
             count = next(counts)
             with report.waiting():
                 batch = next(batches)
-            function = run.steps.train if session.step < plan.freeze_after else run.steps.frozen
+            function = run.steps.after(plan, session.step)
             profile.before(session.step + 1, count)
             if (function, count) in compiled:
                 session.advance(function, batch, count)
@@ -161,7 +161,7 @@ def take_steps(
         stop.agreed, late = agree(stop.signalled, session.late)
         if session.evaluation_owed and not stop.asked:
             with report.paused():
-                evaluated = evaluations(run, session.state, stop, agree)
+                evaluated = evaluations(run, session, stop, agree)
             if evaluated:
                 write_down(evaluated, session, writer, report)
                 if after_evaluation:
@@ -192,20 +192,24 @@ def write_down(
 
 
 def evaluations(
-    run: Run, state: TrainState, stop: interrupt.Stop, agree: Agreement
+    run: Run, session: Session, stop: interrupt.Stop, agree: Agreement
 ) -> Evaluated | None:
-    """What `evaluate` gives for the weights, "eval", and for their moving averages, "eval_ema".
+    """What `evaluate` gives for the weights, "eval", and for their averages, "eval_ema".
 
-    None if the evaluation was stopped half-way: the run then saves the state and owes it.
+    At the end of the run even averages get batch statistics of their own. None if the evaluation
+    was stopped half-way: the run then saves the state and owes it.
     """
-    kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
     batch_size, devices, dataset = run.settings.batch_size, run.devices, run.dataset
 
     def between() -> None:
         stop.agreed, _ = agree(stop.signalled, False)
-        stop.if_asked(state)
+        stop.if_asked(session.state)
 
     try:
+        if run.steps.statistics and session.step == run.plan.total_steps:
+            session.state = averages.with_statistics(run, session.state, between)
+        state = session.state
+        kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
         return {
             kind: evaluate(
                 run.steps.eval,

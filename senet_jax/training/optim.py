@@ -29,6 +29,7 @@ class OptimConfig:
       patience: evaluations without a lower loss that are a plateau.
       reductions: largest number of plateaus that count.
       warmup_epochs: length of the warm-up, part of the run; may be fractional.
+      warmup_steps: the same in updates, in its place; 0 for none.
       warmup: "linear" from zero, or "constant" at a tenth of the peak (He et al., for ResNet-110).
       name: rule of the updates, see OPTIMIZERS.
       momentum: share of the last update that is kept, with "sgd" and "rmsprop_tf".
@@ -71,6 +72,7 @@ class OptimConfig:
     decay_norm_and_bias: bool = True
     freeze: tuple[str, ...] = ()
     layer_decay: float = 1.0
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
         self._check_rule()
@@ -81,6 +83,13 @@ class OptimConfig:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.warmup not in ("linear", "constant"):
             raise ValueError(f"warmup must be linear or constant, not {self.warmup!r}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, not {self.warmup_steps}")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} cannot go with "
+                f"warmup_epochs={self.warmup_epochs}: both say how long the warm-up is"
+            )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
@@ -114,42 +123,6 @@ class OptimConfig:
         object.__setattr__(self, "betas", tuple(self.betas))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers from 0 to below 1, not {self.betas}")
-
-
-def make_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate by step, from 0 to `total_steps`; plateaus are left out."""
-    schedule = _schedule_of_optax(config, total_steps, steps_per_epoch)
-
-    def rate(step: Any) -> Any:
-        # Optax multiplies numbers of different types, which users may have JAX refuse.
-        with jax.numpy_dtype_promotion("standard"):
-            return schedule(step)
-
-    return rate
-
-
-def _schedule_of_optax(
-    config: OptimConfig, total_steps: int, steps_per_epoch: int
-) -> optax.Schedule:
-    warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
-    peak = config.learning_rate
-    if config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup_steps))
-    elif config.schedule == "step":
-        # Boundaries count from the start of the run; optax counts from the end of the warm-up.
-        steps = [round(b * total_steps) - warmup_steps for b in config.boundaries]
-        # In a very short run several boundaries can fall on one step.
-        factors = {step: config.factor ** steps.count(step) for step in steps}
-        main = optax.piecewise_constant_schedule(peak, factors)
-    else:
-        main = optax.constant_schedule(peak)
-    if warmup_steps == 0:
-        return main
-    if config.warmup == "linear":
-        warmup = optax.linear_schedule(0.0, peak, warmup_steps)
-    else:
-        warmup = optax.constant_schedule(0.1 * peak)
-    return optax.join_schedules([warmup, main], [warmup_steps])
 
 
 def make_optimizer(

@@ -28,14 +28,15 @@ from senet_jax.system.devices import (
     map_step,
     replicate,
 )
-from senet_jax.training import class_weights, freezing, optim
+from senet_jax.training import averages, class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
+from senet_jax.training.schedules import make_schedule, warmup_of
 from senet_jax.training.start import load_initial_weights
-from senet_jax.training.state import TrainState, create_state, divided
+from senet_jax.training.state import TaughtState, TrainState, create_state, divided
 from senet_jax.training.step import Inputs, make_train_step
 from senet_jax.training.teacher import Teacher, load_teacher
 from senet_jax.weights.loading import create_model
@@ -49,13 +50,23 @@ class Steps:
 
     Attributes:
       train: (state, batch) to the next state and sums.
+      smaller: the same with images of each size of the plan's stages.
       frozen: the same with batch norm frozen.
       eval: (variables, masked batch) to sums.
+      statistics: (state, batch) to batch statistics of its averages; None where their own are kept.
     """
 
     train: Step
     frozen: Step
     eval: Callable[..., dict[str, jax.Array]]
+    statistics: Callable[..., Any] | None = None
+    smaller: Mapping[int, Step] = dataclasses.field(default_factory=dict)
+
+    def after(self, plan: Plan, step: int) -> Step:
+        """The function for what follows after a step."""
+        if step >= plan.freeze_after:
+            return self.frozen
+        return self.smaller.get(plan.size_after(step), self.train)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,24 +129,27 @@ def prepare(
         )
     recipe.augment.check(dataset.train.image_shape[-1])
     model = create_model(**recipe.network, num_classes=dataset.num_classes)
-    check_images(dataset.train.image_shape, recipe, model)
-    plan = plan_steps(recipe.train, len(dataset.train))
+    check_images(dataset.train.image_shape, dataset.eval.image_shape, recipe, model)
+    full = min(dataset.train.image_shape[:2])
+    plan = plan_steps(recipe.train, len(dataset.train), recipe.growth, full)
     evaluations = -(-plan.total_steps // plan.eval_every_steps)
     if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
         raise InputError(
             f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
             "too few lie between the first and the last; leave it at 0, or evaluate more often"
         )
-    if not begun and recipe.optim.warmup_epochs >= recipe.train.epochs:
+    if not begun and warmup_of(recipe.optim, plan.steps_per_epoch) >= plan.total_steps:
+        key = "warmup_steps" if recipe.optim.warmup_steps else "warmup_epochs"
         logging.getLogger(__name__).warning(
-            "optim.warmup_epochs %g fill the whole run, train.epochs %g: the learning rate has no "
-            "schedule beside its warm-up",
-            recipe.optim.warmup_epochs,
+            "optim.%s %g fill the whole run, train.epochs %g: the learning rate has no schedule "
+            "beside its warm-up",
+            key,
+            getattr(recipe.optim, key),
             recipe.train.epochs,
         )
     teacher = None
     if recipe.train.teacher and trains:
-        teacher = load_teacher(recipe.train, dataset, model.dtype)
+        teacher = load_teacher(recipe.train, dataset, recipe.growth.first_size, model.dtype)
     return build_run(recipe, devices, dataset, model, plan, begun, teacher)
 
 
@@ -163,8 +177,9 @@ def build_run(
         train.label_smoothing,
         recipe.mixing,
         class_weights.of_classes(rule, counts),
+        tuple(round(value) for value in dataset.mean),
     )
-    schedule = optim.make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
+    schedule = make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(
         recipe.optim, schedule, tuning.trained, tuning.scales, on_nan=train.on_nan
     )
@@ -174,10 +189,12 @@ def build_run(
         shape,
         recipe.seed,
         weights=weights and weights.variables,
-        ema=train.ema_decay > 0,
+        ema=train.has_averages,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
-    state = replicate(state.replace(teacher=teacher and teacher.variables), devices)
+    if teacher:
+        state = TaughtState.of(state, teacher.variables)
+    state = replicate(state, devices)
     if recipe.parallel.shard_optimizer:
         state = jax.device_put(state, divided(state, devices))
     return Run(
@@ -191,7 +208,7 @@ def build_run(
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state, teacher),
+        steps=build_steps(train, plan, devices, model, optimizer, tuning, inputs, state, teacher),
         initial_state=state,
         pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )
@@ -199,6 +216,7 @@ def build_run(
 
 def build_steps(
     train: TrainConfig,
+    plan: Plan,
     devices: Devices,
     model: Network,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -217,27 +235,53 @@ def build_steps(
         loss = distilled(loss, train.distill_weight, train.distill_temperature)
     make_step = functools.partial(
         make_train_step,
-        inputs=inputs,
         axis_name=axis_of(devices),
         loss=loss,
         teacher=teacher,
         trained=tuning.trained,
         accumulate_steps=train.accumulate_steps,
-        ema_decay=train.ema_decay,
+        average=average_of(train, plan),
         on_nan=train.on_nan,
     )
-    train_step = make_step(model.clone(freeze_batch_norm=tuning.frozen_norms), optimizer)
+    training = model.clone(freeze_batch_norm=tuning.frozen_norms)
+    train_step = make_step(training, optimizer, inputs)
     frozen_step = make_step(
-        model.clone(freeze_batch_norm=True), optim.freeze_batch_norm(optimizer, state.batch_stats)
+        model.clone(freeze_batch_norm=True),
+        optim.freeze_batch_norm(optimizer, state.batch_stats),
+        inputs,
     )
     eval_step = make_eval_step(model, inputs.normalize, axis_of(devices))
+    statistics = None
+    if train.swa_epochs:
+        unmixed = dataclasses.replace(inputs, mixing=None)
+        statistics_step = averages.make_statistics_step(training, unmixed, axis_of(devices))
+        statistics = map_step(statistics_step, devices, donate_state=False)
     layout = None
     if backend_of(devices) == JIT:  # the state stays as it is, and the sums are replicated
         shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
         layout = shardings, shardings.step
     map_train_step = functools.partial(map_step, devices=devices, donate_state=True, layout=layout)
+    smaller = {
+        size: make_step(training, optimizer, dataclasses.replace(inputs, size=size))
+        for _, size in plan.stages
+    }
     return Steps(
         train=map_train_step(train_step),
         frozen=map_train_step(frozen_step),
         eval=map_step(eval_step, devices, donate_state=False),
+        statistics=statistics,
+        smaller={size: map_train_step(step) for size, step in smaller.items()},
     )
+
+
+def average_of(train: TrainConfig, plan: Plan) -> averages.Average | None:
+    """What averages the weights after each step, if anything does."""
+    if train.ema_decay:
+        return functools.partial(
+            averages.moving_average, decay=train.ema_decay, warmup=train.ema_warmup
+        )
+    if train.swa_epochs:
+        return functools.partial(
+            averages.even_average, first=plan.average_from, every=plan.steps_per_epoch
+        )
+    return None

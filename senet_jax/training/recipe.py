@@ -5,16 +5,22 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from senet_jax.config import build, check_present
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError
 from senet_jax.layers.network import Network
+from senet_jax.models.image_sizes import takes
+from senet_jax.runs.added import ADDED
 from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
 from senet_jax.training.config import ParallelConfig, TrainConfig
 from senet_jax.training.optim import OptimConfig
+from senet_jax.training.plan import Growth
 from senet_jax.training.start import Origin, split_origin
+from senet_jax.training.step import shape_at
 from senet_jax.weights.loading import create_model
 
 
@@ -25,7 +31,8 @@ class Recipe:
     Attributes:
       seed: number from which all randomness of the run comes.
       train, optim, parallel: the sections of these names.
-      augment, mixing: fields of `data` on changes of single images, and on mixing them.
+      augment, mixing, growth: fields of `data` on changes of single images, on mixing them, and on
+        their size.
       origin: fields of `model` on the weights to start from.
       network: the other fields of `model`, as `create_model` takes them.
       data: the other fields of `data`, as `load_dataset` takes them.
@@ -37,6 +44,7 @@ class Recipe:
     parallel: ParallelConfig
     augment: Augmentation
     mixing: Mixing
+    growth: Growth
     origin: Origin
     network: dict[str, Any]
     data: dict[str, Any]
@@ -59,7 +67,8 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     check_divisible(train.batch_size, devices)
     mixing, data_fields = _split_off(Mixing, sections["data"])
     augment, data_fields = _split_off(Augmentation, data_fields)
-    check_parts(train, len(devices), mixing)
+    growth, data_fields = _split_off(Growth, data_fields)
+    check_parts(train, len(devices), mixing, data_fields.get("repeats", 1))
     origin, network = split_origin(sections["model"])
     parallel = build(ParallelConfig, "parallel", sections.get("parallel", {}))
     devices = DeviceGroup.of(devices, parallel.backend)
@@ -68,13 +77,17 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     create_model(**network)  # refuses what it must before any data is read
     check_name(network)
     return Recipe(
-        seed, train, optim_config, parallel, augment, mixing, origin, network, data_fields
+        seed, train, optim_config, parallel, augment, mixing, growth, origin, network, data_fields
     )
 
 
 def _split_off(owner: type[Any], section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """An object of the keys of the `data` section that are its fields, and the other keys."""
+    """An object of the keys of the `data` section that are its fields, and the other keys.
+
+    Configurations of versions that had not all of these are as the defaults of the fields.
+    """
     names = [field.name for field in dataclasses.fields(owner)]
+    names = [name for name in names if name in section or f"data.{name}" not in ADDED]
     check_present("data", section, names)
     fields = {name: section[name] for name in names}
     return build(owner, "data", fields), {k: v for k, v in section.items() if k not in fields}
@@ -93,8 +106,13 @@ def check_divisible(batch_size: int, devices: Devices) -> None:
         )
 
 
-def check_parts(train: TrainConfig, devices: int, mixing: Mixing) -> None:
+def check_parts(train: TrainConfig, devices: int, mixing: Mixing, repeats: int) -> None:
     """Raises: InputError if the batch cannot be cut into its parts."""
+    if isinstance(repeats, int) and 2 * repeats > train.batch_size and repeats > 1:
+        raise InputError(
+            f"data.repeats {repeats} leaves fewer than two examples in a batch of "
+            f"{train.batch_size}; choose fewer"
+        )
     local, parts = train.batch_size // devices, train.accumulate_steps
     if local % parts:
         raise InputError(
@@ -128,15 +146,38 @@ def check_name(network: Mapping[str, Any]) -> None:
         )
 
 
-def check_images(shape: tuple[int, int, int], recipe: Recipe, model: Network) -> None:
-    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take."""
-    height, width, _ = shape
-    images = f"the images of {recipe.data['name']!r}: they have {height} x {width} pixels"
-    if min(height, width) < model.least_image_size:
-        raise InputError(
-            f"model {recipe.network['name']} needs {model.least_image_size} pixels in height "
-            f"and width, more than {images}; set data.image_size"
-        )
-    for field in ("pad", "cutout"):
+def check_images(
+    shape: tuple[int, int, int],
+    evaluation: tuple[int, int, int],
+    recipe: Recipe,
+    model: Network,
+) -> None:
+    """Raises: InputError for images [H, W, C] that the network or the augmentation cannot take.
+
+    Args:
+      evaluation: shape of those in evaluation, which may be of a different size.
+    """
+    name, least = recipe.data["name"], model.least_image_size
+    first = shape_at(recipe.growth.first_size, shape)
+    sizes = {"image_size": shape, "eval_size": evaluation, "first_size": first}
+    for key, (height, width, _) in sizes.items():
+        if min(height, width) < least:
+            raise InputError(
+                f"model {recipe.network['name']} needs {least} pixels in height and width, more "
+                f"than the images of {name!r}: they have {height} x {width} pixels; set data.{key}"
+            )
+    for field, key in (("pad", "image_size"), ("cutout", "first_size")):  # cutout after shrinking
+        height, width, _ = sizes[key]
         if (pixels := getattr(recipe.augment, field)) > min(height, width):
-            raise InputError(f"data.{field} {pixels} is more than {images}")
+            raise InputError(
+                f"data.{field} {pixels} is more than the images of {name!r}: they have {height} x "
+                f"{width} pixels; see data.{key}"
+            )
+    images = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    for key in ("eval_size", "first_size"):
+        if sizes[key] != shape and not takes(model, variables, sizes[key]):
+            raise InputError(
+                f"model {recipe.network['name']} is tied to the {shape[0]} x {shape[1]} pixels "
+                f"that it is trained on, so that data.{key} must be 0"
+            )

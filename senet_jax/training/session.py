@@ -105,7 +105,7 @@ class Session:
             run,
             directory,
             started,
-            to_local(saved.state, run.devices).replace(teacher=run.initial_state.teacher),
+            run.initial_state.resumed(to_local(saved.state, run.devices)),
             saved.step,
             notes["evaluation_owed"],
             window=notes["window"],

@@ -1,5 +1,6 @@
 """The state that training carries from step to step: arrays only."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +23,6 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: the optimizer's state.
       ema: moving averages of `variables`; None if there are none.
       plateau: memory of the "plateau" schedule (optim.Plateau); None for other schedules.
-      teacher: variables of a teacher (teacher.py), which stay as they are; None if there is none.
     """
 
     step: jax.Array
@@ -32,12 +32,15 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     ema: Any = None
     plateau: Any = None
-    teacher: Any = None
 
     @property
     def saved(self) -> "TrainState":
-        """This state as checkpoints have it, without the teacher."""
-        return self.replace(teacher=None)
+        """This state as checkpoints have it."""
+        return self
+
+    def resumed(self, saved: "TrainState") -> "TrainState":
+        """A state from a checkpoint, with what that lacks taken from this one."""
+        return saved
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -59,6 +62,30 @@ def divided(state: TrainState, devices: Devices) -> TrainState:
     return kept.replace(
         opt_state=sharded(state.opt_state, devices), ema=sharded(state.ema, devices)
     )
+
+
+class TaughtState(TrainState):
+    """A state that carries a teacher beside; checkpoints are those of any other run.
+
+    Attributes:
+      teacher: variables of the teacher (teacher.py), which stay as they are.
+    """
+
+    teacher: Any = None
+
+    @classmethod
+    def of(cls, state: TrainState, teacher: Any) -> "TaughtState":
+        """A state with a teacher."""
+        names = (field.name for field in dataclasses.fields(TrainState))
+        return cls(**{name: getattr(state, name) for name in names}, teacher=teacher)
+
+    @property
+    def saved(self) -> TrainState:
+        names = (field.name for field in dataclasses.fields(TrainState))
+        return TrainState(**{name: getattr(self, name) for name in names})
+
+    def resumed(self, saved: TrainState) -> "TaughtState":
+        return TaughtState.of(saved, self.teacher)
 
 
 def create_state(

@@ -6,7 +6,7 @@ were grouped.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from senet_jax.data.augment import Augmentation, Mixing
+from senet_jax.data.operations import TIMM
 from senet_jax.evaluation.steps import Arrays, classification_sums, soft_targets
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Network
@@ -21,7 +22,7 @@ from senet_jax.layers.norm import is_frozen
 from senet_jax.system.devices import average_over_devices, sum_over_devices
 from senet_jax.training.losses import Loss
 from senet_jax.training.optim import either
-from senet_jax.training.state import TrainState
+from senet_jax.training.state import TaughtState, TrainState
 
 Outputs = tuple[jax.Array, jax.Array, Any]  # losses [B], logits [B, classes], batch statistics
 
@@ -36,6 +37,8 @@ class Inputs:
       label_smoothing: share of each target that is spread over all classes.
       mixing: mixing of examples with their neighbours, if any.
       class_weights: factor of each class's targets, see class_weights.py; () for none.
+      size: the smaller side that images are shrunk to, in pixels; 0 leaves them as they are.
+      fill: levels [C], the mean of the channels, for what a warp leaves empty; see augment.
     """
 
     augment: Augmentation
@@ -43,10 +46,13 @@ class Inputs:
     label_smoothing: float = 0.0
     mixing: Mixing | None = None
     class_weights: tuple[float, ...] = ()
+    fill: tuple[int, ...] = TIMM.fill
+    size: int = 0
 
     def __call__(self, keys: jax.Array, batch: Arrays, classes: int) -> tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] and targets [B, classes]; `keys` [B] are those of the examples."""
-        images = self.normalize(self.augment(keys, batch["image"]))
+        images = self.normalize(self.augment(keys, batch["image"], self.fill))
+        images = shrunk(images, self.size) if self.size else images
         images = self.augment.erase(keys, self.augment.cut_out(keys, images))
         targets = soft_targets(batch["label"], classes, self.label_smoothing)
         if self.mixing:
@@ -54,6 +60,19 @@ class Inputs:
         if self.class_weights:
             targets = targets * jnp.array([self.class_weights])
         return images, targets
+
+
+def shrunk(images: jax.Array, size: int) -> jax.Array:
+    """Images [B, H, W, C] with a smaller side of `size` pixels, by a bilinear filter."""
+    count, *shape = images.shape
+    return jax.image.resize(images, (count, *shape_at(size, shape)), "bilinear", antialias=True)
+
+
+def shape_at(size: int, shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape of images [H, W, C] whose smaller side becomes `size` pixels; 0 leaves them."""
+    *sides, channels = shape
+    height, width = (round(side * size / min(sides)) if size else side for side in sides)
+    return height, width, channels
 
 
 def make_train_step(
@@ -66,7 +85,7 @@ def make_train_step(
     teacher: Callable[[Any, jax.Array], jax.Array] | None = None,
     trained: Any = None,
     accumulate_steps: int = 1,
-    ema_decay: float = 0.0,
+    average: Callable[[TrainState, jax.Array], Any] | None = None,
     on_nan: str = "stop",
 ) -> Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]:
     """Make the step function of a network: (state, batch) to the next state and sums.
@@ -86,7 +105,8 @@ def make_train_step(
         the others is zero and costs nothing. The optimizer is to leave them alone.
       accumulate_steps: micro-batches per device and update, each with its own batch statistics, as
         if each had a device to itself.
-      ema_decay: decay of the state's moving averages; 0 for none.
+      average: the state after the step, and whether that was finite, to its averages, see
+        averages.py; None for none.
       on_nan: "stop", or "skip" an update whose loss or gradient is not finite: it leaves the state
         as it was, but for the number of the step, and sums of 0. The optimizer must skip as well.
     """
@@ -102,7 +122,7 @@ def make_train_step(
         inputs=inputs,
         differentiate=differentiate,
         axis_name=axis_name,
-        ema_decay=ema_decay,
+        average=average,
         on_nan=on_nan,
     )
 
@@ -121,7 +141,7 @@ def train_step(
     inputs: Inputs,
     differentiate: Callable[..., tuple[Any, Outputs]],
     axis_name: str | None,
-    ema_decay: float,
+    average: Callable[[TrainState, jax.Array], Any] | None,
     on_nan: str,
 ) -> tuple[TrainState, Arrays]:
     """One update and its sums; see `make_train_step`, which gives the rest of the arguments."""
@@ -147,15 +167,12 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
-    if ema_decay:
-        after = after.replace(ema=moving_average(after, ema_decay))
     if on_nan == "skip":  # parameters and opt_state have been kept by the optimizer
-        after = after.replace(
-            batch_stats=either(finite, after.batch_stats, state.batch_stats),
-            ema=either(finite, after.ema, state.ema),
-        )
+        after = after.replace(batch_stats=either(finite, after.batch_stats, state.batch_stats))
         sums = either(finite, sums, jax.tree.map(jnp.zeros_like, sums))
         sums["skipped"] = (~finite).astype(jnp.float32)
+    if average:
+        after = after.replace(ema=average(after, finite))
     norms = {
         "gradient_norm": optax.tree.norm(gradients),
         "parameter_norm": optax.tree.norm(after.params),
@@ -200,7 +217,7 @@ def gradients_of(
 def taught_gradients(
     differentiate: Callable[..., tuple[Any, Outputs]],
     teacher: Callable[[Any, jax.Array], jax.Array],
-    state: TrainState,
+    state: TaughtState,
     images: jax.Array,
     targets: jax.Array,
     key: jax.Array,
@@ -249,21 +266,6 @@ def first_nonfinite(gradients: Any, loss: jax.Array) -> jax.Array:
 
 def _finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
-
-
-def moving_average(state: TrainState, decay: float) -> Any:
-    """Averages of parameters and batch statistics after this step.
-
-    At step t the decay is at most (1 + t) / (10 + t), as TensorFlow has it, so that the start does
-    not linger. The average of a value that never changes is that value, to the last bit.
-    """
-    step = state.step.astype(jnp.float32)
-    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-
-    def averaged(mean: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.where(mean == value, value, kept * mean + (1 - kept) * value)
-
-    return jax.tree.map(averaged, state.ema, state.variables)
 
 
 def without_frozen(batch_stats: Any, before: Any, frozen: bool | tuple[str, ...]) -> Any:

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from senet_jax import data
 from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
+from senet_jax.models.image_sizes import takes
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.start import TIMM, Origin, check_shapes, of_weights
+from senet_jax.training.step import shape_at
 from senet_jax.weights import loading, sources
 from senet_jax.weights.class_names import first_difference, readable
 
@@ -49,10 +51,11 @@ class Teacher:
         return jax.lax.stop_gradient(logits)
 
 
-def load_teacher(train: TrainConfig, dataset: data.Dataset, dtype: Any) -> Teacher:
+def load_teacher(train: TrainConfig, dataset: data.Dataset, first_size: int, dtype: Any) -> Teacher:
     """Load the network of train.teacher for the images and classes of a dataset.
 
     Args:
+      first_size: smaller side of images at first, if they grow; 0 if not.
       dtype: type of its activations.
 
     Raises: InputError if it cannot be read, or is for other classes or images.
@@ -76,12 +79,18 @@ def load_teacher(train: TrainConfig, dataset: data.Dataset, dtype: Any) -> Teach
             raise InputError(
                 f"{train.teacher} is for images of {len(mean)} channels, and these have {shape[-1]}"
             )
-        if min(shape[:2]) < (least := weights.model.least_image_size):
+        smallest = shape_at(first_size, shape)
+        if min(smallest[:2]) < (least := weights.model.least_image_size):
             raise InputError(
                 f"{train.teacher} needs {least} pixels in height and width, and the images have "
-                f"{shape[0]} x {shape[1]}"
+                f"{smallest[0]} x {smallest[1]}"
             )
         check_shapes(weights.variables, weights.model, shape)
+        if not takes(weights.model, weights.variables, smallest):
+            raise InputError(
+                f"{train.teacher} is tied to images of {shape[0]} x {shape[1]} pixels, and cannot "
+                f"see those of data.first_size={first_size}"
+            )
     sides = zip(dataset.std, dataset.mean, std, mean, strict=True)
     changes = [(ours / theirs, (m - t) / theirs) for ours, m, theirs, t in sides]
     factor, shift = zip(*changes, strict=True)

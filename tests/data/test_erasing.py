@@ -57,3 +57,19 @@ def test_each_channel_has_noise_of_its_own_and_each_example_its_key():
 def test_it_is_never_with_probability_zero_and_always_with_one():
     assert len(rectangles(0.0, 50)[0]) == 0
     assert len(rectangles(1.0, 50)[0]) == 50
+
+
+def test_a_rectangle_has_one_colour_or_the_mean_where_asked():
+    keys = jax.random.split(jax.random.key(0), 20)
+    images = jnp.full((20, 12, 12, 2), 9.0)
+    erased = {
+        mode: np.asarray(Augmentation(erasing=1.0, erasing_mode=mode).erase(keys, images))
+        for mode in ("pixel", "rand", "const")
+    }
+    for whole, colour, mean in zip(*erased.values(), strict=True):
+        inside = (whole != 9.0).all(-1)
+        for filled in (colour, mean):
+            assert (filled[~inside] == 9.0).all()
+        assert (mean[inside] == 0).all()
+        assert (colour[inside] == colour[inside][0]).all()
+        assert colour[inside][0, 0] != colour[inside][0, 1]

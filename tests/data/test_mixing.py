@@ -51,3 +51,13 @@ def test_with_both_each_pair_gets_one_of_them():
     pixels, _ = mixed(Mixing(mixup=1.0, cutmix=1.0))
     cut = [bool(np.isin(image, (0, 1)).all()) for image in pixels]
     assert 0.2 < np.mean(cut) < 0.8
+
+
+def test_a_part_of_the_pairs_is_mixed_and_a_part_of_these_by_rectangles():
+    both = {"mixup": 1.0, "cutmix": 1.0, "mix_probability": 0.6, "cutmix_probability": 0.9}
+    pixels, own = mixed(Mixing(**both), count=2000, size=8)
+    mixes = own[::2] < 1
+    assert abs(mixes.mean() - 0.6) < 4 * np.sqrt(0.24 / 1000) + 0.03  # some rectangles are empty
+    cut = np.array([bool(np.isin(image, (0, 1)).all()) for image in pixels[::2]])
+    assert abs(cut[mixes].mean() - 0.9) < 0.06
+    assert (pixels[::2][~mixes] == 1).all()

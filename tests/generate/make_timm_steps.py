@@ -18,6 +18,7 @@ from timm.data.mixup import mixup_target
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.models.resnet import BasicBlock, ResNet
 from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
 
 # Arguments of create_optimizer_v2, and beside them the loss, smoothing, and whether images mix.
 RSB = {"opt": "lamb", "bce": True, "mixes": True}
@@ -32,6 +33,7 @@ RECIPES = {
         "eps": 1e-3,
         "momentum": 0.9,
         "smoothing": 0.1,
+        "ema": {"decay": 0.9999},
     },
     "modern": {
         "opt": "sgd",
@@ -41,11 +43,18 @@ RECIPES = {
         "smoothing": 0.1,
         "mixes": True,
     },
-    "adamw": {"opt": "adamw", "lr": 1e-3, "weight_decay": 0.05, "smoothing": 0.1, "mixes": True},
+    "adamw": {
+        "opt": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.05,
+        "smoothing": 0.1,
+        "mixes": True,
+        "ema": {"decay": 0.7, "use_warmup": True},
+    },
 }
 
 
-def ten_steps(bce=False, mixes=False, smoothing=0.0, threshold=None, *, lr, **arguments):
+def ten_steps(bce=False, mixes=False, smoothing=0.0, threshold=None, ema=None, *, lr, **arguments):
     se = {"attn_layer": "se"}
     model = ResNet(BasicBlock, (1, 1), CLASSES, channels=(8, 16), block_args=se)
     model.layer3 = model.layer4 = torch.nn.Identity()
@@ -57,6 +66,7 @@ def ten_steps(bce=False, mixes=False, smoothing=0.0, threshold=None, *, lr, **ar
         loss_of = BinaryCrossEntropy(smoothing=smoothing, target_threshold=threshold)
     else:
         loss_of = SoftTargetCrossEntropy() if mixes else LabelSmoothingCrossEntropy(smoothing)
+    averages = ModelEmaV3(model, **ema) if ema else None
     model.train()
     losses = []
     for step, rate in enumerate(RATES):
@@ -72,9 +82,17 @@ def ten_steps(bce=False, mixes=False, smoothing=0.0, threshold=None, *, lr, **ar
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if averages:
+            averages.update(model, step=step + 1)  # as timm's train.py counts
         losses.append(loss.item())
     variables = {name: value.detach() for name, value in model.named_parameters()}
-    return {"losses": losses, "tensors": {k: summary(k, v) for k, v in variables.items()}}
+    steps = {"losses": losses, "tensors": {k: summary(k, v) for k, v in variables.items()}}
+    if averages:
+        means = averages.module.state_dict().items()
+        # Running variances are those of n - 1 examples there, and of n here.
+        left_out = ("num_batches_tracked", "running_var")
+        steps["ema"] = {k: summary(k, v) for k, v in means if not k.endswith(left_out)}
+    return steps
 
 
 def main():

@@ -41,7 +41,7 @@ def at_ease(network):
     model, images = network.model.clone(implementation="xla"), images_for(network, 8)
     start = jax.tree.map(np.zeros_like, network.variables["batch_stats"])
     params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: 0.3 * leaf if path[-1].key == "scale" else leaf,
+        lambda path, leaf: 0.2 * leaf if path[-1].key == "scale" else leaf,
         network.variables["params"],
     )
     variables = {"params": params, "batch_stats": start}
@@ -54,14 +54,21 @@ def at_ease(network):
 
     # One step moves them by a tenth, from zero.
     stats = statistics(variables, network.preprocessing.normalize(images))
-    stats = jax.tree.map(lambda value: np.asarray(10 * value), stats)
+    stats = jax.tree_util.tree_map_with_path(
+        # What hardly varies is not blown up, or rounding would be.
+        lambda path, value: np.maximum(10 * value, 0.002 if path[-1].key == "var" else -np.inf),
+        stats,
+    )
     return dataclasses.replace(network, variables=variables | {"batch_stats": stats})
 
 
 def images_for(network, count=3):
-    """Images of different brightness, which no network averages away."""
-    images = np.random.default_rng(0).random((count, *network.preprocessing.image_shape))
-    return (images * np.linspace(60, 255, count)[:, None, None, None]).astype(np.uint8)
+    """Images with shapes and brightness of their own, which no network averages away."""
+    height, width, channels = network.preprocessing.image_shape
+    rng = np.random.default_rng(0)
+    coarse = rng.random((count, 8, 8, channels)) * np.linspace(0.5, 1, count)[:, None, None, None]
+    rows, columns = (np.arange(side) * 8 // side for side in (height, width))
+    return (255 * coarse[:, rows][:, :, columns]).astype(np.uint8)
 
 
 def logits_of(network, images):

@@ -13,6 +13,7 @@ from experiments.grid.narrow import NARROW, least_size_of
 from senet_jax.data.augment import Augmentation, normalize
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.squeeze_excite import SqueezeExcite
+from senet_jax.training.averages import moving_average
 from senet_jax.training.state import create_state
 from senet_jax.training.step import Inputs, make_train_step
 
@@ -45,8 +46,9 @@ def step_of(name):
     model = senet_jax.create_model(name, num_classes=7, dtype="bfloat16", **NARROW[name])
     optimizer = optax.sgd(0.1, momentum=0.9)
     scale = functools.partial(normalize, mean=(127.0,) * 3, std=(60.0,) * 3)
+    average = functools.partial(moving_average, decay=0.9)
     step = make_train_step(
-        model, optimizer, Inputs(Augmentation(), scale, 0.1), None, ema_decay=0.9
+        model, optimizer, Inputs(Augmentation(), scale, 0.1), None, average=average
     )
     state = jax.eval_shape(
         functools.partial(create_state, model, optimizer, (size, size, 3), ema=True), 0

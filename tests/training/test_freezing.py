@@ -10,8 +10,9 @@ from senet_jax import models
 from senet_jax.errors import InputError
 from senet_jax.system.devices import split_batch
 from senet_jax.training import freezing
-from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
+from senet_jax.training.optim import OptimConfig, make_optimizer
 from senet_jax.training.prepare import prepare
+from senet_jax.training.schedules import make_schedule
 
 FREEZE = ("^stem/", "stage2")
 

@@ -11,8 +11,8 @@ from senet_jax.training.optim import (
     freeze_batch_norm,
     initial_plateau,
     make_optimizer,
-    make_schedule,
 )
+from senet_jax.training.schedules import make_schedule
 
 
 def test_the_paper_step_schedule():
@@ -37,6 +37,15 @@ def test_cosine_ends_at_zero_and_linear_warmup_starts_there():
     schedule = make_schedule(config, total_steps=100, steps_per_epoch=10)
     rates = [float(schedule(step)) for step in (0, 10, 20, 60, 100)]
     np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0.1, 0], atol=1e-7)
+
+
+def test_a_warmup_in_steps_is_that_of_as_many_epochs():
+    in_epochs = OptimConfig(0.2, schedule="cosine", warmup_epochs=0.7)
+    in_steps = OptimConfig(0.2, schedule="cosine", warmup_steps=7)
+    one, other = (make_schedule(config, 100, 10) for config in (in_epochs, in_steps))
+    assert [float(one(step)) for step in range(20)] == [float(other(step)) for step in range(20)]
+    with pytest.raises(ValueError, match=r"warmup_steps=7 cannot go with warmup_epochs=1\.0"):
+        OptimConfig(0.2, warmup_epochs=1.0, warmup_steps=7)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,9 @@ from senet_jax.errors import InputError
 from senet_jax.runs import checkpoints, effect, workdir
 from senet_jax.system import cli, files
 from senet_jax.training import optim
-from senet_jax.training.optim import OptimConfig, make_schedule
+from senet_jax.training.optim import OptimConfig
+from senet_jax.training.recipe import check
+from senet_jax.training.schedules import make_schedule
 
 # What flags can say, by the type of a key's default.
 VALUES = {
@@ -67,7 +70,11 @@ def test_runs_of_before_a_key_was_there_continue_where_it_changes_nothing(tmp_pa
         del older[section][name]
     files.write_json(tmp_path / "config.json", older)
     workdir.check_same(config, tmp_path)
-    workdir.check_same(workdir.load_config(tmp_path), tmp_path)
+    loaded = workdir.load_config(tmp_path)
+    workdir.check_same(loaded, tmp_path)
+    before, now = (check(which, jax.local_devices()[:1]) for which in (loaded, config))
+    for part in ("train", "optim", "augment", "mixing", "parallel"):
+        assert getattr(before, part) == getattr(now, part), part
     with pytest.raises(InputError, match=r"differing in data.label \( there, coarse now\)"):
         workdir.check_same(cli.with_flags(config, ["--config.data.label=coarse"]), tmp_path)
 

@@ -1,5 +1,6 @@
 """Accumulation, averages, clipping, mixing and plateaus do what their definitions say."""
 
+import functools
 import json
 
 import jax
@@ -13,15 +14,16 @@ from senet_jax.data.augment import Augmentation
 from senet_jax.errors import InputError
 from senet_jax.system.devices import assert_replicated, replicate, split_batch
 from senet_jax.training import session
+from senet_jax.training.averages import moving_average
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.optim import (
     OptimConfig,
     after_evaluation,
     initial_plateau,
     make_optimizer,
-    make_schedule,
 )
 from senet_jax.training.prepare import prepare
+from senet_jax.training.schedules import make_schedule
 from senet_jax.training.step import Inputs, first_nonfinite, make_train_step, parts_of
 
 
@@ -166,7 +168,7 @@ def step_with_bad_batches(tiny, one_device, on_nan):
             lambda images: jnp.where(images.min() == 200, jnp.inf, jnp.float32(images) / 255.0),
         ),
         axis_name=None,
-        ema_decay=0.9,
+        average=functools.partial(moving_average, decay=0.9),
         on_nan=on_nan,
     )
     return jax.jit(step), run.initial_state

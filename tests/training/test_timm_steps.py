@@ -1,15 +1,18 @@
 """Ten steps of each recipe's optimizer and loss are timm's, from the same weights and batches."""
 
+import functools
 import json
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from helpers.timm_steps import CLASSES, RATES, SIZE, batch, soft_targets, summary, tensor
 
 from configs import cifar, imagenet
 from senet_jax.models import construct
+from senet_jax.training.averages import moving_average
 from senet_jax.training.losses import loss_of
 from senet_jax.training.optim import OptimConfig, make_optimizer
 from senet_jax.training.state import create_state
@@ -26,6 +29,7 @@ RECIPES = {
 RECIPES["modern"] = cifar.get_config("seresnet20,cifar100,modern")
 RECIPES["adamw"] = cifar.get_config("seresnet20,cifar100,modern")  # no recipe here has AdamW
 RECIPES["adamw"].optim.update(name="adamw", learning_rate=1e-3, weight_decay=0.05)
+RECIPES["adamw"].train.update(ema_decay=0.7, ema_warmup="timm")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,7 @@ SLOW = pytest.mark.slow(reason="a program of its own for an optimizer that other
 def test_ten_steps_are_timms(network, name):
     model, variables, places = network
     config, expected = RECIPES[name], GOLDEN[name]
+    has_averages = config.train.ema_decay > 0
     optim = OptimConfig(**config.optim.to_dict())
     rates = jax.numpy.asarray(RATES * np.float32(optim.learning_rate))
     optimizer = make_optimizer(optim, lambda step: rates[step])
@@ -60,9 +65,14 @@ def test_ten_steps_are_timms(network, name):
             lambda keys, batch, classes: (batch["image"], batch["target"]),
             None,
             loss=loss_of(config.train.loss, config.train.target_threshold),
+            average=functools.partial(
+                moving_average, decay=config.train.ema_decay, warmup=config.train.ema_warmup
+            )
+            if has_averages
+            else None,
         )
     )
-    state = create_state(model, optimizer, (SIZE, SIZE, 3), 0, weights=variables)
+    state = create_state(model, optimizer, (SIZE, SIZE, 3), 0, weights=variables, ema=has_averages)
     losses = []
     for number in range(len(RATES)):
         images, labels = batch(number)
@@ -71,14 +81,19 @@ def test_ten_steps_are_timms(network, name):
         state, sums = step(state, {"image": images, "label": labels, "target": targets})
         losses.append(float(sums["loss"]) / len(labels))
     np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)
-    leaves = {
-        tuple(key.key for key in path): leaf
-        for path, leaf in jax.tree.leaves_with_path(dict(state.variables))
-    }
     params = {key: place for key, place in places.items() if place.path[0] == "params"}
-    assert expected["tensors"].keys() == params.keys()
-    for key, place in params.items():
+    compare(state.variables, expected["tensors"], params)
+    assert ("ema" in expected) == has_averages
+    if has_averages:
+        means = {key: place for key, place in places.items() if place.path[-1] != "var"}
+        compare(state.ema, expected["ema"], means)
+
+
+def compare(variables, expected, places):
+    """Hold the tensors at some places against their summaries, to 1e-4 of each norm."""
+    leaves = flatten_dict(dict(variables))
+    assert expected.keys() == places.keys()
+    for key, place in places.items():
         value = np.asarray(torch_names.to_torch(leaves[place.path], place))
-        norm, product = summary(key, value)
-        wanted = expected["tensors"][key]
-        np.testing.assert_allclose([norm, product], wanted, atol=1e-4 * wanted[0], err_msg=key)
+        wanted = expected[key]
+        np.testing.assert_allclose(summary(key, value), wanted, atol=1e-4 * wanted[0], err_msg=key)

@@ -18,8 +18,9 @@ from senet_jax.evaluation.tally import Tally
 from senet_jax.system.devices import AXIS, assert_replicated, map_step, replicate, split_batch
 from senet_jax.training import loop
 from senet_jax.training.loop import train_and_evaluate
-from senet_jax.training.optim import OptimConfig, make_optimizer, make_schedule
+from senet_jax.training.optim import OptimConfig, make_optimizer
 from senet_jax.training.prepare import prepare
+from senet_jax.training.schedules import make_schedule
 from senet_jax.training.step import Inputs, make_train_step
 
 FIELDS = (

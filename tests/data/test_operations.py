@@ -7,15 +7,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from senet_jax.data.augment import Augmentation
-from senet_jax.data.randaugment import (
-    NARROW,
-    OPERATIONS,
-    WIDE,
-    RandAugment,
-    TrivialAugment,
-    at_once,
-    one_by_one,
-)
+from senet_jax.data.operations import NARROW, OPERATIONS, WIDE, at_once, one_by_one
+from senet_jax.data.policies import TORCHVISIONS, RandAugment, TrivialAugment
 from senet_jax.errors import InputError
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.system.devices import AXIS, split_batch
@@ -91,7 +84,7 @@ def pillows_widely(name, strength, image):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_operations_are_pillows(channels, ranges, pillows):
     image = photos(channels=channels)[0]
-    cases = [(name, strength) for name in OPERATIONS for strength in STRENGTHS]
+    cases = [(name, strength) for name in TORCHVISIONS for strength in STRENGTHS]
     numbers = jnp.array([OPERATIONS.index(name) for name, _ in cases])
     strengths = jnp.array([strength for _, strength in cases])
     changed = np.asarray(at_once(numbers, strengths, jnp.stack([image] * len(cases)), ranges))

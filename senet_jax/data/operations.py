@@ -1,12 +1,10 @@
-"""RandAugment and TrivialAugment on the device: a few random operations per image, or one.
+"""What the policies of policies.py draw from: Pillow's operations on uint8, on the device.
 
-The operations are Pillow's, on uint8, each with the range that torchvision gives it. Whatever is
-drawn, an image is warped, blended with a poorer version of itself and looked up in a table of 256
-levels, and two of the three change nothing: so an accelerator does all images at once without a
-branch. On a CPU they are taken one by one, each with a program of its operation alone.
+Whatever is drawn, an image is warped, blended with a poorer version of itself and looked up in a
+table of 256 levels, and two of the three change nothing: so an accelerator does all images at once
+without a branch. On a CPU they are taken one by one, each with a program of its operation alone.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,9 +14,8 @@ import jax.numpy as jnp
 
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
-TABLES = ("solarize", "posterize", "autocontrast", "equalize")
+TABLES = ("solarize", "posterize", "autocontrast", "equalize", "invert", "solarize_add")
 OPERATIONS = ("identity", *MOVES, *ENHANCEMENTS, *TABLES)
-MAX_MAGNITUDE = 30
 
 Result = Callable[[], jax.Array]
 
@@ -33,6 +30,12 @@ class Ranges(NamedTuple):
       enhancement: how much more, or less, color, contrast, brightness and sharpness.
       lost_bits: bits that "posterize" drops.
       level: the level from which "solarize" inverts at magnitude 0.
+      kept_bits: bits that "posterize" keeps at magnitude 0.
+      added: levels that "solarize_add" adds to those below 128.
+      fill: levels [C] where a warp has no pixels, which it then takes between pixels, by lengths
+        that are not whole, as timm does; () for black, and the nearest pixels.
+      reverse: whether enhancements go from a tenth to 1.9, and "posterize" and "solarize" do the
+        less the greater the magnitude, as in timm without "inc1".
     """
 
     degrees: float = 30.0
@@ -42,69 +45,15 @@ class Ranges(NamedTuple):
     enhancement: float = 0.9
     lost_bits: int = 4
     level: int = 256
+    kept_bits: int = 8
+    added: int = 0
+    fill: tuple[int, ...] = ()
+    reverse: bool = False
 
 
 NARROW = Ranges()
 WIDE = Ranges(135.0, 0.99, 0.0, 32.0, 0.99, 6, 255)  # "solarize" inverts white even at 0
-
-
-@dataclasses.dataclass(frozen=True)
-class RandAugment:
-    """Some operations one after another, each drawn from all; what has a sign goes either way.
-
-    This is Cubuk et al., arXiv 1909.13719.
-
-    Attributes:
-      layers: operations per image; 0 for none.
-      magnitude: strength of every operation, from 0 to 30.
-
-    Raises:
-      ValueError: for values outside these.
-    """
-
-    layers: int = 0
-    magnitude: float = 9.0
-
-    def __post_init__(self) -> None:
-        if self.layers < 0:
-            raise ValueError(f"randaugment_layers must be at least 0, not {self.layers}")
-        if not 0 <= self.magnitude <= MAX_MAGNITUDE:
-            raise ValueError(
-                f"randaugment_magnitude must be from 0 to {MAX_MAGNITUDE}, not {self.magnitude}"
-            )
-
-    def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Change images [B, H, W, 1 or 3] uint8, each with its own key: keys [B]."""
-        for layer in range(self.layers):
-            numbers, strengths = jax.vmap(functools.partial(self._draw, layer))(keys)
-            images = apply(numbers, strengths, images, NARROW)
-        return images
-
-    def _draw(self, layer: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Draw an operation: its place in OPERATIONS, and its strength from -1 to 1."""
-        which, way = jax.random.split(jax.random.fold_in(key, layer))
-        number = jax.random.randint(which, (), 0, len(OPERATIONS))
-        sign = jax.random.rademacher(way, (), jnp.float32)
-        return number, self.magnitude / MAX_MAGNITUDE * sign
-
-
-class TrivialAugment:
-    """One operation, drawn from all, with one of 31 magnitudes from wide ranges, either way.
-
-    This is "TA (Wide)" of Mueller and Hutter, arXiv 2103.10158.
-    """
-
-    def __call__(self, keys: jax.Array, images: jax.Array) -> jax.Array:
-        """Change images [B, H, W, 1 or 3] uint8, each with its own key: keys [B]."""
-        return apply(*jax.vmap(self._draw)(keys), images, WIDE)
-
-    def _draw(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Draw an operation: its place in OPERATIONS, and its strength from -1 to 1."""
-        which, way, how = jax.random.split(key, 3)
-        magnitude = jax.random.randint(how, (), 0, MAX_MAGNITUDE + 1).astype(jnp.float32)
-        sign = jax.random.rademacher(way, (), jnp.float32)
-        number = jax.random.randint(which, (), 0, len(OPERATIONS))
-        return number, magnitude / MAX_MAGNITUDE * sign
+TIMM = Ranges(part=0.45, kept_bits=4, added=110, fill=(128, 128, 128))
 
 
 def apply(numbers: jax.Array, strengths: jax.Array, images: jax.Array, ranges: Ranges) -> jax.Array:
@@ -189,6 +138,32 @@ def warp(image: jax.Array, matrix: jax.Array) -> jax.Array:
     return jnp.where(inside[..., None], image.at[rows, columns].get(mode="clip"), 0)
 
 
+def warp_between(image: jax.Array, matrix: jax.Array, fill: tuple[int, ...]) -> jax.Array:
+    """Do the same with the bilinear mean of four pixels, rounded down as in Pillow.
+
+    Args:
+      fill: levels of the channels outside.
+    """
+    height, width, channels = image.shape
+    x, y = jnp.arange(float(width))[None] + 0.5, jnp.arange(float(height))[:, None] + 0.5
+    a, b, c, d, e, f = matrix
+    column, row = a * x + b * y + c, d * x + e * y + f
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    left, top = jnp.floor(column - 0.5), jnp.floor(row - 0.5)
+    right_share, below_share = column - 0.5 - left, row - 0.5 - top
+    blended = jnp.zeros(image.shape, jnp.float32)
+    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        rows = jnp.clip(top + down, 0, height - 1).astype(jnp.int32)
+        columns = jnp.clip(left + across, 0, width - 1).astype(jnp.int32)
+        share = (below_share if down else 1 - below_share) * (
+            right_share if across else 1 - right_share
+        )
+        blended += share[..., None] * image[rows, columns].astype(jnp.float32)
+    outside = jnp.array(fill[:channels], jnp.uint8)[None, None]
+    # Sums of shares are one only to rounding: what is whole must not fall below itself.
+    return jnp.where(inside[..., None], jnp.floor(blended + 1e-3).astype(jnp.uint8), outside)
+
+
 def _move(
     number: int | jax.Array, strength: jax.Array, image: jax.Array, ranges: Ranges
 ) -> jax.Array:
@@ -200,7 +175,8 @@ def _move(
         return lambda: unmoved.at[place].set(value)
 
     def shift(side: int) -> jax.Array:
-        return jnp.trunc(strength * ranges.part * side + strength * ranges.pixels)
+        length = strength * ranges.part * side + strength * ranges.pixels
+        return length if ranges.fill else jnp.trunc(length)
 
     matrices = {
         "rotate": lambda: rotation(strength * ranges.degrees, (height, width)),
@@ -209,7 +185,8 @@ def _move(
         "translate_x": matrix(2, shift(width)),
         "translate_y": matrix(5, shift(height)),
     }
-    return warp(image, _choose(number, matrices, unmoved))
+    chosen = _choose(number, matrices, unmoved)
+    return warp_between(image, chosen, ranges.fill) if ranges.fill else warp(image, chosen)
 
 
 def _enhance(
@@ -232,6 +209,8 @@ def _enhance(
     }
     without = _choose(number, versions, image.astype(jnp.int32))
     factor, more = 1 + ranges.enhancement * strength, image.astype(jnp.int32) - without
+    if ranges.reverse:
+        factor = 1 - ranges.enhancement + 2 * ranges.enhancement * jnp.abs(strength)
     blended = without.astype(factor.dtype) + factor * more.astype(factor.dtype)
     return jnp.clip(blended, 0, 255).astype(jnp.uint8)
 
@@ -262,15 +241,29 @@ def _look_up(
     same, size = jnp.arange(256), jnp.abs(strength)
 
     def posterized() -> jax.Array:
-        return same & (0xFF << jnp.round(ranges.lost_bits * size).astype(jnp.int32))
+        bits = ranges.lost_bits * size
+        if ranges.fill:  # timm's
+            bits = jnp.floor(bits + 1e-4).astype(jnp.int32)
+            return same & (0xFF << (8 - bits if ranges.reverse else 8 - ranges.kept_bits + bits))
+        return same & (0xFF << jnp.round(bits).astype(jnp.int32))
+
+    def solarized() -> jax.Array:
+        first = ranges.level * (1 - size)
+        if ranges.reverse:
+            first = jnp.floor(ranges.level * size + 1e-4)
+        return jnp.where(same.astype(size.dtype) < first, same, 255 - same)
+
+    def brightened() -> jax.Array:
+        more = jnp.floor(ranges.added * size + 1e-4).astype(jnp.int32)
+        return jnp.where(same < 128, jnp.minimum(same + more, 255), same)
 
     tables = {
-        "solarize": lambda: jnp.where(
-            same.astype(size.dtype) < ranges.level * (1 - size), same, 255 - same
-        ),
+        "solarize": solarized,
         "posterize": posterized,
         "autocontrast": lambda: _stretched(image),
         "equalize": lambda: _equalized(image),
+        "invert": lambda: 255 - same,
+        "solarize_add": brightened,
     }
     table = _choose(number, tables, jnp.broadcast_to(same, (image.shape[-1], 256)))
     table = jnp.broadcast_to(table, (image.shape[-1], 256)).astype(jnp.uint8)
