@@ -11,6 +11,7 @@ SE:
     preresnet110           CIFAR-10 6.37 / 5.21, CIFAR-100 26.88 / 23.85, there called ResNet-110
     preresnet164           CIFAR-10 5.46 / 4.39, CIFAR-100 24.33 / 21.31, there called ResNet-164
     wrn16_8                CIFAR-10 4.27 / 3.88, CIFAR-100 20.43 / 19.14
+    wrn16_4                not in the paper
     shakeshake26_2x96d     CIFAR-10 2.56 / 2.12
     shakeeven29_2x4x64d    CIFAR-100 15.85 / 15.41
 
@@ -54,6 +55,15 @@ HE: dict[str, Any] = {
     "train.batch_size": 128,
 }
 DEEP = {**HE, "optim.warmup": "constant", "optim.warmup_epochs": 1.0}
+WIDE: dict[str, Any] = {
+    "optim.learning_rate": 0.1,
+    "optim.boundaries": (0.3, 0.6, 0.8),
+    "optim.factor": 0.2,
+    "optim.nesterov": True,
+    "optim.weight_decay": 5e-4,
+    "train.epochs": 200.0,
+    "train.batch_size": 128,
+}
 SHAKE: dict[str, Any] = {
     "optim.schedule": "cosine",
     "optim.nesterov": True,
@@ -63,15 +73,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "resnet110": DEEP,
     "preresnet110": DEEP,
     "preresnet164": {**DEEP, "model.stride_on": "1x1"},
-    "wrn16_8": {
-        "optim.learning_rate": 0.1,
-        "optim.boundaries": (0.3, 0.6, 0.8),
-        "optim.factor": 0.2,
-        "optim.nesterov": True,
-        "optim.weight_decay": 5e-4,
-        "train.epochs": 200.0,
-        "train.batch_size": 128,
-    },
+    "wrn16_8": WIDE,
+    "wrn16_4": WIDE,
     "shakeshake26_2x96d": {
         **SHAKE,
         "optim.learning_rate": 0.2,

@@ -59,7 +59,8 @@ def get_config() -> ConfigDict:
                 # Number of a fold of train_split to evaluate on, and how many there are: (1, 5); a
                 # third number is the seed that draws them. (): eval_split.
                 "fold": (),
-                # The first class and the one after the last, whose labels are then from 0; (): all.
+                # The first class and the one after the last, whose labels are then from 0, or these
+                # places as shares, such as (0.5, 1.0); (): all.
                 "classes": (),
                 # Side in pixels of images, which are streamed and cropped; 0: kept in memory, as
                 # stored; -1: the size that the weights of model.pretrained are for, in memory if

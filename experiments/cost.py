@@ -23,8 +23,9 @@ from rich.table import Table
 
 from experiments.studies import load_studies
 from experiments.timing import plot_times
+from experiments.timing.contestants import Entry
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
-from experiments.timing.race import Entry, Taken, machine, race
+from experiments.timing.race import TURN_S, Taken, machine, race
 from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
 from senet_jax.models import MODELS, create_model
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list("what", list(PAPER), "Any of train, infer.", flag_values=values)
     flags.DEFINE_integer("train_batch", 8, "Images per training step.", flag_values=values)
     flags.DEFINE_integer("infer_batch", 1, "Images per inference.", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "Steps to time, two per turn.", flag_values=values)
+    flags.DEFINE_integer("steps", 10, "Bursts to time, two per turn.", flag_values=values)
     flags.DEFINE_list("only", None, "Labels of rows; by default all.", flag_values=values)
     cli.define_path("csv", "cost.csv", "Rows; the figure is beside it.", flag_values=values)
     flags.DEFINE_bool("draw", False, "Measure nothing.", flag_values=values)
@@ -103,7 +104,7 @@ def _measure(values: Any, path: Path) -> None:
                 label: Entry("ours", chosen.get(label, base), what, batch, size) for label in labels
             }
             print(f"{what}: {', '.join(labels[1:])}", flush=True)
-            taken, _ = race(entries, values.steps)
+            taken, _ = race(entries, values.steps, turn_s=TURN_S)
             append(path, [_row(label, entries[label], taken) for label in labels[1:]])
 
 
@@ -143,14 +144,14 @@ def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]
         "gmacs": round(counts.macs / 1e9, 4),
         "median_s": round(variant.median, 5),
         "plain_s": round(base.median, 5),
-        # Steps of one turn belong together: the median of their ratios, and the middle half.
+        # Bursts of one turn belong together: the median of their ratios, and the middle half.
         "times_plain": round(statistics.median(ratios), 3),
         "low": round(middle[0], 3),
         "high": round(middle[-1], 3),
         "compile_s": round(variant.compile_s, 1),
         "peak_gb": round(variant.peak_gb, 3),
         "plain_gb": round(base.peak_gb, 3),
-        "steps": len(variant.seconds),
+        "steps": len(variant.seconds) * variant.burst,
         "machine": machine(),
         "commit": provenance.git_commit(),
     }

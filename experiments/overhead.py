@@ -17,14 +17,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 
+from experiments.statistics.medians import interval_of_median
 from experiments.timing.race import machine
 from experiments.timing.records import append
 from senet_jax import data
@@ -89,13 +89,6 @@ def main(argv: list[str]) -> None:
         f"loop / bare step: median {statistics.median(ratios):.3f} (95 % interval {low:.3f} to "
         f"{high:.3f}) of {len(ratios)} rounds of {values.steps} steps; {machine()}"
     )
-
-
-def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, from medians of values drawn with replacement."""
-    drawn = np.random.default_rng(0).choice(values, (10_000, len(values)))
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def rounds(run: Run, steps: int, count: int) -> Iterator[tuple[float, float]]:

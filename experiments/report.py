@@ -27,7 +27,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.grid.plan import define_flags, define_published, directory_of
-from experiments.reporting import forest, headline, page, publish, published, table, verdicts
+from experiments.reporting import forest, headline, page, publish, published, speed, table, verdicts
 from experiments.reporting.collect import collect, missing
 from experiments.reporting.write import write_report
 from experiments.studies import the_study
@@ -82,10 +82,11 @@ def main(argv: list[str]) -> None:
 
 
 def write_overviews() -> None:
-    """Bring the tables of results and of claims, and the picture of pairs, up to date."""
+    """Bring the tables of results, claims and speed, and the picture of pairs, up to date."""
     headline.write()
     verdicts.write()
     forest.write()
+    speed.write()
 
 
 if __name__ == "__main__":

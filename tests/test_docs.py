@@ -20,8 +20,7 @@ from safetensors.numpy import save_file
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from experiments import figures
-from experiments.reporting import headline
+from experiments.reporting import drawings, headline
 from experiments.studies import study_names
 from senet_jax import models
 from senet_jax.errors import InputError
@@ -274,7 +273,7 @@ def test_every_page_is_in_the_navigation():
 
 def test_the_architecture_shows_and_lists_the_rooms_that_tests_hold():
     floors = [set(rooms) for rooms in reversed(test_architecture.FLOORS)]
-    drawn = [{name for name, _ in floor} for floor in figures.FLOORS]
+    drawn = [{name for name, _ in floor} for floor in drawings.FLOORS]
     short = {"senet_jax", "experiments"}
     assert drawn == [
         {room if room in short else room.rpartition(".")[2] for room in rooms} for rooms in floors
@@ -286,9 +285,9 @@ def test_the_architecture_shows_and_lists_the_rooms_that_tests_hold():
 
 def test_the_drawings_are_what_the_command_draws(monkeypatch, tmp_path, capsys):
     """To the size in pixels: what is inside differs with the fonts of a version."""
-    monkeypatch.setattr(figures, "IMAGES", tmp_path / "docs" / "images")
-    monkeypatch.setattr(figures, "ROOT", tmp_path)
-    figures.main()
+    monkeypatch.setattr(drawings, "IMAGES", tmp_path / "docs" / "images")
+    monkeypatch.setattr(drawings, "ROOT", tmp_path)
+    drawings.main()
     drawn = sorted((tmp_path / "docs" / "images").iterdir())
     assert [path.name for path in drawn] == ["rooms.png", "se_block.png"]
     for path in drawn:

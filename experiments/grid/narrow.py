@@ -27,6 +27,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "sepreresnet110_cifar": {"stage_sizes": (1, 2, 1), "width": 8},
     "sepreresnet164_cifar": {"stage_sizes": (1, 2, 1), "width": 8},
     "sewrn16_8_cifar": {"stage_sizes": (1, 1, 1), "width": 16, "stem_width": 8},
+    "sewrn16_4_cifar": {"stage_sizes": (1, 1, 1), "width": 16, "stem_width": 8},
     "seshakeshake26_2x96d": {"stage_sizes": (1, 1, 1), "width": 8, "stem_width": 8},
     "seshakeeven29_2x4x64d": {"stage_sizes": (1, 1, 1), "width": 4, "stem_width": 8},
 }

@@ -51,8 +51,13 @@ def rows() -> Iterator[tuple[str, ...]]:
                 f"{each.comparison.row} {each.comparison.claim} {each.comparison.reference}"
                 for each in of_claim
             )
-            gains = "\n".join(each.numbers for each in of_claim)
+            gains = "\n".join(_unbroken(each.numbers) for each in of_claim)
             yield claim.text, verdict(claim, decided), comparisons, gains, data, claim.source
+
+
+def _unbroken(numbers: str) -> str:
+    """The numbers of a comparison, which a narrow column breaks before the p-value alone."""
+    return numbers.replace(" ", "\u00a0").replace(",\u00a0p", ", p")
 
 
 def _decided(name: str) -> list[tuple[str, list[Decided]]]:

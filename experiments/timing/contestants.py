@@ -1,172 +1,228 @@
 """The steps that the benchmark times: our networks, the same with plain layers, and in PyTorch.
 
-    python -m experiments.timing.contestants WHO NETWORK WHAT BATCH SIZE [PARAMETERS ...]
+    python -m experiments.timing.contestants ENTRY
 
-The command is one contestant, a process that experiments/timing/race.py asks. NETWORK is a model's
-fields in JSON; PARAMETERS are the counts of parameters that a twin in PyTorch may have.
+The command is one contestant, a process that experiments/timing/race.py asks; ENTRY are the fields
+of an Entry in JSON. Data are random and lie on the device. A training step is forward, backward and
+an update by SGD with Nesterov momentum and weight decay.
 
-The process first answers with the seconds that its compilation took. For each line `step` that it
-reads it takes a step and answers with its seconds; for a line `peak` it answers with its peak
-memory in GB. Data are random and lie in memory. A training step is forward, backward and an update
-by SGD with Nesterov momentum and weight decay.
-
-PyTorch's processes do not import JAX. Our networks and those of plain layers have huge pages, as
-our commands do; of PyTorch's contestants only `torch-huge` has them.
+`fused` is ours with implementation="fused". PyTorch's processes do not import JAX; for a dtype
+other than float32 they use autocast. On a GPU both sides choose their kernels by trying them, and
+have TF32 for float32. On a CPU our networks and those of plain layers have huge pages, as our
+commands do; of PyTorch's contestants only `torch-huge` has them.
 """
 
+import dataclasses
 import json
-import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.timing.answers import Steps, serve
 from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory
 
-CONTESTANTS = ("ours", "plain", "torch", "torch-nchw", "torch-huge")
-WITHOUT_HUGE_PAGES = ("torch", "torch-nchw")
+IMPLEMENTATIONS = {"ours": "auto", "fused": "fused", "plain": "xla"}
+WITHOUT_HUGE_PAGES = ("torch", "torch-nchw", "torch-compile")
+CONTESTANTS = (*IMPLEMENTATIONS, *WITHOUT_HUGE_PAGES, "torch-huge")
 WHAT = ("train", "infer")
+DTYPES = ("float32", "bfloat16")
 
-Step = Callable[[], None]
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A contestant that takes steps.
+
+    Attributes:
+      who: the contestant's name, one of CONTESTANTS.
+      fields: arguments of `senet_jax.create_model`, with the network's `name`.
+      what: the kind of step, one of WHAT.
+      batch: images per step, on all devices together.
+      size: side of an image, in pixels.
+      counts: numbers of parameters that a twin in PyTorch may have.
+      dtype: dtype of activations, one of DTYPES.
+      devices: number of devices that share a batch; on a CPU they are simulated.
+    """
+
+    who: str
+    fields: Mapping[str, Any]
+    what: str
+    batch: int
+    size: int
+    counts: Sequence[int] = ()
+    dtype: str = "float32"
+    devices: int = 1
+    module = "experiments.timing.contestants"
+
+    def arguments(self) -> list[str]:
+        return [json.dumps(dataclasses.asdict(self))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A contestant that is ready.
+
+    Attributes:
+      steps: takes that many steps and waits for the last one alone.
+      seconds: seconds of its compilation, 0 if there is none.
+      facts: functions by name; race.py gets what they return when it asks.
+    """
+
+    steps: Steps
+    seconds: float
+    facts: Mapping[str, Callable[[], Any]]
 
 
 def main(argv: list[str]) -> None:
-    who, fields, what, *numbers = argv[1:]
-    batch, size, *counts = map(int, numbers)
-    serve(*build(who, json.loads(fields), what, batch, size, counts))
+    built = build(Entry(**json.loads(argv[1])))
+    serve(built.steps, built.seconds, facts=built.facts)
 
 
-def serve(step: Step, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
-    """Answer with `seconds`, the time to get ready, then answer experiments/timing/race.py.
-
-    Args:
-      step: the step to take and time.
-      seconds: the time that it took to get ready.
-      clock: the clock that a step is timed with, in seconds.
-    """
-    print("answer", seconds, flush=True)
-    for line in sys.stdin:
-        start = clock()
-        if line.strip() == "step":
-            step()
-            print("answer", clock() - start, flush=True)
-        else:
-            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            print("answer", kilobytes / 1e6, flush=True)
-
-
-def build(
-    who: str, fields: dict[str, Any], what: str, batch: int, size: int, counts: Sequence[int] = ()
-) -> tuple[Step, float]:
-    """Build a step; returns it with the seconds of its compilation, 0 if there is none."""
+def build(entry: Entry) -> Built:
+    """Build a contestant. Raises: InputError if this machine lacks what it needs."""
     random = np.random.default_rng(0)
-    images = random.standard_normal((batch, size, size, 3), dtype=np.float32)
-    labels = random.integers(0, 10, batch)
-    if who.startswith("torch"):
-        name, last = fields["name"], who != "torch-nchw"
-        return _torch(name, what, images, labels, counts, channels_last=last), 0.0
+    images = random.standard_normal((entry.batch, entry.size, entry.size, 3), dtype=np.float32)
+    labels = random.integers(0, 10, entry.batch)
+    if entry.who.startswith("torch"):
+        try:
+            from experiments.timing import torch_steps
+        except ImportError as error:
+            raise InputError(
+                f"{error.name} is not installed: pip install -e '.[parity]', or leave torch out of "
+                f"--against"
+            ) from None
+        return Built(*torch_steps.build(entry, images, labels))
     host_memory.release_after_compilation()
-    if who == "plain":
-        fields = fields | {"implementation": "xla"}
-    return _jax(fields, what, images, labels)
+    return _jax(entry, images, labels)
 
 
-def _jax(
-    fields: dict[str, Any], what: str, images: np.ndarray, labels: np.ndarray
-) -> tuple[Step, float]:
+def _jax(entry: Entry, images: np.ndarray, labels: np.ndarray) -> Built:
     import jax
+    import jax.numpy as jnp
     import optax
 
+    from experiments.timing import ceilings
     from senet_jax import create_model
 
+    devices = _devices(entry.devices)
+    fields = dict(entry.fields)
+    if entry.who != "ours":
+        fields["implementation"] = IMPLEMENTATIONS[entry.who]
+    if entry.dtype != "float32":
+        fields["dtype"] = jnp.dtype(entry.dtype)
     model = create_model(**fields)
-    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-    params, stats = variables["params"], variables["batch_stats"]
     optimizer = optax.chain(
         optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9, nesterov=True)
     )
-    state = (params, stats, optimizer.init(params))
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+    params = variables["params"]
+    state = (params, variables["batch_stats"], optimizer.init(params))
+    batch = {"image": images, "label": labels}
+    is_training = entry.what == "train"
+    compiled, state, batch, seconds = _compile(
+        _step(model, optimizer, entry), state, batch, devices, donate_state=is_training
+    )
 
-    def train(state: Any, images: Any, labels: Any) -> Any:
+    def steps(count: int) -> None:
+        nonlocal state
+        result = None
+        for _ in range(count):
+            result = compiled(state, batch)
+            state = result if is_training else state
+        jax.block_until_ready(result)
+
+    device = devices[0]
+    facts = {
+        **({} if device.platform == "cpu" else {"peak_gb": lambda: _peak_gb(device)}),
+        "hardware": lambda: "" if device.platform == "cpu" else device.device_kind,
+        "moved_gb": lambda: ceilings.bytes_of(compiled) / 1e9,
+        "machine_tflops": lambda: ceilings.flops(entry.dtype, devices) / 1e12,
+        "machine_gb_s": lambda: ceilings.bandwidth(devices) / 1e9,
+    }
+    return Built(steps, seconds, facts)
+
+
+def _step(model: Any, optimizer: Any, entry: Entry) -> Any:
+    """The step that an entry takes, from state and batch."""
+    import jax
+    import optax
+
+    from senet_jax.system.devices import AXIS, average_over_devices
+
+    axis = AXIS if entry.devices > 1 else None
+
+    def train(state: Any, batch: Any) -> Any:
         params, stats, moments = state
 
         def loss_of(params: Any) -> Any:
             logits, updates = model.apply(
                 {"params": params, "batch_stats": stats},
-                images,
+                batch["image"],
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": jax.random.key(0)},
             )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
             return losses.mean(), updates["batch_stats"]
 
-        gradients, stats = jax.grad(loss_of, has_aux=True)(params)
+        computed = jax.grad(loss_of, has_aux=True)(params)
+        gradients, stats = average_over_devices(computed, axis)
         updates, moments = optimizer.update(gradients, moments, params)
         return optax.apply_updates(params, updates), stats, moments
 
-    def infer(state: Any, images: Any, labels: Any) -> Any:
-        return model.apply({"params": state[0], "batch_stats": state[1]}, images)
+    def infer(state: Any, batch: Any) -> Any:
+        return model.apply({"params": state[0], "batch_stats": state[1]}, batch["image"])
 
-    start = time.perf_counter()
-    if what == "train":
-        step = jax.jit(train, donate_argnums=0).lower(state, images, labels).compile()
-    else:
-        step = jax.jit(infer).lower(state, images, labels).compile()
-    seconds = time.perf_counter() - start
-    images, labels = jax.device_put((images, labels))
-
-    def run() -> None:
-        nonlocal state
-        result = jax.block_until_ready(step(state, images, labels))
-        state = result if what == "train" else state
-
-    return run, seconds
+    return train if entry.what == "train" else infer
 
 
-def _torch(
-    network: str,
-    what: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    counts: Sequence[int],
-    *,
-    channels_last: bool,
-) -> Step:
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
+def _peak_gb(device: Any) -> float:
+    return device.memory_stats()["peak_bytes_in_use"] / 1e9
 
-        from experiments.timing import torch_twins
-    except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed: pip install -e '.[parity]', or leave torch out of "
-            f"--against"
-        ) from None
-    form: Any = torch.channels_last if channels_last else torch.contiguous_format
-    model = torch_twins.create(network, counts).to(memory_format=form)
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(memory_format=form)
-    y = torch.from_numpy(labels)
-    optimizer = torch.optim.SGD(
-        model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
+
+def _devices(count: int) -> list[Any]:
+    """The devices to use. Raises: InputError if there are fewer."""
+    import jax
+
+    if count > 1:
+        jax.config.update("jax_num_cpu_devices", count)  # no effect on others
+    devices = jax.local_devices()
+    if len(devices) < count:
+        raise InputError(f"--devices={count}, and this machine has {len(devices)}")
+    return devices[:count]
+
+
+def _compile(
+    step: Any, state: Any, batch: Any, devices: list[Any], *, donate_state: bool
+) -> tuple[Any, Any, Any, float]:
+    """Compile a step; returns it, state and batch where it wants them, and the seconds it took."""
+    import jax
+
+    from senet_jax.system.devices import (
+        SHARD_MAP,
+        DeviceGroup,
+        map_step,
+        place_batches,
+        replicate,
     )
 
-    def train() -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-
-    def infer() -> None:
-        with torch.inference_mode():
-            model(x)
-
-    model.train(what == "train")
-    return train if what == "train" else infer
+    if len(devices) == 1:
+        mapped: Any = jax.jit(step, donate_argnums=0 if donate_state else ())
+        state, batch = jax.device_put((state, batch))
+    else:
+        group = DeviceGroup.of(devices, SHARD_MAP)
+        # Of an inference the first device's logits are returned; the others compute theirs as well.
+        mapped = map_step(step, group, donate_state=donate_state)
+        state, batch = replicate(state, group), place_batches([batch], group)
+    start = time.perf_counter()
+    compiled = mapped.lower(state, batch).compile()
+    return compiled, state, batch, time.perf_counter() - start
 
 
 if __name__ == "__main__":
-    if sys.argv[1] not in WITHOUT_HUGE_PAGES:
+    if json.loads(sys.argv[1])["who"] not in WITHOUT_HUGE_PAGES:
         host_memory.use_huge_pages()
     cli.run(main, __doc__)

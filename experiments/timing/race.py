@@ -1,24 +1,27 @@
 """A race: processes that take steps in turn, so that a machine that slows down slows all of them.
 
-Each contestant (contestants.py, readers.py) has a process of its own; the others wait while it
-works. The first step of a turn is not timed: it pays for caches and memory pages that the others
-have taken meanwhile, which steps in a training run do not.
+Each contestant (contestants.py, readers.py) has a process of its own, which answers.py explains;
+the others wait while it works. The first step of a turn is not timed: it pays for caches and memory
+pages that the others have taken meanwhile, which steps in a training run do not.
 """
 
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from senet_jax.errors import InputError
 from senet_jax.runs import provenance
 from senet_jax.system import processors
+
+TURN_S = 1.0  # least seconds of a contestant's two bursts in a turn, for networks of any size
 
 
 class Contestant(Protocol):
@@ -46,54 +49,50 @@ class Reader:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """A contestant that takes steps; experiments/timing/contestants.py explains the arguments.
+class Taken:
+    """Measurements of a contestant.
 
     Attributes:
-      who: the contestant's name, one of contestants.CONTESTANTS.
-      fields: arguments of `senet_jax.create_model`, with the network's `name`.
-      what: the kind of step, "train" or "infer".
-      batch: images per step.
-      size: side of an image, in pixels.
-      counts: numbers of parameters that a twin in PyTorch may have.
+      seconds: seconds per step of each burst; there are two to a turn.
+      burst: steps of a burst.
+      compile_s: seconds of compilation.
+      facts: what it knows about itself, its peak memory in GB among it.
     """
 
-    who: str
-    fields: Mapping[str, Any]
-    what: str
-    batch: int
-    size: int
-    counts: Sequence[int] = ()
-    module = "experiments.timing.contestants"
-
-    def arguments(self) -> list[str]:
-        words = self.who, json.dumps(self.fields), self.what, self.batch, self.size, *self.counts
-        return [str(word) for word in words]
-
-
-@dataclasses.dataclass(frozen=True)
-class Taken:
-    """Measurements of a contestant: seconds of each timed step and of compilation, peak memory."""
-
     seconds: list[float]
+    burst: int
     compile_s: float
-    peak_gb: float
+    facts: Mapping[str, Any]
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    @property
+    def peak_gb(self) -> float:
+        return self.facts["peak_gb"]
+
+    @property
+    def by_turn(self) -> list[float]:
+        """Mean seconds per step of each turn that is whole."""
+        return [(a + b) / 2 for a, b in zip(self.seconds[::2], self.seconds[1::2], strict=False)]
+
 
 def race(
-    entries: Mapping[str, Contestant], steps: int, again: str | None = None
+    entries: Mapping[str, Contestant],
+    bursts: int,
+    again: str | None = None,
+    turn_s: float = 0.0,
 ) -> tuple[dict[str, Taken], Taken | None]:
-    """Build the contestants one after the other, and let them take two timed steps each in turn.
+    """Build the contestants one after the other, and let them take two timed bursts each in turn.
 
     Args:
       entries: the contestants by name.
-      steps: timed steps of each.
+      bursts: timed bursts of each.
       again: name of the contestant that is built once more at the end, in a process that finds its
         programs compiled; None for no such contestant.
+      turn_s: least seconds of the two bursts of a turn; each contestant takes as many steps in a
+        burst as it needs for that, at least one.
 
     Returns: the measurements by name, and those of the contestant built again.
 
@@ -101,30 +100,41 @@ def race(
     """
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
-        workers, compiled = {}, {}
+        workers, compiled, steps = {}, {}, {}
         for name, entry in entries.items():
             workers[name] = stack.enter_context(_worker(entry, cache))
             compiled[name] = _answer(workers[name])
+        for name, worker in workers.items():  # the first turn warms up
+            *_, last = (_ask(worker, "steps 1") for _ in range(3))
+            steps[name] = steps_for(turn_s / 2, last)
         seconds: dict[str, list[float]] = {name: [] for name in entries}
-        for _ in range(-(-steps // 2) + 1):  # the first turn warms up
+        for _ in range(-(-bursts // 2)):
             for name, worker in workers.items():
-                _, *timed = (_ask(worker, "step") for _ in range(3))
-                seconds[name] += timed
+                _ask(worker, "steps 1")
+                for _ in range(2):
+                    seconds[name].append(_ask(worker, f"steps {steps[name]}") / steps[name])
         taken = {
-            name: Taken(seconds[name][2 : 2 + steps], compiled[name], _ask(worker, "peak"))
+            name: Taken(seconds[name][:bursts], steps[name], compiled[name], _ask(worker, "facts"))
             for name, worker in workers.items()
         }
         if again is None:
             return taken, None
         second = stack.enter_context(_worker(entries[again], cache))
         compile_s = _answer(second)
-        return taken, Taken([_ask(second, "step")], compile_s, _ask(second, "peak"))
+        once = _ask(second, "steps 1")
+        return taken, Taken([once], 1, compile_s, _ask(second, "facts"))
+
+
+def steps_for(least_s: float, step_s: float) -> int:
+    """Fewest steps, at least one, that last as long if one step takes `step_s` seconds."""
+    return max(1, math.ceil(least_s / max(step_s, 1e-6)))
 
 
 @contextlib.contextmanager
 def _worker(entry: Contestant, cache: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", entry.module, *entry.arguments()]
-    environment = dict(os.environ)
+    # Contestants wait in the memory of one GPU, which the first would otherwise take as a whole.
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | dict(os.environ)
     if entry.who == "ours":
         environment["JAX_COMPILATION_CACHE_DIR"] = cache
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -139,31 +149,35 @@ def _worker(entry: Contestant, cache: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def _ask(worker: subprocess.Popen[str], question: str) -> float:
+def _ask(worker: subprocess.Popen[str], question: str) -> Any:
     assert worker.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # the answer below says why
         print(question, file=worker.stdin, flush=True)
     return _answer(worker)
 
 
-def _answer(worker: subprocess.Popen[str]) -> float:
+def _answer(worker: subprocess.Popen[str]) -> Any:
     assert worker.stdout is not None
     while line := worker.stdout.readline():
         if line.startswith("answer "):
-            return float(line.split()[1])
+            return json.loads(line.removeprefix("answer "))
     assert worker.stderr is not None
     output = worker.stderr.read().strip() or "it said nothing"
     last = output.splitlines()[-1]
     raise InputError(f"a contestant stopped: {last.removeprefix('error: ')}")
 
 
-def machine() -> str:
-    """The conditions that a time depends on: processor, processors in use, and versions."""
+def machine(accelerator: str = "") -> str:
+    """The conditions that a time depends on: hardware and versions."""
     import importlib.metadata
 
     versions = []
     for package in ("jax", "torch", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    host = f"{provenance.processor()}, {len(processors.usable())} processors"
-    return f"{host}, {', '.join(versions)}"
+    return f"{hardware(accelerator)}, {', '.join(versions)}"
+
+
+def hardware(accelerator: str = "") -> str:
+    """What computes: the accelerator by name, or the processor and how many of it are in use."""
+    return accelerator or f"{provenance.processor()}, {len(processors.usable())} processors"

@@ -26,9 +26,10 @@ import numpy as np
 from PIL import Image
 
 from configs import common
-from experiments.timing.contestants import serve
+from experiments.timing.answers import serve
 from senet_jax import data
-from senet_jax.data.sources import tfds_builder, tfds_source
+from senet_jax.data.sources import lookup, tfds_builder, tfds_source
+from senet_jax.errors import InputError
 from senet_jax.system import cli, processors
 
 CONTESTANTS = ("ours", "pillow")
@@ -46,19 +47,24 @@ def main(argv: list[str]) -> None:
     reader = {"ours": ours, "pillow": pillow}[who](name, size, batch)
     assert next(reader).shape == (batch, size, size, 3)
 
-    def step() -> None:
-        for _ in range(BATCHES):
+    def steps(count: int) -> None:
+        for _ in range(count * BATCHES):
             next(reader)
 
-    serve(step, time.perf_counter() - start, time.process_time)
+    serve(steps, time.perf_counter() - start, time.process_time)
 
 
 def find(name: str) -> tuple[tfds_source.TfdsSource, str]:
-    """Prepare a dataset; returns it with the split to read. Raises: InputError if there is none."""
+    """Prepare a dataset of TFDS; returns it with the split to read.
+
+    Raises: InputError if there is none, or it is not one of TFDS.
+    """
     tfds_builder.import_tfds()
     import experiments.timing.photographs  # noqa: F401  (registers the builder)
 
-    source = tfds_source.find(name)
+    source = lookup.find(name)
+    if not isinstance(source, tfds_source.TfdsSource):
+        raise InputError(f"--input races on datasets of TFDS, and {name!r} is none")
     source = tfds_source.prepare(source)
     return source, f"train[:{min(MOST, source.count('train'))}]"
 

@@ -40,7 +40,7 @@ def load_dataset(
     *,
     image: str = "",
     label: str = "",
-    classes: tuple[int, ...] = (),
+    classes: tuple[float, ...] = (),
     fold: tuple[int, ...] = (),
     image_size: int = 0,
     mean: tuple[float, ...] = (),
@@ -61,9 +61,9 @@ def load_dataset(
       image, label: names of the features or columns that are the image and the label; "" takes the
         dataset's supervised keys or usual names, or the only ones that it has. Labels that are
         plain numbers are read through to count the classes: one more than the greatest.
-      classes: the first class to take and the one after the last, as in a range; labels then count
-        from 0, and examples with others are left out. () takes all. Only datasets in memory can be
-        cut like this.
+      classes: the first class to take and the one after the last, as in a range, or these places
+        as shares of all classes, (0.5, 1.0); labels then count from 0, and examples with others are
+        left out. () takes all. Only datasets in memory can be cut like this.
       fold: number of a part of `train_split` to evaluate on in place of `eval_split`, and of how
         many, see Fold; the other parts are trained on. Streamed TFDS datasets have no folds.
       image_size: height and width, in pixels, of images that are streamed from disk; 0 reads them
@@ -130,7 +130,7 @@ def load_split(
     *,
     image: str = "",
     label: str = "",
-    classes: tuple[int, ...] = (),
+    classes: tuple[float, ...] = (),
     fold: tuple[int, ...] = (),
     image_size: int = 0,
     **crops: Any,
@@ -199,20 +199,23 @@ def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> 
     return tfds_source.prepare(source) if isinstance(source, TfdsSource) else source
 
 
-def _labels(classes: tuple[int, ...], source: Source, crop_spec: CropSpec | None) -> range | None:
+def _labels(classes: tuple[float, ...], source: Source, crop_spec: CropSpec | None) -> range | None:
     """The labels that are taken; None for all. Raises: InputError if there are no such classes."""
     if isinstance(classes, tuple) and not classes:
         return None
     count = len(source.class_names)
-    are_whole = isinstance(classes, tuple) and all(type(label) is int for label in classes)
-    if not (are_whole and len(classes) == 2 and 0 <= classes[0] < classes[1] <= count):
+    ends = tuple[Any, ...](classes) if isinstance(classes, tuple) else ()
+    if all(type(end) is float and 0 <= end <= 1 for end in ends):
+        ends = tuple(round(end * count) for end in ends)
+    are_whole = all(type(end) is int for end in ends)
+    if not (are_whole and len(ends) == 2 and 0 <= ends[0] < ends[1] <= count):
         raise InputError(
             f"data.classes must be the first class and the one after the last, such as "
-            f"(0, {count}) for all of {source.name!r}, not {classes!r}"
+            f"(0, {count}) or (0.0, 1.0) for all of {source.name!r}, not {classes!r}"
         )
     if crop_spec is not None:
         _refuse_classes(classes, "streamed ones would have to be read to be counted")
-    return range(*classes)
+    return range(*ends)
 
 
 def _names(source: Source, labels: range | None) -> tuple[str, ...]:
@@ -233,7 +236,7 @@ def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None
         )
 
 
-def _refuse_classes(classes: tuple[int, ...], reason: str) -> None:
+def _refuse_classes(classes: tuple[float, ...], reason: str) -> None:
     if classes:
         raise InputError(
             f"data.classes {classes} is for images that are kept in memory: {reason}; leave it out"

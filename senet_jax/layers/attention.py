@@ -34,7 +34,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from senet_jax.layers.network import ConvNorm, Layers, he_normal
+from senet_jax.layers.initial import he_normal
+from senet_jax.layers.network import ConvNorm, Layers
 from senet_jax.layers.normalize import beside
 from senet_jax.layers.pool import largest
 from senet_jax.layers.squeeze_excite import (

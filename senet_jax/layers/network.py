@@ -12,14 +12,12 @@ import jax.numpy as jnp
 from senet_jax.errors import InputError
 from senet_jax.layers.conv import Conv, check_implementation
 from senet_jax.layers.dropout import Dropout
+from senet_jax.layers.initial import he_normal
 from senet_jax.layers.norm import BatchNorm
 
 Size = int | tuple[int, int]
 
 MOMENTUM = 0.9  # share of running batch statistics that a step keeps
-
-# He et al. 2015, as the paper says; variance 2 / fan_in, not truncated.
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 @dataclasses.dataclass(frozen=True)

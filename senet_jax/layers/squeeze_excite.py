@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from senet_jax.layers.deferred import Deferred
-from senet_jax.layers.network import he_normal
+from senet_jax.layers.initial import he_normal
 from senet_jax.layers.pool import largest
 
 # From the last layer's output to the factor of a channel.

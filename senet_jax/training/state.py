@@ -11,6 +11,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from senet_jax.system.devices import Devices, sharded
+from senet_jax.training.draw import draw
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -106,20 +107,13 @@ def create_state(
       plateau: memory of the "plateau" schedule at the start.
     """
 
-    # Two programs: what is drawn depends on the network alone, so that in the compilation cache all
-    # recipes share its program; `seed` is an argument, so that all seeds do.
-    @jax.jit
-    def draw(seed: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-        init_key, run_key = jax.random.split(jax.random.key(seed))
-        return run_key, dict(model.init(init_key, jnp.zeros((1, *image_shape))))
-
     @jax.jit
     def start(variables: dict[str, Any]) -> tuple[optax.OptState, Any]:
         # Copies: a step gives its whole state away, and no array can be given twice.
         averages = jax.tree.map(jnp.copy, variables) if ema else None
         return optimizer.init(variables["params"]), averages
 
-    run_key, drawn = draw(jnp.asarray(seed, jnp.uint32))
+    run_key, drawn = draw(model, image_shape, jnp.asarray(seed, jnp.uint32))
     variables = unflatten_dict(flatten_dict(drawn) | flatten_dict(weights or {}))
     opt_state, averages = start(variables)
     return TrainState(

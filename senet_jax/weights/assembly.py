@@ -9,7 +9,8 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from senet_jax.errors import InputError
-from senet_jax.layers.network import Network, he_normal
+from senet_jax.layers.initial import he_normal
+from senet_jax.layers.network import Network
 from senet_jax.weights.torch_names import HEAD, Shapes, shapes_of
 
 Variables = dict[str, Any]

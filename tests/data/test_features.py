@@ -180,6 +180,16 @@ def test_data_classes_leave_out_what_is_of_no_class_and_say_so(caplog):
     assert labels_of(of_two) == sorted(label - 1 for label in known if label in (1, 2))
 
 
+@pytest.mark.parametrize(
+    ("shares", "ends"), [((0.0, 0.5), (0, 5)), ((0.5, 1.0), (5, 10)), ((0.29, 0.7), (3, 7))]
+)
+def test_shares_of_the_classes_are_whole_numbers_of_them(shares, ends):
+    """Also where a share times their number is not quite whole, as 0.7 * 10 is."""
+    of_shares, of_ends = (data.load_split("digits", "test", classes=c) for c in (shares, ends))
+    assert of_shares[1] == of_ends[1]
+    assert labels_of(of_shares[0]) == labels_of(of_ends[0])
+
+
 @pytest.mark.parametrize(("labels", "count"), [([0, 4], 1), ([-1, 2**32, 3], 2)])
 def test_labels_beyond_the_last_class_are_refused_too(labels, count):
     with pytest.raises(InputError, match=f"^{count} of these labels are none of the 4 classes"):

@@ -1,6 +1,6 @@
 """The two drawings of README and docs; how all figures look is in senet_jax/system/figures.py.
 
-    python -m experiments.figures        (docs/images/se_block.png and docs/images/rooms.png)
+    python -m experiments.reporting.drawings    (docs/images/se_block.png and docs/images/rooms.png)
 
 The gates in the first drawing are published results; whoever publishes new ones draws it again.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from senet_jax.system.figures import COLOURS, canvas, drawing, png
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 # The gates of a trained network, one row per block, written by `python -m experiments.gates`.
 PUBLISHED_GATES = ROOT / "experiments" / "results" / "gates" / "digits" / "excitation.csv"
@@ -31,10 +31,7 @@ FLOORS = (
         ("timing", "races between\nprograms"),
     ),
     (("grid", "a study to\nplanned runs"),),
-    (
-        ("figures", "the drawings\nof the docs"),
-        ("statistics", "differences to\nverdicts"),
-    ),
+    (("statistics", "differences to\nverdicts"),),
     (("senet_jax", "commands: main,\nevaluate, predict ..."),),
     (("inference", "a trained network,\nasked"),),
     (("training", "a configuration\nto a result"),),
@@ -214,5 +211,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        sys.exit("error: figures takes no arguments")
+        sys.exit("error: drawings takes no arguments")
     main()
