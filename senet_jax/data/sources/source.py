@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
@@ -92,6 +92,15 @@ class Source(abc.ABC):
             if split_of_a == split_of_b
         ]
         return sum(map(len, both))
+
+    def identity(self, split: str, place: int) -> Hashable:
+        """What is equal for two examples that are the same image."""
+        return split, place
+
+    def repeated(self, split: str) -> int:
+        """Number of examples of a split expression that are there already, further in front."""
+        places = ((name, place) for name, places in self.places(split) for place in places)
+        return self.count(split) - len({self.identity(*place) for place in places})
 
     def check_fits_memory(self) -> None:
         """Raises: InputError for images that are known to differ in size."""
