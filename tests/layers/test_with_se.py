@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import senet_jax
-from senet_jax import SEConfig, create_model, gates_of, with_se
+from senet_jax import SEConfig, SqueezeExcite, create_model, gates_of, with_se
 from senet_jax.layers.attention import KINDS
 
 IMAGES = jax.random.normal(jax.random.key(9), (2, 8, 8, 3))
@@ -172,6 +172,27 @@ class Scanned(nn.Module):
         return layers(name="layers")(x, None)[0]
 
 
+def test_gates_inside_a_scan_are_those_of_each_image_or_refused():
+    """The axis of layers is none of positions, and a block that cannot be asked is not left out."""
+
+    def wrapped(*collections):
+        return with_se(Scanned(("params", "se", *collections)), {"ratio": 1}, "layers/conv")
+
+    variables = drawn(wrapped())
+    with pytest.raises(ValueError, match="does not pass the collection 'gates' on"):
+        gates_of(wrapped(), variables, IMAGES)
+    (found,) = gates_of(wrapped("gates"), variables, IMAGES).values()
+    x = IMAGES
+    for layer, gates in enumerate(found):
+        params, block = (
+            jax.tree.map(lambda leaf, layer=layer: leaf[layer], variables[collection]["layers"])
+            for collection in ("params", "se")
+        )
+        conv = nn.Conv(3, (3, 3)).apply({"params": params["conv"]}, x)
+        x = SqueezeExcite(ratio=1).apply({"params": block["conv"]["se"]}, conv)
+        np.testing.assert_allclose(gates, (x / conv).mean((1, 2)), rtol=1e-4)
+
+
 def test_a_scan_that_passes_the_blocks_on_has_one_for_each_of_its_layers():
     model = with_se(Scanned(("params", "se")), {"ratio": 1}, "layers/conv")
     kernels = jax.tree.leaves(drawn(model)["se"])
@@ -187,6 +208,12 @@ def test_a_scan_that_passes_the_blocks_on_has_one_for_each_of_its_layers():
         (CNN(), {}, "head", r"head returns \(2, 5\), and a block needs a map \[B, H, W, C\]"),
         (CNN(), {"placement": "pre"}, "conv0", r"se\.placement has no effect here"),
         (CNN(), {"stages": (2,)}, "conv0", r"se\.stages has no effect here"),
+        (
+            with_se(CNN(), {}, "conv0"),
+            {},
+            "conv1",
+            "has blocks of with_se already; name",
+        ),
         (CNN(), {"ratio": 0}, "conv0", "ratio must be a whole number of at least 1, not 0"),
         (Scanned(), {}, "layers/conv", "layers/conv is inside a lifted transformation"),
         (nn.Sequential([nn.Conv(3, (1, 1))]), {"kind": "srm"}, "layers_0", "choose a kind without"),
