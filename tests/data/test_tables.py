@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 
 import numpy as np
 import pytest
@@ -206,3 +207,13 @@ def test_folds_of_images_that_are_there_twice_are_refused(twice, options, elks, 
         data.load_dataset(name, split, "", fold=(1, 2), **options)
     name = write_rows(tmp_path / "y.csv", [("file", "label"), *rows])
     assert data.load_dataset(name, "train+test", "", fold=(1, 2), **options)
+
+
+def test_a_dataset_with_one_split_alone_says_how_to_cut_it(elks, tmp_path):
+    rows = [(*row, "train") for row in labelled(elks, tmp_path)]
+    name = write_rows(tmp_path / "x.csv", [("file", "label", "split"), *rows])
+    with pytest.raises(InputError) as caught:
+        data.load_dataset(name, "train", "test")
+    parts = re.findall(r"'(train\[.*?\])'", str(caught.value))
+    dataset = data.load_dataset(name, *parts)
+    assert len(dataset.train) + len(dataset.eval) == len(rows)

@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -73,6 +73,7 @@ class Source(abc.ABC):
             counts = ", ".join(f"{name} ({sum(files)})" for name, files in self.splits.items())
             raise InputError(
                 f"dataset {self.name!r} has no examples in split {split!r}; its splits are {counts}"
+                f"{_how_to_cut([*self.splits])}"
             ) from error
 
     def in_reading_order(self, split: str) -> Iterator[tuple[str, range]]:
@@ -110,6 +111,14 @@ class Source(abc.ABC):
                 f"dataset {self.name!r} has {what}; only datasets whose images all have one size "
                 "can be kept in memory: set data.image_size to stream it"
             )
+
+
+def _how_to_cut(splits: Sequence[str]) -> str:
+    """The end of a sentence on a dataset with a single split: two parts of it; else ""."""
+    if len(splits) != 1:
+        return ""
+    (only,) = splits
+    return f"; parts of it are '{only}[:90%]' and '{only}[90%:]', to train and to evaluate on"
 
 
 class Listed(Source):
