@@ -28,7 +28,8 @@ from absl import flags
 
 from experiments.grid.plan import define_flags, define_published, directory_of
 from experiments.reporting import forest, headline, page, publish, published, speed, table, verdicts
-from experiments.reporting.collect import collect, missing
+from experiments.reporting.about_runs import missing
+from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
 from experiments.studies import the_study
 from senet_jax.errors import InputError, refuse

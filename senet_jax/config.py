@@ -136,7 +136,10 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(
-    a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str] = ("there", "now")
+    a: Mapping[str, Any],
+    b: Mapping[str, Any],
+    names: tuple[str, str] = ("there", "now"),
+    most: int = 5,
 ) -> str:
     """The keys in which two flat configurations differ, with both values; "" if there are none.
 
@@ -144,15 +147,16 @@ def differences(
 
     Args:
       names: what the values of `a` and of `b` are called, as in "seed (0 there, 1 now)".
+      most: number of keys with their values; of others it is said how many there are.
     """
     keys = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     keys = [key for key in keys if key not in PATHS or not _are_one_path(a.get(key), b.get(key))]
     missing = "missing"  # a key that configurations of another version lack
     pairs = ", ".join(
         f"{key} ({a.get(key, missing)} {names[0]}, {b.get(key, missing)} {names[1]})"
-        for key in keys[:5]
+        for key in keys[:most]
     )
-    return pairs + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return pairs + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def whole_path(text: str) -> str:

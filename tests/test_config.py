@@ -92,6 +92,7 @@ def test_differences_are_named_with_both_values():
 def test_no_more_than_five_differences_are_told():
     many = {f"key{index}": index for index in range(8)}
     assert differences(many, {}).endswith("key4 (4 there, missing now) and 3 more")
+    assert differences(many, {}, most=len(many)).count("missing now") == len(many)
 
 
 def test_the_algebra_imports_nothing_of_others():

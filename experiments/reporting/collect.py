@@ -9,7 +9,6 @@ from typing import Any
 
 from configs import common
 from experiments.grid.study import PRETRAINED, Row, Study
-from experiments.launch.pruning import PRUNED
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
 from senet_jax.errors import InputError, did_you_mean
@@ -162,50 +161,6 @@ def made_with(results: Results, key: str) -> list[str]:
     runs = [run for of_row in results.values() for run in of_row]
     environments = [each for run in runs for each in (run, *run.get("earlier_environments", ()))]
     return sorted({str(each[key]) for each in environments if each.get(key) is not None})
-
-
-def missing(study: Study, results: Results, unfinished: Unfinished) -> list[str]:
-    """Sentences that name the seeds each row lacks, among those that any row has or was begun with.
-
-    Args:
-      study: the study with the rows.
-      results: the finished runs.
-      unfinished: the runs that were started and lack a result.
-    """
-    expected = {run["seed"] for runs in results.values() for run in runs}
-    expected |= {seed for seeds in unfinished.values() for seed in seeds}
-    lines = []
-    for row in study.rows:
-        lacking = expected - {run["seed"] for run in results.get(row.label, [])}
-        reasons = {
-            seed: why
-            for seed, why in unfinished.get(row.label, {}).items()
-            if why and seed in lacking
-        }
-        for seed, why in sorted(reasons.items()):
-            first = why.splitlines()[0].rstrip(".")
-            outcome = f"was {first}" if first.startswith(PRUNED) else f"failed: {first}"
-            lines.append(f"Row {row.label}: seed {seed} {outcome}.")
-        if silent := sorted(lacking - reasons.keys()):
-            seeds = ", ".join(map(str, silent))
-            have = "seed {} has" if len(silent) == 1 else "seeds {} have"
-            lines.append(f"Row {row.label}: {have.format(seeds)} no result.")
-    return lines
-
-
-def at_chance(runs: Sequence[Result]) -> list[int]:
-    """The seeds whose runs end no better than guessing, by two standard errors of that.
-
-    Results of versions that did not record the number of classes are left out.
-    """
-    seeds = []
-    for run in runs:
-        if classes := run.get("classes"):
-            right = 1 / classes
-            error = (right * (1 - right) / run["eval/examples"]) ** 0.5
-            if run["eval/top1_error"] >= 100 * (1 - right - 2 * error):
-                seeds.append(run["seed"])
-    return seeds
 
 
 def other_images(study: Study, results: Results) -> list[str]:

@@ -78,16 +78,16 @@ class Gain:
     @property
     def verdict(self) -> str:
         """The verdict on the row, in words that its label completes."""
-        n = len(self.differences)
+        n, run = len(self.differences), "fold" if self.shared else "seed"
         if self.decision:
             return f"{self.decision}, but {UNSTABLE}" if self.unstable else self.decision
         if self.interval:
             return f"{UNSTABLE if self.unstable else UNDECIDED} at n = {n}"
         if n > 1 and abs(self.differences[0]) < ROUNDING:
-            return f"identical in all {n} seeds"
+            return f"identical in all {n} {run}s"
         if n > 1:
-            return f"the same difference in all {n} seeds, which gives no interval"
-        return "one paired seed, which gives no interval" if n else "no seed in common"
+            return f"the same difference in all {n} {run}s, which gives no interval"
+        return f"one paired {run}, which gives no interval" if n else f"no {run} in common"
 
 
 UNDECIDED = "not distinguishable"
@@ -154,12 +154,12 @@ def in_words(study: Study, by_label: Mapping[str, Gain]) -> list[str]:
     heading = next((name for name, keys in study.paper_columns.items() if key in keys), None)
     theirs = f"the paper's in the column {heading}, " if heading else ""
     verdicts = "; ".join(f"{verdict}: {', '.join(rows)}" for verdict, rows in labels.items())
+    runs = "folds" if any(gain.shared for gain in by_label.values()) else "seeds"
     unstable = [
-        "Unstable: over its seeds the row varies more than chance gives one that varies like "
+        f"Unstable: over its {runs} the row varies more than chance gives one that varies like "
         f"{study.reference_name} (one-sided F test on the variances, which calls "
         f"{100 * FALSE_ALARMS:g} % of rows unstable that vary alike); its mean says little."
     ]
-    runs = "folds" if any(gain.shared for gain in by_label.values()) else "seeds"
     return [
         f"Gain: the top-1 error of {study.reference_name} less that of the row, in points, "
         f"positive where the row is better; {theirs}ours over the {runs} that both have, with the "

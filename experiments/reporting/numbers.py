@@ -54,7 +54,8 @@ def not_as_counted(study: Study, results: Results) -> list[str]:
             networks = (
                 {k: v for k, v in c.items() if _is_of_network(k)} for c in (counted, run["config"])
             )
-            found.append(differences(*networks, names=("counted", "trained")))
+            one, other = networks
+            found.append(differences(one, other, ("counted", "trained"), most=len(one | other)))
     return [each for each in dict.fromkeys(found) if each]
 
 
@@ -86,7 +87,8 @@ def _by_flags(row: Row, declared: Mapping[str, Any], config: Mapping[str, Any]) 
     keys = config.keys() - {"seed", *idle, *weights}
     names = "in the study", "here"
     ours = {key: config[key] for key in keys}
-    return differences({k: declared[k] for k in keys & declared.keys()}, ours, names=names)
+    theirs = {k: declared[k] for k in keys & declared.keys()}
+    return differences(theirs, ours, names, most=len(ours))  # a caption leaves none out
 
 
 def _is_of_network(key: str) -> bool:

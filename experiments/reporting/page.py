@@ -14,7 +14,8 @@ from pathlib import Path
 
 from experiments.grid.study import Study
 from experiments.reporting import compare, forest, html, numbers, publish, table, verdicts
-from experiments.reporting.collect import Results, Unfinished, collect, made_with, missing
+from experiments.reporting.about_runs import missing
+from experiments.reporting.collect import Results, Unfinished, collect, made_with
 from experiments.reporting.write import figure_files
 from experiments.studies import load_studies
 from experiments.timing import plot_times

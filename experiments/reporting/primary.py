@@ -57,7 +57,7 @@ class Decided:
     def numbers(self) -> str:
         """Mean, interval, p value and number of seeds, in words."""
         if not self.differences:
-            return "no seed in common"
+            return f"no {'fold' if self.shared else 'seed'} in common"
         mean = f"{np.mean(self.differences):+.2f}"
         interval = t_interval(self.differences, shared=self.shared)
         if interval is None:

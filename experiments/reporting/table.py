@@ -18,7 +18,6 @@ from experiments.reporting.collect import (
     dataset_of,
     datasets_of,
     made_with,
-    missing,
     other_images,
 )
 from experiments.reporting.numbers import (
@@ -218,7 +217,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             "than r: their hidden width is 1, the least there is."
         )
     lines += about_runs.in_words(study, results) + other_images(study, results)
-    return lines + missing(study, results, unfinished)
+    return lines + about_runs.missing(study, results, unfinished)
 
 
 def _about_other_columns(study: Study, results: Results) -> list[str]:

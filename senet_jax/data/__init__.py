@@ -100,6 +100,11 @@ def load_dataset(
     source = _prepared(name, image, label, crop_spec)
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
+        if part and (again := source.repeated(train_split)):
+            raise InputError(
+                f"data.fold would evaluate on images that are trained on: split {train_split!r} of "
+                f"{name!r} has {again} more than once; have each there once"
+            )
     with named("data.eval_split"):
         count = 0 if part else source.count(eval_split)
     if not part and (shared := source.shared(train_split, eval_split)):

@@ -52,16 +52,14 @@ def gates_of(
       **arguments: other arguments of the model's call, where it needs any.
 
     Returns: path of each block to its gates [B, C]; {} for a network without SE blocks. Gates that
-      differ from position to position (`squeeze="none"`) are averaged over positions.
+      differ from position to position (`squeeze="none"`) are averaged over positions. Blocks in
+      layers of `nn.scan`, see `with_se`, have the axis of these before the others.
     """
     if "train" in inspect.signature(model.__call__).parameters:
         arguments = {"train": False} | arguments
     _, sown = model.apply(variables, images, mutable=["gates"], **arguments)
     flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(sown.get("gates", {}))
-    return {
-        "/".join(path[:-1]): jnp.mean(gate, axis=tuple(range(1, gate.ndim - 1)))
-        for path, (gate,) in flat.items()
-    }
+    return {"/".join(path[:-1]): jnp.mean(gate, axis=(-3, -2)) for path, (gate,) in flat.items()}
 
 
 def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[GatedBlock, ...]:

@@ -223,6 +223,7 @@ class ScalableNetwork(Network):
             raise ValueError(f"width_multiplier must be positive, not {self.width_multiplier!r}")
         super().__post_init__()
 
+    @nn.nowrap
     def _width(self, channels: int) -> int:
         return max(self.least_width, int(channels * self.width_multiplier))
 

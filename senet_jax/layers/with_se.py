@@ -53,7 +53,7 @@ def with_se(model: nn.Module, se: SEConfig | dict[str, Any], where: Where) -> "W
       ValueError: for a module that is none of Linen's or has blocks already, settings without an
         effect here, or a bad expression; in a call, if no submodule matches, or one
         that matches returns no such map, or is inside a lifted transformation (nn.scan, nn.vmap)
-        that does not pass the collection `se` on.
+        that does not pass the collection `se` on, or `gates` where these are asked for.
     """
     if not isinstance(model, nn.Module) or isinstance(model, WithSE):
         raise InputError(
@@ -153,11 +153,8 @@ class WithSE(nn.Module):
 
     def _attend(self, scope: Any, train: bool, u: jax.Array) -> jax.Array:
         """Apply the block of a submodule, in the scope of that, to what it has returned."""
-        if self.is_initializing() and not scope.is_mutable_collection(SE):
-            raise ValueError(
-                f"{'/'.join(scope.path)} is inside a lifted transformation, such as nn.scan, that "
-                f"does not pass the collection {SE!r} on: add it there, or match what is outside"
-            )
+        if self.is_initializing():
+            self._check_passed(scope, SE)
         offered = {**vars(self.se), "layers": Layers()}
         kind = KINDS[self.se.kind]
         fields = {f.name: offered[f.name] for f in dataclasses.fields(kind) if f.name in offered}
@@ -182,9 +179,19 @@ class WithSE(nn.Module):
         result, changed = block.apply(values, maps, train, mutable=["batch_stats", GATES])
         if train and self._has_norm and not self.is_initializing():
             scope.put_variable(STATS, SE, changed["batch_stats"])
-        if scope.is_mutable_collection(GATES) and not self.is_initializing():
+        if self.is_mutable_collection(GATES) and not self.is_initializing():
+            self._check_passed(scope, GATES)
             scope.put_variable(GATES, SE, changed.get(GATES, {}))
         return result[:, 0] if u.ndim == 3 else result
+
+    def _check_passed(self, scope: Any, collection: str) -> None:
+        """Raises: ValueError if a collection that can be changed cannot be in a submodule."""
+        if not scope.is_mutable_collection(collection):
+            raise ValueError(
+                f"{'/'.join(scope.path)} is inside a lifted transformation, such as nn.scan, that "
+                f"does not pass the collection {collection!r} on: add it there, or match what is "
+                "outside"
+            )
 
 
 def _check(path: str, result: Any) -> None:

@@ -128,6 +128,7 @@ class BNInception(ScalableNetwork):
             maps[f"stage{stage}"] = x
         return maps
 
+    @nn.nowrap
     def _narrow(self, widths: Widths) -> Widths:
         return Widths(
             (self._width(widths.three[0]), self._width(widths.three[1])),

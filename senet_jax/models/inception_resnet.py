@@ -194,6 +194,7 @@ class InceptionResNet(ScalableNetwork):
         maps["stage5"] = conv(self._width(1536), 1, 1, name="last")(x, train)
         return maps
 
+    @nn.nowrap
     def _narrow(self, paths: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(tuple((self._width(width), size) for width, size in path) for path in paths)
 

@@ -41,6 +41,7 @@ class ResidualBlock(ResidualUnit):
     ending: ClassVar[tuple[str, ...]] = ()
     placements: ClassVar = PLACEMENTS  # the SE block can have these
 
+    @nn.nowrap  # or Flax would capture what it returns by its name, which a submodule has
     def shortcut(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         """The identity where shapes agree, otherwise a projection (option B of He et al.)."""
         if self.stride == 1 and x.shape[-1] == channels:
@@ -69,6 +70,7 @@ class ResidualBlock(ResidualUnit):
         x = self.se_at("before_convs", x, train, name=f"se{index}")
         return self.layers.conv(features, size, stride, groups=groups, name=f"conv{index}")(x)
 
+    @nn.nowrap
     def norm(self, index: int, train: bool, *, zero_init: bool = False) -> BatchNorm:
         return self.layers.norm(train, zero_init=zero_init, name=f"bn{index}")
 
@@ -279,13 +281,8 @@ def cifar(name: str, block: type[ResidualBlock], blocks: int, **fields: Any) -> 
     et al. (section 4.2) pad with zeros instead. ResNet-(6n+2) has n basic blocks per stage.
     """
     fields = {"width": 16, "stem": "cifar", "num_classes": 10} | fields
-    return with_and_without_se(
-        name,
-        SEConfig(stages=(2, 3, 4)),
-        stage_sizes=(blocks,) * 3,
-        block=block,
-        **fields,
-    )
+    fields |= {"stage_sizes": (blocks,) * 3, "block": block}
+    return with_and_without_se(name, SEConfig(stages=(2, 3, 4)), **fields)
 
 
 MODELS: Models = {

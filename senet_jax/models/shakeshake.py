@@ -54,6 +54,7 @@ class ShakeBlock(ResidualBlock):
         alpha, beta = weights[:, 0], weights[:, 1]
         return mix(one, two, alpha, beta if self.shaken_gradient else jnp.full_like(beta, 0.5))
 
+    @nn.nowrap
     def convolutions(self) -> tuple[tuple[int, int, int, int], ...]:
         return (self.features, 3, self.stride, 1), (self.features, 3, 1, 1)
 
@@ -80,6 +81,7 @@ class ShakeEvenBottleneck(ShakeBlock):
     expansion = 4
     shaken_gradient = False
 
+    @nn.nowrap
     def convolutions(self) -> tuple[tuple[int, int, int, int], ...]:
         width = self.features * self.base_width // 64 * self.cardinality
         return (

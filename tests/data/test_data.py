@@ -117,6 +117,7 @@ def test_without_pad_and_flip_nothing_changes():
     ("name", "train", "sentence"),
     [
         ("digit", "train", "did you mean 'digits'"),
+        ("cifar100_half", "train", r"did you mean 'cifar100'\?"),
         ("digits", "trian", "no examples in split 'trian'; its splits are"),
         ("digits", "train[:0]", "no examples in split"),
         ("oxford_flowers102", "train", "only datasets whose images all have one size"),

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 
 import numpy as np
 import pytest
@@ -160,3 +161,59 @@ def test_folds_of_a_stream_of_files_are_those_in_memory(elks, caplog):
         batch = next(streamed.train.train_batches(8, seed=1))
         other = next(kept.train.train_batches(8, seed=1))
         np.testing.assert_array_equal(batch["label"], other["label"])
+
+
+def test_a_row_without_a_label_is_of_no_class_whatever_the_labels_are(tmp_path):
+    """A missing name of a class is not the class "-1", nor one without a name."""
+    datasets = pytest.importorskip("datasets")
+    contents = [content for *_, content in by_key()["train"]]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    for gap in (None, "", " "):
+        columns = {
+            "image": [{"bytes": content, "path": None} for content in contents],
+            "label": [("cat", "dog", gap)[number % 3] for number in range(len(contents))],
+        }
+        place = tmp_path / repr(gap)
+        datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(place))
+        found = lookup.find(f"hf:{place}")
+        assert found.class_names == ("cat", "dog")
+        labels = np.concatenate([found.labels(split) for split in found.splits])
+        assert (labels == -1).sum() == len(range(2, len(contents), 3))
+        with pytest.raises(InputError, match=r"are none of the 2 classes, the first -1"):
+            data.load_dataset(f"hf:{place}", "train", "test")
+
+
+def test_a_file_is_in_one_split_however_often_and_in_whatever_way_it_is_listed(elks, tmp_path):
+    rows = labelled(elks, tmp_path)
+    again = [(f"./x/../{file}", label) for file, label in rows]
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows, *again])
+    found = lookup.find(name)
+    of_splits = [{*map(os.path.normpath, part.files)} for part in found.examples.values()]
+    assert not of_splits[0] & of_splits[1]
+    assert sum(map(len, of_splits)) == len(rows)
+    assert found.repeated("train+test") == len(rows)
+
+
+@pytest.mark.parametrize("twice", ["in the table", "by the split"])
+@pytest.mark.parametrize("options", [{}, {**CROPS, "image_size": 8}], ids=["memory", "stream"])
+def test_folds_of_images_that_are_there_twice_are_refused(twice, options, elks, tmp_path):
+    """Another fold would train on an image to evaluate on."""
+    rows = labelled(elks, tmp_path)
+    listed = [*rows, *rows[:3]] if twice == "in the table" else rows
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), *listed])
+    split = "train+test" if twice == "in the table" else "train+test[:2]+test"
+    number = 3 if twice == "in the table" else 2
+    with pytest.raises(InputError, match=rf"data\.fold would .* has {number} more than once"):
+        data.load_dataset(name, split, "", fold=(1, 2), **options)
+    name = write_rows(tmp_path / "y.csv", [("file", "label"), *rows])
+    assert data.load_dataset(name, "train+test", "", fold=(1, 2), **options)
+
+
+def test_a_dataset_with_one_split_alone_says_how_to_cut_it(elks, tmp_path):
+    rows = [(*row, "train") for row in labelled(elks, tmp_path)]
+    name = write_rows(tmp_path / "x.csv", [("file", "label", "split"), *rows])
+    with pytest.raises(InputError) as caught:
+        data.load_dataset(name, "train", "test")
+    parts = re.findall(r"'(train\[.*?\])'", str(caught.value))
+    dataset = data.load_dataset(name, *parts)
+    assert len(dataset.train) + len(dataset.eval) == len(rows)

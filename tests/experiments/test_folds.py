@@ -9,7 +9,7 @@ from scipy import stats
 
 from experiments import run
 from experiments.grid.plan import base_configs, directory_of, on_folds, plan
-from experiments.reporting import collect, compare, primary, publish, table
+from experiments.reporting import about_runs, collect, compare, primary, publish, table
 from experiments.statistics.paired import (
     BETTER,
     check_expectation,
@@ -103,6 +103,37 @@ def test_intervals_of_folds_are_wider_and_the_table_says_why():
     assert table._folds(results(_2=ours)) == ""
     one_fold = on(results(_2={0: 5.0}), 5)
     assert compare.shared_by_folds(one_fold) == 0.0
+
+
+def test_runs_on_folds_are_named_by_their_folds():
+    """Seed N is on fold N + 1, which is what a reader of the table looks for."""
+    found = on(results(_2={0: 5.0, 1: 90.0, 2: 5.5}, _16={0: 5.0, 1: 5.1, 2: 5.5}), 5)
+    for runs in found.values():
+        for each in runs:
+            each.update({"classes": 10, "eval/examples": 720, "step": 20, "planned_steps": 30})
+            each["config"]["train.patience"] = 2
+    unfinished = {"4": {1: "out of memory.", 3: "", 4: ""}}
+    said = " ".join(
+        [
+            *about_runs.in_words(REDUCTION, found),
+            *about_runs.missing(REDUCTION, found, unfinished),
+            compare.Gain((0.0, 0.0), shared=0.25).verdict,
+            compare.Gain((), shared=0.25).verdict,
+            compare.Gain((1.0,), shared=0.25).verdict,
+        ]
+    )
+    for sentence in (
+        "Row 2 is unstable: its folds end at 5.00 (fold 1), 90.00 (fold 2), 5.50 (fold 3) per cent",
+        "Row 2: fold 2 ended no better than guessing.",
+        "fold 1 at step 20 of 30, fold 2 at step",
+        "Row 4: fold 2 failed: out of memory.",
+        "Row 4: folds 1, 3, 4, 5 have no result.",
+        "identical in all 2 folds",
+        "no fold in common",
+        "one paired fold",
+    ):
+        assert sentence in said
+    assert "seed" not in said
 
 
 def test_runs_on_folds_are_one_study_but_not_with_others(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import senet_jax
-from senet_jax import SEConfig, create_model, gates_of, with_se
+from senet_jax import SEConfig, SqueezeExcite, create_model, gates_of, with_se
 from senet_jax.layers.attention import KINDS
 
 IMAGES = jax.random.normal(jax.random.key(9), (2, 8, 8, 3))
@@ -170,6 +170,27 @@ class Scanned(nn.Module):
         axes = dict.fromkeys(self.collections, 0)
         layers = nn.scan(Layer, variable_axes=axes, split_rngs={"params": True}, length=3)
         return layers(name="layers")(x, None)[0]
+
+
+def test_gates_inside_a_scan_are_those_of_each_image_or_refused():
+    """The axis of layers is none of positions, and a block that cannot be asked is not left out."""
+
+    def wrapped(*collections):
+        return with_se(Scanned(("params", "se", *collections)), {"ratio": 1}, "layers/conv")
+
+    variables = drawn(wrapped())
+    with pytest.raises(ValueError, match="does not pass the collection 'gates' on"):
+        gates_of(wrapped(), variables, IMAGES)
+    (found,) = gates_of(wrapped("gates"), variables, IMAGES).values()
+    x = IMAGES
+    for layer, gates in enumerate(found):
+        params, block = (
+            jax.tree.map(lambda leaf, layer=layer: leaf[layer], variables[collection]["layers"])
+            for collection in ("params", "se")
+        )
+        conv = nn.Conv(3, (3, 3)).apply({"params": params["conv"]}, x)
+        x = SqueezeExcite(ratio=1).apply({"params": block["conv"]["se"]}, conv)
+        np.testing.assert_allclose(gates, (x / conv).mean((1, 2)), rtol=1e-4)
 
 
 def test_a_scan_that_passes_the_blocks_on_has_one_for_each_of_its_layers():

@@ -167,6 +167,20 @@ def test_features_are_the_ends_of_the_stages(name):
         assert size // stride - lost <= height == width <= size // stride
 
 
+@pytest.mark.parametrize("name", NARROW)
+def test_whatever_method_returns_an_array_can_be_captured(name):
+    """No method has the name of a submodule, and those that return something else are no layers."""
+    model = narrow(name, implementation="xla")
+    images = jax.ShapeDtypeStruct((1, size_of(name), size_of(name), 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def captured(variables, images):
+        return model.apply(variables, images, capture_intermediates=lambda *_: True)
+
+    _, found = jax.eval_shape(captured, variables, images)
+    assert found["intermediates"]
+
+
 PLACES = ("pre", "post", "identity", "after_3x3", "parallel", "before_convs", "between_stages")
 MEANINGLESS = {
     **dict.fromkeys(("semobilenetv1", "sebninception", "sevgg16_bn"), PLACES),

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +109,10 @@ class Files(Listed):
 
     def labels(self, split: str) -> np.ndarray:
         return self.examples[split].labels
+
+    def identity(self, split: str, place: int) -> Hashable:
+        file = self.examples[split].files[place]
+        return os.path.normpath(file) if isinstance(file, str) else super().identity(split, place)
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -64,7 +65,10 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     if names := known[label].names:
         classes, numbers = check_classes(name, names), values
     else:
-        classes, numbers = classes_of(name, [UNKNOWN if v is None else v for v in values])
+        is_given = [value is not None and str(value).strip() != "" for value in values]
+        classes, found = classes_of(name, [*itertools.compress(values, is_given)])
+        of_given = iter(found)
+        numbers = [next(of_given) if given else None for given in is_given]
     examples = [
         one._replace(label=UNKNOWN if number is None else number)
         for one, number in zip(examples, numbers, strict=True)

@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -73,6 +73,7 @@ class Source(abc.ABC):
             counts = ", ".join(f"{name} ({sum(files)})" for name, files in self.splits.items())
             raise InputError(
                 f"dataset {self.name!r} has no examples in split {split!r}; its splits are {counts}"
+                f"{_how_to_cut([*self.splits])}"
             ) from error
 
     def in_reading_order(self, split: str) -> Iterator[tuple[str, range]]:
@@ -93,6 +94,15 @@ class Source(abc.ABC):
         ]
         return sum(map(len, both))
 
+    def identity(self, split: str, place: int) -> Hashable:
+        """What is equal for two examples that are the same image."""
+        return split, place
+
+    def repeated(self, split: str) -> int:
+        """Number of examples of a split expression that are there already, further in front."""
+        places = ((name, place) for name, places in self.places(split) for place in places)
+        return self.count(split) - len({self.identity(*place) for place in places})
+
     def check_fits_memory(self) -> None:
         """Raises: InputError for images that are known to differ in size."""
         if len(shape := self.image_shape) != 3 or None in shape:
@@ -101,6 +111,14 @@ class Source(abc.ABC):
                 f"dataset {self.name!r} has {what}; only datasets whose images all have one size "
                 "can be kept in memory: set data.image_size to stream it"
             )
+
+
+def _how_to_cut(splits: Sequence[str]) -> str:
+    """The end of a sentence on a dataset with a single split: two parts of it; else ""."""
+    if len(splits) != 1:
+        return ""
+    (only,) = splits
+    return f"; parts of it are '{only}[:90%]' and '{only}[90%:]', to train and to evaluate on"
 
 
 class Listed(Source):

@@ -48,7 +48,9 @@ def find(name: str, path: str, image: str, label: str) -> Files:
             raise InputError(f"dataset {name!r} has no split in row {row}, but in others")
         place = os.path.join(folder, os.path.expanduser(_text(file)))
         usual = SPLITS.get(split.lower(), split)
-        examples.append(Example(place, numbers[row - 1], _text(file), usual))
+        # However a file is written, it is in one split.
+        key = os.path.normpath(_text(file))
+        examples.append(Example(place, numbers[row - 1], key, usual))
     _check_once(name, examples, classes)
     return assemble(name, classes, examples)
 

@@ -47,9 +47,10 @@ def builder_of(name: str) -> Any:
     try:
         return tfds.builder(name)
     except tfds.core.DatasetNotFoundError as error:
-        near = prepared_versions(name) or did_you_mean(
-            name, [*tfds.list_builders(), "digits", "fake"]
-        )
+        known = [*tfds.list_builders(), "digits", "fake"]
+        # Configurations know other splits of a dataset by such names: "cifar100_half".
+        begun = [other for other in known if name.startswith(f"{other}_")]
+        near = prepared_versions(name) or did_you_mean(name, begun or known)
         raise InputError(f"data.name: TFDS has no dataset {name!r}{near}") from error
     except Exception as error:
         if "Parsing builder name" in str(error):
