@@ -1,5 +1,6 @@
 """From a configuration to everything a run calls: check it, plan its steps, build them."""
 
+import collections
 import dataclasses
 import functools
 import logging
@@ -191,10 +192,52 @@ def build_run(
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=build_steps(train, devices, model, optimizer, tuning, inputs, state, teacher),
+        steps=steps_of(
+            (recipe, dataset, plan),
+            devices,
+            lambda: build_steps(train, devices, model, optimizer, tuning, inputs, state, teacher),
+            kept=teacher is None,
+        ),
         initial_state=state,
         pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )
+
+
+KEPT = 8  # configurations whose steps stay traced and compiled: rows of a study
+_steps: collections.OrderedDict[str, Steps] = collections.OrderedDict()
+
+
+def steps_of(
+    given: tuple[Recipe, data.Dataset, Plan],
+    devices: Devices,
+    make: Callable[[], Steps],
+    *,
+    kept: bool,
+) -> Steps:
+    """The steps that `make` builds, or those that another seed of the configuration built before.
+
+    A process that trains the seeds of a study then traces and compiles the steps of a row once.
+
+    Args:
+      given: all that steps depend on.
+      kept: whether they depend on nothing besides.
+    """
+    recipe, dataset, plan = given
+    key = repr(
+        (
+            dataclasses.replace(recipe, seed=0),
+            plan,
+            (backend_of(devices), *devices),
+            (dataset.train.image_shape, dataset.num_classes, dataset.mean, dataset.std),
+            *(np.bincount(dataset.train.labels()).tolist() if recipe.train.class_weights else ()),
+        )
+    )
+    steps = (_steps.pop(key, None) if kept else None) or make()
+    if kept:
+        _steps[key] = steps
+    while len(_steps) > KEPT:
+        _steps.popitem(last=False)
+    return steps
 
 
 def build_steps(
