@@ -16,57 +16,25 @@ from senet_jax.config import flatten
 from senet_jax.data import resident
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
-from senet_jax.evaluation.steps import make_eval_step
 from senet_jax.layers.network import Network
 from senet_jax.runs import effect
 from senet_jax.system.devices import (
-    JIT,
     DeviceGroup,
     Devices,
-    axis_of,
-    backend_of,
-    map_step,
     replicate,
 )
-from senet_jax.training import averages, class_weights, freezing, optim
+from senet_jax.training import class_weights, freezing, optim
 from senet_jax.training.config import TrainConfig
-from senet_jax.training.losses import distilled, loss_of
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.schedules import make_schedule, warmup_of
 from senet_jax.training.start import load_initial_weights
 from senet_jax.training.state import TaughtState, TrainState, create_state, divided
-from senet_jax.training.step import Inputs, make_train_step
+from senet_jax.training.step import Inputs
+from senet_jax.training.steps import Steps, build_steps, steps_of
 from senet_jax.training.teacher import Teacher, load_teacher
 from senet_jax.weights.loading import create_model
-
-Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Steps:
-    """The functions that a run calls, mapped over its devices.
-
-    Attributes:
-      train: (state, batch) to the next state and sums.
-      smaller: the same with images of each size of the plan's stages.
-      frozen: the same with batch norm frozen.
-      eval: (variables, masked batch) to sums.
-      statistics: (state, batch) to batch statistics of its averages; None where their own are kept.
-    """
-
-    train: Step
-    frozen: Step
-    eval: Callable[..., dict[str, jax.Array]]
-    statistics: Callable[..., Any] | None = None
-    smaller: Mapping[int, Step] = dataclasses.field(default_factory=dict)
-
-    def after(self, plan: Plan, step: int) -> Step:
-        """The function for what follows after a step."""
-        if step >= plan.freeze_after:
-            return self.frozen
-        return self.smaller.get(plan.size_after(step), self.train)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,17 +136,7 @@ def build_run(
     if recipe.origin.source and not begun:
         weights = load_initial_weights(recipe.origin, recipe.network["name"], model, dataset)
     tuning = freezing.tuning(model, shape, recipe.optim.freeze, recipe.optim.layer_decay)
-    rule, split = train.class_weights, dataset.train
-    counts = np.bincount(split.labels(), minlength=dataset.num_classes) if rule else np.zeros(0)
-    scale = functools.partial(normalize, mean=dataset.mean, std=dataset.std)
-    inputs = Inputs(
-        recipe.augment,
-        scale,
-        train.label_smoothing,
-        recipe.mixing,
-        class_weights.of_classes(rule, counts),
-        tuple(round(value) for value in dataset.mean),
-    )
+    inputs = inputs_of(recipe, dataset)
     schedule = make_schedule(recipe.optim, plan.total_steps, plan.steps_per_epoch)
     optimizer = optim.make_optimizer(
         recipe.optim, schedule, tuning.trained, tuning.scales, on_nan=train.on_nan
@@ -197,6 +155,8 @@ def build_run(
     state = replicate(state, devices)
     if recipe.parallel.shard_optimizer:
         state = jax.device_put(state, divided(state, devices))
+    parts = (train, plan, devices, model, optimizer, tuning, inputs, state, teacher)
+    build = functools.partial(build_steps, *parts)
     return Run(
         seed=recipe.seed,
         settings=train,
@@ -204,84 +164,25 @@ def build_run(
         devices=devices,
         dataset=resident.place(dataset, devices),
         model=model,
-        normalize=scale,
+        normalize=inputs.normalize,
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=build_steps(train, plan, devices, model, optimizer, tuning, inputs, state, teacher),
+        steps=steps_of((recipe, dataset, plan), devices, build, kept=teacher is None),
         initial_state=state,
         pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )
 
 
-def build_steps(
-    train: TrainConfig,
-    plan: Plan,
-    devices: Devices,
-    model: Network,
-    optimizer: optax.GradientTransformationExtraArgs,
-    tuning: freezing.Tuning,
-    inputs: Inputs,
-    state: TrainState,
-    teacher: Teacher | None,
-) -> Steps:
-    """The steps, mapped over the devices; nothing is compiled before their first call.
-
-    Args:
-      state: the state before the first one, as it lies on the devices.
-    """
-    loss = loss_of(train.loss, train.target_threshold)
-    if teacher:
-        loss = distilled(loss, train.distill_weight, train.distill_temperature)
-    make_step = functools.partial(
-        make_train_step,
-        axis_name=axis_of(devices),
-        loss=loss,
-        teacher=teacher,
-        trained=tuning.trained,
-        accumulate_steps=train.accumulate_steps,
-        average=average_of(train, plan),
-        on_nan=train.on_nan,
+def inputs_of(recipe: Recipe, dataset: data.Dataset) -> Inputs:
+    """What makes of a batch the images and targets of a step."""
+    rule, split = recipe.train.class_weights, dataset.train
+    counts = np.bincount(split.labels(), minlength=dataset.num_classes) if rule else np.zeros(0)
+    return Inputs(
+        recipe.augment,
+        functools.partial(normalize, mean=dataset.mean, std=dataset.std),
+        recipe.train.label_smoothing,
+        recipe.mixing,
+        class_weights.of_classes(rule, counts),
+        tuple(round(value) for value in dataset.mean),
     )
-    training = model.clone(freeze_batch_norm=tuning.frozen_norms)
-    train_step = make_step(training, optimizer, inputs)
-    frozen_step = make_step(
-        model.clone(freeze_batch_norm=True),
-        optim.freeze_batch_norm(optimizer, state.batch_stats),
-        inputs,
-    )
-    eval_step = make_eval_step(model, inputs.normalize, axis_of(devices))
-    statistics = None
-    if train.swa_epochs:
-        unmixed = dataclasses.replace(inputs, mixing=None)
-        statistics_step = averages.make_statistics_step(training, unmixed, axis_of(devices))
-        statistics = map_step(statistics_step, devices, donate_state=False)
-    layout = None
-    if backend_of(devices) == JIT:  # the state stays as it is, and the sums are replicated
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-        layout = shardings, shardings.step
-    map_train_step = functools.partial(map_step, devices=devices, donate_state=True, layout=layout)
-    smaller = {
-        size: make_step(training, optimizer, dataclasses.replace(inputs, size=size))
-        for _, size in plan.stages
-    }
-    return Steps(
-        train=map_train_step(train_step),
-        frozen=map_train_step(frozen_step),
-        eval=map_step(eval_step, devices, donate_state=False),
-        statistics=statistics,
-        smaller={size: map_train_step(step) for size, step in smaller.items()},
-    )
-
-
-def average_of(train: TrainConfig, plan: Plan) -> averages.Average | None:
-    """What averages the weights after each step, if anything does."""
-    if train.ema_decay:
-        return functools.partial(
-            averages.moving_average, decay=train.ema_decay, warmup=train.ema_warmup
-        )
-    if train.swa_epochs:
-        return functools.partial(
-            averages.even_average, first=plan.average_from, every=plan.steps_per_epoch
-        )
-    return None

@@ -18,9 +18,10 @@ from senet_jax.system import processes
 from senet_jax.system.devices import replicate, to_global, to_local
 from senet_jax.system.processes import on_first
 from senet_jax.training import optim, teacher
-from senet_jax.training.prepare import Run, Step
+from senet_jax.training.prepare import Run
 from senet_jax.training.state import TrainState
 from senet_jax.training.step import parts_of
+from senet_jax.training.steps import Step
 
 ADVICE = "try a smaller optim.learning_rate"
 PRETRAINED = ("pretrained_sha256", "pretrained_channels", *teacher.RECORDS)
