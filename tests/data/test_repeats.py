@@ -74,24 +74,24 @@ def test_streamed_views_are_crops_of_their_own_and_go_on_at_any_step():
         np.testing.assert_array_equal(values, batches[2][key])
 
 
-@pytest.mark.parametrize("way", ["tfds", "files"])
-def test_an_image_that_cannot_be_read_counts_once(way, tmp_path):
-    """Three of them are in each split; some epochs of a third of its examples see two or three."""
+@pytest.mark.parametrize(("way", "met"), [("tfds", 2), ("files", 8)])
+def test_an_image_that_cannot_be_read_counts_once(way, met, tmp_path):
+    """At most `met` of them are in the third of all examples that an epoch sees, three times."""
     name, split = "photos", "with_broken"
     if way == "files":
         name, split = f"folder:{write_folder(tmp_path / 'photos')}", "train+test"
-        for path in sorted((tmp_path / "photos").rglob("*.png"))[::40]:
+        for path in sorted((tmp_path / "photos").rglob("*.png"))[::8]:
             path.write_bytes(path.read_bytes()[:200])
 
-    def read(most):
+    def read_epoch(most):
         fields = CROPS | {"max_unreadable": most}
-        split_of = data.load_dataset(name, split, split, repeats=3, **fields).train
-        steps = 12 * (len(split_of) // 6)
-        return sum(1 for _ in itertools.islice(split_of.train_batches(6, 0), steps)) == steps
+        images = data.load_dataset(name, split, split, repeats=3, **fields).train
+        steps = len(images) // 12
+        return sum(1 for _ in itertools.islice(images.train_batches(12, 1), steps)) == steps
 
-    assert read(3)
+    assert read_epoch(met)
     with pytest.raises(InputError, match=r"^1 images of .* data\.max_unreadable is 0"):
-        read(0)
+        read_epoch(0)
 
 
 @pytest.mark.parametrize(("name", "repeats"), [("digits", 0), ("digits", True), ("fake", 2)])
