@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -161,21 +162,25 @@ class FileStream:
         raise IndexError(index)
 
     def _count_bad(self, seen: Sequence[np.ndarray | Exception], before: int) -> int:
-        """Name what cannot be read; gives the number of that in this pass, `before` included.
+        """Name what cannot be read; gives the number of views of that in this pass.
+
+        Args:
+          before: their number before these.
 
         Raises: InputError if there is too much of it.
         """
         for error in (one for one in seen if not isinstance(one, np.ndarray)):
             before += 1
-            if before > self.crops.max_unreadable:
+            images = math.ceil(before / self.repeats)
+            if images > self.crops.max_unreadable:
                 raise InputError(
-                    f"{before} images of {self.source.name!r}, split {self.split!r}, cannot be "
+                    f"{images} images of {self.source.name!r}, split {self.split!r}, cannot be "
                     f"decoded; data.max_unreadable is {self.crops.max_unreadable} (last: {error})"
                 )
             logging.getLogger(__name__).warning(
                 "%s (%d images of %r so far in this pass cannot be decoded)",
                 error,
-                before,
+                images,
                 self.source.name,
             )
         return before

@@ -8,6 +8,7 @@ several processes each reads a share of the records, the same in each epoch, and
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -208,14 +209,15 @@ class Stream:
             count, readable = int(batch["label"][-1]), len(batch["label"]) - 1
             if readable < count:
                 unreadable += count - readable
-                if unreadable > self.crops.max_unreadable:
+                images = math.ceil(unreadable / self.repeats)
+                if images > self.crops.max_unreadable:
                     raise InputError(
-                        f"{unreadable} images of {self.source.name!r}, split {self.split!r}, "
+                        f"{images} images of {self.source.name!r}, split {self.split!r}, "
                         f"cannot be decoded; data.max_unreadable is {self.crops.max_unreadable}"
                     )
                 logging.getLogger(__name__).warning(
                     "%d images of %r so far in this pass cannot be decoded",
-                    unreadable,
+                    images,
                     self.source.name,
                 )
             batch = {key: values[:-1] for key, values in batch.items()}

@@ -51,6 +51,11 @@ def _has_momentum(flat: Flat) -> bool:
     return flat.get("optim.name") in SGD and bool(flat.get("optim.momentum"))
 
 
+def _has_moments(flat: Flat) -> bool:
+    averages = flat.get("train.ema_decay") or flat.get("train.swa_epochs")
+    return bool(averages) or flat.get("optim.name") not in SGD or _has_momentum(flat)
+
+
 def _learns_labels(flat: Flat) -> bool:
     return not flat.get("train.teacher") or flat.get("train.distill_weight") != 1
 
@@ -100,7 +105,7 @@ KEYS = {
     ),
     "train.loss": Dependence("softmax", *LABELS),
     "train.target_threshold": Dependence(
-        0.0, _has_threshold, ("train.loss", *LABELS[1], "data.mixup", "data.cutmix")
+        0.0, _has_threshold, ("train.loss", "data.mixup", "data.cutmix")
     ),
     "train.label_smoothing": Dependence(0.0, *LABELS),
     "train.class_weights": Dependence("", *LABELS),
@@ -118,6 +123,9 @@ KEYS = {
     "optim.betas": Dependence((0.9, 0.999), *_needs("optim.name", "adamw", "lamb")),
     "optim.alpha": Dependence(0.9, *_needs("optim.name", "rmsprop_tf")),
     "optim.eps": Dependence(0.0, *_needs("optim.name", "adamw", "lamb", "rmsprop_tf")),
+    "parallel.shard_optimizer": Dependence(
+        False, _has_moments, ("optim.momentum", "train.ema_decay", "train.swa_epochs")
+    ),
     "optim.decay_norm_and_bias": Dependence(True, *_needs("optim.weight_decay")),
 }
 

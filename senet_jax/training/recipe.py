@@ -173,10 +173,12 @@ def check_images(
                 f"data.{field} {pixels} is more than the images of {name!r}: they have {height} x "
                 f"{width} pixels; see data.{key}"
             )
-    images = jax.ShapeDtypeStruct((1, *shape), np.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
     for key in ("eval_size", "first_size"):
-        if sizes[key] != shape and not takes(model, variables, sizes[key]):
+        if sizes[key] == shape:  # as it nearly always is: tracing takes a moment
+            continue
+        images = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        if not takes(model, variables, sizes[key]):
             raise InputError(
                 f"model {recipe.network['name']} is tied to the {shape[0]} x {shape[1]} pixels "
                 f"that it is trained on, so that data.{key} must be 0"

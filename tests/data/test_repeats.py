@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from helpers.image_folders import write_folder
 from helpers.photos import CROPS
 
 from senet_jax import data
@@ -73,6 +74,26 @@ def test_streamed_views_are_crops_of_their_own_and_go_on_at_any_step():
         np.testing.assert_array_equal(values, batches[2][key])
 
 
+@pytest.mark.parametrize(("way", "met"), [("tfds", 2), ("files", 8)])
+def test_an_image_that_cannot_be_read_counts_once(way, met, tmp_path):
+    """At most `met` of them are in the third of all examples that an epoch sees, three times."""
+    name, split = "photos", "with_broken"
+    if way == "files":
+        name, split = f"folder:{write_folder(tmp_path / 'photos')}", "train+test"
+        for path in sorted((tmp_path / "photos").rglob("*.png"))[::8]:
+            path.write_bytes(path.read_bytes()[:200])
+
+    def read_epoch(most):
+        fields = CROPS | {"max_unreadable": most}
+        images = data.load_dataset(name, split, split, repeats=3, **fields).train
+        steps = len(images) // 12
+        return sum(1 for _ in itertools.islice(images.train_batches(12, 1), steps)) == steps
+
+    assert read_epoch(met)
+    with pytest.raises(InputError, match=r"^1 images of .* data\.max_unreadable is 0"):
+        read_epoch(0)
+
+
 @pytest.mark.parametrize(("name", "repeats"), [("digits", 0), ("digits", True), ("fake", 2)])
 def test_what_cannot_be_repeated_is_refused(name, repeats):
     with pytest.raises(InputError, match=r"data\.repeats"):
@@ -87,8 +108,6 @@ def test_statistics_and_sizes_are_those_of_the_split():
 
 
 def test_files_have_views_as_well(tmp_path):
-    from helpers.image_folders import write_folder
-
     write_folder(tmp_path / "photos")
     split = data.load_dataset(
         f"folder:{tmp_path / 'photos'}", "train", "test", repeats=2, **CROPS

@@ -68,6 +68,7 @@ ACTING = {
     "optim.betas": ((0.8, 0.99), {"optim.name": "lamb"}),
     "optim.alpha": (0.99, {"optim.name": "rmsprop_tf"}),
     "optim.eps": (0.001, {"optim.name": "adamw"}),
+    "parallel.shard_optimizer": (True, {"optim.momentum": 0.9}),
     "optim.decay_norm_and_bias": (False, {"optim.weight_decay": 0.1}),
 }
 IDLE = {"optim.warmup_epochs": 0.0, "optim.nesterov": False, "optim.weight_decay": 0.0}
@@ -79,6 +80,8 @@ def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
     flat = flatten(digits.get_config().to_dict()) | IDLE | {key: value}
     if key in ("optim.momentum", "optim.nesterov"):
         flat["optim.name"] = "adamw"
+    if key == "parallel.shard_optimizer":
+        flat["optim.momentum"] = 0.0
     flat |= {"data.fold": (1, 5)} if key == "data.eval_split" else {}
     if key in ("train.loss", "train.label_smoothing", "train.class_weights"):
         flat |= {"train.teacher": "x", "train.distill_weight": 1.0}

@@ -197,6 +197,15 @@ def test_what_cannot_teach_or_has_no_effect_is_refused(tiny, source, one_device,
     assert prepare(tiny, one_device, begun=True, trains=False)
 
 
+def test_a_teacher_that_is_tied_to_a_size_is_refused_smaller_images(tiny, tmp_path, one_device):
+    config = tiny_config()
+    config.model.se.kind = "ge_theta_plus"  # a gate whose kernel is as large as its map
+    finish_untrained(tmp_path / "run", config, recorded=True)
+    taught(tiny, tmp_path / "run").data.update(first_size=4, size_stages=2)
+    with pytest.raises(InputError, match=r"8 x 8 pixels, and cannot see .*first_size=4"):
+        prepare(tiny, one_device)
+
+
 def test_a_teacher_is_the_same_from_any_directory(tiny, source, tmp_path, monkeypatch):
     from senet_jax.training.start import with_whole_paths
 
