@@ -244,7 +244,10 @@ class Search:
     def best(self, study: Study, results: Mapping[str, Any]) -> str:
         """A sentence on the row with the lowest error, with the flags that give it."""
         row = study.rows[0]
-        error = statistics.fmean(run["eval/top1_error"] for run in results[row.label])
+        errors = [run["eval/top1_error"] for run in results.get(row.label, [])]
+        if len(errors) < len(self._seeds):
+            return "lowest: none, as no trial has a result with each seed"
+        error = statistics.fmean(errors)
         given = [shlex.quote(f"--config.{key}={value}") for key, value in row.overrides.items()]
         return (
             f"lowest: top-1 error {error:.2f} %, selected on these images: "

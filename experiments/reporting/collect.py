@@ -210,9 +210,10 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
     for index, (row, result) in enumerate(everything):
         for other_row, other in everything[:index]:
             idle = {*effect.without(other["config"]), *effect.without(result["config"])}
+            by_seed = all(map(_is_fold_of_seed, (other, result)))
             configs = (
                 {
-                    key: value[1:] if key == "data.fold" else value  # whose number goes by seed
+                    key: value[1:] if by_seed and key == "data.fold" else value
                     for key, value in with_added(r["config"]).items()
                     if key not in idle and _in_common(study, row, other_row, key)
                 }
@@ -224,6 +225,12 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
                     for which, run in ((other_row, other), (row, result))
                 )
                 raise InputError(f"{one} and {two} are runs of different configurations: {changes}")
+
+
+def _is_fold_of_seed(run: Result) -> bool:
+    """Whether a run is on the fold that its seed has in a study on folds; see `plan`."""
+    fold = run["config"].get("data.fold")
+    return bool(fold) and fold[0] == run["seed"] + 1
 
 
 def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:

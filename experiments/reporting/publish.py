@@ -63,11 +63,12 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]
     commits = made_with(results, "git_commit")
     if any(commit == "unknown" or commit.endswith("-dirty") for commit in commits):
         raise InputError("some runs were made with uncommitted changes; commit, run again, publish")
-    if compare.folds_of(results):
+    if any(run["config"].get("data.fold") for run in runs):
         raise InputError("these runs are on folds; publish runs on the dataset's own splits")
     dataset = dataset_of(results)
     splits = [run["config"][f"data.{kind}_split"] for run in runs for kind in ("train", "eval")]
-    if dataset not in VARIANTS and any("[" in split for split in splits):
+    cut = [run["config"].get("data.classes") for run in runs]
+    if any(cut) or (dataset not in VARIANTS and any("[" in split for split in splits)):
         raise InputError("these runs used a part of the data; publish runs on all of it")
     directory = directory_of(study, dataset)
     _print_lost(directory, results)

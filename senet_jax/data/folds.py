@@ -1,6 +1,7 @@
 """Folds of a split: a part to evaluate on, and the others to train on."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -77,3 +78,8 @@ class Fold:
         is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
         places = np.flatnonzero(is_evaluated)
         return split.take(np.setdiff1d(readable, places)), split.take(places)
+
+
+def in_words(split: str, fold: Sequence[int]) -> str:
+    """A split, or one of its folds as `data.fold` has it: "train", "train, fold 2 of 5"."""
+    return f"{split}, fold {fold[0]} of {fold[1]}" if fold else split

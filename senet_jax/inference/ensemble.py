@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from senet_jax.data import folds
 from senet_jax.data.augment import normalize
 from senet_jax.errors import InputError
 from senet_jax.evaluation import metrics
@@ -89,8 +90,7 @@ def evaluate_runs(
         scores, tally = score(predicted, members, feeds, on_batch)
     on_tally(tally, feeds[0].class_names)
     shown = {"crops": views.crops, "flip": views.mirrored, "weights": weights}
-    split += f", fold {fold[0]} of {fold[1]}" if fold else ""
-    return {"dataset": dataset, "split": split, **shown, **scores}
+    return {"dataset": dataset, "split": folds.in_words(split, fold), **shown, **scores}
 
 
 def _warn_of_other_names(member: TrainedNetwork, dataset: str, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_jax.config import flatten
+from senet_jax.data import folds
 from senet_jax.evaluation import intervals
 from senet_jax.inference.classifier import Classifier
 from senet_jax.runs.stored import BEST, EMA, read_records
@@ -49,6 +50,14 @@ class Origin:
     def error(self) -> float | None:
         """The top-1 error in per cent on the run's evaluation split, if it was measured."""
         return self.result.get(METRICS[self.weights])
+
+    @property
+    def measured_on(self) -> str:
+        """The images of the error: a split, or a fold of one, or some classes of it."""
+        fold, classes = self.config.get("data.fold"), self.config.get("data.classes")
+        kind = "train" if fold else "eval"
+        split = folds.in_words(self.config[f"data.{kind}_split"], fold or ())
+        return f"{split}, classes {classes[0]} to {classes[1] - 1}" if classes else split
 
 
 def origin_of(source: str, weights: str) -> Origin:
@@ -131,7 +140,7 @@ def _front_matter(network: Classifier, origin: Origin, architecture: str) -> str
                 task_type="image-classification",
                 dataset_type=data,
                 dataset_name=data,
-                dataset_split=origin.config["data.eval_split"],
+                dataset_split=origin.measured_on,
                 metric_type="accuracy",
                 metric_name="Top-1 accuracy (%)",
                 metric_value=round(100 - origin.error, 4),
@@ -177,11 +186,13 @@ def _error(origin: Origin) -> str:
     examples = int(result["eval/examples"])
     low, high = intervals.wilson(round(error * examples / 100), examples)
     text = (
-        f"Top-1 error {error:.2f} % on split `{origin.config['data.eval_split']}` "
+        f"Top-1 error {error:.2f} % on split `{origin.measured_on}` "
         f"(95 % interval of the {examples:,} images, Wilson: {low:.2f} to {high:.2f} %)."
     )
     if origin.weights == BEST:
         text += " The weights were chosen on this split, so that the error is too good."
+    elif "planned_steps" in result:
+        text += " This split said when to stop training, so that the error is too good."
     if len(origin.seeds) > 1:
         mean, low, high = intervals.of_seeds(origin.seeds)
         text += (

@@ -11,6 +11,7 @@ from helpers.runs import contents, finish, finish_untrained, tiny_config
 
 from configs import cifar
 from senet_jax import export
+from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.evaluation import intervals
 from senet_jax.inference import model_card
@@ -65,6 +66,24 @@ def test_a_card_says_what_is_known(run, tmp_path, capsys):
     assert recipe["optim.learning_rate"] == tiny_config().optim.learning_rate
     assert str(tmp_path) not in text
     assert str(run.parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "result", "sentence"),
+    [
+        ({"data.fold": (2, 3), "data.train_split": "train"}, {}, "on split `train, fold 2 of 3`"),
+        ({"data.fold": (1, 4, 9), "data.train_split": "a+b"}, {}, "split `a+b, fold 1 of 4`"),
+        ({"data.classes": (3, 8)}, {}, "on split `test[:50], classes 3 to 7`"),
+        ({"train.patience": 2}, {"planned_steps": 90}, "split said when to stop training, so"),
+    ],
+)
+def test_an_error_is_of_the_images_that_it_was_measured_on(values, result, sentence):
+    config = flatten(tiny_config().to_dict()) | values
+    result = {"eval/top1_error": 20.0, "eval/examples": 360} | result
+    origin = model_card.Origin("a network", config=config, result=result)
+    assert sentence in model_card._error(origin)
+    (stated,) = re.findall("split `(.*?)`", model_card._error(origin))
+    assert stated == origin.measured_on
 
 
 def test_the_ways_to_load_are_those_that_there_are(run, tmp_path):

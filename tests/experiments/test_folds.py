@@ -152,3 +152,24 @@ def test_runs_on_folds_are_one_study_but_not_with_others(tmp_path):
     finish(tmp_path / "2" / "seed5", config)
     with pytest.raises(InputError, match=r"different configurations: data\.fold"):
         collect.collect(REDUCTION, tmp_path)
+
+
+def test_folds_that_do_not_go_by_seeds_are_no_study_on_folds(tmp_path):
+    """One fold with several seeds is one set of images; two folds with any seeds are two."""
+
+    def with_folds(folder, *numbers):
+        for seed, number in enumerate(numbers):
+            config = base_configs(REDUCTION, flags_of())[0]
+            with config.unlocked():
+                config.update_from_flattened_dict({"data.fold": (number, 5), "seed": seed})
+            finish(tmp_path / folder / REDUCTION.rows[0].label / f"seed{seed}", config)
+        return collect.collect(REDUCTION, tmp_path / folder).results
+
+    found = with_folds("one", 2, 2, 2)
+    assert compare.folds_of(found) == 0
+    assert "Seed N was evaluated" not in table.caption(REDUCTION, found)
+    assert "data.fold ([] in the study, [2, 5] here)" in table.caption(REDUCTION, found)
+    with pytest.raises(InputError, match="these runs are on folds"):
+        publish.publish(REDUCTION, found, {})
+    with pytest.raises(InputError, match=r"different configurations: data\.fold"):
+        with_folds("others", 2, 1)

@@ -175,6 +175,20 @@ def test_a_trial_that_diverges_or_fails_does_not_end_the_search(run, tmp_path):
 
 
 @needs_optuna
+@pytest.mark.parametrize("first_lacks", ["its first seed", "its second seed"])
+def test_a_trial_that_lacks_a_seed_is_never_the_lowest(run, first_lacks, capsys):
+    """Its mean would be that of other seeds than the mean of the others."""
+
+    def outcome(config):
+        is_first = config.optim.learning_rate == 0.1
+        lacking = 0 if is_first and first_lacks == "its first seed" else 1
+        return Diverged("the loss is not finite") if config.seed == lacking else None
+
+    run(Fake(outcome=outcome), "s", "--seeds=0,1", trials=3)
+    assert "lowest: none, as no trial has a result with each seed" in capsys.readouterr().out
+
+
+@needs_optuna
 def test_a_refused_first_trial_leaves_nothing(run, tmp_path):
     for jobs in ([], ["--at_once=2"]):
         with pytest.raises(InputError, match="bad batch"):
