@@ -295,7 +295,7 @@ def _signatures(study: Study, row: Row, run: Result) -> tuple[str, str]:
         config.pop(PRETRAINED, None)
     shared = {key: value for key, value in config.items() if key not in row.varied}
     kind = study.network_of(row), sorted(row.varied), effect.without(run["config"])
-    return tuple(json.dumps(each, sort_keys=True) for each in (config, (kind, shared)))
+    return json.dumps(config, sort_keys=True), json.dumps((kind, shared), sort_keys=True)
 
 
 def _but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
