@@ -118,15 +118,16 @@ def _not_like_the_others(runs: Sequence[tuple[Row, Path, Result]]) -> dict[Path,
     the values alone, and is refused.
     """
     kinds = {path: _kinds(run["config"]) for _, path, run in runs}
+    alike: dict[tuple[str, bool], list[set[tuple[str, str]]]] = collections.defaultdict(list)
+    for row, path, run in runs:
+        alike[run["model"], bool(row.starts_from)].append(kinds[path])
+    all_usual = {}
+    for group, members in alike.items():
+        counts = collections.Counter(pair for pairs in members for pair in pairs)
+        all_usual[group] = {pair for pair, count in counts.items() if 2 * count > len(members)}
     reasons = {}
     for row, path, run in runs:
-        alike = [
-            kinds[place]
-            for other, place, its in runs
-            if its["model"] == run["model"] and bool(other.starts_from) == bool(row.starts_from)
-        ]
-        counts = collections.Counter(pair for pairs in alike for pair in pairs)
-        usual = {pair for pair, count in counts.items() if 2 * count > len(alike)}
+        usual = all_usual[run["model"], bool(row.starts_from)]
         lacking = {key for key, _ in usual - kinds[path]} - row.varied - {*ADDED}
         if lacking:
             reasons[path] = (
@@ -206,9 +207,21 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
 
     Raises: InputError, naming two runs and what they differ in, if not.
     """
-    everything = [(row, r) for row in study.rows for r in results.get(row.label, [])]
-    for index, (row, result) in enumerate(everything):
-        for other_row, other in everything[:index]:
+    # Of a row only runs of different configurations, and of two rows only runs that differ in what
+    # rows have in common: of a thousand runs few are left, and not a pair for every two.
+    everything: dict[tuple[str, str], tuple[Row, Result, str]] = {}
+    for row in study.rows:
+        for run in results.get(row.label, []):
+            whole, shared = _signatures(study, row, run)
+            everything.setdefault((row.label, whole), (row, run, shared))
+    earlier: list[tuple[Row, Result, str]] = []
+    compared = set()
+    for row, result, shared in everything.values():
+        for other_row, other, its in earlier:
+            if other_row is not row:
+                if (its, shared) in compared:
+                    continue
+                compared.add((its, shared))
             idle = {*effect.without(other["config"]), *effect.without(result["config"])}
             by_seed = all(map(_is_fold_of_seed, (other, result)))
             configs = (
@@ -225,6 +238,30 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
                     for which, run in ((other_row, other), (row, result))
                 )
                 raise InputError(f"{one} and {two} are runs of different configurations: {changes}")
+        earlier.append((row, result, shared))
+
+
+def _signatures(study: Study, row: Row, run: Result) -> tuple[str, str]:
+    """Texts that are equal for runs which compare alike: those of one row, and those of any two.
+
+    Runs of two rows compare without the keys that the rows vary, and those without an effect.
+    """
+    config = _but_seed(run)
+    if row.starts_from:  # the weights of its seed
+        config.pop(PRETRAINED, None)
+    shared = {key: value for key, value in config.items() if key not in row.varied}
+    kind = study.network_of(row), sorted(row.varied), effect.without(run["config"])
+    return json.dumps(config, sort_keys=True), json.dumps((kind, shared), sort_keys=True)
+
+
+def _but_seed(run: Result) -> dict[str, Any]:
+    """A run's configuration without the seed, and without a fold's number that goes by it."""
+    by_seed = _is_fold_of_seed(run)
+    return {
+        key: value[1:] if by_seed and key == "data.fold" else value
+        for key, value in with_added(run["config"]).items()
+        if key != "seed"
+    }
 
 
 def _is_fold_of_seed(run: Result) -> bool:

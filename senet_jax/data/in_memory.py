@@ -153,7 +153,8 @@ class Images:
     def _eval_places(self, batch_size: int) -> Iterator[Batch]:
         own, unreadable = self.share.of_batch(batch_size), [*self.unreadable]
         for start in range(0, len(self), batch_size):
-            place = np.arange(len(self), dtype=np.int32)[start + own.start : start + own.stop]
+            last = min(start + own.stop, len(self))
+            place = np.arange(start + own.start, last, dtype=np.int32)
             mask = (~np.isin(place, unreadable)).astype(np.float32)
             yield {"label": self.label[place], "mask": mask, "place": place}
 
