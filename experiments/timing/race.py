@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.runs import provenance
 from senet_jax.system import processors
 
@@ -165,5 +165,5 @@ def machine() -> str:
     for package in ("jax", "torch", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    host = f"{provenance.processor()}, {len(processors.usable())} processors"
+    host = f"{provenance.processor()}, {counted(len(processors.usable()), 'processor')}"
     return f"{host}, {', '.join(versions)}"

@@ -17,7 +17,7 @@ from senet_jax.data.sources.source import Listed, Source
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.views import CropSpec
-from senet_jax.errors import InputError, named
+from senet_jax.errors import InputError, counted, named
 
 __all__ = [
     "Batch",
@@ -156,8 +156,8 @@ class Statistics:
         channels = dataset.train.image_shape[-1]
         if len(self.mean) != channels:
             raise InputError(
-                f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels"
+                f"data.mean and data.std have {counted(len(self.mean), 'number')}, but the "
+                f"images have {counted(channels, 'channel')}"
             )
         mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
         return dataclasses.replace(dataset, mean=mean, std=std)

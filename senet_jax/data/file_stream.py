@@ -24,7 +24,7 @@ from senet_jax.data.split import (
     nearest_readable,
     padded,
 )
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.system import readers
 
 AHEAD = 2  # batches that are read before it is their turn
@@ -166,7 +166,8 @@ class FileStream:
             before += 1
             if before > self.crops.max_unreadable:
                 raise InputError(
-                    f"{before} images of {self.source.name!r}, split {self.split!r}, cannot be "
+                    f"{counted(before, 'image')} of {self.source.name!r}, split {self.split!r}, "
+                    f"cannot be "
                     f"decoded; data.max_unreadable is {self.crops.max_unreadable} (last: {error})"
                 )
             logging.getLogger(__name__).warning(

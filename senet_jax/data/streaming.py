@@ -17,7 +17,7 @@ from senet_jax.data import views
 from senet_jax.data.sources.tfds_builder import import_tfds
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Share, check_labels, nearest_readable
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.system import processors
 
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
@@ -192,7 +192,8 @@ class Stream:
                 unreadable += count - readable
                 if unreadable > self.crops.max_unreadable:
                     raise InputError(
-                        f"{unreadable} images of {self.source.name!r}, split {self.split!r}, "
+                        f"{counted(unreadable, 'image')} of {self.source.name!r}, split "
+                        f"{self.split!r}, "
                         f"cannot be decoded; data.max_unreadable is {self.crops.max_unreadable}"
                     )
                 logging.getLogger(__name__).warning(
