@@ -53,7 +53,7 @@ from experiments.grid.plan import (
 from experiments.grid.study import Study
 from experiments.launch import LOG, Launcher, choice, last_lines, launch
 from experiments.studies import the_study
-from senet_jax.errors import InputError, refuse
+from senet_jax.errors import InputError, counted, refuse
 from senet_jax.system import cli
 
 CONFIG_FLAG = re.compile(r"--?config=")
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> None:
         problems += write_report(study, results, directory, collected.unfinished)
         print(f"-> {directory}/table.md, table.png, curves.png, and CSV of all runs")
     if failures:
-        lines = [f"{len(failures)} run(s) failed:"]
+        lines = [f"{counted(len(failures), 'run')} failed:"]
         for path, why in failures.items():
             lines += [f"  {path}: {why}", *(f"    | {line}" for line in last_lines(path / LOG))]
         problems.append("\n".join(lines))

@@ -42,7 +42,7 @@ from experiments.grid.study import Row, Study
 from experiments.grid.trials import STARTUP, Trials
 from experiments.launch import Launcher, choice, kind_of_failure, launch, pruning
 from senet_jax.config import flatten, plain
-from senet_jax.errors import Diverged, InputError, Pruned, refuse
+from senet_jax.errors import Diverged, InputError, Pruned, counted, refuse
 from senet_jax.system import cli, files
 
 CONFIG_FLAG = re.compile(r"--?config=")
@@ -230,7 +230,7 @@ class Search:
         own = None if self._first is None else space.row_of(self._space, self._first).label
         pruned, failed = trials.count("PRUNED"), trials.count("FAIL")
         notes = [
-            f"A search of {len(trials.all)} trials by Optuna's TPE (sampler seed "
+            f"A search of {counted(len(trials.all), 'trial')} by Optuna's TPE (sampler seed "
             f"{self._values.sampler_seed}), of which {pruned} were pruned or diverged and {failed} "
             "failed; rows by their errors, lowest first.",
             "The first row was selected on the split that it is measured on: its error is too low, "

@@ -87,7 +87,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_bool("watch", False, "Refresh until Ctrl-C, in a terminal.", flag_values=values)
     names = cli.parse_flags(argv, values)
     if values.all:
-        if names or values.workdir or values.dataset or values.smoke:
+        if names or values.workdir or values.dataset or values.smoke or values.folds:
             raise InputError("--all stands alone, with --root: it takes no study or --workdir")
         root, labels = Path(values.root), []
     else:

@@ -46,6 +46,13 @@ def did_you_mean(value: str, names: Iterable[str]) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def counted(number: int | str, noun: str) -> str:
+    """A number and its noun: "1 image", "2,000 classes"; text that is no "1" counts as several."""
+    text = number if isinstance(number, str) else f"{number:,}"
+    ending = "" if text == "1" else "es" if noun.endswith("s") else "s"
+    return f"{text} {noun}{ending}"
+
+
 def first_line(error: BaseException) -> str:
     """The first 200 characters, at most, of the first line that an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

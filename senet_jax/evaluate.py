@@ -41,7 +41,7 @@ from typing import Any
 
 from absl import flags
 
-from senet_jax.errors import InputError, refuse
+from senet_jax.errors import InputError, counted, refuse
 from senet_jax.evaluation import metrics
 from senet_jax.inference.network_flags import define_run_flags
 from senet_jax.runs import class_files
@@ -135,7 +135,7 @@ def on_suite(values: flags.FlagValues, sizes: tuple[int, ...]) -> None:
     as_json = json.dumps(result, indent=2, allow_nan=False) if values.json else ""
     print(as_json or robustness.in_words(result))
     count = len(result["missing"])
-    refuse([f"{count} sets left out; {'; '.join(result['missing'])}"] if count else [])
+    refuse([f"{counted(count, 'set')} left out; {'; '.join(result['missing'])}"] if count else [])
 
 
 def define_flags() -> flags.FlagValues:
@@ -212,12 +212,12 @@ def in_words(result: Mapping[str, Any]) -> str:
     what = network(members[0], result) if len(members) == 1 else f"ensemble of {len(members)}"
     lines = [
         f"{what}, on {result['dataset']}, split {result['split']!r}",
-        f"{errors(result)}, on {result['examples']:,} examples",
+        f"{errors(result)}, on {counted(result['examples'], 'example')}",
     ]
     if len(members) > 1:
         lines += [f"- {network(member, result)}: {errors(member)}" for member in members]
     if result["unreadable"]:
-        lines.append(f"{result['unreadable']:,} images cannot be decoded and are left out")
+        lines.append(f"left out, as undecodable: {counted(result['unreadable'], 'image')}")
     return "\n".join(lines)
 
 

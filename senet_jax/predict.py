@@ -42,7 +42,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.inference.network_flags import (
     check_network_flags,
     define_network_flags,
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> None:
             show(network, answers)
     if errors := [answer.error for answer in answers if answer.error]:
         print(*map(legible, errors), sep="\n", file=sys.stderr)
-        print(f"{len(errors)} of {len(answers)} images have no answer", file=sys.stderr)
+        print(f"no answer for {len(errors)} of {counted(len(answers), 'image')}", file=sys.stderr)
         sys.exit(1)
 
 

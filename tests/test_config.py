@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from senet_jax.config import build, check_present, differences, flatten, plain, with_tuples
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,3 +102,17 @@ def test_the_algebra_imports_nothing_of_others():
         "print(*sorted(packages & {'absl', 'ml_collections', 'rich', 'jax', 'flax', 'numpy'}))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "words"),
+    [
+        (0, "step", "0 steps"),
+        (1, "image", "1 image"),
+        (2000, "class", "2,000 classes"),
+        ("1", "processor", "1 processor"),
+        ("1, 2", "processor", "1, 2 processors"),
+    ],
+)
+def test_a_noun_agrees_with_its_number(number, noun, words):
+    assert counted(number, noun) == words

@@ -20,7 +20,7 @@ from typing import Any
 
 from experiments.grid.plan import PlannedRun
 from experiments.launch import WITHOUT_RESULT, last_lines, titles, why_unfinished, worker
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.runs import lock, workdir
 from senet_jax.system import files, startup
 from senet_jax.training.loggers import USUAL
@@ -165,7 +165,7 @@ class Slurm:
         for path, name in names.items():
             files.write_json(path / JOB, {"job": name})
             workdir.forget_failure(path)
-        print(f"{len(names)} jobs submitted: {', '.join(names.values())}", flush=True)
+        print(f"{counted(len(names), 'job')} submitted: {', '.join(names.values())}", flush=True)
         return names
 
 

@@ -21,7 +21,7 @@ from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, notes
 from experiments.timing.records import read
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.system import figures, files
 
 PAGE = Path("report", "index.html")
@@ -232,7 +232,7 @@ def _facts(finding: Finding) -> str:
         "runs": f"{_progress(finding)}, from {finding.place}",
         "device": _devices(finding),
         "host": "; ".join(
-            (*finding.values("processor"), f"{_joined(finding, 'host_cpus')} processors")
+            (*finding.values("processor"), counted(_joined(finding, "host_cpus"), "processor"))
         ),
         "versions": "; ".join(versions),
         "commit": _joined(finding, "git_commit"),
@@ -274,7 +274,7 @@ def _progress(finding: Finding) -> str:
     rows = len(finding.study.rows)
     total = rows * len(seeds)
     done = "all done" if len(finished) == total else f"{len(finished)} of {total} done"
-    return f"{rows} rows x {len(seeds)} seeds, {done}" if total else ""
+    return f"{counted(rows, 'row')} x {counted(len(seeds), 'seed')}, {done}" if total else ""
 
 
 def _devices(finding: Finding) -> str:

@@ -121,7 +121,9 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
     axes.set_xlabel("epoch")
     axes.set_ylabel("evaluation top-1 error (%)")
     axes.grid(alpha=0.3)
-    axes.set_title("lines: mean over seeds; bands: least to greatest", fontsize=10)
+    stopped = any("planned_steps" in run for runs in results.values() for run in runs)
+    of_others = ", and of the others where one has stopped early" if stopped else ""
+    axes.set_title(f"lines: mean over seeds{of_others}; bands: least to greatest", fontsize=10)
     figure.legend(
         loc="outside right upper",
         title=literal(study.column, longest=40),

@@ -30,6 +30,7 @@ from experiments.reporting.numbers import (
     not_as_declared,
     number_rows,
 )
+from senet_jax.errors import counted
 from senet_jax.models.paper import as_printed
 from senet_jax.runs import provenance
 from senet_jax.system.terminal import print_whole
@@ -127,9 +128,11 @@ def caption(study: Study, results: Results) -> str:
     return (
         f"Ours: {_ours(study, results)} on {' or '.join(datasets)}{instead}"
         f"{''.join(map(_splits, datasets))}; "
-        f"{epochs} epochs, {' or '.join(f'{n:,}' for n in images)} test images; "
+        f"{counted(epochs, 'epoch')}, "
+        f"{counted(' or '.join(f'{n:,}' for n in images), 'test image')}; "
         "top-1 error in per cent at the last step; "
-        f"{all_of('device_kind')} x {all_of('devices')} ({all_of('host_cpus')} processors), "
+        f"{all_of('device_kind')} x {all_of('devices')} "
+        f"({counted(all_of('host_cpus'), 'processor')}), "
         f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
         f"{not_as_declared(study, results)}{_mixed(results)}{_folds(results)}"
     )

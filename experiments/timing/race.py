@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.runs import provenance
 from senet_jax.system import processors
 
@@ -180,4 +180,6 @@ def machine(accelerator: str = "") -> str:
 
 def hardware(accelerator: str = "") -> str:
     """What computes: the accelerator by name, or the processor and how many of it are in use."""
-    return accelerator or f"{provenance.processor()}, {len(processors.usable())} processors"
+    return accelerator or (
+        f"{provenance.processor()}, {counted(len(processors.usable()), 'processor')}"
+    )

@@ -26,7 +26,7 @@ from senet_jax.data.split import (
     padded,
     places_of_batch,
 )
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.system import readers
 
 AHEAD = 2  # batches that are read before it is their turn
@@ -174,7 +174,8 @@ class FileStream:
             images = math.ceil(before / self.repeats)
             if images > self.crops.max_unreadable:
                 raise InputError(
-                    f"{images} images of {self.source.name!r}, split {self.split!r}, cannot be "
+                    f"{counted(images, 'image')} of {self.source.name!r}, split {self.split!r}, "
+                    "cannot be "
                     f"decoded; data.max_unreadable is {self.crops.max_unreadable} (last: {error})"
                 )
             logging.getLogger(__name__).warning(

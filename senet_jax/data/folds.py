@@ -8,7 +8,7 @@ import numpy as np
 from senet_jax.data.file_stream import FileStream
 from senet_jax.data.in_memory import Images
 from senet_jax.data.split import Split
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Fold:
         readable, labels = np.setdiff1d(np.arange(len(split)), unreadable), split.labels()
         if self.count > len(readable):
             raise InputError(
-                f"data.fold asks for {self.count} folds of {len(readable)} training examples"
+                f"data.fold asks for {self.count} folds of "
+                f"{counted(len(readable), 'training example')}"
             )
         shuffled = np.random.default_rng([self.seed, self.count]).permutation(readable)
         by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

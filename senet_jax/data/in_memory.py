@@ -23,7 +23,7 @@ from senet_jax.data.split import (
     padded,
     places_of_batch,
 )
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 
 CHUNK = 2**24  # bytes of images that are looked at in one go
 
@@ -200,7 +200,7 @@ def read(
         logging.getLogger(__name__).warning("%s; it is left out", reason)
     if len(bad) > max_unreadable:
         raise InputError(
-            f"{len(bad)} images of {source.name!r}, split {split!r}, cannot be decoded; "
+            f"{counted(len(bad), 'image')} of {source.name!r}, split {split!r}, cannot be decoded; "
             f"data.max_unreadable is {max_unreadable}"
         )
     good = np.setdiff1d(np.arange(len(label)), bad)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from senet_jax.data.split import Dataset
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Statistics:
         channels = dataset.train.image_shape[-1]
         if len(self.mean) != channels:
             raise InputError(
-                f"data.mean and data.std have {len(self.mean)} numbers, but the images have "
-                f"{channels} channels"
+                f"data.mean and data.std have {counted(len(self.mean), 'number')}, but the "
+                f"images have {counted(channels, 'channel')}"
             )
         mean, std = (tuple(255 * value for value in values) for values in (self.mean, self.std))
         return dataclasses.replace(dataset, mean=mean, std=std)

@@ -25,7 +25,7 @@ from senet_jax.data.split import (
     nearest_readable,
     places_of_batch,
 )
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.system import processors
 
 # Mean and standard deviation of ImageNet's channels, in units of 0 to 255, as everybody uses them;
@@ -212,7 +212,8 @@ class Stream:
                 images = math.ceil(unreadable / self.repeats)
                 if images > self.crops.max_unreadable:
                     raise InputError(
-                        f"{images} images of {self.source.name!r}, split {self.split!r}, "
+                        f"{counted(images, 'image')} of {self.source.name!r}, split "
+                        f"{self.split!r}, "
                         f"cannot be decoded; data.max_unreadable is {self.crops.max_unreadable}"
                     )
                 logging.getLogger(__name__).warning(

@@ -6,7 +6,7 @@ from typing import Any
 
 from senet_jax import data
 from senet_jax.data.views import CropSpec
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.models.image_sizes import takes
 from senet_jax.weights.class_names import readable
@@ -161,7 +161,8 @@ def _check_takes(
     height, width, channels = shape
     if channels != member.image_shape[2]:
         raise InputError(
-            f"the images of {dataset!r} have {channels} channels, but {member.name} was trained on "
+            f"the images of {dataset!r} have "
+            f"{counted(channels, 'channel')}, but {member.name} was trained on "
             f"images of {member.image_shape[2]}"
         )
     if not takes(member.model, member.variables, shape):

@@ -15,6 +15,7 @@ from typing import Any
 
 from senet_jax.config import flatten
 from senet_jax.data import folds
+from senet_jax.errors import counted
 from senet_jax.evaluation import intervals
 from senet_jax.inference.classifier import Classifier
 from senet_jax.runs.stored import BEST, EMA, read_records
@@ -187,7 +188,7 @@ def _error(origin: Origin) -> str:
     low, high = intervals.wilson(round(error * examples / 100), examples)
     text = (
         f"Top-1 error {error:.2f} % on split `{origin.measured_on}` "
-        f"(95 % interval of the {examples:,} images, Wilson: {low:.2f} to {high:.2f} %)."
+        f"(95 % interval of {counted(examples, 'image')}, Wilson: {low:.2f} to {high:.2f} %)."
     )
     if origin.weights == BEST:
         text += " The weights were chosen on this split, so that the error is too good."
@@ -206,7 +207,8 @@ def _images(network: Classifier) -> str:
     preprocessing = network.preprocessing
     height, width, channels = preprocessing.image_shape
     return (
-        f"{height} x {width} pixels, {channels} channels; crop {preprocessing.eval_crop:g} "
+        f"{height} x {width} pixels, "
+        f"{counted(channels, 'channel')}; crop {preprocessing.eval_crop:g} "
         f"({preprocessing.crop_mode}), {preprocessing.interpolation}; "
         f"{len(network.class_names)} classes.\n"
     )

@@ -12,7 +12,7 @@ from senet_jax.data import center_crop
 from senet_jax.data.augment import normalize
 from senet_jax.data.image_files import MODES, in_eight_bits
 from senet_jax.data.pillow_views import middle, resized
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.weights.image_spec import CROP_MODES, ImageSpec, image_fields
 
 LARGEST = 8192  # pixels of a side of what a network is shown; more would not fit into memory
@@ -83,12 +83,13 @@ class Preprocessing:
         *sides, channels = self.image_shape
         if channels not in MODES:
             raise InputError(
-                f"the network takes images of {channels} channels, as no file has that is read "
+                f"the network takes images of "
+                f"{counted(channels, 'channel')}, as no file has that is read "
                 "here: known are 1 (grey), 3 (colours) and 4 (colours and transparency)"
             )
         if {len(self.mean), len(self.std)} != {channels}:
             raise InputError(
-                f"the network takes images of {channels} channels, but mean and std are "
+                f"the network takes images of {counted(channels, 'channel')}, but mean and std are "
                 f"{self.mean} and {self.std}"
             )
         if not 1 <= min(sides) <= max(sides) <= LARGEST:

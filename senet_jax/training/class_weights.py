@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 
 Rule = Callable[[np.ndarray], np.ndarray]  # examples of each class [classes] to weights [classes]
 
@@ -61,7 +61,8 @@ def of_classes(text: str, counts: np.ndarray) -> tuple[float, ...]:
     weights = rule_of(counts)
     if len(weights) != len(counts):
         raise InputError(
-            f"train.class_weights has {len(weights)} numbers, but there are {len(counts)} classes"
+            f"train.class_weights has "
+            f"{counted(len(weights), 'number')}, but there are {len(counts)} classes"
         )
     present = weights[counts > 0]
     if np.ptp(present) < 1e-6 * present.max():

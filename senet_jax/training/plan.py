@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.training.config import TrainConfig
 
 
@@ -125,7 +125,9 @@ def plan_steps(train: TrainConfig, examples: int, growth: Growth = Growth(), ful
     """
     steps_per_epoch = examples // train.batch_size
     if steps_per_epoch == 0:
-        raise InputError(f"batch_size {train.batch_size} exceeds the {examples} training examples")
+        raise InputError(
+            f"batch_size {train.batch_size} exceeds the {counted(examples, 'training example')}"
+        )
     total_steps = max(1, round(train.epochs * steps_per_epoch))
     if total_steps >= 2**31:  # which the state counts
         raise InputError(f"train.epochs {train.epochs:g} are too many steps: {total_steps:.3g}")

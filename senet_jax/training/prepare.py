@@ -15,7 +15,7 @@ from senet_jax import data
 from senet_jax.config import flatten
 from senet_jax.data import resident
 from senet_jax.data.augment import normalize
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
 from senet_jax.runs import effect
 from senet_jax.system.devices import (
@@ -103,7 +103,8 @@ def prepare(
     evaluations = -(-plan.total_steps // plan.eval_every_steps)
     if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
         raise InputError(
-            f"train.patience={patience} has no effect: this run has {evaluations} evaluations, and "
+            f"train.patience={patience} has no effect: this run has "
+            f"{counted(evaluations, 'evaluation')}, and "
             "too few lie between the first and the last; leave it at 0, or evaluate more often"
         )
     if not begun and warmup_of(recipe.optim, plan.steps_per_epoch) >= plan.total_steps:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from senet_jax.config import build, check_present
 from senet_jax.data.augment import Augmentation, Mixing
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
 from senet_jax.models.image_sizes import takes
 from senet_jax.runs.added import ADDED
@@ -116,7 +116,8 @@ def check_parts(train: TrainConfig, devices: int, mixing: Mixing, repeats: int) 
     local, parts = train.batch_size // devices, train.accumulate_steps
     if local % parts:
         raise InputError(
-            f"train.accumulate_steps {parts} does not divide the {local} images of a device "
+            f"train.accumulate_steps {parts} does not divide the "
+            f"{counted(local, 'image')} of a device "
             f"(batch_size {train.batch_size} on {devices})"
         )
     if mixing and local % 2:

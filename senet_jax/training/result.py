@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from senet_jax.errors import counted
 from senet_jax.evaluation import metrics
 from senet_jax.models.counts import summarize
 from senet_jax.runs import provenance
@@ -64,7 +65,7 @@ def in_words(result: Mapping[str, Any], directory: Path) -> str:
     took = duration(result["wall_time_seconds"])
     lines = [
         f"{result['model']} on {result['dataset']}, seed {result['seed']}: "
-        f"{result['step']:,} steps in {took} on {devices}"
+        f"{counted(result['step'], 'step')} in {took} on {devices}"
     ]
     if "images_per_second" in result:
         lines[0] += (
@@ -112,5 +113,6 @@ def errors(result: Mapping[str, Any], kind: str) -> str:
     """The errors of an evaluation, "eval" or "eval_ema", in words."""
     return (
         f"top-1 error {result[f'{kind}/top1_error']:.2f} %, top-5 error "
-        f"{result[f'{kind}/top5_error']:.2f} % on {result[f'{kind}/examples']:,} examples"
+        f"{result[f'{kind}/top5_error']:.2f} % on "
+        f"{counted(result[f'{kind}/examples'], 'example')}"
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from senet_jax import data
-from senet_jax.errors import InputError, named
+from senet_jax.errors import InputError, counted, named
 from senet_jax.layers.network import Network
 from senet_jax.models.image_sizes import takes
 from senet_jax.training.config import TrainConfig
@@ -77,7 +77,8 @@ def load_teacher(train: TrainConfig, dataset: data.Dataset, first_size: int, dty
         mean, std = ([255 * value for value in images[key]] for key in ("mean", "std"))
         if len(mean) != shape[-1]:
             raise InputError(
-                f"{train.teacher} is for images of {len(mean)} channels, and these have {shape[-1]}"
+                f"{train.teacher} is for images of "
+                f"{counted(len(mean), 'channel')}, and these have {shape[-1]}"
             )
         smallest = shape_at(first_size, shape)
         if min(smallest[:2]) < (least := weights.model.least_image_size):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, counted, did_you_mean
 from senet_jax.weights.declared import NESTED, refusal, table
 
 # What timm, its older form, and Hugging Face call the names.
@@ -48,7 +48,8 @@ def _in_order(key: str, names: Any, count: int) -> list[str]:
     if isinstance(names, list):
         if len(names) != count:
             raise InputError(
-                f"config.json: {key} has {len(names)} names and the classifier {count} classes"
+                f"config.json: {key} has "
+                f"{counted(len(names), 'name')} and the classifier {count} classes"
             )
         return names
     numbers = [int(number) if number.isdecimal() else -1 for number in names]

@@ -21,7 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from senet_jax import models
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import provenance, workdir
@@ -176,7 +176,8 @@ def _from_file(name: str, path: Path, fields: Mapping[str, Any]) -> Weights:
     classes = declared.classes(file.config_json)
     if weights.classes and classes not in (None, 0, weights.classes):
         raise InputError(
-            f"the classifier in {file.path} has {weights.classes} classes, not the {classes} that "
+            f"the classifier in {file.path} has "
+            f"{counted(weights.classes, 'class')}, not the {classes} that "
             "its config.json says (num_classes)"
         )
     spec = timm.image_spec_of(name, file.config_json)

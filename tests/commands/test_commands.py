@@ -151,6 +151,7 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         (("experiments.report", "--all", "reduction"), "stand alone"),
         (("experiments.status", "reduction", "--workdir={tmp}/run"), "there are no runs in"),
         (("experiments.status", "--all", "reduction"), "--all stands alone"),
+        (("experiments.status", "--all", "--folds=5"), "--all stands alone"),
         (("experiments.gates", "--workdir={tmp}/run"), "has no config.json"),
         (("senet_jax.evaluate", "--workdir={tmp}/run"), "has no config.json"),
         (("senet_jax.evaluate", "--wordkir=x"), "Did you mean: workdir"),

@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run, digits, call, ca
             ]
     with pytest.raises(SystemExit):
         predict.main(["predict", f"--model={run}", str(tmp_path / "01.png")])
-    assert "1 of 1 images have no answer" in capsys.readouterr().err
+    assert "no answer for 1 of 1 image" in capsys.readouterr().err
 
 
 def test_gates_and_maps_are_those_of_the_network(run, digits, call, tmp_path):

@@ -207,7 +207,7 @@ def test_stated_statistics_replace_those_of_the_dataset():
     plain = data.load_dataset("digits", "train", "test")
     stated = data.load_dataset("digits", "train", "test", mean=(0.25,), std=(0.5,))
     assert (stated.mean, stated.std) == ((63.75,), (127.5,)) != (plain.mean, plain.std)
-    with pytest.raises(InputError, match=r"have 3 numbers, but the images have 1 channels"):
+    with pytest.raises(InputError, match=r"have 3 numbers, but the images have 1 channel"):
         data.load_dataset("digits", "train", "test", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 

@@ -169,7 +169,7 @@ def test_unreadable_images_in_memory_are_named_and_survived(elks, tmp_path, capl
         assert f"{broken} " in caplog.text
         batches = list(split.eval_batches(16))
         assert sum(batch["mask"].sum() for batch in batches) == len(split) - 1 == 3 * COUNT - 2
-    with pytest.raises(InputError, match=r"1 images of .* data.max_unreadable is 0"):
+    with pytest.raises(InputError, match=r"1 image of .* data.max_unreadable is 0"):
         data.load_split(f"folder:{root}", "train+test", **{**crops, "max_unreadable": 0})
 
 

@@ -95,7 +95,7 @@ def test_a_grid_of_jobs_ends_in_its_table_and_one_that_is_preempted_continues(
     assert process.returncode == 0, stderr
     assert [line.partition(":")[0] for line in stdout.splitlines() if "submitted" in line] == [
         "3 jobs submitted",  # the largest array of this cluster
-        "1 jobs submitted",
+        "1 job submitted",
     ]
     assert len(list(place.glob("*/seed*/result.json"))) == 4
     table = (place / "table.md").read_text()

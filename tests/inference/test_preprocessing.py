@@ -206,7 +206,7 @@ def test_an_image_of_any_shape_is_cheap_to_show():
     ("change", "sentence"),
     [
         ({"input_size": (3, 224, 192)}, "images of 224 x 192 pixels .input_size., not square"),
-        ({"input_size": (1, 224, 224)}, "images of 1 channels, but mean and std are"),
+        ({"input_size": (1, 224, 224)}, "images of 1 channel, but mean and std are"),
         ({"interpolation": "lanczos"}, "'lanczos'; known are bilinear and bicubic"),
     ],
 )

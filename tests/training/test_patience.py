@@ -6,7 +6,7 @@ from helpers.results import results
 from helpers.runs import finish, logged, same, tiny_config
 
 from experiments import status
-from experiments.reporting import about_runs, run_files
+from experiments.reporting import about_runs, plot, run_files
 from experiments.studies import load_study
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
@@ -102,7 +102,7 @@ def test_patience_that_outlasts_the_run_is_refused(one_device, patience, epochs)
         prepare(config, one_device)
 
 
-def test_tables_curves_and_the_status_say_that_a_row_stopped(tmp_path):
+def test_tables_curves_and_the_status_say_that_a_row_stopped(tmp_path, monkeypatch):
     which = load_study("reduction")
     found = results(_16={0: 50.0, 1: 40.0}, _original={0: 50.0})
     for runs in found.values():
@@ -111,6 +111,18 @@ def test_tables_curves_and_the_status_say_that_a_row_stopped(tmp_path):
     found["16"][0] |= {"step": 40, "planned_steps": 1000}
     (line,) = (line for line in about_runs.in_words(which, found) if "stopped" in line)
     assert line.startswith("Row 16 stopped early (train.patience 3): seed 0 at step 40 of 1,000; ")
+    titles = []
+    monkeypatch.setattr(plot, "png", lambda figure, _: titles.append(figure.axes[0].get_title()))
+    for runs in found.values():
+        for run in runs:
+            run["curve"] = [{"epoch": 1.0, "eval/top1_error": 50.0}]
+    plot.curves(which, found, "")
+    del found["16"][0]["planned_steps"]
+    plot.curves(which, found, "")
+    assert ["of the others where one has stopped early" in title for title in titles] == [
+        True,
+        False,
+    ]
     finish(tmp_path, tiny_config(), curve=(60.0, 50.0), step=20, planned_steps=40)
     run = run_files.read_run(tmp_path, [])
     assert [point["epoch"] for point in run["curve"]] == [0.5, 1.0]  # of two that were planned

@@ -171,7 +171,7 @@ def test_a_run_from_weights_continues_without_them(tiny, source, tmp_path, one_d
         ({"data.name": "photos", "data.train_split": "whole", "data.eval_split": "whole"},
          "has weights for images of 1 channel; only those for 3 can be adapted to others"),
         ({"data.mean": (0.5,) * 3, "data.std": (0.5,) * 3},
-         "mean and data.std have 3 numbers, but the images have 1 channels"),
+         "mean and data.std have 3 numbers, but the images have 1 channel"),
         ({"data.name": "photos", "data.train_split": "whole", "data.eval_split": "whole",
           "data.mean": (0.5,) * 3, "data.std": (0.5,) * 3},
          "has weights for images of 1 channel; only those for 3 can be adapted to others"),
