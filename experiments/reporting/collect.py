@@ -194,7 +194,9 @@ def other_images(study: Study, results: Results) -> list[str]:
 
 def _split_of(run: Result) -> str:
     """The images that a run was measured on, by the keys of its configuration that choose them."""
-    keys = POOL if run["config"].get("data.fold") else SPLIT
+    keys = SPLIT
+    if run["config"].get("data.fold"):
+        keys = POOL if is_fold_of_seed(run) else (*POOL, "data.fold")
     return json.dumps([run["config"].get(key) or "" for key in keys])
 
 
@@ -210,7 +212,7 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
     for index, (row, result) in enumerate(everything):
         for other_row, other in everything[:index]:
             idle = {*effect.without(other["config"]), *effect.without(result["config"])}
-            by_seed = all(map(_is_fold_of_seed, (other, result)))
+            by_seed = all(map(is_fold_of_seed, (other, result)))
             configs = (
                 {
                     key: value[1:] if by_seed and key == "data.fold" else value
@@ -227,9 +229,9 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
                 raise InputError(f"{one} and {two} are runs of different configurations: {changes}")
 
 
-def _is_fold_of_seed(run: Result) -> bool:
+def is_fold_of_seed(run: Result) -> bool:
     """Whether a run is on the fold that its seed has in a study on folds; see `plan`."""
-    fold = run["config"].get("data.fold")
+    fold = run.get("config", {}).get("data.fold")
     return bool(fold) and fold[0] == run["seed"] + 1
 
 

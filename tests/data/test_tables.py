@@ -222,7 +222,11 @@ def test_a_dataset_with_one_split_alone_says_how_to_cut_it(elks, tmp_path):
 @pytest.mark.parametrize(
     ("label", "other", "sentence"),
     [
-        (("cat", "dog"), ("dog", "cat"), "differ by split: train: classes cat, dog; test: classes"),
+        (
+            ("cat", "dog"),
+            ("dog", "cat"),
+            "differ by split: train: classes, cat, dog; test: classes",
+        ),
         (("cat", "dog"), ("cat", "dog", "eel"), "differ by split"),
         (("cat", "dog"), "int64", "differ by split.*test: whole numbers"),
         ("string", ("cat", "dog"), "differ by split: train: text; test: classes"),
