@@ -195,7 +195,9 @@ def other_images(study: Study, results: Results) -> list[str]:
 
 def _split_of(run: Result) -> str:
     """The images that a run was measured on, by the keys of its configuration that choose them."""
-    keys = POOL if run["config"].get("data.fold") else SPLIT
+    keys = SPLIT
+    if run["config"].get("data.fold"):
+        keys = POOL if is_fold_of_seed(run) else (*POOL, "data.fold")
     return json.dumps([run["config"].get(key) or "" for key in keys])
 
 
@@ -223,7 +225,7 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
                     continue
                 compared.add((its, shared))
             idle = {*effect.without(other["config"]), *effect.without(result["config"])}
-            by_seed = all(map(_is_fold_of_seed, (other, result)))
+            by_seed = all(map(is_fold_of_seed, (other, result)))
             configs = (
                 {
                     key: value[1:] if by_seed and key == "data.fold" else value
@@ -264,9 +266,9 @@ def _but_seed(run: Result) -> dict[str, Any]:
     }
 
 
-def _is_fold_of_seed(run: Result) -> bool:
+def is_fold_of_seed(run: Result) -> bool:
     """Whether a run is on the fold that its seed has in a study on folds; see `plan`."""
-    fold = run["config"].get("data.fold")
+    fold = run.get("config", {}).get("data.fold")
     return bool(fold) and fold[0] == run["seed"] + 1
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from scipy import stats
 
 from experiments.grid.study import Study
-from experiments.reporting.collect import Result, Results
+from experiments.reporting.collect import Result, Results, is_fold_of_seed
 from experiments.statistics.paired import ROUNDING, t_interval
 
 FALSE_ALARMS = 0.01  # rows called unstable among those that vary like their reference
@@ -95,13 +95,12 @@ UNSTABLE = "unstable"
 
 
 def folds_of(results: Results) -> int:
-    """The number of folds that runs are on; 0 for runs that are all on the same images."""
-    folds = {
-        tuple(run.get("config", {}).get("data.fold") or ())
-        for runs in results.values()
-        for run in runs
-    }
-    return max((fold[1] for fold in folds if len(fold) > 1), default=0) if len(folds) > 1 else 0
+    """The number of folds of a study on folds, in which seed N is on fold N + 1; 0 for others."""
+    runs = [run for of_row in results.values() for run in of_row]
+    if not all(is_fold_of_seed(run) for run in runs):
+        return 0
+    folds = {tuple(run["config"]["data.fold"]) for run in runs}
+    return max(fold[1] for fold in folds) if len(folds) > 1 else 0
 
 
 def shared_by_folds(results: Results) -> float:

@@ -217,3 +217,41 @@ def test_a_dataset_with_one_split_alone_says_how_to_cut_it(elks, tmp_path):
     parts = re.findall(r"'(train\[.*?\])'", str(caught.value))
     dataset = data.load_dataset(name, *parts)
     assert len(dataset.train) + len(dataset.eval) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("label", "other", "sentence"),
+    [
+        (
+            ("cat", "dog"),
+            ("dog", "cat"),
+            "differ by split: train: classes, cat, dog; test: classes",
+        ),
+        (("cat", "dog"), ("cat", "dog", "eel"), "differ by split"),
+        (("cat", "dog"), "int64", "differ by split.*test: whole numbers"),
+        ("string", ("cat", "dog"), "differ by split: train: text; test: classes"),
+        (("cat", "dog"), None, "has no 'label' in split 'test'"),
+    ],
+)
+def test_labels_that_mean_something_else_in_another_split_are_refused(
+    label, other, sentence, tmp_path
+):
+    """A number would be compared with that of another class, and no error would show it."""
+    datasets = pytest.importorskip("datasets")
+    contents = [{"bytes": content, "path": None} for *_, content in by_key()["train"]][:4]
+
+    def part(kind):
+        is_classes = isinstance(kind, tuple)
+        feature = datasets.ClassLabel(names=[*kind]) if is_classes else datasets.Value(kind)
+        labels = ["cat", "dog"] * 2 if kind == "string" else [0, 1] * 2
+        features = datasets.Features({"image": datasets.Image(), "label": feature})
+        return datasets.Dataset.from_dict({"image": contents, "label": labels}, features=features)
+
+    test = part("int64").rename_column("label", "other") if other is None else part(other)
+    datasets.DatasetDict({"train": part(label), "test": test}).save_to_disk(str(tmp_path / "x"))
+    with pytest.raises(InputError, match=sentence):
+        lookup.find(f"hf:{tmp_path / 'x'}")
+    datasets.DatasetDict({"train": part(label), "test": part(label)}).save_to_disk(
+        str(tmp_path / "y")
+    )
+    assert lookup.find(f"hf:{tmp_path / 'y'}").class_names

@@ -173,3 +173,16 @@ def test_folds_that_do_not_go_by_seeds_are_no_study_on_folds(tmp_path):
         publish.publish(REDUCTION, found, {})
     with pytest.raises(InputError, match=r"different configurations: data\.fold"):
         with_folds("others", 2, 1)
+
+
+def test_rows_on_different_folds_are_no_study_on_folds_and_said_to_be_on_other_images():
+    found = on(results(_2={0: 5.0, 1: 6.0}, _16={0: 5.5, 1: 6.5}), 5)
+    assert compare.folds_of(found) == 5
+    assert collect.other_images(REDUCTION, found) == []
+    for label, fold in (("2", 1), ("16", 2)):
+        for each in found[label]:
+            each["config"]["data.fold"] = [fold, 5]
+    assert compare.folds_of(found) == 0
+    assert compare.gains(REDUCTION, found)["2"].shared == 0.0
+    (said,) = collect.other_images(REDUCTION, found)
+    assert "2" in said

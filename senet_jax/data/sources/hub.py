@@ -54,6 +54,7 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     known = {key: _feature(datasets, value) for key, value in first.features.items()}
     usual = tuple(next((key for key in keys if key in known), "") for keys in USUAL)
     image, label = features.choose(known, (usual[0], usual[1]), name, image, label)
+    _check_alike(datasets, name, splits, image, label)
     examples: list[Example] = []
     values: list[Any] = []
     for split, part in splits.items():
@@ -78,6 +79,28 @@ def find(name: str, place: str, image: str, label: str) -> Files:
         for part in splits.values()
     ]
     return assemble(name, classes, examples, stamp, read=Row.read, header=Row.header)
+
+
+def _check_alike(datasets: Any, name: str, splits: dict[str, Any], image: str, label: str) -> None:
+    """Check that the labels of all splits mean the same, which each split says for itself.
+
+    Raises: InputError if not, or if one lacks the image or the label.
+    """
+    for split, part in splits.items():
+        if missing := [key for key in (image, label) if key not in part.features]:
+            raise InputError(f"dataset {name!r} has no {missing[0]!r} in split {split!r}")
+    labels = {split: part.features[label] for split, part in splits.items()}
+    meanings = {split: _meaning_of(datasets, value) for split, value in labels.items()}
+    if len({*meanings.values()}) > 1:
+        each = "; ".join(f"{split}: {', '.join(words)[:80]}" for split, words in meanings.items())
+        raise InputError(f"dataset {name!r} has labels {label!r} that differ by split: {each}")
+
+
+def _meaning_of(datasets: Any, value: Any) -> tuple[str, ...]:
+    """What labels of a feature are, in words: its classes, or the kind of its values."""
+    if isinstance(value, datasets.ClassLabel):
+        return ("classes", *value.names)
+    return ("text",) if value.dtype == "string" else ("whole numbers",)
 
 
 class Row(NamedTuple):
