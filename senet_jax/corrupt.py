@@ -7,7 +7,7 @@ Writes into the folder, in the form of the published CIFAR-10-C,
 
     gaussian_noise.npy, ...   uint8 [5 N, 32, 32, 3], severity 1 first
     labels.npy                [5 N]
-    suite.json                the dataset, its classes, and the SHA-256 of each file
+    suite.json                the dataset, its classes, the SHA-256 of its images and of each file
 
 The same command writes the same bytes. senet_jax/data/corruptions.py says which kinds there are,
 and which of them are not the published ones to the last bit.
@@ -18,6 +18,7 @@ and which of them are not the published ones to the last bit.
     --output   folder to write to; created if needed
 """
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -70,13 +71,22 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
     if loaded.image_shape != (corruptions.SIDE, corruptions.SIDE, 3):
         shape = " x ".join(map(str, loaded.image_shape))
         raise InputError(f"corruptions are for images of 32 x 32 x 3, and {dataset}'s are {shape}")
-    about = {"dataset": dataset, "split": split, "examples": len(loaded)}
-    before = files.read_table(folder / "suite.json") or about
-    if {key: before.get(key) for key in about} != about:
-        raise InputError(
-            f"{folder} has a suite of {before.get('dataset')}: choose another --output"
-        )
     images = np.concatenate([batch["image"] for batch in loaded.eval_batches(1000)])[: len(loaded)]
+    labels = np.tile(loaded.labels(), len(corruptions.SEVERITIES))
+    about = {
+        "dataset": dataset,
+        "split": split,
+        "examples": len(images),
+        "classes": [*class_names],
+        "originals": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+    }
+    before = files.read_table(folder / "suite.json") or about
+    # Suites of earlier versions do not say all of it.
+    if differing := [key for key, value in about.items() if before.get(key, value) != value]:
+        raise InputError(
+            f"{folder} has a suite of {before.get('dataset')} with other {differing[0]}: choose "
+            "another --output"
+        )
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,7 +95,7 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
         np.save(content, array)
         files.write(folder / f"{name}.npy", content.getvalue())
 
-    save("labels", np.tile(loaded.labels(), len(corruptions.SEVERITIES)))
+    save("labels", labels)
     with counting(len(kinds) * len(corruptions.SEVERITIES) * len(images), "corrupting") as done:
         for kind in kinds:
             corrupted = []
@@ -95,7 +105,7 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
                 done(len(images))
             save(kind, np.stack(corrupted))
     sums = {path.name: files.sha256(path) for path in sorted(folder.glob("*.npy"))}
-    files.write_json(folder / "suite.json", {**about, "classes": [*class_names], "sha256": sums})
+    files.write_json(folder / "suite.json", {**about, "sha256": sums})
 
 
 if __name__ == "__main__":

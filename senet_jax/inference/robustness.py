@@ -1,6 +1,7 @@
 """One network, or two against each other, on a suite of test sets: errors, tests, intervals."""
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def evaluate_suite(
     with interrupt.at_safe_points() as stop:
         members = load_members([*map(Path, directories)], weights, unfinished=unfinished)
         between = functools.partial(stop.if_asked, members[0].variables)
+        for reason in filter(None, (suites.doubt(suite, member) for member in members)):
+            print(f"warning: classes are compared by number, and {reason}", file=sys.stderr)
         rows, wrong = list[dict[str, Any]](), dict[str, np.ndarray]()
         lacking = dict[str, list[str]]()  # reasons, and what lacks for each
         with counting(len(sets), f"sets of {suite.partition(':')[0]}") as done:

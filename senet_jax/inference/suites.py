@@ -99,6 +99,20 @@ def find(suite: str) -> list[TestSet]:
     return [_corrupted_in_tfds(kind) for kind in corruptions.KINDS]
 
 
+def doubt(suite: str, member: TrainedNetwork) -> str:
+    """Why the classes of a suite, which it has by number, may be others than a network's; or ""."""
+    name, _, place = suite.partition(":")
+    dataset, ours = str(member.config["data"]["name"]), member.class_names
+    if name == "imagenet":
+        names = tuple(imagenet().values())
+        difference = len(names) == len(ours) and first_difference(names, ours)
+        return f"those of ImageNet and of {dataset} differ: {difference}" if difference else ""
+    known = place and _names_in(Path(place).expanduser())
+    of_suite = name.removesuffix("c")
+    same = known or data.is_same(dataset, of_suite)
+    return "" if same else f"{member.name} was trained on {dataset}, not on {of_suite}"
+
+
 # --- Corruptions ----------------------------------------------------------------------------------
 
 
@@ -128,9 +142,14 @@ def _corrupted(folder: Path, kind: str) -> TestSet:
     return TestSet(kind, show, corruptions.SEVERITIES)
 
 
+def _names_in(folder: Path) -> list[str]:
+    """The names of a suite's classes; [] where it has but their numbers, as the published ones."""
+    return (files.read_table(folder / "suite.json") or {}).get("classes", [])
+
+
 def _check_classes(folder: Path, label: np.ndarray, member: TrainedNetwork) -> None:
     """Raises: InputError for labels of other classes than the network's."""
-    names = (files.read_table(folder / "suite.json") or {}).get("classes")
+    names = _names_in(folder)
     if names and (difference := first_difference(readable(names), member.class_names)):
         raise InputError(f"{folder} has other classes than {member.name}: {difference}")
     if label.max() >= len(member.class_names):

@@ -16,7 +16,7 @@ from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import MOMENTUM, Network
 from senet_jax.system.devices import average_over_devices, prefetch, replicate
 from senet_jax.training.state import TrainState
-from senet_jax.training.step import without_frozen
+from senet_jax.training.step import dropout_key, without_frozen
 
 # A state after a step, and whether that was finite, to its averages.
 Average = Callable[[TrainState, jax.Array], Any]
@@ -74,9 +74,8 @@ def make_statistics_step(
     """
 
     def statistics_step(state: TrainState, batch: Any) -> Any:
-        keys = example_keys(
-            jax.random.fold_in(state.key, state.step), len(batch["label"]), axis_name
-        )
+        step_key = jax.random.fold_in(state.key, state.step)
+        keys = example_keys(step_key, len(batch["label"]), axis_name)
         images, _ = inputs(keys, batch, model.num_classes)
         means, frozen = state.ema["batch_stats"], model.freeze_batch_norm
         # From nothing: what was there before changes no bit, but for layers that are frozen.
@@ -86,7 +85,7 @@ def make_statistics_step(
             images,
             train=True,
             mutable=["batch_stats"],
-            rngs={"dropout": state.key},
+            rngs={"dropout": dropout_key(step_key)},
         )
         of_batch = jax.tree.map(lambda after: after / (1 - MOMENTUM), changed["batch_stats"])
         of_batch = average_over_devices(of_batch, axis_name)

@@ -1,6 +1,8 @@
 """Suites of test sets: made, evaluated, and compared between two networks."""
 
 import json
+import shutil
+import types
 
 import numpy as np
 import pytest
@@ -153,6 +155,41 @@ def test_what_cannot_be_corrupted_is_a_sentence(tmp_path, arguments, sentence):
 def test_a_suite_of_another_dataset_stays(suite, dataset):
     with pytest.raises(InputError, match=r"has a suite of folder:.*another --output"):
         corrupt.write(suite, dataset, "train")
+
+
+def test_kinds_of_images_that_have_changed_are_not_added(dataset, tmp_path):
+    """Each kind has the same labels, in the same order."""
+    root = tmp_path / "images"
+    shutil.copytree(dataset.removeprefix("folder:"), root)
+    corrupt.write(tmp_path / "suite", f"folder:{root}", "test", ["contrast"])
+    labels = (tmp_path / "suite" / "labels.npy").read_bytes()
+    one, other = (root / "test" / name / "0.png" for name in ("blue", "red"))
+    one.rename(root / "x"), other.rename(one), (root / "x").rename(other)
+    with pytest.raises(InputError, match="other originals: choose another --output"):
+        corrupt.write(tmp_path / "suite", f"folder:{root}", "test", ["saturate"])
+    assert (tmp_path / "suite" / "labels.npy").read_bytes() == labels
+
+
+@pytest.mark.parametrize(
+    ("suite", "dataset", "names", "doubt"),
+    [
+        ("cifar10c", "cifar10:3.0.2", range(10), ""),
+        ("cifar10c", "folder:mine", range(10), "was trained on folder:mine, not on cifar10"),
+        ("cifar100c:PATH", "folder:mine", range(100), "not on cifar100"),
+        ("imagenet", "imagenet2012", imagenet().values(), ""),
+        ("imagenet", "folder:mine", sorted(imagenet().values()), "differ: class 0 is 'tench' and"),
+    ],
+)
+def test_classes_that_may_be_others_are_said(suite, dataset, names, doubt, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    suite = suite.replace("PATH", str(tmp_path))
+    member = types.SimpleNamespace(
+        name="run", class_names=tuple(map(str, names)), config={"data": {"name": dataset}}
+    )
+    found = suites.doubt(suite, member)
+    assert doubt in found
+    assert bool(found) == bool(doubt)
 
 
 # --- ImageNet's -----------------------------------------------------------------------------------

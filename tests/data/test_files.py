@@ -238,3 +238,32 @@ def test_names_with_a_path_are_made_absolute(monkeypatch, tmp_path):
     assert names.absolute("csv:~/é.csv") == "csv:/home/x/é.csv"
     assert lookup.is_same("folder:b", f"folder:{tmp_path}/b/")
     assert not lookup.is_same("folder:b", "folder:c")
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "hf"])
+def test_images_replaced_with_equal_sizes_and_times_are_read_anew(kind, tmp_path):
+    """As archives and copies leave them: `tar`, `unzip`, `cp -p` and `rsync -t` set the times."""
+    paths, name = [], {"folder": tmp_path, "csv": tmp_path / "t.csv", "hf": tmp_path / "hub"}[kind]
+    for number in range(40):
+        paths.append(path := tmp_path / "ab"[number % 2] / f"{number}.bmp")
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(path)
+    if kind == "csv":
+        name.write_text("\n".join(["file,label", *(f"{p},{p.parent.name}" for p in paths)]))
+    elif kind == "hf":
+        pq = pytest.importorskip("pyarrow.parquet")
+        rows = [{"image": {"bytes": None, "path": str(p)}, "label": p.parent.name} for p in paths]
+        name.mkdir()
+        pq.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), name / "x.parquet")
+
+    def levels():
+        split, _ = data.load_split(f"{kind}:{name}", "train")
+        return np.asarray(split.image)[:, 0, 0, 0]
+
+    before = levels()
+    for path in paths:
+        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+        content = np.asarray(Image.open(path))
+        Image.fromarray(content + 100).save(path)
+        os.utime(path, ns=times)
+    np.testing.assert_array_equal(levels(), before + 100)

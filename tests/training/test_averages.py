@@ -13,6 +13,7 @@ from helpers.runs import interrupt_training
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import checkpoints, workdir
+from senet_jax.system.devices import prefetch, replicate
 from senet_jax.training.averages import WARMUPS, even_average, moving_average, with_statistics
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
@@ -119,6 +120,22 @@ def test_statistics_are_the_same_on_four_devices_with_common_batch_norm(tiny):
         state = with_statistics(run, run.initial_state, lambda: None)
         found.append(jax.device_get(state.ema["batch_stats"]))
     close(*found, 1e-5)
+
+
+def test_each_batch_of_the_statistics_drops_other_branches(tiny, one_device):
+    averaging(tiny).model.update(drop_path=0.5, stage_sizes=(1, 1, 2))
+    run = prepare(tiny, one_device)
+    batch = next(run.dataset.train.train_batches(32, 0))
+    placed = prefetch(iter([batch, batch]), run.devices, counts=iter([1, 1]))
+    state, found = run.initial_state, []
+    for number, same in enumerate(placed):
+        at = replicate(jnp.asarray(number, jnp.int32), run.devices)
+        means = jax.device_get(run.steps.statistics(state.replace(step=at), same))
+        found.append(means)
+        state = state.replace(ema=state.ema | {"batch_stats": replicate(means, run.devices)})
+    jax.tree.map(np.testing.assert_array_equal, found[0]["stem"], found[1]["stem"])
+    differ = jax.tree.map(lambda a, b: (a != b).any(), found[0]["stage4"], found[1]["stage4"])
+    assert any(jax.tree.leaves(differ))
 
 
 @pytest.mark.parametrize("freeze", [(), ("^stem/",)])

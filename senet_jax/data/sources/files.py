@@ -213,12 +213,11 @@ def _digest(text: str) -> bytes:
 
 
 def stamp_of(paths: Iterable[str]) -> str:
-    """What changes with files: a digest of their names, sizes and times."""
+    """What changes with files: a digest of their names, sizes and times, see kept.py."""
     digest = hashlib.sha256()
     for path in paths:
         try:
-            status = os.stat(path)
-            about = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            about = f"{path}\0{kept.state_of(os.stat(path))}\n"
         except (OSError, ValueError):
             about = f"{path}\0\n"
         digest.update(about.encode("utf-8", "surrogateescape"))

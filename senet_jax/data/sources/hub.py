@@ -57,9 +57,14 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     _check_alike(datasets, name, splits, image, label)
     examples: list[Example] = []
     values: list[Any] = []
+    stamp: list[str] = []
     for split, part in splits.items():
         rows = part.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         usual_split = SPLITS.get(split.lower(), split)
+        # Where there are no bytes, these are files of their own.
+        paths = rows.flatten()[f"{image}.path"]
+        stamp += [part._fingerprint, stamp_of(file["filename"] for file in part.cache_files)]
+        stamp.append(stamp_of(path or "" for path in paths))
         files = (Row(name, split, rows, image, number) for number in range(len(rows)))
         examples += [Example(file, UNKNOWN, str(file.number), usual_split) for file in files]
         values += part.select_columns([label]).to_dict()[label]
@@ -73,10 +78,6 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     examples = [
         one._replace(label=UNKNOWN if number is None else number)
         for one, number in zip(examples, numbers, strict=True)
-    ]
-    stamp = [
-        [part._fingerprint, stamp_of(file["filename"] for file in part.cache_files)]
-        for part in splits.values()
     ]
     return assemble(name, classes, examples, stamp, read=Row.read, header=Row.header)
 

@@ -53,6 +53,14 @@ def arrays(
     return known if len(known := found()) == len(names) else made
 
 
+def state_of(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes with a file: its size, its time, and when anything of it was changed last.
+
+    Whoever copies or unpacks a file may set its time; the last is the system's own.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def load(place: str, stamp: Any) -> np.ndarray | None:
     """The array that is kept for a place, mapped into memory; None if that is not of this stamp."""
     if stamp is None or (path := _path(place)) is None:

@@ -129,7 +129,7 @@ def _stamp(folder: str) -> Any:
     """The files of a dataset, and the versions beside it; None for what is no folder here."""
     try:
         with os.scandir(folder) as scan:
-            files = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in scan)
+            files = sorted((e.name, *kept.state_of(e.stat())) for e in scan)
         return [files, sorted(os.listdir(Path(folder).parent))] if files else None
     except OSError:
         return None
