@@ -258,7 +258,7 @@ def _signatures(study: Study, row: Row, run: Result) -> tuple[str, str]:
 
 def _but_seed(run: Result) -> dict[str, Any]:
     """A run's configuration without the seed, and without a fold's number that goes by it."""
-    by_seed = _is_fold_of_seed(run)
+    by_seed = is_fold_of_seed(run)
     return {
         key: value[1:] if by_seed and key == "data.fold" else value
         for key, value in with_added(run["config"]).items()

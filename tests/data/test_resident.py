@@ -5,6 +5,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from helpers.quick import one_in
 from helpers.runs import interrupted, logged, same
 
 from senet_jax import data
@@ -23,7 +24,9 @@ def room(monkeypatch):
     return lambda size: monkeypatch.setattr(device_memory, "free_memory", lambda _: size)
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 1000])
+@pytest.mark.parametrize(
+    "steps_per_call", one_in(2, [1000, 1], "trains three times more, a step a call")
+)
 def test_a_run_ends_with_the_bits_of_one_that_is_fed_by_the_host(
     tiny, room, tmp_path, monkeypatch, steps_per_call
 ):

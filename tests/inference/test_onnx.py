@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from helpers.onnx_models import at_ease, images_for, logits_of, made, run_onnx
+from helpers.quick import one_in
 
 from experiments.grid.narrow import NARROW, size_of
 from senet_jax import export
@@ -46,7 +47,7 @@ def nodes(program):
     return len(onnx.load_from_string(program).graph.node)
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", one_in(3, NARROW, "compiles one more family"))
 def test_every_family_gives_its_logits(name):
     network = made(name, size_of(name), **NARROW[name])
     images = images_for(network)
@@ -62,7 +63,9 @@ def test_every_family_gives_its_logits(name):
     assert (norms == folded.keys()) == (not any(family in name for family in NOT_ALL_FOLD))
 
 
-@pytest.mark.parametrize("se", SE, ids=lambda se: "-".join(map(str, se.values())))
+@pytest.mark.parametrize(
+    "se", one_in(4, SE, "compiles one more kind"), ids=lambda se: "-".join(map(str, se.values()))
+)
 def test_every_kind_of_block_gives_its_logits(se):
     network = made("seresnet20_cifar", 16, stage_sizes=(1, 1, 1), width=16, se=se)
     images = images_for(network)

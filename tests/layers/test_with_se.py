@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from helpers.quick import one_in
 
 import senet_jax
 from senet_jax import SEConfig, SqueezeExcite, create_model, gates_of, with_se
@@ -104,7 +105,7 @@ def test_the_weights_of_the_module_stay_where_and_what_they_are(model, where, bl
     jax.tree.map(np.testing.assert_array_equal, plain, wrapped)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", one_in(3, KINDS, "compiles one more kind"))
 def test_any_kind_of_block_is_trained_beside_the_module(kind):
     """It has a gradient of its own, and its batch statistics where the call says that it trains."""
     model = with_se(CNN(), {"kind": kind}, r"conv\d")
