@@ -94,7 +94,17 @@ def reader(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", [name for name in has("python") if name != WORKED])
+LONGER = pytest.mark.slow(reason="compiles training steps of a whole SE-ResNet-20")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=LONGER if name in ("docs/nnx.md", "docs/plain_loop.md") else ())
+        for name in has("python")
+        if name != WORKED
+    ],
+)
 def test_the_python_of_a_page_runs(name, reader):
     """From top to bottom, each page by itself, with a narrow network and weights in the cache."""
     for example in Sybil([PythonCodeBlockParser()]).parse(PAGES[name]).examples():

@@ -28,6 +28,7 @@ def test_images_are_those_of_a_dataset_of_that_size_in_evaluation_alone():
         np.testing.assert_array_equal(next(ours)["image"], next(theirs)["image"])
 
 
+@pytest.mark.slow(reason="trains on photographs, and calls each command")
 def test_all_commands_see_a_run_at_its_size(tmp_path, one_device):
     import helpers.photos  # noqa: F401  (registers the builder)
 

@@ -33,6 +33,7 @@ def test_where_the_head_is_one_layer_weights_are_those_of_the_class():
     np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow(reason="two forward passes for each channel")
 def test_where_the_head_has_more_layers_weights_are_finite_differences():
     model = create_model("sevgg16_bn", **NARROW["sevgg16_bn"])
     images, variables = images_and_variables(model, 64, seed=2)  # no ReLU turns within the step

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.gates import open_gates, without_se
+from helpers.quick import one_in
 from helpers.weights import fill
 
 import senet_jax
@@ -98,7 +99,7 @@ def filled(model):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("block", one_in(2, ["bottleneck", "basic"], "every placement once more"))
 def test_with_gates_at_one_an_se_network_is_the_plain_network(placement, block):
     if block == "basic":
         build = tiny

@@ -50,6 +50,7 @@ def test_calls_stop_where_something_is_due_and_continue_as_they_would_have(
         assert list(plan.calls(end)) == counts[place + 1 :]
 
 
+@pytest.mark.slow(reason="trains six times, with calls of many lengths")
 def test_several_steps_a_call_train_like_single_ones_and_resume_to_the_same_bits(
     tiny, tmp_path, monkeypatch
 ):

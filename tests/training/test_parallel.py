@@ -53,6 +53,7 @@ def test_losses_do_not_depend_on_the_backend_nor_on_the_devices(
         assert result.get("parallel", "pmap") == backend
 
 
+@pytest.mark.slow(reason="trains once more by either")
 def test_shard_map_has_the_statistics_of_each_device_as_pmap_has(tiny, tmp_path):
     tiny.train.update(epochs=1.0, steps_per_call=2)
     devices = jax.local_devices()[:2]

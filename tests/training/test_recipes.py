@@ -100,6 +100,7 @@ def test_clipping_scales_the_whole_gradient_before_the_penalty():
         close(updates, want, 1e-6)
 
 
+@pytest.mark.slow(reason="a program on one device and on four")
 def test_mixing_does_not_depend_on_the_number_of_devices(tiny):
     tiny.data.mixup = 0.4
     tiny.data.cutmix = 1.0

@@ -106,6 +106,7 @@ def test_the_teacher_sees_the_same_images_by_its_own_statistics(tiny, source):
     assert run.pretrained["teacher"] == "seresnet20_cifar"
 
 
+@pytest.mark.slow(reason="three programs of a step with its teacher")
 def test_a_step_is_the_same_on_two_devices_and_in_two_parts(tiny, source):
     tiny.data.update(mixup=0.4, cutmix=1.0, flip=True)
     *_, (_, on_two) = first_step(taught(tiny, source), 2)
@@ -143,6 +144,7 @@ def test_a_run_continues_to_the_same_bits_and_is_asked_without_its_teacher(
     assert workdir.load_config(tmp_path / "cut").train.teacher == str(teacher)
 
 
+@pytest.mark.slow(reason="two programs of a step on photographs")
 def test_streamed_images_have_a_teacher_as_well(tmp_path, one_device):
     import helpers.photos  # noqa: F401  (registers the builder)
 
@@ -154,6 +156,7 @@ def test_streamed_images_have_a_teacher_as_well(tmp_path, one_device):
     assert sums["loss"] != plain["loss"]
 
 
+@pytest.mark.slow(reason="two programs of a step with another teacher")
 def test_weights_in_timms_form_teach(tiny, tmp_path, monkeypatch):
     """Three classes of RGB images, known by their names alone."""
     names = ["a", "b", "c"]
