@@ -1,4 +1,7 @@
-"""README and docs say what is so: code runs, commands can be given, links lead somewhere."""
+"""README and docs say what is so: code runs, commands can be given, links lead somewhere.
+
+It is long because it has what each kind of block in a page must hold.
+"""
 
 import functools
 import importlib

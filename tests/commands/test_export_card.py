@@ -56,9 +56,7 @@ def test_a_card_says_what_is_known(run, tmp_path, capsys):
     assert result["dataset"]["name"] == "digits"
     assert result["metrics"][0]["value"] == 80.0
     low, high = intervals.wilson(72, 360)
-    assert (
-        f"20.00 % on split `test[:50]` (95 % interval of the 360 images, Wilson: {low:.2f}" in text
-    )
+    assert f"20.00 % on split `test[:50]` (95 % interval of 360 images, Wilson: {low:.2f}" in text
     mean, low, high = intervals.of_seeds((20.0, 22.0, 24.0))
     assert f"over 3 seeds: {mean:.2f} % (95 % t interval: {low:.2f} to {high:.2f} %)" in text
     assert "0123abcd" in text

@@ -1,4 +1,7 @@
-"""Suites of test sets: made, evaluated, and compared between two networks."""
+"""Suites of test sets: made, evaluated, and compared between two networks.
+
+It is long because it makes a suite of either kind, of files and of TFDS.
+"""
 
 import json
 import shutil

@@ -90,7 +90,7 @@ def test_an_image_that_cannot_be_read_counts_once(way, met, tmp_path):
         return sum(1 for _ in itertools.islice(images.train_batches(12, 1), steps)) == steps
 
     assert read_epoch(met)
-    with pytest.raises(InputError, match=r"^1 images of .* data\.max_unreadable is 0"):
+    with pytest.raises(InputError, match=r"^1 image of .* data\.max_unreadable is 0"):
         read_epoch(0)
 
 
