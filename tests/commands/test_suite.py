@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 from helpers.runs import finish_untrained, tiny_config
 from PIL import Image
-from scipy.stats import binomtest
 
 from configs import imagenet as imagenet_config
 from senet_jax import corrupt, evaluate
 from senet_jax.data.corruptions import KINDS, MAIN
 from senet_jax.data.in_memory import Images
 from senet_jax.errors import InputError
-from senet_jax.evaluation import intervals
 from senet_jax.inference import robustness, suites
 from senet_jax.inference.robustness import evaluate_suite
 from senet_jax.inference.suites import Shown, TestSet
@@ -290,23 +288,3 @@ def test_any_of_several_labels_is_right_and_images_without_do_not_count(monkeypa
     assert wrong([0, 1, 2], several=[np.array([0, 2]), np.array([], int), np.array([1])]) == [
         [False, True]
     ]
-
-
-# --- Statistics -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("one", "other"), [(0, 0), (3, 12), (40, 41), (7, 0)])
-def test_mcnemars_test_is_that_of_statsmodels(one, other):
-    contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
-    expected = contingency.mcnemar([[50, one], [other, 10]], exact=True).pvalue
-    assert intervals.mcnemar(one, other) == pytest.approx(expected)
-    if one + other:
-        assert intervals.mcnemar(one, other) == binomtest(one, one + other).pvalue
-
-
-def test_a_bootstrap_interval_is_near_the_normal_one():
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    half = 1.96 * values.std() / 20
-    low, high = intervals.bootstrap(values)
-    assert low == pytest.approx(values.mean() - half, abs=0.03)
-    assert high == pytest.approx(values.mean() + half, abs=0.03)
