@@ -58,7 +58,12 @@ class Origin:
         fold, classes = self.config.get("data.fold"), self.config.get("data.classes")
         kind = "train" if fold else "eval"
         split = folds.in_words(self.config[f"data.{kind}_split"], fold or ())
-        return f"{split}, classes {classes[0]} to {classes[1] - 1}" if classes else split
+        if not classes:
+            return split
+        first, end = classes
+        if isinstance(end, float):
+            return f"{split}, classes from {100 * first:g} to {100 * end:g} % of their number"
+        return f"{split}, classes {first} to {end - 1}"
 
 
 def origin_of(source: str, weights: str) -> Origin:

@@ -72,6 +72,11 @@ def test_a_card_says_what_is_known(run, tmp_path, capsys):
         ({"data.fold": (2, 3), "data.train_split": "train"}, {}, "on split `train, fold 2 of 3`"),
         ({"data.fold": (1, 4, 9), "data.train_split": "a+b"}, {}, "split `a+b, fold 1 of 4`"),
         ({"data.classes": (3, 8)}, {}, "on split `test[:50], classes 3 to 7`"),
+        (
+            {"data.classes": (0.0, 0.5)},
+            {},
+            "on split `test[:50], classes from 0 to 50 % of their number`",
+        ),
         ({"train.patience": 2}, {"planned_steps": 90}, "split said when to stop training, so"),
     ],
 )

@@ -1,7 +1,4 @@
-"""Suites of test sets: made, evaluated, and compared between two networks.
-
-It is long because it makes a suite of either kind, of files and of TFDS.
-"""
+"""Suites of test sets: made, evaluated, and compared between two networks."""
 
 import json
 import shutil
