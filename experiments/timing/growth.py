@@ -114,7 +114,7 @@ def measure(kind: str, bursts: int) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a table; "per unit" is the time for each one more, against the two smallest."""
+    """Rows as a table; "growth" is how much more there is than in the row before, and slower."""
     lines = ["| what | of | s (95 % interval) | growth | GB |", "|---|---:|---:|---:|---:|"]
     before: Mapping[str, Any] = {}
     for row in rows:
