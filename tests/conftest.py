@@ -46,13 +46,12 @@ import jax
 import pytest
 from helpers.runs import tiny_config
 
-from senet_jax.system import compilation_cache, host_memory
+from senet_jax.system import compilation_cache, host_memory, startup
 
 compilation_cache.enable()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 host_memory.release_after_compilation()
-# Tracing makes a million objects that are no garbage; looking at them all the time takes a tenth.
-gc.set_threshold(100_000, 50, 100)
+startup.look_rarely_for_garbage()
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")

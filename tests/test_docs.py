@@ -17,6 +17,7 @@ import test_architecture
 import yaml
 from absl import flags
 from helpers.command_line import configured
+from helpers.quick import some_quick
 from helpers.weights import state_dict
 from PIL import Image
 from safetensors.numpy import save_file
@@ -97,16 +98,15 @@ def reader(tmp_path, monkeypatch):
     return tmp_path
 
 
-LONGER = pytest.mark.slow(reason="compiles training steps of a whole SE-ResNet-20")
+OF_PYTHON = [name for name in has("python") if name != WORKED]
+LONGER = ("docs/nnx.md", "docs/plain_loop.md")
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=LONGER if name in ("docs/nnx.md", "docs/plain_loop.md") else ())
-        for name in has("python")
-        if name != WORKED
-    ],
+    some_quick(
+        OF_PYTHON, {*OF_PYTHON} - {*LONGER}, "compiles training steps of a whole SE-ResNet-20"
+    ),
 )
 def test_the_python_of_a_page_runs(name, reader):
     """From top to bottom, each page by itself, with a narrow network and weights in the cache."""

@@ -228,8 +228,8 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
             by_seed = all(map(is_fold_of_seed, (other, result)))
             configs = (
                 {
-                    key: value[1:] if by_seed and key == "data.fold" else value
-                    for key, value in with_added(r["config"]).items()
+                    key: value
+                    for key, value in _but_seed(r, by_seed=by_seed).items()
                     if key not in idle and _in_common(study, row, other_row, key)
                 }
                 for r in (other, result)
@@ -248,7 +248,7 @@ def _signatures(study: Study, row: Row, run: Result) -> tuple[str, str]:
 
     Runs of two rows compare without the keys that the rows vary, and those without an effect.
     """
-    config = _but_seed(run)
+    config = _but_seed(run, by_seed=is_fold_of_seed(run))
     if row.starts_from:  # the weights of its seed
         config.pop(PRETRAINED, None)
     shared = {key: value for key, value in config.items() if key not in row.varied}
@@ -256,9 +256,8 @@ def _signatures(study: Study, row: Row, run: Result) -> tuple[str, str]:
     return json.dumps(config, sort_keys=True), json.dumps((kind, shared), sort_keys=True)
 
 
-def _but_seed(run: Result) -> dict[str, Any]:
-    """A run's configuration without the seed, and without a fold's number that goes by it."""
-    by_seed = is_fold_of_seed(run)
+def _but_seed(run: Result, *, by_seed: bool) -> dict[str, Any]:
+    """A run's configuration without the seed, and without a fold's number if it goes by that."""
     return {
         key: value[1:] if by_seed and key == "data.fold" else value
         for key, value in with_added(run["config"]).items()
@@ -275,11 +274,11 @@ def is_fold_of_seed(run: Result) -> bool:
 def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:
     """Whether runs of two rows must have the same value of a configuration key.
 
-    Runs of one network may differ in the seed and in what the rows override. A plain network and
+    Runs of one network may differ in what the rows override. A plain network and
     the same with SE may also differ in the SE blocks, so that the difference is due to them.
     Different networks have their own sizes and recipes, and only the data in common.
     """
-    if key == "seed" or (row is not other and key in row.varied | other.varied):
+    if row is not other and key in row.varied | other.varied:
         return False
     if key in ADDED and ADDED[key] is None and not row.starts_from:  # earlier versions lack it
         return False

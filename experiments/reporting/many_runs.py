@@ -16,13 +16,14 @@ import numpy as np
 
 from experiments.grid.plan import base_config, plan
 from experiments.reporting.collect import collect
+from experiments.reporting.run_files import made_up
 from experiments.reporting.write import write_report
 from experiments.studies import load_study
 from experiments.timing.answers import Steps, serve
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
-EPOCHS, EXAMPLES = 15, 360
+EPOCHS = 15
 
 
 def main(argv: list[str]) -> None:
@@ -54,20 +55,7 @@ def _finish(path: Path, config: Any, rng: np.random.Generator) -> None:
     """Write the files of a finished run with errors that are drawn."""
     workdir.start(path, config)
     errors = rng.normal(3, 1, EPOCHS)
-    result = {
-        "model": config.model.name,
-        "dataset": config.data.name,
-        "seed": config.seed,
-        "params": 1000,
-        "eval/top1_error": float(errors[-1]),
-        "eval/examples": EXAMPLES,
-        "wall_time_seconds": 10.0,
-        "device_kind": "cpu",
-        "devices": 1,
-        "host_cpus": 2,
-        "jax_version": "0",
-        "git_commit": "abc",
-    }
+    result = made_up(config) | {"eval/top1_error": float(errors[-1])}
     files.write_json(path / "result.json", result)
     lines = [
         {"step": step, "eval/loss": error / 30, "eval/top1_error": error}

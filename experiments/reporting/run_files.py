@@ -35,6 +35,24 @@ CONFIG_KINDS = {
 }
 
 
+def made_up(config: Any) -> Result:
+    """What NEEDED asks of a finished run of a configuration, for runs that were not trained."""
+    return {
+        "model": config.model.name,
+        "dataset": config.data.name,
+        "seed": config.seed,
+        "params": 1000,
+        "eval/top1_error": 50.0,
+        "eval/examples": 360,
+        "wall_time_seconds": 10.0,
+        "device_kind": "cpu",
+        "devices": 1,
+        "host_cpus": 2,
+        "jax_version": "0",
+        "git_commit": "abc",
+    }
+
+
 def read_run(directory: Path, damaged: list[str]) -> Result | None:
     """The run in a work directory; None if it has no result.
 

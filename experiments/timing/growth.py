@@ -65,7 +65,6 @@ KINDS: Mapping[str, tuple[str, Mapping[int, Contestant]]] = {
         {n: Task("report", n, "experiments.reporting.many_runs") for n in (10, 100, 1000)},
     ),
 }
-FLAT = ("classes", "devices")  # which add little or nothing to what one step does anyway
 
 
 def main(argv: list[str]) -> None:

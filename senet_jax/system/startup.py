@@ -23,6 +23,14 @@ DEFAULTS = {
 _remedy = "; the same command continues"  # what to do about an interruption
 
 
+def look_rarely_for_garbage() -> None:
+    """Leave it, mostly: tracing a step makes a million objects that are none.
+
+    Looking at them all the time would take a tenth of the start.
+    """
+    gc.set_threshold(100_000, 50, 100)
+
+
 def begin(*, continues: bool = True) -> None:
     """Answer the signals that stop a command, and ask for huge pages and for rare looks at garbage.
 
@@ -31,9 +39,7 @@ def begin(*, continues: bool = True) -> None:
     Args:
       continues: whether the same command continues after an interruption, which is then said.
     """
-    # Tracing a step makes a million objects that are no garbage; looking at them all the time would
-    # take a tenth of the start.
-    gc.set_threshold(100_000, 50, 100)
+    look_rarely_for_garbage()
     global _remedy
     _remedy = "; the same command continues" if continues else ""
     for number, usual in DEFAULTS.items():

@@ -169,7 +169,7 @@ def build_run(
         schedule=schedule,
         plan=plan,
         class_weights=inputs.class_weights,
-        steps=steps_of((recipe, dataset, plan), devices, build, kept=teacher is None),
+        steps=steps_of((recipe, dataset, plan, inputs), devices, build, kept=teacher is None),
         initial_state=state,
         pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
     )

@@ -77,16 +77,19 @@ class TaughtState(TrainState):
     @classmethod
     def of(cls, state: TrainState, teacher: Any) -> "TaughtState":
         """A state with a teacher."""
-        names = (field.name for field in dataclasses.fields(TrainState))
-        return cls(**{name: getattr(state, name) for name in names}, teacher=teacher)
+        return cls(**_fields(state), teacher=teacher)
 
     @property
     def saved(self) -> TrainState:
-        names = (field.name for field in dataclasses.fields(TrainState))
-        return TrainState(**{name: getattr(self, name) for name in names})
+        return TrainState(**_fields(self))
 
     def resumed(self, saved: TrainState) -> "TaughtState":
         return TaughtState.of(saved, self.teacher)
+
+
+def _fields(state: TrainState) -> dict[str, Any]:
+    """The fields that every state has, by name."""
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(TrainState)}
 
 
 def create_state(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from senet_jax import data
@@ -56,7 +55,7 @@ _steps: collections.OrderedDict[str, Steps] = collections.OrderedDict()
 
 
 def steps_of(
-    given: tuple[Recipe, data.Dataset, Plan],
+    given: tuple[Recipe, data.Dataset, Plan, Inputs],
     devices: Devices,
     make: Callable[[], Steps],
     *,
@@ -70,14 +69,14 @@ def steps_of(
       given: all that steps depend on.
       kept: whether they depend on nothing besides.
     """
-    recipe, dataset, plan = given
+    recipe, dataset, plan, inputs = given
     key = repr(
         (
             dataclasses.replace(recipe, seed=0),
             plan,
             (backend_of(devices), *devices),
             (dataset.train.image_shape, dataset.num_classes, dataset.mean, dataset.std),
-            *(np.bincount(dataset.train.labels()).tolist() if recipe.train.class_weights else ()),
+            inputs.class_weights,
         )
     )
     steps = (_steps.pop(key, None) if kept else None) or make()

@@ -1,6 +1,6 @@
 """The narrowest member of each family whose training step is compiled."""
 
-import pytest
+from helpers.quick import some_quick
 
 from experiments.grid.narrow import NARROW
 
@@ -23,5 +23,4 @@ FEW = ("seresnet50", "seshufflenet_g3")
 
 def few_quick(reason):
     """Every narrow network as a parameter of a test; only those of FEW are quick."""
-    slow = pytest.mark.slow(reason=reason)
-    return [pytest.param(name, marks=() if name in FEW else slow) for name in NARROW]
+    return some_quick(NARROW, FEW, reason)

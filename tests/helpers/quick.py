@@ -1,14 +1,17 @@
 """Parameters of which some are enough in a hurry; `pytest -m slow` has the others."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pytest
 
 
+def some_quick(values: Iterable[object], quick: Collection[object], reason: str) -> list[object]:
+    """The values; those that are not among the `quick` are slow, for a reason."""
+    slow = pytest.mark.slow(reason=reason)
+    return [value if value in quick else pytest.param(value, marks=slow) for value in values]
+
+
 def one_in(number: int, values: Iterable[object], reason: str) -> list[object]:
     """The values; the first is quick, and so is each that comes `number` after a quick one."""
-    slow = pytest.mark.slow(reason=reason)
-    return [
-        pytest.param(value, marks=slow) if place % number else value
-        for place, value in enumerate(values)
-    ]
+    values = [*values]
+    return some_quick(values, values[::number], reason)
