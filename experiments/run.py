@@ -16,6 +16,7 @@ table. `--precision=0.35` adds seeds until the intervals of the study's primary 
 narrow; whether anything is significant plays no part in it.
 
 Runs that have a result are skipped, so the same command continues after an interruption.
+Without accelerators, runs on small images have a processor each, all processors at once.
 `--jobs=N` trains N at once, each on its share of this machine. `--launcher=slurm` makes each a job
 of a cluster, with any parameter of sbatch as `--slurm.KEY=VALUE`; `--slurm.time` is needed.
 `--log=tensorboard,wandb,mlflow` logs each run there as well, its row as group, its seed as name.
@@ -80,7 +81,7 @@ def main(argv: list[str]) -> None:
         seeds = parse_seeds(values.seeds)
     check_precision(study, values, seeds)
     directory = directory_of(study, values)
-    launcher = choice.launcher_of(values, rest, directory)
+    launcher = choice.launcher_of(values, rest, directory, chooses=not values.smoke)
     if values.smoke:  # optimised compilation would take most of the time
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the runs' processes, too
 

@@ -19,6 +19,8 @@ Failures = Mapping[Path, str]  # a run's directory to why the run has no result
 Launcher = Callable[[Sequence[PlannedRun]], Failures]
 
 LOG = "log.txt"  # output of a run that has a process of its own, in its work directory
+# What a run's directory has before it is worth keeping.
+WITHOUT_STATE = {"config.json", "failed.json", "process.json", ".lock", LOG}
 WITHOUT_RESULT = "ended without a result"
 LAST_LINES = 5  # lines to quote from the log of a run that failed
 
@@ -97,8 +99,11 @@ def titles(runs: Sequence[PlannedRun]) -> dict[Path, str]:
 def _give_back(runs: Sequence[PlannedRun], created: Sequence[Path]) -> None:
     """Undo the queueing of runs that were not begun, and remove the folders made for them."""
     for run in runs:
-        if {path.name for path in run.workdir.iterdir()} <= {"config.json"}:
-            (run.workdir / "config.json").unlink(missing_ok=True)
+        there = [*run.workdir.iterdir()]
+        ours = WITHOUT_STATE if run.workdir in created else {"config.json"}
+        if {path.name for path in there} <= ours:
+            for path in there:
+                path.unlink(missing_ok=True)
     for folder in sorted(created, key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):  # there is something in it
             folder.rmdir()

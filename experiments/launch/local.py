@@ -4,22 +4,27 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
+import json
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from experiments.grid.plan import PlannedRun
-from experiments.launch import titles, why_unfinished, worker
-from senet_jax.errors import InputError, Terminated
+from experiments.launch import kind_of_failure, titles, why_unfinished, worker
+from senet_jax.errors import Diverged, InputError, Terminated
 from senet_jax.runs import workdir
-from senet_jax.system import processors, startup
+from senet_jax.system import files, host_memory, processors, startup
+from senet_jax.system.terminal import duration
 from senet_jax.training.loggers import USUAL
 
+DIVERGED = Diverged.__name__
+MEMORY_OF_RUN = 4 * 2**30  # bytes, of networks on images of CIFAR's size and their compilation
 # Exit statuses of a worker that are no failure, and the message for each.
 MESSAGES = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
 
@@ -42,6 +47,12 @@ class Slice:
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
 
 
+def processor_each(most: int) -> list[Slice]:
+    """One processor for each run, for at most so many at once as this machine has memory for."""
+    count = min(processors.at_once(), most, max(1, host_memory.available() // MEMORY_OF_RUN))
+    return [Slice([number], []) for number in processors.usable()[:count]]
+
+
 def slices_of_machine(jobs: int) -> list[Slice]:
     """Divide the machine equally. Raises: InputError if there are fewer devices than jobs."""
     gpus, usable = visible_gpus(), processors.usable()
@@ -58,6 +69,15 @@ def slices_of_machine(jobs: int) -> list[Slice]:
         return things[index * each : (index + 1) * each]
 
     return [Slice(part(usable, i) if pinned else [], part(gpus, i)) for i in range(jobs)]
+
+
+def has_processors_alone() -> bool:
+    """Whether JAX has several processors here and nothing else, without asking JAX."""
+    accelerators = importlib.metadata.entry_points(group="jax_plugins") or any(
+        importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu")
+    )
+    is_shared = hasattr(os, "sched_setaffinity") and len(processors.usable()) > 1
+    return is_shared and (os.environ.get("JAX_PLATFORMS") == "cpu" or not accelerators)
 
 
 def visible_gpus() -> list[str]:
@@ -78,44 +98,120 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(len(listed.stdout.splitlines()))]
 
 
+class Resident:
+    """A worker on a part of the machine that trains one run after the other.
+
+    It starts with the first, and again after whatever ended it. Runs of one row share what it has
+    compiled.
+    """
+
+    def __init__(self, part: Slice, log: Sequence[str]) -> None:
+        self._part, self._log = part, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: IO[str] | None = None
+        self._is_ending = False
+        self.rows: set[str] = set()  # labels of the rows that it has compiled
+
+    def train(self, run: PlannedRun) -> int:
+        """Train a run. Returns: its exit status, or that with which the process has ended."""
+        if self._process and self._process.poll() is not None:  # killed while it had no run
+            self.close()
+        if self._process is None:
+            reading, writing = os.pipe()
+            self._process = worker.start(
+                run.workdir, self._log, self._part.flags, self._part.environment, writing
+            )
+            os.close(writing)
+            self._answers = os.fdopen(reading, encoding="ascii")
+            if self._is_ending:  # since before there was a process to tell
+                self._process.terminate()
+        elif self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):  # ended meanwhile, which the answer says
+                self._process.stdin.write(json.dumps(str(run.workdir)).encode() + b"\n")
+                self._process.stdin.flush()
+        self.rows.add(run.row.label)
+        answer = self._answers.readline() if self._answers else ""
+        return int(answer) if answer else self.close()
+
+    def terminate(self) -> None:
+        """Ask the process to save and end."""
+        self._is_ending = True
+        if process := self._process:
+            process.terminate()
+
+    def close(self) -> int:
+        """Wait until the process has ended, for want of runs at the latest. Returns: its status."""
+        self.rows.clear()
+        if self._answers:
+            self._answers.close()
+        if self._process is None:
+            return 0
+        if self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        status = self._process.wait()
+        self._process = None  # not before: until then it can be told to save
+        return status
+
+
 def train(
-    runs: Sequence[PlannedRun], parts: Sequence[Slice], log: Sequence[str] = USUAL
+    runs: Sequence[PlannedRun],
+    parts: Sequence[Slice],
+    log: Sequence[str] = USUAL,
+    *,
+    keep_going: bool = False,
 ) -> dict[Path, str]:
     """Train as many runs at once as there are parts; skip those that another process trains.
 
     Args:
       log: names of their loggers.
+      keep_going: whether the first run may be refused like any other.
 
-    Raises: KeyboardInterrupt after Ctrl-C, SIGTERM or their like, once all running ones have saved.
+    Raises:
+      InputError: if the first run is refused: most likely the others would be, too.
+      KeyboardInterrupt: after Ctrl-C, SIGTERM or their like, once all running ones have saved.
     """
-    free: queue.Queue[Slice] = queue.Queue()
-    for part in parts:
-        free.put(part)
+    waiting = list(runs)
     names, failures = titles(runs), {}
-    running: set[subprocess.Popen[bytes]] = set()
-    stopping = threading.Event()
+    residents = [Resident(part, log) for part in parts[: len(runs)]]
+    changing, stopping = threading.Lock(), threading.Event()
 
-    def one(run: PlannedRun) -> None:
-        part = free.get()
+    def take(resident: Resident) -> PlannedRun | None:
+        with changing:
+            if not waiting or stopping.is_set():
+                return None
+            # All rows of a seed before the next seed; of these, one that is compiled already.
+            seed = waiting[0].seed
+            known = (run for run in waiting if run.seed == seed and run.row.label in resident.rows)
+            run = next(known, waiting[0])
+            waiting.remove(run)
+            return run
+
+    def work(resident: Resident) -> None:
+        with contextlib.closing(resident):
+            while run := take(resident):
+                train_one(resident, run)
+
+    def train_one(resident: Resident, run: PlannedRun) -> None:
         workdir.forget_failure(run.workdir)
         print(f"{names[run.workdir]}: started", flush=True)
-        process = worker.start(run.workdir, log, part.flags, part.environment)
-        running.add(process)
-        if stopping.is_set():  # since before the process was in `running`
-            process.terminate()
-        status = process.wait()
-        running.discard(process)
-        free.put(part)
+        status = resident.train(run)
         why = why_ended(run.workdir, status)
+        is_refused = status == worker.REFUSED and kind_of_failure(run.workdir) != DIVERGED
+        if why and run is runs[0] and is_refused and not keep_going:
+            raise InputError(why)
         if why:
             failures[run.workdir] = why
         outcome = f"failed: {why}" if why else MESSAGES.get(status, "stopped")
+        if result := status == 0 and files.read_table(run.workdir / "result.json"):
+            took = duration(result["wall_time_seconds"])
+            outcome += f" in {took}, top-1 error {result['eval/top1_error']:.2f} %"
         print(f"{names[run.workdir]}: {outcome}", flush=True)
 
     pool = concurrent.futures.ThreadPoolExecutor(len(parts))
     with _raising():
         try:
-            pending = {pool.submit(one, run) for run in runs}
+            pending = {pool.submit(work, resident) for resident in residents}
             while pending:
                 # Of two signals at once another thread may get both, and this one sleep on.
                 done, pending = concurrent.futures.wait(
@@ -124,10 +220,9 @@ def train(
                 for future in done:
                     future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             stopping.set()
-            for process in list(running):
-                process.terminate()
+            for resident in residents:
+                resident.terminate()
             raise
         finally:
             pool.shutdown()

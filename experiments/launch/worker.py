@@ -2,7 +2,9 @@
 
     python -m experiments.launch.worker DIR [--log=LOGGER,...] [--processors=0,1] [--distributed]
 
-Its exit status is that of `senet_jax.main`; OCCUPIED if another process trains there.
+Its exit status is that of `senet_jax.main`; OCCUPIED if another process trains there. With
+`--answers=FD` it then trains those that are named on its standard input, a line of JSON each, and
+writes the status of each to that file descriptor. What is unexpected ends it.
 """
 
 import signal
@@ -15,10 +17,12 @@ if __name__ == "__main__":
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     startup.begin()
 
+import itertools
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -30,6 +34,7 @@ from senet_jax.system import cli, host_memory, processes, startup
 from senet_jax.training import loggers
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
+REFUSED = 2  # that of cli.run
 # Asked to end, it saved; or it was asked before it could answer, with nothing to save yet.
 STOPPED = (130, 143, *(-number for number in startup.DEFAULTS), -signal.SIGUSR2)
 
@@ -39,11 +44,17 @@ def start(
     log: Sequence[str] = loggers.USUAL,
     flags: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    answers: int | None = None,
 ) -> "subprocess.Popen[bytes]":
     """Start the command; its output is added to the run's log.
 
     The process has its own session: Ctrl-C and a scheduler's signals reach it through its launcher.
+
+    Args:
+      answers: a file descriptor for the statuses of this run and of further ones, if there are any.
     """
+    if answers is not None:
+        flags = [*flags, f"--answers={answers}"]
     with (directory / LOG).open("ab") as output:
         return subprocess.Popen(
             [
@@ -51,10 +62,11 @@ def start(
                 *(f"--log={','.join(log)}", *flags),
             ],
             env=os.environ | (environment or {}),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if answers is None else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=() if answers is None else (answers,),
         )
 
 
@@ -65,42 +77,75 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_bool(
         "distributed", False, "Train with the job's other processes.", flag_values=values
     )
+    flags.DEFINE_integer(
+        "answers", None, "Train the runs on standard input, too; answer here.", flag_values=values
+    )
     rest = cli.parse_flags(argv, values)
     if len(rest) != 1:
         raise InputError("give one work directory")
-    directory = Path(rest[0])
     if values.processors:
         os.sched_setaffinity(0, map(int, values.processors))
-    config = workdir.load_config(directory)
     if values.distributed:
         processes.join(None, None, None, timeout=300)
 
     from senet_jax.system import compilation_cache
-    from senet_jax.training.loop import train_and_evaluate
-    from senet_jax.training.result import in_words
 
     compilation_cache.enable()
     host_memory.release_after_compilation()
+    if values.answers is None:
+        if status := train(Path(rest[0]), values.log, distributed=values.distributed):
+            processes.leave(status)
+            sys.exit(status)
+        return
+    with open(values.answers, "w", encoding="ascii") as answers:
+        for directory in itertools.chain(map(Path, rest), further()):
+            try:
+                status = train(directory, values.log)
+            except InputError as error:
+                print(f"error: {error}", file=sys.stderr)
+                status = REFUSED
+            print(status, file=answers, flush=True)
+
+
+def further() -> Iterator[Path]:
+    """The work directories on standard input, to whose logs the output goes from there on."""
+    for line in sys.stdin:
+        directory = Path(json.loads(line))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with (directory / LOG).open("ab") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        yield directory
+
+
+def train(directory: Path, log: Sequence[str], *, distributed: bool = False) -> int:
+    """Train a run. Returns: 0, or OCCUPIED. Raises: what ended it, which it has on record then."""
+    from senet_jax.training.loop import train_and_evaluate
+    from senet_jax.training.result import in_words
+
     try:
-        group = directory.absolute().parent.name  # the row
-        prune = pruning.of(directory)
         result = train_and_evaluate(
-            config, directory, log=values.log, group=group, after_evaluation=prune
+            workdir.load_config(directory),
+            directory,
+            log=log,
+            group=directory.absolute().parent.name,  # the row
+            after_evaluation=pruning.of(directory),
         )
     except Occupied as error:
         print(f"error: {error}", file=sys.stderr)
-        processes.leave(OCCUPIED)
-        sys.exit(OCCUPIED)
+        return OCCUPIED
     except Pruned as error:
         if processes.is_first():
             print(workdir.fail(directory, error))
-        return
+        return 0
     except Exception as error:
-        if not values.distributed or processes.is_first():
+        if not distributed or processes.is_first():
             workdir.fail(directory, error)
         raise
     if processes.is_first():
         print(in_words(result, directory))
+    return 0
 
 
 if __name__ == "__main__":

@@ -46,5 +46,5 @@ def enable() -> Path | None:
     if folder is None or not is_writable(folder):
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 TUNABLE = "glibc.malloc.hugetlb"
+MEMORY, LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
 CHOICES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -40,6 +41,18 @@ def tunables_for_huge_pages(current: str) -> str | None:
     if not (on_request and has_tunable) or TUNABLE in current:
         return None
     return ":".join(filter(None, (current, f"{TUNABLE}=1")))
+
+
+def available() -> int:
+    """The bytes that are free here, as far as Linux says; those of the whole machine elsewhere."""
+    try:
+        lines = dict(line.split(":") for line in MEMORY.read_text("ascii").splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError):
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max": none
+        free = min(free, int(LIMIT.read_text("ascii")))
+    return free
 
 
 def release_after_compilation() -> None:

@@ -4,7 +4,12 @@
 system for their number.
 """
 
+import contextlib
+import math
 import os
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of a period, and the period
 
 
 def usable() -> list[int]:
@@ -25,4 +30,12 @@ def threads_of_xla() -> int:
         number = os.environ.get(name, "")
         if number.isdecimal():
             return max(1, int(number))
+    return len(usable())
+
+
+def at_once() -> int:
+    """The number of processors that this process has time for: less than usable in a container."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = map(int, QUOTA.read_text("ascii").split())  # "max": no number, no quota
+        return min(len(usable()), max(1, math.ceil(quota / period)))
     return len(usable())

@@ -286,7 +286,7 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
             runs_of(REDUCTION, run.workdir.parents[1], (run.seed,), labels={run.row.label})
         return {}
 
-    monkeypatch.setattr("experiments.run.choice.launcher_of", lambda *_: launcher)
+    monkeypatch.setattr("experiments.run.choice.launcher_of", lambda *_, **__: launcher)
     monkeypatch.setattr("experiments.reporting.write.figure_files", lambda *_: {})
     arguments = ["run", "reduction", "--published", "--seeds=0,1,2", "--precision=0.2"]
     run_main([*arguments, "--most_seeds=15"])
