@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -13,17 +12,16 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from experiments.grid.plan import PlannedRun
 from experiments.launch import kind_of_failure, titles, why_unfinished, worker
+from experiments.launch.resident import Resident
 from senet_jax.errors import Diverged, InputError, Terminated
 from senet_jax.runs import workdir
 from senet_jax.system import files, host_memory, processors, startup
 from senet_jax.system.terminal import duration
 from senet_jax.training.loggers import USUAL
 
-DIVERGED = Diverged.__name__
 MEMORY_OF_RUN = 4 * 2**30  # bytes, of networks on images of CIFAR's size and their compilation
 # Exit statuses of a worker that are no failure, and the message for each.
 MESSAGES = {0: "done", worker.OCCUPIED: "skipped: another process is training there"}
@@ -98,60 +96,63 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(len(listed.stdout.splitlines()))]
 
 
-class Resident:
-    """A worker on a part of the machine that trains one run after the other.
+class Crew:
+    """Workers, one on each part of the machine, and the runs that wait for them."""
 
-    It starts with the first, and again after whatever ended it. Runs of one row share what it has
-    compiled.
-    """
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        parts: Sequence[Slice],
+        log: Sequence[str],
+        *,
+        keep_going: bool,
+    ) -> None:
+        self.failures: dict[Path, str] = {}
+        self.workers = [Resident(part.flags, part.environment, log) for part in parts]
+        self._names, self._waiting = titles(runs), list(runs)
+        self._first = None if keep_going else runs[0]
+        self._lock = threading.Lock()
 
-    def __init__(self, part: Slice, log: Sequence[str]) -> None:
-        self._part, self._log = part, log
-        self._process: subprocess.Popen[bytes] | None = None
-        self._answers: IO[str] | None = None
-        self._is_ending = False
-        self.rows: set[str] = set()  # labels of the rows that it has compiled
+    def work(self, resident: Resident) -> None:
+        """Have a worker train what is left. Raises: InputError if the first run is refused."""
+        with contextlib.closing(resident):
+            while run := self._next_for(resident):
+                self._train(run, resident)
 
-    def train(self, run: PlannedRun) -> int:
-        """Train a run. Returns: its exit status, or that with which the process has ended."""
-        if self._process and self._process.poll() is not None:  # killed while it had no run
-            self.close()
-        if self._process is None:
-            reading, writing = os.pipe()
-            self._process = worker.start(
-                run.workdir, self._log, self._part.flags, self._part.environment, writing
-            )
-            os.close(writing)
-            self._answers = os.fdopen(reading, encoding="ascii")
-            if self._is_ending:  # since before there was a process to tell
-                self._process.terminate()
-        elif self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):  # ended meanwhile, which the answer says
-                self._process.stdin.write(json.dumps(str(run.workdir)).encode() + b"\n")
-                self._process.stdin.flush()
-        self.rows.add(run.row.label)
-        answer = self._answers.readline() if self._answers else ""
-        return int(answer) if answer else self.close()
+    def stop(self) -> None:
+        """Have all workers save and end."""
+        with self._lock:
+            self._waiting.clear()
+        for resident in self.workers:
+            resident.terminate()
 
-    def terminate(self) -> None:
-        """Ask the process to save and end."""
-        self._is_ending = True
-        if process := self._process:
-            process.terminate()
+    def _next_for(self, resident: Resident) -> PlannedRun | None:
+        """A run of the first seed that is left, of a row that the worker has compiled if any is."""
+        with self._lock:
+            seeds = [run.seed for run in self._waiting[:1]]
+            runs = [run for run in self._waiting if run.seed in seeds]
+            if not runs:
+                return None
+            run = next((run for run in runs if run.row.label in resident.rows), runs[0])
+            self._waiting.remove(run)
+            return run
 
-    def close(self) -> int:
-        """Wait until the process has ended, for want of runs at the latest. Returns: its status."""
-        self.rows.clear()
-        if self._answers:
-            self._answers.close()
-        if self._process is None:
-            return 0
-        if self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        status = self._process.wait()
-        self._process = None  # not before: until then it can be told to save
-        return status
+    def _train(self, run: PlannedRun, resident: Resident) -> None:
+        directory, name = run.workdir, self._names[run.workdir]
+        workdir.forget_failure(directory)
+        print(f"{name}: started", flush=True)
+        status = resident.train(run)
+        why = why_ended(directory, status)
+        is_refused = status == worker.REFUSED and kind_of_failure(directory) != Diverged.__name__
+        if why and is_refused and run is self._first:
+            raise InputError(why)
+        if why:
+            self.failures[directory] = why
+        outcome = f"failed: {why}" if why else MESSAGES.get(status, "stopped")
+        if result := status == 0 and files.read_table(directory / "result.json"):
+            took = duration(result["wall_time_seconds"])
+            outcome += f" in {took}, top-1 error {result['eval/top1_error']:.2f} %"
+        print(f"{name}: {outcome}", flush=True)
 
 
 def train(
@@ -171,47 +172,11 @@ def train(
       InputError: if the first run is refused: most likely the others would be, too.
       KeyboardInterrupt: after Ctrl-C, SIGTERM or their like, once all running ones have saved.
     """
-    waiting = list(runs)
-    names, failures = titles(runs), {}
-    residents = [Resident(part, log) for part in parts[: len(runs)]]
-    changing, stopping = threading.Lock(), threading.Event()
-
-    def take(resident: Resident) -> PlannedRun | None:
-        with changing:
-            if not waiting or stopping.is_set():
-                return None
-            # All rows of a seed before the next seed; of these, one that is compiled already.
-            seed = waiting[0].seed
-            known = (run for run in waiting if run.seed == seed and run.row.label in resident.rows)
-            run = next(known, waiting[0])
-            waiting.remove(run)
-            return run
-
-    def work(resident: Resident) -> None:
-        with contextlib.closing(resident):
-            while run := take(resident):
-                train_one(resident, run)
-
-    def train_one(resident: Resident, run: PlannedRun) -> None:
-        workdir.forget_failure(run.workdir)
-        print(f"{names[run.workdir]}: started", flush=True)
-        status = resident.train(run)
-        why = why_ended(run.workdir, status)
-        is_refused = status == worker.REFUSED and kind_of_failure(run.workdir) != DIVERGED
-        if why and run is runs[0] and is_refused and not keep_going:
-            raise InputError(why)
-        if why:
-            failures[run.workdir] = why
-        outcome = f"failed: {why}" if why else MESSAGES.get(status, "stopped")
-        if result := status == 0 and files.read_table(run.workdir / "result.json"):
-            took = duration(result["wall_time_seconds"])
-            outcome += f" in {took}, top-1 error {result['eval/top1_error']:.2f} %"
-        print(f"{names[run.workdir]}: {outcome}", flush=True)
-
-    pool = concurrent.futures.ThreadPoolExecutor(len(parts))
+    crew = Crew(runs, parts[: len(runs)], log, keep_going=keep_going)
+    pool = concurrent.futures.ThreadPoolExecutor(len(crew.workers))
     with _raising():
         try:
-            pending = {pool.submit(work, resident) for resident in residents}
+            pending = {pool.submit(crew.work, resident) for resident in crew.workers}
             while pending:
                 # Of two signals at once another thread may get both, and this one sleep on.
                 done, pending = concurrent.futures.wait(
@@ -220,13 +185,11 @@ def train(
                 for future in done:
                     future.result()
         except BaseException:
-            stopping.set()
-            for resident in residents:
-                resident.terminate()
+            crew.stop()
             raise
         finally:
             pool.shutdown()
-    return failures
+    return crew.failures
 
 
 def why_ended(directory: Path, status: int) -> str | None:

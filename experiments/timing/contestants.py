@@ -201,6 +201,7 @@ def _compile(
     """Compile a step; returns it, state and batch where it wants them, and the seconds it took."""
     import jax
 
+    from senet_jax.system import platforms
     from senet_jax.system.devices import (
         SHARD_MAP,
         DeviceGroup,
@@ -210,7 +211,9 @@ def _compile(
     )
 
     if len(devices) == 1:
-        mapped: Any = jax.jit(step, donate_argnums=0 if donate_state else ())
+        mapped: Any = jax.jit(
+            platforms.on(devices[0].platform, step), donate_argnums=0 if donate_state else ()
+        )
         state, batch = jax.device_put((state, batch))
     else:
         group = DeviceGroup.of(devices, SHARD_MAP)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from senet_jax.system.platforms import by_platform
+
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")
 TABLES = ("solarize", "posterize", "autocontrast", "equalize", "invert", "solarize_add")
@@ -60,7 +62,7 @@ def apply(numbers: jax.Array, strengths: jax.Array, images: jax.Array, ranges: R
     """Apply `operate` to a batch in the way that is quickest on the platform."""
     ways = {"cpu": one_by_one, "default": at_once}
     ways = {name: functools.partial(way, ranges=ranges) for name, way in ways.items()}
-    return jax.lax.platform_dependent(numbers, strengths, images, **ways)
+    return by_platform(numbers, strengths, images, **ways)
 
 
 def at_once(

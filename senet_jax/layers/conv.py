@@ -36,6 +36,7 @@ from jax import lax
 
 from senet_jax.layers.cpu import conv as cpu_conv  # the formulations of the table above
 from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
+from senet_jax.system.platforms import by_platform
 
 # "auto": what is known to be fast on each platform; "xla": plain operations on every platform;
 # "fused": as "auto", and batch norm fused with SE (deferred.py) on every platform.
@@ -184,7 +185,7 @@ def kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _choose(fast: Any, native: Any, layer: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
-    return lax.platform_dependent(
+    return by_platform(
         a, b, cpu=functools.partial(fast, layer), default=functools.partial(native, layer)
     )
 

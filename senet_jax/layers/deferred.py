@@ -37,6 +37,7 @@ from senet_jax.layers.normalize import (
     plain_normalize,
     plain_statistics,
 )
+from senet_jax.system.platforms import by_platform
 
 Arrays = tuple[jax.Array, ...]
 
@@ -99,7 +100,7 @@ def _chosen(options: Options, fast: Callable[..., Any], plain: Callable[..., Any
     """The fast form where it is wanted, else the plain one."""
     if options.everywhere:
         return fast
-    return functools.partial(lax.platform_dependent, cpu=fast, default=plain)
+    return functools.partial(by_platform, cpu=fast, default=plain)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from senet_jax.layers.cpu.fusion import zero_after  # saves memory on a CPU
+from senet_jax.system.platforms import by_platform
 
 Pair = tuple[jax.Array, jax.Array]
 # Values [C] beside maps of some rank, as [1, ..., 1, C]. JAX does so by itself, except for users
@@ -44,7 +45,7 @@ class Options(NamedTuple):
 @jax.custom_vjp
 def statistics(x: jax.Array) -> Pair:
     """Mean and (biased) variance of each channel of [N, ..., C], in float32."""
-    return lax.platform_dependent(x, cpu=_statistics, default=plain_statistics)
+    return by_platform(x, cpu=_statistics, default=plain_statistics)
 
 
 def plain_statistics(x: jax.Array) -> Pair:
@@ -94,7 +95,7 @@ def _statistics_backward(saved: Any, gradients: Pair) -> tuple[jax.Array]:
     def plain(x: jax.Array, mean: jax.Array, dmean: jax.Array, dvar: jax.Array) -> jax.Array:
         return jax.vjp(plain_statistics, x)[1]((dmean, dvar))[0]
 
-    return (lax.platform_dependent(*saved, *gradients, cpu=fast, default=plain),)
+    return (by_platform(*saved, *gradients, cpu=fast, default=plain),)
 
 
 def _statistics_forward(x: jax.Array) -> tuple[Pair, Any]:
@@ -124,7 +125,7 @@ def _normalize_backward(options: Options, saved: Any, dy: jax.Array) -> tuple[ja
         return dx, *norm_gradients(dbias, along, inverse, scale)
 
     plain = backward_of(functools.partial(plain_normalize, options))
-    return lax.platform_dependent(dy, *saved, cpu=fast, default=plain)
+    return by_platform(dy, *saved, cpu=fast, default=plain)
 
 
 def norm_gradients(

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from senet_jax.layers.cpu.windows import Windows  # of which the backward pass is made
+from senet_jax.system.platforms import by_platform
 
 
 def max_pool(
@@ -53,7 +54,7 @@ def halve(x: jax.Array, implementation: str = "auto") -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _max_pool(windows: Windows, x: jax.Array) -> jax.Array:
     if windows.stride == windows.window:  # of which XLA on a CPU loses a NaN, and takes longer
-        return lax.platform_dependent(
+        return by_platform(
             x,
             cpu=lambda x: functools.reduce(jnp.maximum, windows.unfold(x, -jnp.inf)),
             default=functools.partial(_native, windows),
@@ -62,7 +63,7 @@ def _max_pool(windows: Windows, x: jax.Array) -> jax.Array:
 
 
 def _forward(windows: Windows, x: jax.Array) -> tuple[jax.Array, Any]:
-    y, winner = lax.platform_dependent(
+    y, winner = by_platform(
         x,
         cpu=functools.partial(_with_winner, windows),
         # On other platforms the winner is not needed: the gradient is XLA's, which wants x.
@@ -84,7 +85,7 @@ def _backward(windows: Windows, saved: Any, dy: jax.Array) -> tuple[jax.Array]:
     def native(x: jax.Array, winner: jax.Array, dy: jax.Array) -> jax.Array:
         return jax.vjp(functools.partial(_native, windows), x)[1](dy)[0]
 
-    return (lax.platform_dependent(*saved, dy, cpu=select, default=native),)
+    return (by_platform(*saved, dy, cpu=select, default=native),)
 
 
 _max_pool.defvjp(_forward, _backward)

@@ -24,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from senet_jax.system import processes
+from senet_jax.system import platforms, processes
 
 AXIS = "batch"
 BACKENDS = PMAP, SHARD_MAP, JIT = "pmap", "shard_map", "jit"
@@ -78,6 +78,7 @@ def map_step(
       layout: tree of shardings of what the step returns, see `sharded`; None for replicated. Only
         the backend jit has others.
     """
+    step = platforms.on(devices[0].platform, step)
     donated = (0,) if donate_state else ()
     backend, mesh = backend_of(devices), _mesh(devices)
     if backend == PMAP:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend import core
 
+from senet_jax.system import platforms
+
 
 def draw(
     model: nn.Module, image_shape: tuple[int, int, int], seed: jax.Array
@@ -22,6 +24,8 @@ def draw(
         init_key, run_key = jax.random.split(jax.random.key(seed))
         return run_key, dict(model.init(init_key, jnp.zeros((1, *image_shape))))
 
+    # Its maps are dropped, so it may be traced for any platform.
+    start = platforms.on(jax.default_backend(), start)
     traced, shapes = jax.make_jaxpr(start, return_shape=True)(seed)
     outputs = core.jaxpr_as_fun(without_unused(traced))(seed)
     return jax.tree.unflatten(jax.tree.structure(shapes), outputs)

@@ -30,7 +30,7 @@ def test_every_launcher_passes_loggers_on(tmp_path, monkeypatch, tiny):
         worker.main(["worker", str(directory), f"--log={','.join(log)}"])
         return Ended()
 
-    monkeypatch.setattr(local.worker, "start", start)
+    monkeypatch.setattr(worker, "start", start)
     monkeypatch.setattr(local, "slices_of_machine", lambda jobs: [local.Slice([], [])] * jobs)
     for jobs, log in itertools.product(([], ["--jobs=2"]), (["tensorboard"], [])):
         values = flags.FlagValues()

@@ -267,7 +267,7 @@ def answering(monkeypatch, tmp_path):
         )
         return processes[-1]
 
-    monkeypatch.setattr(local.worker, "start", start)
+    monkeypatch.setattr(worker, "start", start)
     return lambda: [line.split() for line in order.read_text().splitlines()], processes
 
 
@@ -344,7 +344,7 @@ def test_signals_that_come_together_end_all_runs_once(tiny, tmp_path, monkeypatc
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(local.worker, "start", start)
+    monkeypatch.setattr(worker, "start", start)
     thread = threading.Thread(target=press)
     thread.start()
     began = time.monotonic()

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from senet_jax.system.platforms import by_platform
+
 # Without a barrier, XLA would merge an operation into the one that reads it, and compute it there
 # once per use, or in a strided order. Barriers help around slices, pads and products. They are gone
 # before XLA merges elementwise operations with each other.
@@ -39,7 +41,7 @@ def computed_once(x: jax.Array) -> jax.Array:
     XLA never computes a division twice. It must not see that this one is by one, or it would divide
     only once and multiply by the result.
     """
-    return lax.platform_dependent(x, cpu=_divided, default=lambda x: x)
+    return by_platform(x, cpu=_divided, default=lambda x: x)
 
 
 def _divided(x: jax.Array) -> jax.Array:
