@@ -35,7 +35,10 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 # Semantics are tested here, not speed, and most of a tiny run is its compilation. What is computed
 # depends on the compiler as well: `SENET_JAX_COMPILER=users pytest tests/layers` has that of users.
 if os.environ.get("SENET_JAX_COMPILER") != "users":
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    # Tiny programs are compiled sooner in one piece than in several, which other threads take.
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    )
     if importlib.metadata.version("jax").startswith("0.10."):
         # The older of its two code generators compiles in a third of the time. JAX 0.12 has only
         # the newer one, which is tested there.
@@ -49,7 +52,7 @@ from helpers.runs import tiny_config
 from senet_jax.system import compilation_cache, host_memory, startup
 
 compilation_cache.enable()
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 host_memory.release_after_compilation()
 startup.look_rarely_for_garbage()
 # A busy machine is no reason to fail.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from helpers.quick import one_in
 from helpers.runs import finish
 
 from experiments.grid.plan import base_config, paper_config, plan
@@ -209,7 +210,9 @@ def datasets_of(which):
     return [name + version for name in names for version in ("", ":1.0.0")]
 
 
-@pytest.mark.parametrize("which", STUDIES.values(), ids=STUDIES)
+@pytest.mark.parametrize(
+    "which", one_in(2, STUDIES.values(), "builds one more grid"), ids=lambda which: which.name
+)
 def test_what_is_trained_is_what_is_counted(which):
     """In every field, unless it is a different network, which the table names, on small images."""
     for dataset in datasets_of(which):
@@ -260,7 +263,9 @@ def test_networks_that_flags_made_others_are_named_below_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "smoke"), [("digits", True), ("cifar100", False), ("imagenet2012", False)]
 )
-@pytest.mark.parametrize("which", ABLATIONS, ids=lambda which: which.name)
+@pytest.mark.parametrize(
+    "which", one_in(3, ABLATIONS, "counts one more grid"), ids=lambda which: which.name
+)
 def test_every_row_of_an_ablation_is_another_network(which, dataset, smoke):
     programs = set()
     for run in planned(which, dataset=dataset, smoke=smoke):

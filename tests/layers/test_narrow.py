@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.families import fields_of as fields_of_family
 from helpers.numeric import normal
+from helpers.quick import one_in
 from helpers.weights import fill
 
 from experiments.grid.narrow import least_size_of
@@ -63,7 +64,7 @@ def configured(fields, channels=16, hidden=4):
     return SEConfig(placement="between_stages" if kind == "bam" else "standard", **fields)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", one_in(2, VARIANTS, "compiles one more kind"))
 def test_every_parameter_learns_and_the_gate_sees_the_map_at_any_width(variant):
     def effects(block, variables, u, dy):
         def output(params):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.quick import one_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +99,9 @@ def test_the_refused_combinations_are_exactly_those_without_meaning():
     assert len(list(meaningful())) == 30 + 20 + 10
 
 
-@pytest.mark.parametrize("config", list(meaningful()), ids=str)
+@pytest.mark.parametrize(
+    "config", one_in(3, meaningful(), "computes one more combination"), ids=str
+)
 def test_forward_and_gradient_agree_with_numpy(config):
     rng = np.random.default_rng(0)
     u, dy = rng.normal(size=(2, 3, 5, 4, 8))

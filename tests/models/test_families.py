@@ -10,6 +10,7 @@ import optax
 import pytest
 from helpers.families import few_quick, fields_of
 from helpers.gates import open_gates, without_se
+from helpers.quick import one_in
 from helpers.weights import fill
 
 import senet_jax
@@ -150,7 +151,7 @@ def test_a_trained_network_classifies_in_bfloat16_as_in_float32(name):
     assert ours >= expected - 1 / BATCH
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", one_in(2, NARROW, "asks one more family"))
 def test_features_are_the_ends_of_the_stages(name):
     model = narrow(name, features=True)
     size = 2 * size_of(name)
@@ -245,7 +246,7 @@ def test_the_added_weights_are_those_of_the_paper_formula(name):
     assert added == sum(2 * channels * max(1, channels // 16) for _, channels in scaled) > 0
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", one_in(3, NARROW, "asks one more family"))
 def test_what_are_no_images_is_refused_and_no_images_have_no_logits(name):
     model, size = narrow(name, se={"squeeze": "max"}), least_size_of(name)
     key, images = jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)

@@ -49,7 +49,7 @@ SLOW = pytest.mark.slow(reason="a program of its own for an optimizer that other
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=SLOW if name in ("rsb_a1", "rsb_a3") else ()) for name in RECIPES],
+    [pytest.param(name, marks=() if name in ("rsb_a2", "ra2") else SLOW) for name in RECIPES],
 )
 def test_ten_steps_are_timms(network, name):
     model, variables, places = network
