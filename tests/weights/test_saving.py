@@ -72,9 +72,7 @@ def test_a_resnet_for_cifar_with_other_fields_has_no_form():
 
 @pytest.mark.parametrize(
     "name",
-    some_quick(
-        [SMALL, "seresnet18", "legacy_seresnet34"], [SMALL, "seresnet18"], "is larger"
-    ),
+    some_quick([SMALL, "seresnet18", "legacy_seresnet34"], [SMALL, "seresnet18"], "is larger"),
 )
 def test_the_way_there_and_back_changes_no_bit(name, tmp_path):
     state = state_dict(name)
