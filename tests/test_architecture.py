@@ -19,8 +19,8 @@ PACKAGES = ("senet_jax", "configs", "experiments")
 FLOORS = (
     ("senet_jax.errors", "configs"),
     ("senet_jax.config",),
-    ("senet_jax.system",),
     ("senet_jax.layers",),
+    ("senet_jax.system",),
     ("senet_jax.models", "senet_jax.data"),
     ("senet_jax.runs", "senet_jax.evaluation"),
     ("senet_jax.weights",),

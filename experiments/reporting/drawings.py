@@ -41,8 +41,8 @@ FLOORS = (
         ("models", "a file per\nfamily"),
         ("data", "a name to\nbatches"),
     ),
-    (("layers", "what a network\nis made of"),),
     (("system", "what the machine\nis asked"),),
+    (("layers", "what a network\nis made of"),),
     (("config", "types and algebra\nof keys"),),
     (("configs", "programs that\nreturn a ConfigDict"), ("errors", "bad input in\none sentence")),
 )

@@ -201,7 +201,7 @@ def _compile(
     """Compile a step; returns it, state and batch where it wants them, and the seconds it took."""
     import jax
 
-    from senet_jax.system import platforms
+    from senet_jax.layers import platforms
     from senet_jax.system.devices import (
         SHARD_MAP,
         DeviceGroup,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from senet_jax.system.platforms import by_platform
+from senet_jax.layers.platforms import by_platform
 
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ENHANCEMENTS = ("brightness", "contrast", "color", "sharpness")

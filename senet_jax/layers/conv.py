@@ -36,7 +36,7 @@ from jax import lax
 
 from senet_jax.layers.cpu import conv as cpu_conv  # the formulations of the table above
 from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
-from senet_jax.system.platforms import by_platform
+from senet_jax.layers.platforms import by_platform
 
 # "auto": what is known to be fast on each platform; "xla": plain operations on every platform;
 # "fused": as "auto", and batch norm fused with SE (deferred.py) on every platform.

@@ -37,7 +37,7 @@ from senet_jax.layers.normalize import (
     plain_normalize,
     plain_statistics,
 )
-from senet_jax.system.platforms import by_platform
+from senet_jax.layers.platforms import by_platform
 
 Arrays = tuple[jax.Array, ...]
 

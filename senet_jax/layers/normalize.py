@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from senet_jax.layers.cpu.fusion import zero_after  # saves memory on a CPU
-from senet_jax.system.platforms import by_platform
+from senet_jax.layers.platforms import by_platform
 
 Pair = tuple[jax.Array, jax.Array]
 # Values [C] beside maps of some rank, as [1, ..., 1, C]. JAX does so by itself, except for users

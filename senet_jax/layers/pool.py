@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from senet_jax.layers.cpu.windows import Windows  # of which the backward pass is made
-from senet_jax.system.platforms import by_platform
+from senet_jax.layers.platforms import by_platform
 
 
 def max_pool(

@@ -24,7 +24,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from senet_jax.system import platforms, processes
+from senet_jax.layers import platforms
+from senet_jax.system import processes
 
 AXIS = "batch"
 BACKENDS = PMAP, SHARD_MAP, JIT = "pmap", "shard_map", "jit"

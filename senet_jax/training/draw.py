@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend import core
 
-from senet_jax.system import platforms
+from senet_jax.layers import platforms
 
 
 def draw(

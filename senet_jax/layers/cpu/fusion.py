@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from senet_jax.system.platforms import by_platform
+from senet_jax.layers.platforms import by_platform
 
 # Without a barrier, XLA would merge an operation into the one that reads it, and compute it there
 # once per use, or in a strided order. Barriers help around slices, pads and products. They are gone
