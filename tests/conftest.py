@@ -52,7 +52,8 @@ from helpers.runs import tiny_config
 from senet_jax.system import compilation_cache, host_memory, startup
 
 compilation_cache.enable()
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+# With its limit on size, JAX looks through the whole folder for each program that it keeps.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 host_memory.release_after_compilation()
 startup.look_rarely_for_garbage()
 # A busy machine is no reason to fail.

@@ -120,11 +120,16 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         ((*RUN, "--seeds=a"), "--seeds takes whole numbers"),
         ((*RUN, "--config.model.se.gaet=tanh"), "did you mean 'model.se.gate'"),
         ((*RUN, "--config.train.batch_size=abc"), "abc"),
-        ((*RUN, "--config.model.se.gate=softmax"), "gate must be one of"),
+        ((*RUN, "--jobs=1", "--config.model.se.gate=softmax"), "gate must be one of"),
         ((*RUN, "--seeds="), "--seeds takes whole numbers"),
         ((*RUN, "--config.model.se.ratio=4"), "is what the study varies"),
         ((*RUN, "--config.seed=4"), "is what the study varies"),
-        ((*RUN, "--config.optim.schedule=exp"), "schedule must be"),
+        ((*RUN, "--jobs=1", "--config.optim.schedule=exp"), "schedule must be"),
+        pytest.param(
+            (*RUN, "--config.optim.schedule=exp"),
+            "schedule must be",
+            marks=pytest.mark.slow(reason="starts a process on each processor"),
+        ),
         ((*MAIN, "--config.seed=-1"), "seed must be from 0"),
         pytest.param(
             (*MAIN, "--config.data.name=huggingface:mnist"),
