@@ -1,4 +1,4 @@
-"""What differs between platforms: both ways where they are open, one where the devices are known."""
+"""What differs between platforms: both ways where they are open, one where they are known."""
 
 import jax
 import jax.numpy as jnp
