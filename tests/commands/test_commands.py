@@ -116,7 +116,7 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         ),
         (("experiments.run",), "give one study"),
         (("experiments.run", "reductoin"), "did you mean 'reduction'"),
-        ((*RUN, "--dataset=digtis"), "did you mean 'digits'"),
+        ((*RUN, "--jobs=1", "--dataset=digtis"), "did you mean 'digits'"),
         ((*RUN, "--seeds=a"), "--seeds takes whole numbers"),
         ((*RUN, "--config.model.se.gaet=tanh"), "did you mean 'model.se.gate'"),
         ((*RUN, "--config.train.batch_size=abc"), "abc"),
