@@ -33,7 +33,8 @@ def test_a_platform_that_is_known_has_one_way_and_what_jax_kept_of_the_other_is_
 
 @pytest.mark.parametrize("train", [False, True])
 def test_a_program_for_another_platform_is_the_same_after_a_step_here(train):
-    model = senet_jax.create_model("seresnet20_cifar", stage_sizes=(1, 1), width=4)
+    fields = {"stage_sizes": (1, 1), "width": 4, "se": {"stages": (2, 3)}}
+    model = senet_jax.create_model("seresnet20_cifar", **fields)
     images = jnp.ones((4, 16, 16, 3))
     variables = model.init(jax.random.key(0), images)
 
