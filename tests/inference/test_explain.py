@@ -24,7 +24,7 @@ def test_where_the_head_is_one_layer_weights_are_those_of_the_class():
     images, variables = images_and_variables(model, 16)
     classes = np.array([3, 7])
     heat = jax.jit(explain.grad_cam, static_argnums=0)(model, variables, images, classes)
-    *_, last = model.clone(features=True).apply(variables, images).values()
+    *_, last = jax.jit(model.clone(features=True).apply)(variables, images).values()
     head = variables["params"]["head"]["kernel"][:, classes]
     positions = last.shape[1] * last.shape[2]
     expected = np.maximum(np.einsum("bhwc,cb->bhw", last, head) / positions, 0)

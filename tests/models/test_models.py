@@ -122,7 +122,7 @@ def test_placements_differ_from_each_other():
     outputs = []
     for placement in PLACEMENTS:
         model = tiny(se={"placement": placement, "ratio": 2})
-        outputs.append(model.apply(filled(model), IMAGES))
+        outputs.append(jax.jit(model.apply)(filled(model), IMAGES))
     for i, a in enumerate(outputs):
         for b in outputs[i + 1 :]:
             assert not np.allclose(a, b)

@@ -1,5 +1,6 @@
 """Even averages are those of weights at the last epochs' ends, with statistics of their own."""
 
+import functools
 import itertools
 import os
 import signal
@@ -77,13 +78,11 @@ def test_a_run_ends_with_the_average_and_its_own_statistics(tiny, tmp_path, one_
     run = prepare(tiny, one_device)
     zeros = jax.tree.map(jnp.zeros_like, ends[-1]["batch_stats"])
     batches = itertools.islice(run.dataset.train.train_batches(32, tiny.seed), 4)
+    train = jax.jit(functools.partial(run.model.apply, train=True, mutable=["batch_stats"]))
     statistics = [
-        run.model.apply(
-            {"params": mean, "batch_stats": zeros},
-            run.normalize(batch["image"]),
-            train=True,
-            mutable=["batch_stats"],
-        )[1]["batch_stats"]
+        train({"params": mean, "batch_stats": zeros}, run.normalize(batch["image"]))[1][
+            "batch_stats"
+        ]
         for batch in batches
     ]
     expected = jax.tree.map(lambda *values: 10 * sum(values) / 4, *statistics)

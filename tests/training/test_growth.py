@@ -1,5 +1,7 @@
 """Training images grow in stages, on the device, to the size that they have."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -36,9 +38,8 @@ def test_a_step_is_that_of_shrunk_images(tiny, one_device):
     assert run.steps.after(run.plan, 4) is run.steps.train
     batch = next(run.dataset.train.train_batches(32, 0))
     images = shrunk(run.normalize(batch["image"]), 4)
-    logits, _ = run.model.apply(
-        run.initial_state.variables, images, train=True, mutable=["batch_stats"]
-    )
+    train = functools.partial(run.model.apply, train=True, mutable=["batch_stats"])
+    logits, _ = jax.jit(train)(run.initial_state.variables, images)
     losses = -jax.nn.log_softmax(logits)[np.arange(32), batch["label"]]
     _, sums = run.steps.smaller[4](run.initial_state, split_batch(batch, run.devices))
     np.testing.assert_allclose(sums["loss"], losses.sum(), rtol=1e-5)

@@ -75,7 +75,7 @@ def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
     assert run.pretrained == {"pretrained_sha256": result["params_sha256"]}
     batch = next(end.run.dataset.eval.eval_batches(16))
     logits = [
-        which.model.apply(variables, which.normalize(batch["image"]))
+        jax.jit(which.model.apply)(variables, which.normalize(batch["image"]))
         for which, variables in ((run, state.variables), (end.run, end.state.variables))
     ]
     np.testing.assert_array_equal(*logits)

@@ -1,5 +1,6 @@
 """A run with a teacher learns its answers to the images it sees itself, by their definition."""
 
+import functools
 import shutil
 
 import jax
@@ -91,10 +92,9 @@ def test_the_teacher_sees_the_same_images_by_its_own_statistics(tiny, source):
     state = prepare(tiny, run.devices).initial_state
     teacher, directory = load_weights(source).variables, source
     images = (batch["image"] / np.float32(255) - 0.25) / 0.5
-    theirs = load_run(directory).run.model.apply(teacher, images.astype(np.float32))
-    ours, _ = run.model.apply(
-        state.variables, run.normalize(batch["image"]), train=True, mutable=["batch_stats"]
-    )
+    theirs = jax.jit(load_run(directory).run.model.apply)(teacher, images.astype(np.float32))
+    train = functools.partial(run.model.apply, train=True, mutable=["batch_stats"])
+    ours, _ = jax.jit(train)(state.variables, run.normalize(batch["image"]))
     labels = -scipy.special.log_softmax(ours, -1)[np.arange(32), batch["label"]]
     expected = (0.3 * labels + 0.7 * 9 * divergence(ours, theirs, 3.0)).sum()
     np.testing.assert_allclose(sums["loss"], expected, rtol=1e-4)
