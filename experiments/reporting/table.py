@@ -228,7 +228,8 @@ def _about_other_columns(study: Study, results: Results) -> list[str]:
     if study.is_sweep:
         return []
     if not study.paper_columns:
-        return [f"Parameters and multiply-adds (GMACs) are those of {study.network}, counted here."]
+        networks = ", ".join(dict.fromkeys(map(study.network_of, study.rows)))
+        return [f"Parameters and multiply-adds (GMACs) are those of {networks}, counted here."]
     pairs = any(len(keys) > 1 for keys in study.paper_columns.values())
     lines = [
         f"Other columns: {theirs(study, results)}; parameters and multiply-adds (GMACs) counted "

@@ -444,3 +444,11 @@ def test_what_weights_bring_need_not_be_the_same_in_all_rows(tmp_path):
 def test_counts_are_of_the_network_whatever_it_starts_from():
     which = STUDIES["transfer"]
     assert {numbers.counts(which, row).params for row in which.rows} == {274_490}
+
+
+@pytest.mark.parametrize("which", STUDIES.values(), ids=STUDIES)
+def test_the_remarks_below_a_table_name_the_networks_that_are_counted(which):
+    networks = {which.network_of(row) for row in which.rows}
+    for line in table._about_other_columns(which, {}):
+        assert "None" not in line
+        assert "are those of" not in line or all(name in line for name in networks)
