@@ -15,6 +15,7 @@ from senet_jax.data.corruptions import KINDS, MAIN
 from senet_jax.data.in_memory import Images
 from senet_jax.errors import InputError
 from senet_jax.inference import robustness, suites
+from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.robustness import evaluate_suite
 from senet_jax.inference.suites import Shown, TestSet
 from senet_jax.weights.class_names import imagenet
@@ -126,13 +127,30 @@ def test_what_cannot_be_is_a_sentence(runs, arguments, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_a_suite_of_other_classes_is_refused(suite, runs, tmp_path):
-    for path in suite.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    about = json.loads((suite / "suite.json").read_text()) | {"classes": ["red", "green", "blue"]}
-    (tmp_path / "suite.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match=r"has other classes than .*run0"):
-        evaluate_suite(f"cifar100c:{tmp_path}", [runs[0]])
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        (["red", "green", "blue"], "has other classes than .*run0"),
+        (["blue", "green", "red", "white"], "has 4 classes, and .*run0 3"),
+        (["blue", "green"], "has 2 classes, and .*run0 3"),
+    ],
+)
+def test_a_suite_of_other_classes_is_refused(suite, runs, tmp_path, classes, sentence):
+    shutil.copytree(suite, tmp_path / "copy")
+    about = json.loads((suite / "suite.json").read_text()) | {"classes": classes}
+    (tmp_path / "copy" / "suite.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=sentence):
+        evaluate_suite(f"cifar100c:{tmp_path / 'copy'}", [runs[0]])
+
+
+@pytest.mark.parametrize("name", ["labels", "contrast"])
+def test_a_file_of_a_suite_that_has_changed_is_named(suite, runs, tmp_path, name):
+    shutil.copytree(suite, tmp_path / "copy")
+    path = tmp_path / "copy" / f"{name}.npy"
+    np.save(path, np.roll(np.load(path), 1, axis=0))
+    with pytest.raises(InputError, match=rf"{name}\.npy has changed since") as caught:
+        call(f"--suite=cifar100c:{path.parent}", f"--workdir={runs[0]}")
+    assert ("no set of the suite" in str(caught.value)) == (name == "labels")
 
 
 @pytest.mark.parametrize(
@@ -233,6 +251,28 @@ def test_sets_in_folders_are_evaluated_and_others_named(of_imagenet):
     assert "McNemar p = 1" in robustness.in_words(result)
 
 
+def test_every_set_is_seen_as_it_is_asked_for(of_imagenet, monkeypatch):
+    """At all sizes and with the crop, from a folder, from TFDS, and with the labels of ReaL."""
+    run, folder = of_imagenet
+    (member,) = load_members([run], "final", unfinished=False)
+    seen = []
+
+    def load_split(name, split, *, image_size, eval_crop, **_):
+        seen.append((image_size, eval_crop))
+        images = np.zeros((1, image_size, image_size, 3), np.uint8)
+        return Images(images, np.zeros(1, np.int32)), [*imagenet()]
+
+    monkeypatch.setattr(suites.data, "load_split", load_split)
+    monkeypatch.setattr(suites.tfds_source, "is_here", lambda _: True)
+    monkeypatch.setattr(suites.tfds_source, "sequences", lambda *_: [np.zeros(1, int)])
+    views = suites.TestViews((32, 48), eval_crop=0.5)
+    for one in (*suites.find(f"imagenet:{folder}")[:2], *suites.find("imagenet")):
+        shown = one.show(member, views)
+        assert [split.image_shape[0] for split in shown.splits] == [32, 48]
+        assert robustness.wrong_of(member, one, views, None).shape == (1, 1)
+    assert {*seen} == {(32, 0.5), (48, 0.5)}
+
+
 def test_classes_are_found_by_wordnet_id_and_by_number():
     ids = [*imagenet()]
     numbers = suites.class_numbers([ids[999], "10", "2", ids[0]])
@@ -267,7 +307,7 @@ LOGITS = ((9, 5, 1, 0), (9, 1, 5, 0), (0, 1, 2, 9))
 
 def wrong(labels, several=None, **fields):
     images = Images(np.zeros((len(labels), 2, 2, 3), np.uint8), np.array(labels, np.int32))
-    shown = Shown(images, np.array([1, 2, 3]), several)
+    shown = Shown((images,), np.array([1, 2, 3]), several)
     return robustness.wrong_of(
         Member(), TestSet("x", lambda *_: shown, **fields), suites.TestViews(), None
     ).tolist()
