@@ -140,7 +140,7 @@ class Crew:
 
     def _train(self, run: PlannedRun, resident: Resident) -> None:
         directory, name = run.workdir, self._names[run.workdir]
-        print(f"{name}: started", flush=True)
+        say(f"{name}: started")
         try:
             workdir.forget_failure(directory)
             status = resident.train(run)
@@ -156,7 +156,12 @@ class Crew:
         if result := status == 0 and files.read_table(directory / "result.json"):
             took = duration(result["wall_time_seconds"])
             outcome += f" in {took}, top-1 error {result['eval/top1_error']:.2f} %"
-        print(f"{name}: {outcome}", flush=True)
+        say(f"{name}: {outcome}")
+
+
+def say(text: str) -> None:
+    """Print a line as a whole: other threads print theirs."""
+    print(f"{text}\n", end="", flush=True)
 
 
 def train(

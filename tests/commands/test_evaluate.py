@@ -228,7 +228,10 @@ def test_the_answer_in_words(run, other, capsys):
         (("--workdir={run}", "--split=tset"), "no examples in split 'tset'; its splits are"),
         (("--workdir={run}", "--dataset=digtis"), "did you mean 'digits'"),
         (("--workdir={run}", "--image_size=16"), "--image_size is for images that are streamed"),
-        (("--workdir={run}", "--crops=10"), "--crops=10 is for images.*whole images of 8 pixels"),
+        (
+            ("--workdir={run}", "--crops=10"),
+            "for images.*whole images of 8 x 8 pixels",
+        ),
         (("--workdir={run}", "--dataset=fake"), "'fake' has 1000 classes, but .* on the 10 of"),
         (("--workdir={other}", "--weights=ema"), r"no moving averages: its train\.ema_decay is 0"),
         (("--workdir={streamed}", "--weights=best"), "kept with train.keep_best=True"),
