@@ -18,6 +18,7 @@ from senet_jax.errors import InputError
 from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
+from senet_jax.models.image_sizes import side
 from senet_jax.training.loop import train_and_evaluate
 
 
@@ -272,3 +273,11 @@ def with_an_earlier_best(directory, tmp_path):
     lines.append(f"{hashlib.sha256(notes.read_bytes()).hexdigest()}  notes.json\n")
     listed.write_text("".join(lines))
     return copied
+
+
+def test_images_that_are_not_square_have_height_and_width():
+    sizes = [side(shape) for shape in ((24, 32, 3), (24, 24, 3))]
+    assert sizes == [[24, 32], 24]
+    member = {"model": "x", "workdir": "y", "step": 1, "image_sizes": sizes}
+    words = evaluate.network(member, {"weights": "final", "crops": 1, "flip": False})
+    assert words.endswith("24 x 32 and 24 pixels")
