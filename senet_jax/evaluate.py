@@ -224,7 +224,8 @@ def in_words(result: Mapping[str, Any]) -> str:
 def network(member: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Describe a network, its weights, and what it was shown."""
     kind = {"final": "", "ema": "moving averages of ", "best": "lowest error, "}[result["weights"]]
-    sizes = " and ".join(map(str, member["image_sizes"]))
+    sides = [size if isinstance(size, list) else [size] for size in member["image_sizes"]]
+    sizes = " and ".join(" x ".join(map(str, side)) for side in sides)
     shown = f"10 crops of {sizes} pixels" if result["crops"] == 10 else f"{sizes} pixels"
     if result["flip"] and result["crops"] == 1:
         shown += " and mirror images"

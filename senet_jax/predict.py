@@ -108,9 +108,11 @@ def define_flags() -> flags.FlagValues:
 
 def as_json(network: "Classifier", answers: Sequence["Answer"]) -> dict[str, Any]:
     """Everything that --json prints."""
+    from senet_jax.models.image_sizes import side
+
     return {
         "model": network.name,
-        "image_size": network.preprocessing.image_shape[0],
+        "image_size": side(network.preprocessing.image_shape),
         "images": [answer_as_json(network.class_names, answer) for answer in answers],
     }
 

@@ -111,7 +111,7 @@ class Crew:
         self.workers = [Resident(part.flags, part.environment, log) for part in parts]
         self._names, self._waiting = titles(runs), list(runs)
         self._first = None if keep_going else runs[0]
-        self._lock = threading.Lock()
+        self._lock, self._is_stopping = threading.Lock(), False
 
     def work(self, resident: Resident) -> None:
         """Have a worker train what is left. Raises: InputError if the first run is refused."""
@@ -123,6 +123,7 @@ class Crew:
         """Have all workers save and end."""
         with self._lock:
             self._waiting.clear()
+            self._is_stopping = True
         for resident in self.workers:
             resident.terminate()
 
@@ -139,10 +140,13 @@ class Crew:
 
     def _train(self, run: PlannedRun, resident: Resident) -> None:
         directory, name = run.workdir, self._names[run.workdir]
-        workdir.forget_failure(directory)
-        print(f"{name}: started", flush=True)
-        status = resident.train(run)
-        why = why_ended(directory, status)
+        say(f"{name}: started")
+        try:
+            workdir.forget_failure(directory)
+            status = resident.train(run)
+            why = why_ended(directory, status, expected=self._is_stopping)
+        except InputError as error:
+            status, why = worker.REFUSED, workdir.fail(directory, error)
         is_refused = status == worker.REFUSED and kind_of_failure(directory) != Diverged.__name__
         if why and is_refused and run is self._first:
             raise InputError(why)
@@ -152,7 +156,12 @@ class Crew:
         if result := status == 0 and files.read_table(directory / "result.json"):
             took = duration(result["wall_time_seconds"])
             outcome += f" in {took}, top-1 error {result['eval/top1_error']:.2f} %"
-        print(f"{name}: {outcome}", flush=True)
+        say(f"{name}: {outcome}")
+
+
+def say(text: str) -> None:
+    """Print a line as a whole: other threads print theirs."""
+    print(f"{text}\n", end="", flush=True)
 
 
 def train(
@@ -192,10 +201,16 @@ def train(
     return crew.failures
 
 
-def why_ended(directory: Path, status: int) -> str | None:
-    """The reason for a failure, from the worker's exit status; None if it is no failure."""
-    if status in (*MESSAGES, *worker.STOPPED):
+def why_ended(directory: Path, status: int, *, expected: bool) -> str | None:
+    """The reason for a failure, from the worker's exit status; None if it is no failure.
+
+    Args:
+      expected: whether the worker was asked to save and end.
+    """
+    if status in MESSAGES or (expected and status in worker.STOPPED):
         return None
+    if status in worker.STOPPED:
+        return workdir.fail(directory, "its process alone was told to end")
     if status < 0:
         return workdir.fail(directory, f"its process was killed by {signal.Signals(-status).name}")
     return why_unfinished(directory)

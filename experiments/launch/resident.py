@@ -28,7 +28,11 @@ class Resident:
         self.rows: set[str] = set()  # labels of the rows that it has compiled
 
     def train(self, run: PlannedRun) -> int:
-        """Train a run. Returns: its exit status, or that with which the process has ended."""
+        """Train a run. Returns: its exit status, or that with which the process has ended.
+
+        Raises: InputError if its log cannot be written, as where its directory has been removed.
+        """
+        worker.open_log(run.workdir).close()  # or the process would end, with what it has compiled
         if self._process and self._process.poll() is not None:  # killed while it had no run
             self.close()
         if self._process is None:

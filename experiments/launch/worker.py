@@ -24,13 +24,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from absl import flags
 
 from experiments.launch import LOG, pruning
 from senet_jax.errors import InputError, Occupied, Pruned
 from senet_jax.runs import workdir
-from senet_jax.system import cli, host_memory, processes, startup
+from senet_jax.system import cli, files, host_memory, processes, startup
 from senet_jax.training import loggers
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
@@ -52,10 +53,12 @@ def start(
 
     Args:
       answers: a file descriptor for the statuses of this run and of further ones, if there are any.
+
+    Raises: InputError if the log cannot be written.
     """
     if answers is not None:
         flags = [*flags, f"--answers={answers}"]
-    with (directory / LOG).open("ab") as output:
+    with open_log(directory) as output:
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "experiments.launch.worker", str(directory)),
@@ -68,6 +71,12 @@ def start(
             start_new_session=True,
             pass_fds=() if answers is None else (answers,),
         )
+
+
+def open_log(directory: Path) -> IO[bytes]:
+    """Open a run's log to add to it. Raises: InputError if it cannot be written."""
+    with files.refused(directory / LOG):
+        return (directory / LOG).open("ab")
 
 
 def main(argv: list[str]) -> None:
@@ -113,7 +122,7 @@ def further() -> Iterator[Path]:
         directory = Path(json.loads(line))
         sys.stdout.flush()
         sys.stderr.flush()
-        with (directory / LOG).open("ab") as output:
+        with open_log(directory) as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
         yield directory

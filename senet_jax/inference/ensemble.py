@@ -28,6 +28,7 @@ from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds, split_of
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
+from senet_jax.models.image_sizes import side
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
 from senet_jax.system.devices import AXIS, map_step
@@ -213,7 +214,7 @@ def score(
             "workdir": member.name,
             "model": member.config["model"]["name"],
             "step": member.step,
-            "image_sizes": [f.split.image_shape[0] for f in feeds if index in f.members],
+            "image_sizes": [side(f.split.image_shape) for f in feeds if index in f.members],
             **_finite(of_member),
         }
         for index, (member, of_member) in enumerate(zip(members, each, strict=True))

@@ -74,9 +74,10 @@ class TestViews:
             ("eval_crop", self.eval_crop is not None),
         ):
             if chosen:
+                height, width, _ = member.image_shape
                 raise InputError(
                     f"--{flag} is for images that are streamed and cropped, but {member.name} was "
-                    f"trained on whole images of {member.image_shape[0]} pixels, as they are "
+                    f"trained on whole images of {height} x {width} pixels, as they are "
                     "stored; it can be evaluated with --flip"
                 )
         return (0,)

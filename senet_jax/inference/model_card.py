@@ -201,10 +201,10 @@ def _error(origin: Origin) -> str:
         text += " This split said when to stop training, so that the error is too good."
     if len(origin.seeds) > 1:
         mean, low, high = intervals.of_seeds(origin.seeds)
-        text += (
-            f" Mean over {len(origin.seeds)} seeds: {mean:.2f} % (95 % t interval: {low:.2f} to "
-            f"{high:.2f} %)."
-        )
+        # No error is beyond these; and without a spread there is nothing to estimate one from.
+        ends = f"95 % t interval: {max(low, 0):.2f} to {min(high, 100):.2f} %"
+        interval = ends if low < high else "all alike, which gives no interval"
+        text += f" Mean over {len(origin.seeds)} seeds: {mean:.2f} % ({interval})."
     return text
 
 

@@ -93,11 +93,11 @@ def wrong_of(
     Raises: InputError as `test_set.show`.
     """
     shown = test_set.show(member, views)
-    feed = Feed(shown.split, member.class_names, (0,))
-    size = batch_size_for([member], views, batch_size, len(shown.split))
+    feeds = [Feed(split, member.class_names, (0,)) for split in shown.splits]
+    size = batch_size_for([member], views, batch_size, len(shown.splits[0]))
     parts = [
         (batch.label, batch.mask > 0, batch.together)
-        for batch in predict([member], [feed], views, size, between)
+        for batch in predict([member], feeds, views, size, between)
     ]
     label, real, said = (np.concatenate(arrays)[:] for arrays in zip(*parts, strict=True))
     chosen = _chosen(test_set, shown, label, said, real)

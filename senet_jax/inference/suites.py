@@ -12,6 +12,7 @@ their numbers as in ImageNet-V2.
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,12 +43,12 @@ class Shown:
     """Images as a network is shown them.
 
     Attributes:
-      split: the images with their labels.
+      splits: the images with their labels, once for each size at which they are shown.
       numbers: the network's class for each label of the split; None if they are the same.
       several: the right classes of each image, where there may be none or several; else None.
     """
 
-    split: data.Split
+    splits: tuple[data.Split, ...]
     numbers: np.ndarray | None = None
     several: Sequence[np.ndarray] | None = None
 
@@ -107,7 +108,7 @@ def doubt(suite: str, member: TrainedNetwork) -> str:
         names = tuple(imagenet().values())
         difference = len(names) == len(ours) and first_difference(names, ours)
         return f"those of ImageNet and of {dataset} differ: {difference}" if difference else ""
-    known = place and _names_in(Path(place).expanduser())
+    known = place and _about(Path(place).expanduser(), "classes")
     of_suite = name.removesuffix("c")
     same = known or data.is_same(dataset, of_suite)
     return "" if same else f"{member.name} was trained on {dataset}, not on {of_suite}"
@@ -122,10 +123,12 @@ def _corrupted(folder: Path, kind: str) -> TestSet:
     def show(member: TrainedNetwork, views: TestViews) -> Shown:
         arrays = []
         for name in (kind, "labels"):
+            path = folder / f"{name}.npy"
             try:
-                arrays.append(np.load(folder / f"{name}.npy", mmap_mode="r"))
+                arrays.append(np.load(path, mmap_mode="r"))
             except (OSError, ValueError, EOFError) as error:
-                raise InputError(f"{folder / name}.npy cannot be read: {error}") from error
+                raise InputError(f"{path} cannot be read: {error}") from error
+            _check_whole(path)
         image, label = arrays
         views.sizes(member)  # refuses other views of whole images
         if member.streamed or image.shape[1:] != member.image_shape:
@@ -137,25 +140,34 @@ def _corrupted(folder: Path, kind: str) -> TestSet:
         if len(image) != len(label) or len(image) % len(corruptions.SEVERITIES):
             raise InputError(f"{folder} has {len(image)} images of {kind} and {len(label)} labels")
         _check_classes(folder, label, member)
-        return Shown(in_memory.Images(image, label.astype(np.int32)))
+        return Shown((in_memory.Images(image, label.astype(np.int32)),))
 
     return TestSet(kind, show, corruptions.SEVERITIES)
 
 
-def _names_in(folder: Path) -> list[str]:
-    """The names of a suite's classes; [] where it has but their numbers, as the published ones."""
-    return (files.read_table(folder / "suite.json") or {}).get("classes", [])
+def _about(folder: Path, key: str) -> Any:
+    """What `senet_jax.corrupt` says of its suite; of the published ones, empty."""
+    return (files.read_table(folder / "suite.json") or {}).get(key) or {}
+
+
+def _check_whole(path: Path) -> None:
+    """Raises: InputError for a file that is not the one that `senet_jax.corrupt` has written."""
+    expected = _about(path.parent, "sha256").get(path.name)
+    if expected and files.sha256(path) != expected:
+        raise InputError(
+            f"{path} has changed since `senet_jax.corrupt` wrote it, by its SHA-256 in suite.json; "
+            "make the suite again"
+        )
 
 
 def _check_classes(folder: Path, label: np.ndarray, member: TrainedNetwork) -> None:
     """Raises: InputError for labels of other classes than the network's."""
-    names = _names_in(folder)
-    if names and (difference := first_difference(readable(names), member.class_names)):
+    names, ours = readable([*_about(folder, "classes")]), member.class_names
+    if label.max() >= len(ours) or (names and len(names) != len(ours)):
+        count = len(names) or label.max() + 1
+        raise InputError(f"{folder} has {count} classes, and {member.name} {len(ours)}")
+    if names and (difference := first_difference(names, ours)):
         raise InputError(f"{folder} has other classes than {member.name}: {difference}")
-    if label.max() >= len(member.class_names):
-        raise InputError(
-            f"{folder} has {label.max() + 1} classes, and {member.name} {len(member.class_names)}"
-        )
 
 
 def _corrupted_in_tfds(kind: str) -> TestSet:
@@ -171,7 +183,7 @@ def _corrupted_in_tfds(kind: str) -> TestSet:
             np.concatenate([np.asarray(getattr(split, key)) for split in splits])
             for key in ("image", "label")
         )
-        return Shown(in_memory.Images(image, label))
+        return Shown((in_memory.Images(image, label),))
 
     return TestSet(kind, show, corruptions.SEVERITIES)
 
@@ -193,22 +205,30 @@ def _folder_shown(folder: Path) -> Callable[[TrainedNetwork, TestViews], Shown]:
         _check_of_imagenet(member)
         name = f"folder:{folder}"
         whole = "+".join(lookup.find(name).splits)
-        fields = {k: v for k, v in member.config["data"].items() if k in STREAM_KEYS}
-        if views.eval_crop is not None:
-            fields["eval_crop"] = views.eval_crop
-        fields["corners"] = views.crops > 1
-        (size, *_) = views.sizes(member)
-        split, names = data.load_split(name, whole, image_size=size, **fields)
-        return Shown(split, class_numbers(names))
+        splits, names = _seen(name, whole, member, views)
+        return Shown(splits, class_numbers(names))
 
     return show
+
+
+def _seen(
+    name: str, split: str, member: TrainedNetwork, views: TestViews, **fields: Any
+) -> tuple[tuple[data.Split, ...], Sequence[str]]:
+    """A split as a network sees it, once for each size, and the names of its classes."""
+    fields |= {k: v for k, v in member.config["data"].items() if k in STREAM_KEYS}
+    if views.eval_crop is not None:
+        fields["eval_crop"] = views.eval_crop
+    fields["corners"] = views.crops > 1
+    sizes = views.sizes(member)
+    loaded = [data.load_split(name, split, image_size=size, **fields) for size in sizes]
+    return tuple(one for one, _ in loaded), loaded[0][1]
 
 
 def _tfds_shown(name: str, split: str) -> Callable[[TrainedNetwork, TestViews], Shown]:
     def show(member: TrainedNetwork, views: TestViews) -> Shown:
         _check_of_imagenet(member)
         _check_here(name)
-        return Shown(load_feeds([member], name, split, views)[0].split)
+        return Shown(tuple(feed.split for feed in load_feeds([member], name, split, views)))
 
     return show
 
@@ -217,13 +237,8 @@ def _real_shown(member: TrainedNetwork, views: TestViews) -> Shown:
     """ImageNet's validation images with the labels of Beyer et al. 2020 (arXiv 2006.07159)."""
     _check_of_imagenet(member)
     _check_here(REAL)
-    (size, *_) = views.sizes(member)
-    fields = {k: v for k, v in member.config["data"].items() if k in STREAM_KEYS}
-    fields["corners"] = views.crops > 1
-    split, _ = data.load_split(
-        REAL, "validation", image_size=size, label="original_label", **fields
-    )
-    return Shown(split, several=tfds_source.sequences(REAL, "validation", "real_label"))
+    splits, _ = _seen(REAL, "validation", member, views, label="original_label")
+    return Shown(splits, several=tfds_source.sequences(REAL, "validation", "real_label"))
 
 
 def class_numbers(names: Sequence[str]) -> np.ndarray:

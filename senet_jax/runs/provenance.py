@@ -1,6 +1,7 @@
 """Where a number comes from: hardware, versions, commit, and a fingerprint of the weights."""
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -136,6 +137,7 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()
 
 
+@functools.cache  # a process trains run after run with the code it began with; files may change
 def git_commit() -> str:
     """The commit of this code, with "-dirty" where Python files differ from it; or "unknown"."""
     here = Path(__file__)

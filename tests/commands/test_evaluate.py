@@ -18,6 +18,7 @@ from senet_jax.errors import InputError
 from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
+from senet_jax.models.image_sizes import side
 from senet_jax.training.loop import train_and_evaluate
 
 
@@ -228,7 +229,10 @@ def test_the_answer_in_words(run, other, capsys):
         (("--workdir={run}", "--split=tset"), "no examples in split 'tset'; its splits are"),
         (("--workdir={run}", "--dataset=digtis"), "did you mean 'digits'"),
         (("--workdir={run}", "--image_size=16"), "--image_size is for images that are streamed"),
-        (("--workdir={run}", "--crops=10"), "--crops=10 is for images.*whole images of 8 pixels"),
+        (
+            ("--workdir={run}", "--crops=10"),
+            "for images.*whole images of 8 x 8 pixels",
+        ),
         (("--workdir={run}", "--dataset=fake"), "'fake' has 1000 classes, but .* on the 10 of"),
         (("--workdir={other}", "--weights=ema"), r"no moving averages: its train\.ema_decay is 0"),
         (("--workdir={streamed}", "--weights=best"), "kept with train.keep_best=True"),
@@ -269,3 +273,11 @@ def with_an_earlier_best(directory, tmp_path):
     lines.append(f"{hashlib.sha256(notes.read_bytes()).hexdigest()}  notes.json\n")
     listed.write_text("".join(lines))
     return copied
+
+
+def test_images_that_are_not_square_have_height_and_width():
+    sizes = [side(shape) for shape in ((24, 32, 3), (24, 24, 3))]
+    assert sizes == [[24, 32], 24]
+    member = {"model": "x", "workdir": "y", "step": 1, "image_sizes": sizes}
+    words = evaluate.network(member, {"weights": "final", "crops": 1, "flip": False})
+    assert words.endswith("24 x 32 and 24 pixels")

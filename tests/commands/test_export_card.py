@@ -89,6 +89,21 @@ def test_an_error_is_of_the_images_that_it_was_measured_on(values, result, sente
     assert stated == origin.measured_on
 
 
+@pytest.mark.parametrize(
+    ("errors", "interval"),
+    [
+        ((1.0, 3.0), "95 % t interval: 0.00 to 14.71 %"),
+        ((90.0, 97.0), "95 % t interval: 49.03 to 100.00 %"),
+        ((7.0, 7.0, 7.0), "all alike, which gives no interval"),
+    ],
+)
+def test_an_interval_over_seeds_is_of_errors_that_there_can_be(errors, interval):
+    config = flatten(tiny_config().to_dict())
+    result = {"eval/top1_error": errors[0], "eval/examples": 360}
+    origin = model_card.Origin("a network", config=config, result=result, seeds=errors)
+    assert model_card._error(origin).endswith(f"% ({interval}).")
+
+
 def test_the_ways_to_load_are_those_that_there_are(run, tmp_path):
     call(f"--model={run}", f"--output={tmp_path}", "--formats=safetensors")
     _, text = front_matter(tmp_path)

@@ -234,6 +234,7 @@ for path in map(pathlib.Path, named()):
     with open(sys.argv[3], "a") as order:
         print(os.getpid(), path.parent.name, path.name, file=order)
     act = path / "act"
+    pathlib.Path(f"{sys.argv[3]} {path.parent.name} {path.name}").touch()
     does, status, reason = json.loads(act.read_text()) if act.exists() else ("answer", 0, "")
     act.unlink(missing_ok=True)
     while does == "wait" and not os.path.exists(reason):
@@ -297,6 +298,27 @@ def test_a_worker_trains_one_run_after_the_other(tiny, tmp_path, answering, capf
     assert [process.returncode for process in processes] == [1, 0]
 
 
+def test_a_run_without_its_folder_or_its_log_or_ended_alone_stops_no_other(
+    tiny, tmp_path, answering
+):
+    had, processes = answering
+    runs = grid(tiny, tmp_path / "runs", range(3))
+    removed, occupied, told = runs[1], runs[2], runs[3]
+    for run in runs:
+        run.workdir.mkdir(parents=True)
+    removed.workdir.rmdir()
+    (occupied.workdir / LOG).mkdir()
+    acts(told, "die", 128 + signal.SIGTERM, "")
+    failures = local.train(runs, [local.Slice([0], [])])
+    assert failures == {
+        removed.workdir: f"{removed.workdir / LOG} cannot be written: No such file or directory",
+        occupied.workdir: f"{occupied.workdir / LOG} cannot be written: Is a directory",
+        told.workdir: "its process alone was told to end",
+    }
+    assert len(had()) == len(runs) - 2
+    assert len(processes) == 2  # another one after that which was told to end, and only then
+
+
 def test_a_row_stays_with_the_worker_that_compiled_it(tiny, tmp_path, answering):
     """But no seed begins before all runs of the one before are taken."""
     had, _ = answering
@@ -305,6 +327,8 @@ def test_a_row_stays_with_the_worker_that_compiled_it(tiny, tmp_path, answering)
         run.workdir.mkdir(parents=True)
     (first, second), (later, again) = runs[:2], runs[2:4]
     acts(first, "wait", 0, str(again.workdir / "result.json"))
+    begun = f"{tmp_path / 'order'} {first.row.label} {first.workdir.name}"
+    acts(second, "wait", 0, begun)  # its process may start sooner
     assert local.train(runs, [local.Slice([0], []), local.Slice([0], [])]) == {}
     workers = {(row, seed): number for number, row, seed in had()}
     assert workers[second.row.label, "seed0"] == workers[again.row.label, "seed1"]

@@ -8,6 +8,24 @@ import pytest
 from senet_jax.runs import provenance
 from senet_jax.system import processors
 
+
+@pytest.fixture
+def asked_anew():
+    provenance.git_commit.cache_clear()
+    yield
+    provenance.git_commit.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
+def test_a_process_has_the_commit_that_it_began_with(monkeypatch):
+    """It trains run after run with the code that it has read, whatever is committed meanwhile."""
+    commits = iter(["0123456789ab", "", "ba9876543210", " M senet_jax/main.py"])
+    monkeypatch.setattr(
+        provenance, "_git", lambda *words: "" if words[0] == "ls-files" else next(commits)
+    )
+    assert [provenance.git_commit() for _ in range(2)] == ["0123456789ab"] * 2
+
+
 X86 = """model name\t: Some Processor
 vendor_id\t: GenuineIntel
 cpu family\t: 6
