@@ -12,7 +12,7 @@ from typing import Any
 from experiments.grid.plan import PlannedRun
 from experiments.grid.study import PRETRAINED
 from senet_jax.errors import InputError, Pruned
-from senet_jax.runs import workdir
+from senet_jax.runs import lock, workdir
 from senet_jax.system import files
 
 Failures = Mapping[Path, str]  # a run's directory to why the run has no result
@@ -20,7 +20,7 @@ Launcher = Callable[[Sequence[PlannedRun]], Failures]
 
 LOG = "log.txt"  # output of a run that has a process of its own, in its work directory
 # What a run's directory has before it is worth keeping.
-WITHOUT_STATE = {"config.json", "failed.json", "process.json", ".lock", LOG}
+WITHOUT_STATE = {"config.json", "failed.json", lock.PROCESS, lock.LOCK, LOG}
 WITHOUT_RESULT = "ended without a result"
 LAST_LINES = 5  # lines to quote from the log of a run that failed
 

@@ -9,7 +9,6 @@ from absl import flags
 
 from experiments.grid.plan import PlannedRun
 from experiments.launch import Failures, Launcher, in_waves, local, serial, slurm
-from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.training import loggers
 
@@ -71,7 +70,7 @@ def _by_size(
     of a run are then those of one processor on every machine, however many others are beside it.
     """
     # Images of another size than 0 are streamed, or have the size of the weights to start from.
-    if any(flatten(run.config.to_dict())["data.image_size"] for run in runs):
+    if any(run.config.to_dict()["data"]["image_size"] for run in runs):
         return one_by_one(runs)
     parts = local.processor_each(len(runs))
     print(

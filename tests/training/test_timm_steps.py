@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from helpers.quick import some_quick
 from helpers.timm_steps import CLASSES, RATES, SIZE, batch, soft_targets, summary, tensor
 
 from configs import cifar, imagenet
@@ -44,12 +45,11 @@ def network():
     return model, from_tensors("seresnet18", weights, **fields).variables, places
 
 
-SLOW = pytest.mark.slow(reason="a program of its own for an optimizer that others have as well")
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in ("rsb_a2", "ra2") else SLOW) for name in RECIPES],
+    some_quick(
+        RECIPES, ("rsb_a2", "ra2"), "a program of its own for an optimizer that others have as well"
+    ),
 )
 def test_ten_steps_are_timms(network, name):
     model, variables, places = network

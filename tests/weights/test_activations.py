@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from helpers.quick import some_quick
 from helpers.weights import digest, images, state_dict
 
 from senet_jax.weights import loading
@@ -22,7 +23,7 @@ QUICK = (
     *("resnet18", "seresnet18", "seresnet50", "resnext50_32x4d", "legacy_seresnet18"),
     *("legacy_seresnet50", "legacy_seresnext26_32x4d", "mobilenetv1_100"),
 )
-SLOW = pytest.mark.slow(reason="runs the other networks in their full width and depth")
+OURS = (*QUICK, "vgg16_bn")  # networks with the layers of users
 
 
 def test_there_is_a_case_for_every_network():
@@ -30,8 +31,7 @@ def test_there_is_a_case_for_every_network():
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in QUICK else SLOW) for name in CASES],
+    "name", some_quick(CASES, QUICK, "runs the other networks in their full width and depth")
 )
 def test_activations_equal_those_of_timm(name):
     case, state = CASES[name], state_dict(name)
@@ -39,7 +39,7 @@ def test_activations_equal_those_of_timm(name):
     assert sum(value.size for value in state.values()) == case["numbers"]
     # Plain layers compile faster, where convolutions are grouped ten times; that the others compute
     # the same is tested in layers/test_implementation.py.
-    implementation = "auto" if name in QUICK and "resnext" not in name else "xla"
+    implementation = "auto" if name in OURS and "resnext" not in name else "xla"
     outputs = outputs_of(name, state, images(*case["size"]), implementation=implementation)
     assert sorted(outputs) == sorted(case["outputs"])
     for stage, expected in case["outputs"].items():
