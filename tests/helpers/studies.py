@@ -1,4 +1,14 @@
-"""What tests go through with every study."""
+"""What tests go through with every study, and a small grid."""
+
+from experiments.grid.plan import plan
+from experiments.studies import load_study
+
+BIAS = load_study("bias")  # two rows
+
+
+def grid(config, directory, seeds=(0,)):
+    """Plan two rows of the study."""
+    return plan(BIAS, [config.copy_and_resolve_references() for _ in BIAS.rows], seeds, directory)
 
 
 def datasets_of(study):
