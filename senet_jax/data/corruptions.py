@@ -32,6 +32,7 @@ from senet_jax.errors import InputError
 
 SIDE = 32
 SEVERITIES = (1, 2, 3, 4, 5)
+ROUNDING = 1e-6  # of 255, far above rounding in double precision and below what can be seen
 Rng = np.random.Generator
 
 
@@ -51,9 +52,7 @@ def corrupt(image: np.ndarray, kind: str, severity: int, place: int) -> np.ndarr
             f"{list(image.shape)}"
         )
     rng = np.random.default_rng([zlib.crc32(kind.encode()), severity, place])
-    result = KINDS[kind](image / 255.0, severity - 1, rng)
-    # The authors cut off what is behind the point.
-    return (np.clip(result, 0, 1) * 255).astype(np.uint8)
+    return in_bytes(KINDS[kind](image / 255.0, severity - 1, rng))
 
 
 # Each function takes an image from 0 to 1, the place of the strength in its table, and what draws.
@@ -84,7 +83,7 @@ def gaussian_blur(x: np.ndarray, level: int, rng: Rng) -> np.ndarray:
 def glass_blur(x: np.ndarray, level: int, rng: Rng) -> np.ndarray:
     table = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
     sigma, reach, rounds = table[level]
-    x = (blurred(x, sigma) * 255).astype(np.uint8)
+    x = in_bytes(blurred(x, sigma))
     # The authors exchange neighbours; as NumPy's views are, each pixel is only replaced by one.
     inner = slice(reach + 1, SIDE - reach + 1)
     rows, columns = np.mgrid[inner, inner]
@@ -156,7 +155,7 @@ def spatter(x: np.ndarray, level: int, rng: Rng) -> np.ndarray:
         drops = blurred((liquid > least).astype(float), strength)
         drops = np.where(drops < 0.8, 0, drops)[..., None]
         return x * (1 - drops) + drops * np.array((63, 42, 20)) / 255
-    levels = np.clip(liquid * 255, 0, 255).astype(np.uint8).astype(float)
+    levels = in_bytes(liquid).astype(float)
     shown = levels * relief(levels)
     colour = np.array((175, 238, 238)) / 255  # pale turquoise
     return x + (strength * shown / max(shown.max(), 1e-9))[..., None] * colour
@@ -172,7 +171,8 @@ def relief(levels: np.ndarray) -> np.ndarray:
     away: Any = np.full(levels.shape, 20.0)
     if edges.any():
         away = ndimage.distance_transform_edt(~edges)
-    away = np.floor(ndimage.uniform_filter(np.minimum(away, 20.0), 3, mode="mirror"))
+    away = ndimage.uniform_filter(np.minimum(away, 20.0), 3, mode="mirror")
+    away = np.floor(away + ROUNDING)
     values, place, counts = np.unique(away, return_inverse=True, return_counts=True)
     summed = np.cumsum(counts)
     equal = np.round(255 * (summed - summed[0]) / max(summed[-1] - summed[0], 1))
@@ -234,6 +234,15 @@ def elastic_transform(x: np.ndarray, level: int, rng: Rng) -> np.ndarray:
 
 
 # --- What they have in common ---------------------------------------------------------------------
+
+
+def in_bytes(x: np.ndarray) -> np.ndarray:
+    """Whole numbers from 0 to 255, what is behind the point cut off as the authors do.
+
+    Numbers that are whole but for rounding count as whole: processors round differently, and 200
+    from one may be 199.99999999999997 from another.
+    """
+    return (np.clip(x, 0, 1) * 255 + ROUNDING).astype(np.uint8)
 
 
 def blurred(x: np.ndarray, sigma: float) -> np.ndarray:

@@ -213,6 +213,15 @@ def test_classes_of_numbers_and_of_text():
     assert files.classes_of("x", ["b", "a ", "10"]) == (("10", "a", "b"), [2, 1, 0])
     decomposed = unicodedata.normalize("NFD", "élan")
     assert files.classes_of("x", [decomposed, "a"])[0][1] == "élan"
+    assert files.classes_of("x", ["01", "00", "01.0"]) == (("0", "1"), [1, 0, 1])
+    with pytest.raises(InputError, match=r"form of their letters .* .'e.u0301', '.xe9'."):
+        files.classes_of("x", ["é", unicodedata.normalize("NFD", "é")])
+
+
+@pytest.mark.parametrize("codes", [["007", "07", "0"], ["7", "07", "0"], [7, "07", 0], ["-0", "0"]])
+def test_texts_that_are_one_number_and_may_be_two_codes_are_refused(codes):
+    with pytest.raises(InputError, match=f"'{codes[0]}' and '{codes[1]}', which are one number"):
+        files.classes_of("x", codes)
 
 
 def test_a_table_says_its_columns_and_splits(elks):

@@ -227,7 +227,7 @@ def stamp_of(paths: Iterable[str]) -> str:
 def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """The names of classes, as text that is written in one way.
 
-    Raises: InputError for fewer than two, for names that differ in case alone, and for no text.
+    Raises: InputError for fewer than two, for names that look alike, and for no text.
     """
     known: dict[str, str] = {}
     for each in names:
@@ -239,9 +239,11 @@ def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
             ) from error
         folded = unicodedata.normalize("NFC", each).casefold()
         if (other := known.setdefault(folded, each)) != each:
+            alike = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", each)
+            form = f"the form of their letters in Unicode alone ({other!a}, {each!a})"
             raise InputError(
-                f"dataset {name!r}: the names of the classes {other!r} and {each!r} differ in case "
-                "alone: make them one, or give one another name"
+                f"dataset {name!r}: the names of the classes {other!r} and {each!r} differ in "
+                f"{form if alike else 'case alone'}: make them one, or give one another name"
             )
     if len(known) < 2:
         there = f"one class, {names[0]!r}" if names else "no class"
@@ -255,12 +257,20 @@ def classes_of(name: str, labels: Sequence[Any]) -> tuple[tuple[str, ...], list[
     Text that is whole numbers throughout, also written as 2.0, counts as these. Classes of text
     are in the order of their names.
 
-    Raises: InputError as `check_classes`, and for numbers that are no classes.
+    Raises: InputError as `check_classes`, for numbers that are no classes, and for several texts of
+    one number, such as "7" and "007": they may be codes.
     """
     texts = [str(label).strip() for label in labels]
     whole = [WHOLE.fullmatch(text) for text in texts]
     if texts and all(whole):
         found = [int(match[1]) for match in whole if match]
+        written: dict[int, str] = {}
+        for number, match in zip(found, whole, strict=True):
+            if match and (other := written.setdefault(number, match[1])) != match[1]:
+                raise InputError(
+                    f"dataset {name!r} has the labels {other!r} and {match[1]!r}, which are one "
+                    "number: write each class in one way, and codes with a letter, as in 'c007'"
+                )
         count = features.count_classes(np.array(found), name)
         return check_classes(name, numbers(count)), found
     names = sorted(set(texts))
