@@ -108,7 +108,7 @@ def define_flags() -> flags.FlagValues:
 
 def as_json(network: "Classifier", answers: Sequence["Answer"]) -> dict[str, Any]:
     """Everything that --json prints."""
-    from senet_jax.models.image_sizes import side
+    from senet_jax.models.shapes import side
 
     return {
         "model": network.name,

@@ -31,7 +31,7 @@ from absl import flags
 from experiments.launch import LOG, pruning
 from senet_jax.errors import InputError, Occupied, Pruned
 from senet_jax.runs import workdir
-from senet_jax.system import cli, files, host_memory, processes, startup
+from senet_jax.system import cli, files, host_memory, processes, processors, startup
 from senet_jax.training import loggers
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
@@ -92,6 +92,7 @@ def main(argv: list[str]) -> None:
     rest = cli.parse_flags(argv, values)
     if len(rest) != 1:
         raise InputError("give one work directory")
+    processors.be_nice_to_other_sessions()
     if values.processors:
         os.sched_setaffinity(0, map(int, values.processors))
     if values.distributed:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ class Stream:
                 self.crops.shuffle_buffer, seed=int(of_records), reshuffle_each_iteration=False
             )
             if self.repeats > 1:
-                records = records.flat_map(self._views)
+                records = records.flat_map(_untranslated(self._views))
             key = np.array(of_crops).view(np.int32)
             view = functools.partial(views.random_part, self.crops, key)
             first, last = offset * size, steps_per_epoch * size
@@ -155,7 +155,9 @@ class Stream:
                 interleave_cycle_length=files,
             ),
         )
-        return records.map(lambda record: (record[image], tf.cast(record[label], tf.int64)))
+        return records.map(
+            _untranslated(lambda record: (record[image], tf.cast(record[label], tf.int64)))
+        )
 
     def _batches(
         self, records: Any, view: views.View, shape: tuple[int, ...], size: int, first: int = 0
@@ -196,7 +198,9 @@ class Stream:
             records.enumerate()
             .skip(first)
             .batch(size)
-            .interleave(batch_of, cycle_length=2, num_parallel_calls=2, deterministic=True)
+            .interleave(
+                _untranslated(batch_of), cycle_length=2, num_parallel_calls=2, deterministic=True
+            )
         )
 
     def _watched(self, batches: Any) -> Iterator[tuple[Batch, int]]:
@@ -225,6 +229,16 @@ class Stream:
             what = f"the {readable:,} labels in a batch of {self.source.name!r}, {self.split!r},"
             check_labels(batch["label"], classes, what, CHOOSE_SPLIT)
             yield batch | {"label": batch["label"].astype(np.int32)}, count
+
+
+def _untranslated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of TensorFlow's without Python's `if` and `for` over its tensors.
+
+    TensorFlow would translate its source, and that of all that it calls, at each start of a stream.
+    """
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _spread(values: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.inference import trained_run
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.network import Network
-from senet_jax.models.image_sizes import takes
+from senet_jax.models.shapes import takes
 from senet_jax.runs.stored import FINAL
 from senet_jax.weights import loading, sources
 

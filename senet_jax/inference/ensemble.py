@@ -28,7 +28,7 @@ from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds, split_of
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
-from senet_jax.models.image_sizes import side
+from senet_jax.models.shapes import side
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
 from senet_jax.system.devices import AXIS, map_step

@@ -8,7 +8,7 @@ from senet_jax import data
 from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, counted
 from senet_jax.inference.trained_run import TrainedNetwork
-from senet_jax.models.image_sizes import takes
+from senet_jax.models.shapes import takes
 from senet_jax.weights.class_names import readable
 
 # Keys of the "data" section that say how streamed images are seen.

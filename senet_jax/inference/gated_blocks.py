@@ -17,6 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from senet_jax.layers.network import Network
+from senet_jax.models.shapes import plain, variable_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +72,13 @@ def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[Gate
       image_shape: [H, W, C].
     """
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    variables = variable_shapes(model, image_shape)
 
     def channels(network: Network) -> dict[str, int]:
         in_order: dict[str, int] = {}
 
         def trace(variables: Any, image: jax.Array) -> None:
-            gates = gates_of(network, variables, image)
+            gates = gates_of(plain(network), variables, image)
             in_order.update({name: gate.shape[-1] for name, gate in gates.items()})
 
         jax.eval_shape(trace, variables, image)  # what it returns would be sorted by name

@@ -1,7 +1,7 @@
 """The processors that this process may use, which need not be all that the machine has.
 
 `taskset`, SLURM and containers give a process some of them. The only file that asks the operating
-system for their number.
+system for their number, and who comes first.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of a period, and the period
+SESSION = Path("/proc/self/autogroup")
 
 
 def usable() -> list[int]:
@@ -39,3 +40,14 @@ def at_once() -> int:
         quota, period = map(int, QUOTA.read_text("ascii").split())  # "max": no number, no quota
         return min(len(usable()), max(1, math.ceil(quota / period)))
     return len(usable())
+
+
+def be_nice_to_other_sessions() -> None:
+    """Let `nice` hold beside the processes of other sessions as it does within a session.
+
+    Linux divides time among sessions before it looks at what is in them (autogroups, sched(7)): a
+    process that leads a session has as much as any other, however nice it is.
+    """
+    if (niceness := os.nice(0)) > 0:
+        with contextlib.suppress(OSError):  # no Linux, or none that divides it so
+            SESSION.write_text(str(niceness), "ascii")

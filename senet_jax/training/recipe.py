@@ -5,15 +5,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from senet_jax.config import build, check_present
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
-from senet_jax.models.image_sizes import takes
+from senet_jax.models.shapes import takes, variable_shapes
 from senet_jax.runs.added import ADDED
 from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
 from senet_jax.training.config import ParallelConfig, TrainConfig
@@ -177,9 +175,7 @@ def check_images(
     for key in ("eval_size", "first_size"):
         if sizes[key] == shape:  # as it nearly always is: tracing takes a moment
             continue
-        images = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        if not takes(model, variables, sizes[key]):
+        if not takes(model, variable_shapes(model, shape), sizes[key]):
             raise InputError(
                 f"model {recipe.network['name']} is tied to the {shape[0]} x {shape[1]} pixels "
                 f"that it is trained on, so that data.{key} must be 0"

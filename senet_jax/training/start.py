@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
@@ -18,6 +16,7 @@ from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
+from senet_jax.models.shapes import variable_shapes
 from senet_jax.runs import effect, workdir
 from senet_jax.runs.stored import EARLIER, FINAL, read_records
 from senet_jax.weights import channels, loading, saving, sources, timm
@@ -212,9 +211,7 @@ def check_shapes(
     variables: Mapping[str, Any], model: Network, image_shape: tuple[int, int, int]
 ) -> None:
     """Raises: InputError for the first array whose shape is that of other images."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    expected = jax.eval_shape(model.init, jax.random.key(0), images)
-    shapes: dict[tuple[str, ...], Any] = flatten_dict(dict(expected))
+    shapes: dict[tuple[str, ...], Any] = flatten_dict(dict(variable_shapes(model, image_shape)))
     stored: dict[tuple[str, ...], Any] = flatten_dict(dict(variables))
     for path, value in stored.items():
         if value.shape != (shape := shapes[path].shape):

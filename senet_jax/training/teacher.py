@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from senet_jax import data
 from senet_jax.errors import InputError, counted, named
 from senet_jax.layers.network import Network
-from senet_jax.models.image_sizes import takes
+from senet_jax.models.shapes import takes
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.start import TIMM, Origin, check_shapes, of_weights
 from senet_jax.training.step import shape_at

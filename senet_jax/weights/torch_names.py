@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
@@ -21,6 +19,7 @@ from senet_jax.layers.network import Network
 from senet_jax.models.inception_resnet import STAGES, InceptionResNet
 from senet_jax.models.mobilenet import MobileNet
 from senet_jax.models.resnet import ResNet
+from senet_jax.models.shapes import variable_shapes
 from senet_jax.models.vgg import VGG
 
 Path = tuple[str, ...]
@@ -124,9 +123,7 @@ def shapes_of(model: Network, image_shape: Sequence[int] | None = None) -> Shape
       image_shape: [H, W, C] of the images; those of the network's usual size in RGB by default.
     """
     image_shape = image_shape or (model.image_size, model.image_size, 3)
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    flat: dict[Path, Any] = flatten_dict(dict(variables))
+    flat: dict[Path, Any] = flatten_dict(dict(variable_shapes(model, tuple(image_shape))))
     return {path: leaf.shape for path, leaf in flat.items()}
 
 

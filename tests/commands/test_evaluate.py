@@ -18,7 +18,7 @@ from senet_jax.errors import InputError
 from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
-from senet_jax.models.image_sizes import side
+from senet_jax.models.shapes import side
 from senet_jax.training.loop import train_and_evaluate
 
 

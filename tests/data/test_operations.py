@@ -119,7 +119,7 @@ def test_images_of_one_level_stay_within_bytes(level):
 
 
 def test_all_operations_are_drawn_evenly_and_either_way():
-    draw = jax.vmap(lambda key: RandAugment(2, 15)._draw(1, key))
+    draw = jax.jit(jax.vmap(lambda key: RandAugment(2, 15)._draw(1, key)))
     numbers, strengths = draw(jax.random.split(jax.random.key(0), 7000))
     counts = np.bincount(numbers, minlength=14)
     assert np.abs(counts - 500).max() < 90  # four standard deviations
@@ -128,7 +128,7 @@ def test_all_operations_are_drawn_evenly_and_either_way():
 
 
 def test_trivial_augment_draws_one_of_31_magnitudes_evenly():
-    draw = jax.vmap(TrivialAugment()._draw)
+    draw = jax.jit(jax.vmap(TrivialAugment()._draw))
     numbers, strengths = draw(jax.random.split(jax.random.key(0), 7000))
     assert np.abs(np.bincount(numbers, minlength=14) - 500).max() < 90  # four standard deviations
     magnitudes = np.round(np.abs(strengths) * 30).astype(int)
@@ -145,8 +145,8 @@ def test_layers_follow_one_another_and_none_is_none():
     augment = jax.jit(RandAugment(2, 12.0))
     expected = images
     for layer in range(2):
-        drawn = jax.vmap(lambda key, layer=layer: RandAugment(2, 12.0)._draw(layer, key))(keys)
-        expected = at_once(*drawn, expected)
+        draw = jax.vmap(lambda key, layer=layer: RandAugment(2, 12.0)._draw(layer, key))
+        expected = at_once(*jax.jit(draw)(keys), expected)
     np.testing.assert_array_equal(augment(keys, images), expected)
     assert augment(keys, images).dtype == jnp.uint8
     np.testing.assert_array_equal(RandAugment(0, 12.0)(keys, images), images)
@@ -170,13 +170,14 @@ def test_rotation_is_pillows_by_angles_up_to_the_greatest():
 def test_jitter_shifts_each_channel_by_a_number_of_its_own():
     images = jnp.full((500, 3, 4, 3), 100, jnp.uint8)
     keys = jax.random.split(jax.random.key(0), 500)
-    shifted = np.asarray(Augmentation(color_jitter=20)(keys, images)).astype(int) - 100
+    shift = jax.jit(Augmentation(color_jitter=20))
+    shifted = np.asarray(shift(keys, images)).astype(int) - 100
     assert (shifted == shifted[:, :1, :1]).all()
     shifts = shifted[:, 0, 0]
     assert set(shifts.ravel()) == set(range(-20, 21))
     assert np.abs(np.corrcoef(shifts.T) - np.eye(3)).max() < 0.2
     for level in (0, 255):  # clipped, not wrapped around
-        ends = np.asarray(Augmentation(color_jitter=20)(keys, jnp.full_like(images, level)))
+        ends = np.asarray(shift(keys, jnp.full_like(images, level)))
         assert np.abs(ends.astype(int) - level).max() <= 20
 
 

@@ -22,6 +22,10 @@ INC1, INC0 = (RandAugment(2, 7, kind, 0.5, FILL) for kind in ("timm_inc1", "timm
 NAMES = {name.replace("_", ""): name for name in OPERATIONS}
 
 
+def drawing(draw):
+    return jax.jit(jax.vmap(draw))
+
+
 def named(theirs):
     lower = theirs.lower().removesuffix("increasing")
     return NAMES[lower.removesuffix("rel") if lower.startswith("translate") else lower]
@@ -101,21 +105,20 @@ def test_operations_are_timms(form, policy):
 
 
 def test_timms_magnitudes_spread_and_half_of_the_operations_are_left_out():
-    numbers, strengths = jax.vmap(lambda key: INC1._draw_timms(1, key))(
-        jax.random.split(jax.random.key(0), 9000)
-    )
+    draw = drawing(lambda key: INC1._draw_timms(1, key))
+    numbers, strengths = draw(jax.random.split(jax.random.key(0), 9000))
     counts = np.bincount(numbers, minlength=len(OPERATIONS))
     assert abs(counts[0] - 4500) < 4 * np.sqrt(9000 / 4)
     assert np.abs(counts[1:] - 300).max() < 75  # four standard deviations
     assert abs(np.mean(np.sign(strengths))) < 0.045
     assert abs(np.abs(strengths).mean() - 0.7) < 0.003
     assert abs(np.abs(strengths).std() - 0.05) < 0.002
-    extreme = jax.vmap(lambda key: RandAugment(1, 10, "timm", 3.0)._draw_timms(0, key))
+    extreme = drawing(lambda key: RandAugment(1, 10, "timm", 3.0)._draw_timms(0, key))
     assert np.abs(extreme(jax.random.split(jax.random.key(1), 50))[1]).max() == 1
 
 
 def test_auto_augment_draws_pairs_evenly_with_their_probabilities():
-    draw = [jax.vmap(lambda key, n=n: AutoAugment("cifar10")._draw(n, key)) for n in range(2)]
+    draw = [drawing(lambda key, n=n: AutoAugment("cifar10")._draw(n, key)) for n in range(2)]
     keys = jax.random.split(jax.random.key(0), 20000)
     table = pairs("cifar10")
     for place in range(2):
@@ -145,7 +148,9 @@ def test_what_a_warp_leaves_empty_has_the_mean_of_the_dataset():
     images = jnp.full((60, 32, 32, 3), 5, jnp.uint8)
     inputs = Inputs(augment, lambda images: images, fill=FILL)
     batch = {"image": images, "label": jnp.zeros(60, jnp.int32)}
-    changed, _ = inputs(jax.random.split(jax.random.key(0), 60), batch, 2)
+    changed, _ = jax.jit(inputs, static_argnums=2)(
+        jax.random.split(jax.random.key(0), 60), batch, 2
+    )
     assert (np.asarray(changed) == FILL).all(-1).any()
 
 

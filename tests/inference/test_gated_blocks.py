@@ -1,5 +1,7 @@
 """Gated blocks: their gates, names and stages, and networks in which constants replace them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,8 +102,7 @@ def test_constants_are_the_gates_where_these_do_not_depend_on_the_image(rng):
     model = create_model("seresnet20_cifar", stage_sizes=(1, 1, 1), width=4)
     images = jnp.float32(rng.normal(size=(1, 8, 8, 3)))
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), images))
-    constants = {
-        name: np.asarray(gate[0]) for name, gate in gates_of(model, variables, images).items()
-    }
-    replaced = with_constants(model.apply, constants)(variables, images)
+    gates = jax.jit(functools.partial(gates_of, model))(variables, images)
+    constants = {name: np.asarray(gate[0]) for name, gate in gates.items()}
+    replaced = jax.jit(with_constants(model.apply, constants))(variables, images)
     np.testing.assert_allclose(replaced, jax.jit(model.apply)(variables, images), rtol=1e-5)

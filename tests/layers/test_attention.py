@@ -393,7 +393,7 @@ def test_a_gate_before_each_convolution_scales_that_convolutions_input():
     se = {"kind": "gct", "placement": "before_convs", "stages": (2, 3)}
     model = create_model("seresnet50", **fields | {"se": se})
     images = normal((2, 64, 64, 3))
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables, apply = jax.jit(model.init)(jax.random.key(0), images), jax.jit(model.apply)
     scopes = variables["params"]["stage3"]["block1"]
     assert {name for name in scopes if name.startswith("se")} == {"se1", "se2", "se3"}
     for number in (1, 2, 3):
@@ -403,7 +403,7 @@ def test_a_gate_before_each_convolution_scales_that_convolutions_input():
             variables | {"params": variables["params"] | {"stage3": {"block1": scopes | change}}}
             for change in ({f"se{number}": gate}, {f"conv{number}": kernel})
         )
-        assert distance(*(model.apply(v, images) for v in (opened, doubled))) < 1e-5
+        assert distance(*(apply(v, images) for v in (opened, doubled))) < 1e-5
 
 
 def test_the_cosines_of_fcanet_are_orthonormal_and_begin_with_the_mean():

@@ -164,6 +164,7 @@ def test_images_are_shaken_each_by_itself_and_by_the_key(block, even):
     x = jnp.broadcast_to(normal((1, 4, 4, channels)), (8, 4, 4, channels))
     variables = fill(jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, False), x))
 
+    @jax.jit
     def run(key, changed):
         return layer.apply(
             variables | {"params": variables["params"] | changed},
@@ -186,7 +187,7 @@ def test_images_are_shaken_each_by_itself_and_by_the_key(block, even):
             norm = branch[f"bn{last}"] | {"bias": bias}
             return run(key, {"branch1": branch | {f"bn{last}": norm}}).sum()
 
-        return jax.grad(loss)(variables["params"]["branch1"][f"bn{last}"]["bias"])
+        return jax.jit(jax.grad(loss))(variables["params"]["branch1"][f"bn{last}"]["bias"])
 
     share = np.asarray(total(jax.random.key(0))) / (8 * 4 * 4)
     assert np.allclose(share, 0.5, rtol=1e-5) == even

@@ -89,9 +89,12 @@ def exact(fields, norm, variables, x):
                 z = jnp.maximum(z, 0) @ se["expand"]["kernel"] + se["expand"].get("bias", 0)
             return u * GATES[fields["gate"]](z), moved
 
-        y, back, moved = jax.vjp(function, x, params, has_aux=True)
-        dy = jnp.asarray(normal(y.shape, 9), "float64")
-        return [np.asarray(leaf) for leaf in jax.tree.leaves((y, moved, back(dy)))]
+        @jax.jit
+        def run(x, params):
+            y, back, moved = jax.vjp(function, x, params, has_aux=True)
+            return y, moved, back(jnp.asarray(normal(y.shape, 9), "float64"))
+
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(run(x, params))]
 
 
 CASES = st.fixed_dictionaries(
@@ -238,10 +241,11 @@ def test_captured_intermediates_are_those_of_plain_layers(train):
     for implementation in ("auto", "xla"):
         layers = Layers(implementation=implementation)
         unit = Bottleneck(features=2, se=SEConfig(), layers=layers)
-        variables = unit.init(jax.random.key(0), x, train)
+        variables = jax.jit(functools.partial(unit.init, train=train))(jax.random.key(0), x)
         kept = ["intermediates", "batch_stats"]
-        how = {"capture_intermediates": True, "mutable": kept}
-        captured.append(unit.apply(variables, x, train, **how)[1]["intermediates"])
+        how = {"train": train, "capture_intermediates": True, "mutable": kept}
+        _, also = jax.jit(functools.partial(unit.apply, **how))(variables, x)
+        captured.append(also["intermediates"])
     assert captured[0]["bn3"]["__call__"][0].shape == x.shape
     got, want = (jax.tree.flatten(tree) for tree in captured)
     assert got[1] == want[1]

@@ -36,7 +36,7 @@ def test_a_program_for_another_platform_is_the_same_after_a_step_here(train):
     fields = {"stage_sizes": (1, 1), "width": 4, "se": {"stages": (2, 3)}}
     model = senet_jax.create_model("seresnet20_cifar", **fields)
     images = jnp.ones((4, 16, 16, 3))
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
 
     def loss(variables, batch):
         logits, _ = model.apply(variables, batch["image"], train, mutable=["batch_stats"])

@@ -118,9 +118,8 @@ def test_forward_and_gradient_agree_with_numpy(config):
         y = layer.apply({"params": params}, u, source=source(x))
         return jnp.sum(y * f32(dy)), y
 
-    (_, y), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(
-        params, f32(u), f32(x)
-    )
+    gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
+    (_, y), grads = gradients(params, f32(u), f32(x))
     expected = reference(u, x, jax.tree.map(np.float64, params), config, dy)
     ref_y, ref_du, ref_dx, ref_params = expected
     if config.placement != "parallel":

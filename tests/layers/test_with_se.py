@@ -1,6 +1,7 @@
 """SE blocks in modules that are not ours: the same block, the same weights beside it, or a word."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -79,11 +80,15 @@ def test_a_block_after_each_unit_is_the_placement_post():
     for train in (False, True):
 
         def outputs(model, values, train=train):
-            return model.apply(values, IMAGES, train=train, mutable=["batch_stats"])
+            run = functools.partial(model.apply, train=train, mutable=["batch_stats"])
+            return jax.jit(run)(values, IMAGES)
 
         one, other_one = outputs(ours, variables), outputs(other, moved)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other_one)
-    gates, same = gates_of(ours, variables, IMAGES), gates_of(other, moved, IMAGES)
+    gates, same = (
+        jax.jit(functools.partial(gates_of, model))(values, IMAGES)
+        for model, values in ((ours, variables), (other, moved))
+    )
     assert list(gates) == list(same) == ["stage2/block1/se", "stage3/block1/se"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gates, same)
 
@@ -237,7 +242,8 @@ def test_modules_say_in_their_own_words_whether_they_train():
     model = with_se(ViT(), {"kind": "srm"}, r"encoder\d")
     variables = drawn(model)
     for flags, moves in (({"deterministic": False}, True), ({}, False)):
-        _, changed = model.apply(variables, IMAGES, **flags, mutable=["se_stats"])
+        run = functools.partial(model.apply, **flags, mutable=["se_stats"])
+        _, changed = jax.jit(run)(variables, IMAGES)
         before = jax.tree.leaves(variables["se_stats"])
         differ = [
             bool((a != b).any())
