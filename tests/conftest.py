@@ -3,10 +3,12 @@
 import atexit
 import gc
 import importlib.metadata
+import math
 import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 # A folder for what a session writes beside its tests. The process that starts the workers makes
 # and removes it, and they inherit its name.
@@ -66,12 +68,30 @@ def pytest_itemcollected(item):
         assert mark.kwargs["reason"], f"say why {item.nodeid} is slow"
 
 
+# Modules share programs, most of all those of `tiny`, until they take too much of what a process may
+# have: half of its mappings, or memory in bytes.
+MAPPINGS, MEMORY = 2**15, 3 * 2**30
+
+
 @pytest.fixture(scope="module", autouse=True)
-def programs_of_one_module():
-    """Programs of all tests together would take gigabytes, and all mappings a process may have."""
+def programs_of_some_modules():
     yield
-    jax.clear_caches()
-    gc.collect()
+    if mappings() > MAPPINGS or resident() > MEMORY:
+        jax.clear_caches()
+        gc.collect()
+
+
+def mappings():
+    """The number of memory mappings of this process; endless where it is not known."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return math.inf
+
+
+def resident():
+    """The bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
