@@ -36,6 +36,52 @@ def test_a_column_without_a_name_is_not_taken_for_one_that_is_not_asked_for(elks
     assert data.load_split(name, "train")[1] == ("0", "1", "2")
 
 
+@pytest.mark.parametrize(
+    ("titles", "said"),
+    [
+        (("file", "Label", "label"), "'Label' and 'label': choose with data.label"),
+        (("FILE", "file", "label"), "'FILE' and 'file': choose with data.image"),
+        (("file", "label", "Split", "split"), "'Split' and 'split': rename one"),
+    ],
+)
+def test_of_two_columns_that_could_be_meant_none_is_guessed(titles, said, tmp_path):
+    name = write_rows(tmp_path / "x.csv", [titles, [f"{title}.png" for title in titles]])
+    with pytest.raises(InputError, match=f"has the columns {said}"):
+        data.load_split(name, "train")
+
+
+@pytest.mark.parametrize("titles", [("subset", "split"), ("split", "subset")])
+def test_the_column_of_splits_does_not_depend_on_the_order_of_columns(titles, elks, tmp_path):
+    rows = labelled(elks, tmp_path)
+    splits = {"split": ("train", "val"), "subset": ("val", "train")}
+    rows = [(*row, *(splits[title][n % 3 == 0] for title in titles)) for n, row in enumerate(rows)]
+    name = write_rows(tmp_path / "x.csv", [("file", "label", *titles), *rows])
+    assert len(data.load_split(name, "val")[0]) == len(rows[::3])
+
+
+@pytest.mark.parametrize("titles", [("file", "label", "label"), ("file", "file", "label")])
+def test_two_columns_of_one_name_are_refused_in_every_kind_of_table(titles, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = [write_rows(tmp_path / "x.csv", [titles, ("a.png", "b.png", "c")])]
+    table = pyarrow.table([pyarrow.array(["a", "b"])] * 3, names=titles)
+    parquet.write_table(table, tmp_path / "x.parquet")
+    names.append(f"csv:{tmp_path / 'x.parquet'}")
+    for name in names:
+        with pytest.raises(InputError, match="has two columns '(file|label)'"):
+            data.load_split(name, "train")
+
+
+def test_text_that_a_table_has_as_bytes_is_text(elks, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files, labels = zip(*labelled(elks, tmp_path, "kätzchen {}".format), strict=True)
+    columns = {"file": files, "label": [label.encode() for label in labels]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "x.parquet")
+    _, names = data.load_split(f"csv:{tmp_path / 'x.parquet'}", "train")
+    assert names == ("kätzchen 0", "kätzchen 1", "kätzchen 2")
+
+
 @pytest.mark.parametrize("write", [str, "{}.0".format, " {}. ".format])
 def test_whole_numbers_are_classes_however_a_table_writes_them(write, elks, tmp_path):
     rows = labelled(elks, tmp_path, write)

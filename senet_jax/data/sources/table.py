@@ -10,7 +10,8 @@ from typing import Any
 from senet_jax.data.sources.files import SPLITS, Example, Files, assemble, classes_of
 from senet_jax.errors import InputError, did_you_mean, first_line
 
-# Columns that are taken where none is asked for, whether written in capitals or not.
+# Columns that are taken where none is asked for, the first of them that is there, whether written in
+# capitals or not.
 IMAGE = ("image", "file", "path", "filename", "file_name", "filepath", "image_path")
 LABEL = ("label", "class", "target", "category", "class_name")
 SPLIT = ("split", "subset")
@@ -19,8 +20,8 @@ SPLIT = ("split", "subset")
 def find(name: str, path: str, image: str, label: str) -> Files:
     """Find the images that a table lists; paths in it are as seen from its folder.
 
-    A column "split" says in which split an image is; without one, one image in five is in the split
-    "test", for good, by its path. Classes are the labels that there are, see `classes_of`.
+    A column of SPLIT says in which split an image is; without one, one image in five is in the
+    split "test", for good, by its path. Classes are the labels that there are, see `classes_of`.
 
     Args:
       image, label: names of columns; "" takes the first of IMAGE and of LABEL that is there.
@@ -35,7 +36,8 @@ def find(name: str, path: str, image: str, label: str) -> Files:
             f"that, as in 'hf:{path}'"
         )
     labels = columns[_chosen(name, "label", label, LABEL, [*columns])]
-    in_split = next((columns[key] for key in columns if key.casefold() in SPLIT), [""] * len(files))
+    split_column = _usual(name, SPLIT, [*columns])
+    in_split = columns[split_column] if split_column else [""] * len(files)
     folder = os.path.dirname(path)
     examples = []
     classes, numbers = classes_of(name, [_text(value) or "?" for value in labels])
@@ -78,6 +80,8 @@ def _check_once(name: str, examples: Sequence[Example], classes: Sequence[str]) 
 
 def _text(value: Any) -> str:
     """A value of a table as text; "" for none, and for what is not a number."""
+    if isinstance(value, bytes):  # as some programs write text into parquet files
+        value = value.decode("utf-8", "surrogateescape")  # of which classes are refused
     return "" if value is None or value != value else str(value).strip()
 
 
@@ -111,8 +115,7 @@ def _of_text(path: str) -> dict[str, Sequence[Any]]:
         file.seek(0)
         rows = csv.reader(file, delimiter=max(marks, key=heading.count), strict=True)
         names = [title.strip() for title in next(rows, [])]
-        if twice := [title for title in names if names.count(title) > 1]:
-            raise InputError(f"{path} has two columns {twice[0]!r}")
+        _check_titles(path, names)
         columns: dict[str, list[str]] = {title: [] for title in names}
         for row in rows:
             if not row:
@@ -133,7 +136,15 @@ def _of_parquet(path: str) -> dict[str, Sequence[Any]]:
         raise InputError(
             "parquet files are read by pyarrow, which is not installed: pip install pyarrow"
         ) from error
-    return parquet.ParquetFile(path).read().to_pydict()
+    table = parquet.ParquetFile(path).read()
+    _check_titles(path, table.column_names)  # of two alike, the last alone would be left
+    return table.to_pydict()
+
+
+def _check_titles(path: str, titles: Sequence[str]) -> None:
+    """Raises: InputError for two columns of one name."""
+    if twice := [title for title in titles if titles.count(title) > 1]:
+        raise InputError(f"{path} has two columns {twice[0]!r}")
 
 
 def _chosen(name: str, what: str, asked: str, usual: Sequence[str], there: Sequence[str]) -> str:
@@ -144,8 +155,24 @@ def _chosen(name: str, what: str, asked: str, usual: Sequence[str], there: Seque
     if asked:
         near = did_you_mean(asked, there)
         raise InputError(f"data.{what} {asked!r} is no column of {name!r}; {columns}{near}")
-    folded = {key.casefold(): key for key in there}
-    for one in usual:
-        if one in folded:
-            return folded[one]
+    if column := _usual(name, usual, there, f"choose with data.{what}"):
+        return column
     raise InputError(f"dataset {name!r} has no {what} column; {columns}: choose with data.{what}")
+
+
+def _usual(
+    name: str, usual: Sequence[str], there: Sequence[str], remedy: str = "rename one"
+) -> str:
+    """The column that has the first of the usual names, in capitals or not; "" if none has one.
+
+    Raises: InputError if two have it.
+    """
+    for one in usual:
+        found = [key for key in there if key.casefold() == one]
+        if len(found) > 1:
+            raise InputError(
+                f"dataset {name!r} has the columns {' and '.join(map(repr, found))}: {remedy}"
+            )
+        if found:
+            return found[0]
+    return ""
