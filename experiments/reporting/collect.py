@@ -12,7 +12,7 @@ from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
 from senet_jax.errors import InputError, did_you_mean
-from senet_jax.runs import effect
+from senet_jax.runs import effect, provenance
 from senet_jax.runs.workdir import ADDED, with_added
 from senet_jax.system import files
 
@@ -161,7 +161,8 @@ def made_with(results: Results, key: str) -> list[str]:
     """The different values of a key in all environments that the runs had, sorted."""
     runs = [run for of_row in results.values() for run in of_row]
     environments = [each for run in runs for each in (run, *run.get("earlier_environments", ()))]
-    return sorted({str(each[key]) for each in environments if each.get(key) is not None})
+    values = [each.get(key, provenance.USUAL.get(key)) for each in environments]
+    return sorted({str(value) for value in values if value is not None})
 
 
 def other_images(study: Study, results: Results) -> list[str]:

@@ -5,17 +5,17 @@ of narrow networks on 50 images say nothing about the paper's networks.
 """
 
 import dataclasses
+import shlex
 import statistics
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from experiments.grid.study import Study
 from experiments.reporting import compare, forest, html, numbers, publish, table, verdicts
 from experiments.reporting.about_runs import missing
-from experiments.reporting.collect import Results, Unfinished, collect, made_with
+from experiments.reporting.findings import Finding, find
 from experiments.reporting.write import figure_files
 from experiments.studies import load_studies
 from experiments.timing import plot_times
@@ -26,36 +26,6 @@ from senet_jax.system import figures, files
 
 PAGE = Path("report", "index.html")
 STYLE = Path(__file__).with_name("page.css")
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """The runs of a study on a dataset.
-
-    Attributes:
-      study, dataset: the study and the dataset of the runs.
-      place: the directory of the runs or of their published results.
-      results, unfinished: the runs with a result, and those without one.
-      error: the reason why the runs cannot be shown; "" if they can.
-      problems: sentences on files that cannot be read and figures that cannot be drawn.
-    """
-
-    study: Study
-    dataset: str
-    place: Path
-    results: Results = dataclasses.field(default_factory=dict)
-    unfinished: Unfinished = dataclasses.field(default_factory=dict)
-    error: str = ""
-    problems: Sequence[str] = ()
-
-    @property
-    def anchor(self) -> str:
-        """The anchor of the study's section."""
-        return f"{self.study.name}-{self.dataset}"
-
-    def values(self, key: str) -> list[str]:
-        """The different values of a key of the results, in order; empty if none has it."""
-        return made_with(self.results, key)
 
 
 def write(root: Path) -> tuple[Path, list[str]]:
@@ -137,34 +107,6 @@ def _costs(problems: list[str]) -> str:
     )
 
 
-def find(study: Study, root: Path) -> list[Finding]:
-    """Find the study's runs below `root`, and published ones on datasets that have none there."""
-    findings = []
-    for directory in sorted([*(root / study.name).glob("*"), *(root / study.name).glob("*/*")]):
-        if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
-            dataset = str(directory.relative_to(root / study.name))
-            try:
-                runs = collect(study, directory)
-                shown = runs.results, runs.unfinished
-                findings.append(Finding(study, dataset, directory, *shown, problems=runs.damaged))
-            except InputError as error:
-                findings.append(Finding(study, dataset, directory, error=str(error)))
-    done = {finding.dataset for finding in findings if finding.results or finding.error}
-    for dataset in publish.published_datasets(study):
-        if dataset not in done:  # instead of runs that have only been started, too
-            findings = [finding for finding in findings if finding.dataset != dataset]
-            findings.append(_published(study, dataset))
-    return findings
-
-
-def _published(study: Study, dataset: str) -> Finding:
-    place = Path("experiments/results", study.name, dataset)
-    try:
-        return Finding(study, dataset, place, *publish.read(study, dataset))
-    except InputError as error:
-        return Finding(study, dataset, place, error=str(error))
-
-
 def _section(finding: Finding) -> tuple[Finding, str]:
     """The section of a study on a dataset; one that cannot be shown does not stop the others."""
     body = ""
@@ -181,7 +123,7 @@ def _section(finding: Finding) -> tuple[Finding, str]:
         body = f'<p class="error">{escape(finding.error)}</p>\n'
     elif not body:
         body = html.remarks(missing(finding.study, {}, finding.unfinished), "missing")
-    title = f"{finding.study.title}; ours on {finding.dataset}"
+    title = f"{finding.study.title}; ours on {finding.on}"
     return finding, f'<h2 id="{escape(finding.anchor)}">{escape(title)}</h2>\n{body}'
 
 
@@ -249,7 +191,7 @@ def _overview_row(finding: Finding) -> list[str]:
     if finding.error:
         result = f'<span class="error">{escape(finding.error)}</span>'
     elif not finding.results:
-        command = f"python -m experiments.run {study.name} --dataset={finding.dataset}"
+        command = shlex.join(["python", "-m", "experiments.run", study.name, *finding.flags])
         result = f"no result yet: <code>{escape(command)}</code>"
     else:
         gains = compare.gains(study, finding.results)
@@ -257,7 +199,7 @@ def _overview_row(finding: Finding) -> list[str]:
     return [
         f'<a href="#{escape(finding.anchor)}">{escape(study.name)}</a>',
         escape(f"{study.source}: {study.subject}"),
-        escape(finding.dataset),
+        escape(finding.on),
         result,
         escape(_progress(finding)),
         "".join(f'<span class="nowrap">{day}</span>' for day in _dates(finding)[-1:]),
@@ -267,14 +209,15 @@ def _overview_row(finding: Finding) -> list[str]:
 
 
 def _progress(finding: Finding) -> str:
-    """The number of rows and seeds, and how many of these runs are done."""
+    """The number of rows and of seeds or folds, and how many of these runs are done."""
     finished = [(label, run["seed"]) for label, runs in finding.results.items() for run in runs]
     seeds = {seed for _, seed in finished}
     seeds |= {seed for row in finding.unfinished.values() for seed in row}
     rows = len(finding.study.rows)
     total = rows * len(seeds)
     done = "all done" if len(finished) == total else f"{len(finished)} of {total} done"
-    return f"{counted(rows, 'row')} x {counted(len(seeds), 'seed')}, {done}" if total else ""
+    kind = "fold" if finding.is_on_folds else "seed"
+    return f"{counted(rows, 'row')} x {counted(len(seeds), kind)}, {done}" if total else ""
 
 
 def _devices(finding: Finding) -> str:

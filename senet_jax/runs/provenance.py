@@ -49,15 +49,17 @@ BITS = {
     "settings": "settings of JAX and XLA",
     "jax_version": "version of JAX",
 }
+# What is in an environment only where it is not as usual.
+USUAL = {"processes": 1, "parallel": PMAP}
 
 
 def environment(devices: Devices) -> dict[str, Any]:
     """Hardware, versions and commit: what a number depends on besides the configuration."""
     packages = ("jax", "flax", "optax")
+    sharing = {"processes": jax.process_count(), "parallel": backend_of(devices)}
     return {
         "devices": len(devices),
-        **({"processes": jax.process_count()} if jax.process_count() > 1 else {}),
-        **({"parallel": backend_of(devices)} if backend_of(devices) != PMAP else {}),
+        **{key: value for key, value in sharing.items() if value != USUAL[key]},
         "device_kind": devices[0].device_kind,
         "processor": processor(),
         "processor_features": processor_features(),
@@ -74,8 +76,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     Of what an earlier version did not record, nothing is said.
     """
-    usual = {"processes": 1, "parallel": PMAP}
-    before, now = usual | dict(before), usual | dict(now)
+    before, now = USUAL | dict(before), USUAL | dict(now)
     names = sorted(key for key in before.keys() & now.keys() if before[key] != now[key])
     return ", ".join(f"{name} ({before[name]}, now {now[name]})" for name in names)
 

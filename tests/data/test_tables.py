@@ -68,7 +68,7 @@ def test_two_columns_of_one_name_are_refused_in_every_kind_of_table(titles, tmp_
     parquet.write_table(table, tmp_path / "x.parquet")
     names.append(f"csv:{tmp_path / 'x.parquet'}")
     for name in names:
-        with pytest.raises(InputError, match="has two columns '(file|label)'"):
+        with pytest.raises(InputError, match=r"has two columns '(file|label)'"):
             data.load_split(name, "train")
 
 

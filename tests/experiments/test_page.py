@@ -8,6 +8,7 @@ import pytest
 from helpers.runs import finish
 
 from experiments import report
+from experiments.grid.folder_names import folder_of
 from experiments.grid.plan import base_config, plan
 from experiments.reporting import blocks, page, publish
 from experiments.studies import load_study, study_names
@@ -15,7 +16,7 @@ from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
-REDUCTION = load_study("reduction")
+REDUCTION, BIAS = load_study("reduction"), load_study("bias")
 
 
 class Page(HTMLParser):
@@ -121,6 +122,42 @@ def test_smoke_runs_are_left_out_and_started_ones_shown(root):
     assert shown.anchors[2:] == ["reduction-svhn"]
     assert "no result yet: python -m experiments.run reduction --dataset=svhn" in shown.text
     assert "Row 8: seed 3 has no result." in shown.text
+
+
+def test_started_runs_show_the_command_that_continues_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "load_studies", lambda: [BIAS])
+    for place, name, folds, flags in (
+        ("mnist", "mnist", None, "--dataset=mnist"),
+        ("mnist-3folds", "mnist", 3, "--dataset=mnist --folds=3"),
+        (folder_of("csv:/my lists/a.csv"), "csv:/my lists/a.csv", None, None),
+        ("elsewhere", "mnist", 4, f"--dataset=mnist --folds=4 --workdir={tmp_path}/bias/elsewhere"),
+    ):
+        bases = [base_config(BIAS, row, "mnist", smoke=False) for row in BIAS.rows]
+        for config in bases:
+            config.data.name = name
+        for run in plan(BIAS, bases, (0, 1), tmp_path / "bias" / place, folds):
+            workdir.start(run.workdir, run.config)
+        (finding,) = [each for each in page.find(BIAS, tmp_path) if each.dataset == place]
+        text = Page(page.render(tmp_path)).text
+        flags = flags or "'--dataset=csv:/my lists/a.csv'"
+        assert f"no result yet: python -m experiments.run bias {flags} " in text
+        on = f"{name}, {folds} folds" if folds else name
+        assert f"ours on {on} " in text
+        assert ("2 rows x 2 folds, 0 of 4 done" in text) == any(
+            each.is_on_folds for each in page.find(BIAS, tmp_path)
+        )
+        assert finding.on == on
+
+
+def test_a_study_on_folds_counts_folds(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "load_studies", lambda: [BIAS])
+    bases = [base_config(BIAS, row, "digits", smoke=False) for row in BIAS.rows]
+    for run in plan(BIAS, bases, (0, 1), tmp_path / "bias" / "digits-2folds", 2):
+        finish(run.workdir, run.config, **{"eval/top1_error": 5.0 + run.seed})
+    text = Page(page.render(tmp_path)).text
+    assert "ours on digits, 2 folds" in text
+    assert "2 rows x 2 folds, all done" in text
+    assert "seeds, all done" not in text
 
 
 @pytest.mark.slow(reason="counts the networks of all published studies")

@@ -115,6 +115,12 @@ def test_a_table_of_runs_in_different_environments_says_so_once(directory):
     elsewhere = {"host_cpus": 2, "settings": "jax_enable_x64=True"}
     path.write_text(json.dumps(result | {"earlier_environments": [elsewhere], "settings": "usual"}))
     assert "settings of JAX and XLA (jax_enable_x64=True or usual)" in conditions()
+    for unusual, sentence in (
+        ({"parallel": "jit"}, "differ in backend of the steps (jit or pmap), and so in"),
+        ({"processes": 2}, "differ in number of processes (1 or 2), and so in"),
+    ):  # which results have only where they are unusual
+        path.write_text(json.dumps(result | unusual))
+        assert sentence in conditions()
 
 
 def test_runs_on_other_images_of_one_split_are_named(directory):

@@ -3,6 +3,8 @@
 A split's examples are in the order of the MD5 of its name and their keys, such as file names, as
 TFDS orders its examples. So a slice, "train[:80%]", is a fair sample even of files that are listed
 class by class.
+
+The file is long because what labels mean is the same for all three, and refused in many ways.
 """
 
 import dataclasses

@@ -10,8 +10,8 @@ from typing import Any
 from senet_jax.data.sources.files import SPLITS, Example, Files, assemble, classes_of
 from senet_jax.errors import InputError, did_you_mean, first_line
 
-# Columns that are taken where none is asked for, the first of them that is there, whether written in
-# capitals or not.
+# Columns that are taken where none is asked for, the first of them that is there; capitals do not
+# matter.
 IMAGE = ("image", "file", "path", "filename", "file_name", "filepath", "image_path")
 LABEL = ("label", "class", "target", "category", "class_name")
 SPLIT = ("split", "subset")

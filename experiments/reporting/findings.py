@@ -1,0 +1,110 @@
+"""The runs of studies, wherever they are: below a folder, or published."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.common import dataset_of
+from experiments.grid.folder_names import folder_of
+from experiments.grid.study import Study
+from experiments.reporting import publish
+from experiments.reporting.collect import Results, Unfinished, collect, made_with
+from senet_jax.config import flatten
+from senet_jax.errors import InputError
+from senet_jax.system import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """The runs of a study on a dataset.
+
+    Attributes:
+      study: the study of the runs.
+      dataset: the folder of the runs, or of their published results, in that of the study.
+      place: the directory of the runs or of their published results.
+      results, unfinished: the runs with a result, and those without one.
+      error: the reason why the runs cannot be shown; "" if they can.
+      problems: sentences on files that cannot be read and figures that cannot be drawn.
+      flags: the flags that choose the dataset, for whoever continues the runs; () for published
+        ones.
+    """
+
+    study: Study
+    dataset: str
+    place: Path
+    results: Results = dataclasses.field(default_factory=dict)
+    unfinished: Unfinished = dataclasses.field(default_factory=dict)
+    error: str = ""
+    problems: Sequence[str] = ()
+    flags: Sequence[str] = ()
+
+    @property
+    def on(self) -> str:
+        """The dataset of the runs, in words."""
+        chosen = dict(flag.removeprefix("--").split("=", 1) for flag in self.flags)
+        folds = f", {chosen['folds']} folds" if "folds" in chosen else ""
+        return chosen.get("dataset", self.dataset) + folds
+
+    @property
+    def is_on_folds(self) -> bool:
+        """Whether runs are on folds, in place of seeds."""
+        return any(flag.startswith("--folds=") for flag in self.flags)
+
+    @property
+    def anchor(self) -> str:
+        """The anchor of the study's section."""
+        return f"{self.study.name}-{self.dataset}"
+
+    def values(self, key: str) -> list[str]:
+        """The different values of a key of the results, in order; empty if none has it."""
+        return made_with(self.results, key)
+
+
+def find(study: Study, root: Path) -> list[Finding]:
+    """Find the study's runs below `root`, and published ones on datasets that have none there."""
+    findings = []
+    for directory in sorted([*(root / study.name).glob("*"), *(root / study.name).glob("*/*")]):
+        if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
+            dataset = str(directory.relative_to(root / study.name))
+            finding = Finding(study, dataset, directory, flags=_flags(study, dataset, directory))
+            try:
+                runs = collect(study, directory)
+                shown = {"results": runs.results, "unfinished": runs.unfinished}
+                finding = dataclasses.replace(finding, **shown, problems=runs.damaged)
+            except InputError as error:
+                finding = dataclasses.replace(finding, error=str(error))
+            findings.append(finding)
+    done = {finding.dataset for finding in findings if finding.results or finding.error}
+    for dataset in publish.published_datasets(study):
+        if dataset not in done:  # instead of runs that have only been started, too
+            findings = [finding for finding in findings if finding.dataset != dataset]
+            findings.append(_published(study, dataset))
+    return findings
+
+
+def _flags(study: Study, dataset: str, directory: Path) -> list[str]:
+    """The flags that choose the dataset of runs, from the configuration of one of them.
+
+    Where none can be read they are those of the dataset that the folder is called by.
+    """
+    for row in study.rows:
+        for path in sorted((directory / row.label).glob("seed*/config.json")):
+            try:
+                config = flatten(files.read_table(path) or {})
+                name, folds = dataset_of(config), [*(config.get("data.fold") or ())][1:2]
+            except (InputError, KeyError, TypeError, AttributeError):  # damaged, or of no run
+                continue
+            given = [f"--dataset={name}", *(f"--folds={number}" for number in folds)]
+            folders = [folder_of(name), *(f"{folder_of(name)}-{number}folds" for number in folds)]
+            if dataset in folders:
+                return given[: 1 + folders.index(dataset)]
+            return [*given, f"--workdir={directory}"]
+    return [f"--dataset={dataset}"]
+
+
+def _published(study: Study, dataset: str) -> Finding:
+    place = Path("experiments/results", study.name, dataset)
+    try:
+        return Finding(study, dataset, place, *publish.read(study, dataset))
+    except InputError as error:
+        return Finding(study, dataset, place, error=str(error))
