@@ -1,4 +1,7 @@
-"""Tables and datasets of Hugging Face as people write them: odd columns, labels, splits, names."""
+"""Tables and datasets of Hugging Face as people write them: odd columns, labels, splits, names.
+
+The file is long because people write them in many ways.
+"""
 
 import csv
 import os
