@@ -206,10 +206,12 @@ def onnx_program(network: "Classifier", *, fold: bool = False) -> bytes:
 
 def card(network: "Classifier") -> dict[str, Any]:
     """Describe the images that the program takes, and name its outputs."""
+    from senet_jax.inference.model_card import public
+
     preprocessing = network.preprocessing
     height, width, channels = preprocessing.image_shape
     return {
-        "model": network.name,
+        "model": public(network.name),
         "height": height,
         "width": width,
         "channels": channels,

@@ -15,6 +15,8 @@ from typing import Any
 
 from senet_jax.config import flatten
 from senet_jax.data import folds
+from senet_jax.data.sources import names
+from senet_jax.data.sources.tfds_builder import INFO
 from senet_jax.errors import counted
 from senet_jax.evaluation import intervals
 from senet_jax.inference.classifier import Classifier
@@ -53,6 +55,14 @@ class Origin:
         return self.result.get(METRICS[self.weights])
 
     @property
+    def measured_at(self) -> tuple[list[int], float] | None:
+        """Height and width of the images of the error, and their crop; None if nothing says it."""
+        if side := self.config.get("data.eval_size") or self.config.get("data.image_size"):
+            return [side, side], self.config["data.eval_crop"]
+        shape = self.result.get("image_shape")
+        return shape and ([*shape[:2]], 1.0)
+
+    @property
     def measured_on(self) -> str:
         """The images of the error: a split, or a fold of one, or some classes of it."""
         fold, classes = self.config.get("data.fold"), self.config.get("data.classes")
@@ -80,29 +90,45 @@ def origin_of(source: str, weights: str) -> Origin:
 
 
 def _errors_of_seeds(directory: Path, metric: str) -> list[float]:
-    """Errors of the finished runs beside a run, itself included, that differ only in the seed."""
-    wanted, errors = _without_seed(directory), []
-    for other in sorted(directory.absolute().parent.glob("*/result.json")):
-        value = (files.read_table(other) or {}).get(metric)
-        if value is not None and sources.is_run(other.parent):
-            errors += [value] if _without_seed(other.parent) == wanted else []
-    return errors
+    """Errors of a run and of the finished runs beside it that differ only in the seed.
+
+    A seed counts once: a copy of a run, or one that was trained again elsewhere, is no other seed.
+    """
+    wanted, errors = _seed_and_rest(directory), dict[int, float]()
+    others = sorted(directory.absolute().parent.glob("*/result.json"))
+    for path in (directory.absolute() / "result.json", *others):
+        value = (files.read_table(path) or {}).get(metric)
+        if value is not None and sources.is_run(path.parent):
+            seed, rest = _seed_and_rest(path.parent)
+            if rest == wanted[1]:
+                errors.setdefault(seed, value)
+    return [errors[seed] for seed in sorted(errors)]
 
 
-def _without_seed(directory: Path) -> dict[str, Any]:
+def _seed_and_rest(directory: Path) -> tuple[int, dict[str, Any]]:
+    """The seed of a run, and the other values of its configuration."""
     config: dict[str, Any] = flatten(load_config(directory).to_dict())
-    return {key: value for key, value in config.items() if key != "seed"}
+    return config.pop("seed"), config
 
 
 def public(value: Any) -> Any:
-    """A value of a configuration, of which a path keeps only the last part."""
+    """A value of a configuration, of which a path keeps only the last part.
+
+    A prepared dataset of TFDS, the last part of whose path is its version, keeps its name.
+    """
     if not isinstance(value, str):
         return value
-    kind, colon, place = value.rpartition(":")
-    if kind == "hf" and not Path(place).exists():
+    kind, place = names.parted(value)
+    if kind == "hf":
+        is_path = names.is_local(place)
+    else:
+        is_path = bool(kind) or value.startswith(("/", "~", ".")) or Path(value).exists()
+    if not is_path:
         return value
-    is_path = place.startswith(("/", "~", ".")) or (colon and "/" in place) or Path(place).exists()
-    return f"{kind}{colon}{Path(place).name}" if is_path else value
+    info = files.read_json(Path(place).expanduser() / INFO) if kind in ("", "tfds") else None
+    if isinstance(info, dict) and isinstance(info.get("name"), str):
+        return info["name"]
+    return f"{kind}:{Path(place).name}" if kind else Path(place).name
 
 
 def readme(network: Classifier, origin: Origin, written: Sequence[str], repository: str) -> bytes:
@@ -118,7 +144,7 @@ def readme(network: Classifier, origin: Origin, written: Sequence[str], reposito
         f"---\n{_front_matter(network, origin, architecture)}\n---\n",
         f"# {repository.partition('/')[2] or origin.name}\n",
         f"{MARK} ({origin.name}).\n",
-        *_training(origin),
+        *_training(network, origin),
         "## Images\n",
         _images(network),
         "## Load\n",
@@ -139,7 +165,7 @@ def _front_matter(network: Classifier, origin: Origin, architecture: str) -> str
     from huggingface_hub import EvalResult, ModelCardData
 
     results = None
-    if origin.error is not None:
+    if origin.error is not None and not _seen_otherwise(network, origin):
         data = origin.config["data.name"]
         results = [
             EvalResult(
@@ -163,7 +189,20 @@ def _front_matter(network: Classifier, origin: Origin, architecture: str) -> str
     ).to_yaml()
 
 
-def _training(origin: Origin) -> list[str]:
+def _seen_otherwise(network: Classifier, origin: Origin) -> str:
+    """A sentence for a network that is shown images in another way than its error was measured."""
+    height, width, _ = network.preprocessing.image_shape
+    now = [height, width], network.preprocessing.eval_crop
+    if not origin.measured_at or origin.measured_at == now:
+        return ""
+    (height, width), crop = origin.measured_at
+    return (
+        f" That is the error with images of {height} x {width} pixels, crop {crop:g}; with those "
+        "below it was not measured."
+    )
+
+
+def _training(network: Classifier, origin: Origin) -> list[str]:
     if not origin.config:
         return [
             "Where they come from says what they were trained on and how; nothing was measured "
@@ -180,7 +219,7 @@ def _training(origin: Origin) -> list[str]:
         f"```json\n{json.dumps(recipe, indent=1)}\n```\n",
         "</details>\n",
         "## Error\n",
-        f"{_error(origin)}\n",
+        f"{_error(origin)}{_seen_otherwise(network, origin) if origin.error is not None else ''}\n",
     ]
 
 

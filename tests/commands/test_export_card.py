@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import types
 
 import huggingface_hub
@@ -11,7 +12,6 @@ from helpers.runs import contents, finish, finish_untrained, tiny_config
 
 from configs import cifar
 from senet_jax import export
-from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.evaluation import intervals
 from senet_jax.inference import model_card
@@ -66,44 +66,6 @@ def test_a_card_says_what_is_known(run, tmp_path, capsys):
     assert str(run.parent) not in text
 
 
-@pytest.mark.parametrize(
-    ("values", "result", "sentence"),
-    [
-        ({"data.fold": (2, 3), "data.train_split": "train"}, {}, "on split `train, fold 2 of 3`"),
-        ({"data.fold": (1, 4, 9), "data.train_split": "a+b"}, {}, "split `a+b, fold 1 of 4`"),
-        ({"data.classes": (3, 8)}, {}, "on split `test[:50], classes 3 to 7`"),
-        (
-            {"data.classes": (0.0, 0.5)},
-            {},
-            "on split `test[:50], classes from 0 to 50 % of their number`",
-        ),
-        ({"train.patience": 2}, {"planned_steps": 90}, "split said when to stop training, so"),
-    ],
-)
-def test_an_error_is_of_the_images_that_it_was_measured_on(values, result, sentence):
-    config = flatten(tiny_config().to_dict()) | values
-    result = {"eval/top1_error": 20.0, "eval/examples": 360} | result
-    origin = model_card.Origin("a network", config=config, result=result)
-    assert sentence in model_card._error(origin)
-    (stated,) = re.findall("split `(.*?)`", model_card._error(origin))
-    assert stated == origin.measured_on
-
-
-@pytest.mark.parametrize(
-    ("errors", "interval"),
-    [
-        ((1.0, 3.0), "95 % t interval: 0.00 to 14.71 %"),
-        ((90.0, 97.0), "95 % t interval: 49.03 to 100.00 %"),
-        ((7.0, 7.0, 7.0), "all alike, which gives no interval"),
-    ],
-)
-def test_an_interval_over_seeds_is_of_errors_that_there_can_be(errors, interval):
-    config = flatten(tiny_config().to_dict())
-    result = {"eval/top1_error": errors[0], "eval/examples": 360}
-    origin = model_card.Origin("a network", config=config, result=result, seeds=errors)
-    assert model_card._error(origin).endswith(f"% ({interval}).")
-
-
 def test_the_ways_to_load_are_those_that_there_are(run, tmp_path):
     call(f"--model={run}", f"--output={tmp_path}", "--formats=safetensors")
     _, text = front_matter(tmp_path)
@@ -117,39 +79,32 @@ def test_the_ways_to_load_are_those_that_there_are(run, tmp_path):
     assert not (tmp_path / "model.stablehlo").exists()
 
 
-def test_published_weights_have_their_licence_and_claim_no_error():
-    origin = model_card.origin_of("timm/seresnet50.ra2_in1k", "final")
-    assert (origin.name, origin.licence, origin.error) == (
-        "seresnet50.ra2_in1k",
-        "apache-2.0",
-        None,
-    )
-    assert model_card.origin_of("resnet18.fb_swsl_ig1b_ft_in1k", "final").licence == "cc-by-nc-4.0"
+def test_a_copy_of_a_run_is_no_other_seed(run, tmp_path):
+    for name in ("seed0", "seed1", "seed2"):
+        shutil.copytree(run.parent / name, tmp_path / name)
+    for name in ("a copy", "zzz"):
+        shutil.copytree(run.parent / "seed0", tmp_path / name)
+    again = tmp_path / "a copy" / "result.json"  # trained again, on another machine
+    again.write_text(json.dumps(json.loads(again.read_text()) | {"eval/top1_error": 21.0}))
+    assert model_card.origin_of(str(tmp_path / "seed0"), "final").seeds == (20.0, 22.0, 24.0)
+    assert model_card.origin_of(str(tmp_path / "a copy"), "final").seeds == (21.0, 22.0, 24.0)
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("cifar100", "cifar100"),
-        ("folder:/home/somebody/pets", "folder:pets"),
-        ("csv:../lists/all.csv", "csv:all.csv"),
-        ("hf:org/name:plain", "hf:org/name:plain"),
-        ("runs/a/seed0", "runs/a/seed0"),
-        ("/scratch/runs/a", "a"),
-        (3, 3),
-    ],
-)
-def test_no_path_of_the_machine_gets_into_a_card(value, shown):
-    assert model_card.public(value) == shown
-
-
-@pytest.mark.parametrize(
-    ("errors", "examples", "ends"),
-    [(0, 10, (0.0, 27.753)), (10, 100, (5.523, 17.437)), (10, 10, (72.247, 100.0))],
-)
-def test_intervals_of_test_images_are_wilsons(errors, examples, ends):
-    """Against the table of Newcombe 1998 (method 3), in per cent."""
-    assert intervals.wilson(errors, examples) == pytest.approx(ends, abs=0.001)
+def test_an_error_is_not_claimed_of_images_that_it_was_not_measured_on(run, tmp_path):
+    result = json.loads((run / "result.json").read_text())
+    shape = {"image_shape": [8, 8, 1]}
+    (run / "result.json").write_text(json.dumps(result | shape))
+    for size in (8, 16):
+        call(f"--model={run}", f"--output={tmp_path / str(size)}", f"--image_size={size}")
+    sentence = "That is the error with images of 8 x 8 pixels, crop 1; with those below it was not"
+    matter, text = front_matter(tmp_path / "8")
+    assert "model-index" in matter
+    assert sentence not in text
+    matter, text = front_matter(tmp_path / "16")
+    assert "model-index" not in matter
+    assert sentence in text
+    assert "16 x 16 pixels" in text
+    assert json.loads((tmp_path / "16" / "model.json").read_text())["model"] == "seed0"
 
 
 # --- The hub --------------------------------------------------------------------------------------
