@@ -34,7 +34,7 @@ from senet_jax.inference.trained_run import TrainedRun, load_run
 from senet_jax.models.counts import summarize
 from senet_jax.runs import workdir
 from senet_jax.system import cli, compilation_cache, figures, files
-from senet_jax.system.devices import AXIS, map_step
+from senet_jax.system.devices import axis_of, map_step
 from senet_jax.system.terminal import print_whole
 from senet_jax.weights.class_names import numbers_of
 
@@ -144,7 +144,7 @@ def record(trained: TrainedRun) -> GateSums:
     """Sum all blocks' gates over the run's evaluation set."""
     run = trained.run
     gate_step = map_step(
-        gate_statistics.make_gate_step(run.model, run.normalize, AXIS),
+        gate_statistics.make_gate_step(run.model, run.normalize, axis_of(run.devices)),
         run.devices,
         donate_state=False,
     )
@@ -184,7 +184,7 @@ def removal(
 def evaluate_with(trained: TrainedRun, constants: dict[str, Any]) -> dict[str, float]:
     """The metrics of the run with the gates of these blocks, by name, replaced by constants."""
     run = trained.run
-    step = make_eval_step(run.model, run.normalize, AXIS)
+    step = make_eval_step(run.model, run.normalize, axis_of(run.devices))
     mapped = map_step(gated_blocks.with_constants(step, constants), run.devices, donate_state=False)
     weights, split, size = trained.state.variables, run.dataset.eval, run.settings.batch_size
     classes = run.dataset.num_classes

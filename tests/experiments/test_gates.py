@@ -7,14 +7,15 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers.runs import tiny_config
+from helpers.runs import finish_untrained, tiny_config
 
 from experiments import gates
 from experiments.reporting import plot_gates
 from senet_jax.errors import InputError
 from senet_jax.inference.gate_statistics import GateSums
 from senet_jax.inference.gated_blocks import GatedBlock
-from senet_jax.inference.trained_run import TrainedRun
+from senet_jax.inference.trained_run import TrainedRun, load_run
+from senet_jax.system.devices import JIT, PMAP
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 
@@ -67,6 +68,18 @@ def test_the_command_writes_its_files_and_agrees_with_the_run(finished_run, caps
     printed = capsys.readouterr().out
     assert "rounds differently" not in printed
     assert "1 (blocks removed)" in printed
+
+
+def test_whatever_spread_the_steps_of_a_run_its_gates_are_the_same(tmp_path):
+    tables = []
+    for backend in (PMAP, JIT):  # steps have an axis to sum over, and none
+        config = tiny_config()
+        config.parallel.backend = backend
+        finish_untrained(tmp_path / backend, config)
+        trained = load_run(tmp_path / backend)
+        sums = gates.record(trained)
+        tables.append([*sums.class_means.ravel(), gates.evaluate_with(trained, {})["loss"]])
+    np.testing.assert_allclose(*tables, rtol=1e-5)
 
 
 def test_without_flags_four_classes_that_have_examples_are_drawn():
