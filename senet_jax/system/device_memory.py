@@ -17,3 +17,19 @@ def peak_memory(devices: Devices) -> int | None:
     statistics = [device.memory_stats() or {} for device in local_devices(devices)]
     peaks = [each.get("peak_bytes_in_use") for each in statistics]
     return max((peak for peak in peaks if peak is not None), default=None)
+
+
+class Peak:
+    """The most bytes in use on a local device since this was made.
+
+    A device keeps the peak of its whole process, in which other runs may have been before.
+    """
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices, self._before = devices, peak_memory(devices)
+
+    @property
+    def bytes(self) -> int | None:
+        """None where devices do not say it, as CPUs, or where it was no more than before."""
+        peak = peak_memory(self._devices)
+        return peak if peak != self._before else None

@@ -13,6 +13,7 @@ from typing import Any
 
 TUNABLE = "glibc.malloc.hugetlb"
 MEMORY, LIMIT = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+FORGET = Path("/proc/self/clear_refs")
 CHOICES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -53,6 +54,12 @@ def available() -> int:
     with contextlib.suppress(OSError, ValueError):  # a container's limit; "max": none
         free = min(free, int(LIMIT.read_text("ascii")))
     return free
+
+
+def forget_peak() -> None:
+    """Begin the peak memory of this process anew, which Linux keeps: another run is to begin."""
+    with contextlib.suppress(OSError):  # another system, or one that forbids it
+        FORGET.write_text("5", "ascii")
 
 
 def release_after_compilation() -> None:

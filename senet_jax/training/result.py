@@ -13,7 +13,7 @@ from senet_jax.errors import counted
 from senet_jax.evaluation import metrics
 from senet_jax.models.counts import summarize
 from senet_jax.runs import provenance
-from senet_jax.system.device_memory import peak_memory
+from senet_jax.system.device_memory import Peak
 from senet_jax.system.terminal import duration
 from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session
@@ -21,17 +21,17 @@ from senet_jax.training.teacher import NAME
 from senet_jax.weights import channels
 
 
-def collect(config: ConfigDict, run: Run, session: Session) -> dict[str, Any]:
+def collect(config: ConfigDict, run: Run, session: Session, peak: Peak) -> dict[str, Any]:
     """The content of result.json: what was trained, how it ended, and what it was computed with.
 
     Errors are in per cent, times in seconds. Memory is in bytes: the most that was in use on a
-    device, where the device says so, and by the last process on the host. Mean and deviation of the
-    channels are those of images from 0 to 1.
+    device, where the device says so, and by the last process on the host, since the run began in
+    it. Mean and deviation of the channels are those of images from 0 to 1.
     """
     counts = summarize(run.model, run.dataset.train.image_shape)
     sections: dict[str, Any] = config.to_dict()
     *earlier, environment = session.environments
-    on_device = peak_memory(run.devices)
+    on_device = peak.bytes
     on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "model": sections["model"]["name"],

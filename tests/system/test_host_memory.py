@@ -1,12 +1,15 @@
 """Huge pages are asked for once, where they are on offer, and an earlier choice stands."""
 
 import os
+import resource
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
-from senet_jax.system import host_memory
+from senet_jax.system import device_memory, host_memory
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_the_command_starts_again_as_it_was(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from senet_jax.system import host_memory\n"
+        "from senet_jax.system import device_memory, host_memory\n"
         "print(os.getpid(), *sys.argv[1:], os.environ.get('GLIBC_TUNABLES'))\n"
         "host_memory.use_huge_pages()\n"
     )
@@ -62,3 +65,26 @@ def test_the_command_starts_again_as_it_was(tmp_path):
     first, *again = lines()
     assert first.endswith("a b --c=1 None")
     assert again == ([first.replace("None", expected)] if expected else [])
+
+
+def test_the_peak_of_a_run_is_not_that_of_another_before_it_in_its_process():
+    if not host_memory.FORGET.exists():
+        pytest.skip("this system has one peak for a process")
+    host_memory.forget_peak()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 2**17  # kibibytes
+    earlier = np.ones(2**25)  # twice as much
+    del earlier
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > most
+    host_memory.forget_peak()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < most
+
+
+def test_the_peak_of_a_device_is_a_runs_own_or_not_known(monkeypatch):
+    device = types.SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 5})
+    monkeypatch.setattr(device_memory, "local_devices", lambda devices: devices)
+    peak = device_memory.Peak((device,))
+    assert peak.bytes is None
+    device.memory_stats = lambda: {"peak_bytes_in_use": 7}
+    assert peak.bytes == 7
+    device.memory_stats = lambda: None
+    assert device_memory.Peak((device,)).bytes is None
