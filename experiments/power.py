@@ -19,11 +19,12 @@ from rich.text import Text
 from experiments.grid.plan import define_flags, define_published, directory_of
 from experiments.grid.study import Study
 from experiments.studies import the_study
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, refuse
 from senet_jax.system import cli
 from senet_jax.system.terminal import print_whole
 
 POWER = 0.9
+OF_FOLDS = "folds share their training examples, so no plan of seeds holds for them"
 HEADINGS = ("comparison", "n", "deviation", "half width", "for ± {:g}", "for {:g} points", "hours")
 
 
@@ -36,24 +37,30 @@ def main(argv: list[str]) -> None:
     )
     study = the_study(cli.parse_flags(argv, values), "power")
     if values.folds:
-        raise InputError("folds share their training examples, so no plan of seeds holds for them")
+        raise InputError(OF_FOLDS)
     if not study.primary:
         raise InputError(f"study {study.name} declares no primary comparisons to plan for")
 
     # These import JAX and the models.
-    from experiments.reporting import primary, published
+    from experiments.reporting import compare, primary, published
     from experiments.reporting.collect import collect
 
     directory = directory_of(study, values)
-    results = published.counted(study, collect(study, directory).results, values)
+    collected = collect(study, directory)
+    results = published.counted(study, collected.results, values)
+    if not results and collected.damaged:
+        refuse(collected.damaged)
     if not results:
         results, _ = published.stand_in(study, values, directory)
+    if compare.folds_of(results):
+        raise InputError(f"{directory} has runs on folds: {OF_FOLDS}")
     if not primary.decisions(study, results):
         raise InputError(
             f"there are no results in {directory} of two rows to compare; "
             f"make two seeds with `python -m experiments.run {study.name} --seeds=0,1`"
         )
     show(study, results, values.margin)
+    refuse(collected.damaged)
 
 
 def show(study: Study, results: Any, margin: float) -> None:

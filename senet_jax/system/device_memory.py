@@ -1,5 +1,6 @@
 """How much memory devices have left, and how much of it was in use."""
 
+from senet_jax.system import host_memory
 from senet_jax.system.devices import Devices, local_devices
 
 
@@ -22,10 +23,12 @@ def peak_memory(devices: Devices) -> int | None:
 class Peak:
     """The most bytes in use on a local device since this was made.
 
-    A device keeps the peak of its whole process, in which other runs may have been before.
+    A device keeps the peak of its whole process, in which other runs may have been before. The host
+    is asked to forget that.
     """
 
     def __init__(self, devices: Devices) -> None:
+        host_memory.forget_peak()
         self._devices, self._before = devices, peak_memory(devices)
 
     @property

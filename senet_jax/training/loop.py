@@ -13,7 +13,7 @@ from senet_jax.data import resident
 from senet_jax.evaluation.loop import evaluate
 from senet_jax.evaluation.tally import Tally
 from senet_jax.runs.workdir import WorkDirectory
-from senet_jax.system import host_memory, interrupt
+from senet_jax.system import interrupt
 from senet_jax.system.agreement import Agreement
 from senet_jax.system.device_memory import Peak
 from senet_jax.system.devices import Devices, all_devices, assert_replicated, prefetch
@@ -75,14 +75,12 @@ def train_and_evaluate(
         work.check_usable()
         with interrupt.at_safe_points() as stop:
             stop.nothing_to_save = True
-            host_memory.forget_peak()  # of earlier runs of this process
-            filled = resolve_config(config, directory)
+            peak, filled = Peak(devices or all_devices()), resolve_config(config, directory)
             run = prepare(filled, devices or all_devices(), work.has_checkpoint())
             stop.if_asked_anywhere(run.devices, run.initial_state)
             total, per_epoch = run.plan.total_steps, run.plan.steps_per_epoch
             if result := work.occupy(config, filled, total_steps=total, steps_per_epoch=per_epoch):
                 return result  # another process was quicker
-            peak = Peak(run.devices)
             session = Session.resume(run, work.checkpoints, started)
             work.cut_metrics(session.step, session.evaluation_owed)
             logging.begin(flatten(plain(filled)), work.written_here, session.step)

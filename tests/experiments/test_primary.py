@@ -351,6 +351,23 @@ def test_a_plan_says_what_seeds_cost(tmp_path, monkeypatch, capsys, checkout):
         power.main(["power", "squeeze"])
 
 
+def test_a_plan_names_runs_that_it_leaves_out_and_is_of_no_folds(tmp_path, capsys):
+    study = load_study("bias")
+    for place, folds in (("seeds", None), ("folds", 3)):
+        bases = [base_config(study, row, "digits", smoke=False) for row in study.rows]
+        for one in plan(study, bases, (0, 1, 2), tmp_path / place, folds):
+            error = 5.0 + one.seed * len(one.row.label)
+            finish(one.workdir, one.config, **{"eval/top1_error": error})
+    damaged = tmp_path / "seeds" / "with" / "seed2" / "result.json"
+    damaged.write_text("{ damage")
+    with pytest.raises(InputError, match=f"{damaged} cannot be read"):
+        power.main(["power", "bias", f"--workdir={tmp_path / 'seeds'}"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "within 0.5" in line[:60])
+    assert re.search(r" 2 +2\.12 ", line)  # what is left, and the deviation of that
+    with pytest.raises(InputError, match="has runs on folds: folds share their training examples"):
+        power.main(["power", "bias", f"--workdir={tmp_path / 'folds'}"])
+
+
 def test_a_plan_is_of_the_seeds_and_the_hours_that_the_study_takes():
     """It ends with no fewer than FEWEST seeds, however narrow; rows take their own time."""
     rows = ("_original", "_16", "_2", "_4", "_8", "_32")
