@@ -4,6 +4,7 @@ The file is long because people write them in many ways.
 """
 
 import csv
+import io
 import os
 import re
 
@@ -13,6 +14,7 @@ from helpers.image_folders import by_key, by_row, write_folder, write_table
 from helpers.photos import CROPS
 
 from senet_jax import data
+from senet_jax.data.image_files import open_image
 from senet_jax.data.sources import lookup
 from senet_jax.errors import InputError
 
@@ -163,6 +165,22 @@ def test_parquet_files_with_images_in_them_need_no_more(elks, tmp_path):
     with pytest.raises(InputError, match=r"has images, not paths .* hf: reads that"):
         lookup.find(f"csv:{place}")
     assert {*lookup.find(f"hf:{place}").splits} == {"test"}
+
+
+def test_another_column_of_images_is_not_read_from_the_cache_of_the_first(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    image, rows = datasets.Image(), [content for *_, content in by_key()["train"]]
+    orders = {"left": rows, "right": rows[::-1]}
+    columns = {k: [{"bytes": c, "path": None} for c in v] for k, v in orders.items()}
+    columns["label"] = [row % 2 for row in range(len(rows))]
+    features = datasets.Features({"left": image, "right": image, "label": datasets.Value("int64")})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "x"))
+    for column in ("left", "right", "left"):
+        source = lookup.find(f"hf:{tmp_path / 'x'}", column)
+        found = zip(source.images("train"), source.examples["train"].files, strict=True)
+        for pixels, row in found:
+            opened = open_image(io.BytesIO(orders[column][row.number])).convert("RGB")
+            np.testing.assert_array_equal(pixels, np.asarray(opened)[..., : pixels.shape[-1]])
 
 
 def test_a_saved_dataset_without_splits_is_divided_as_folders_are(tmp_path):

@@ -57,7 +57,7 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     _check_alike(datasets, name, splits, image, label)
     examples: list[Example] = []
     values: list[Any] = []
-    stamp: list[str] = []
+    stamp: list[str] = [image]  # another column of the same rows has other images
     for split, part in splits.items():
         rows = part.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         usual_split = SPLITS.get(split.lower(), split)
