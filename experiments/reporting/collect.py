@@ -17,9 +17,10 @@ from senet_jax.runs.workdir import ADDED, with_added
 from senet_jax.system import files
 
 Results = dict[str, list[Result]]  # row label to the results of its seeds
-# The keys that say which images a run was measured on.
-SPLIT = ("data.name", "data.eval_split", "data.classes")
-POOL = ("data.name", "data.train_split", "data.classes")  # the same of runs on folds
+# The keys that say which images a run was measured on, and what of these it was to say.
+ASKED = ("data.name", "data.image", "data.label", "data.classes")
+SPLIT = (*ASKED, "data.eval_split")
+POOL = (*ASKED, "data.train_split")  # the same of runs on folds
 Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to the reason, "" if not known
 
 
@@ -183,7 +184,7 @@ def other_images(study: Study, results: Results) -> list[str]:
         if _split_of(results[row.label][0]) != _split_of(results[reference.label][0]):
             lines.append(
                 f"Row {row.label} and {reference.label} were measured on images of different "
-                "splits or classes: the gain is not due to the network alone."
+                "splits, columns or classes: the gain is not due to the network alone."
             )
     return lines + [
         f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images of one "

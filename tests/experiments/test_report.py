@@ -139,7 +139,13 @@ def test_runs_on_other_images_of_one_split_are_named(directory):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("data.eval_split", "train"), ("data.classes", [0, 5]), ("data.name", "mnist")],
+    [
+        ("data.eval_split", "train"),
+        ("data.classes", [0, 5]),
+        ("data.name", "mnist"),
+        ("data.label", "coarse_label"),
+        ("data.image", "mask"),
+    ],
 )
 def test_gains_between_different_test_images_are_named(key, value, directory):
     results = collect(REDUCTION, directory).results
