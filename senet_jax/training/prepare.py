@@ -100,26 +100,49 @@ def prepare(
     check_images(dataset.train.image_shape, dataset.eval.image_shape, recipe, model)
     full = min(dataset.train.image_shape[:2])
     plan = plan_steps(recipe.train, len(dataset.train), recipe.growth, full)
-    evaluations = -(-plan.total_steps // plan.eval_every_steps)
-    if not begun and (patience := recipe.train.patience) > max(0, evaluations - 2):
-        raise InputError(
-            f"train.patience={patience} has no effect: this run has "
-            f"{counted(evaluations, 'evaluation')}, and "
-            "too few lie between the first and the last; leave it at 0, or evaluate more often"
-        )
-    if not begun and warmup_of(recipe.optim, plan.steps_per_epoch) >= plan.total_steps:
-        key = "warmup_steps" if recipe.optim.warmup_steps else "warmup_epochs"
-        logging.getLogger(__name__).warning(
-            "optim.%s %g fill the whole run, train.epochs %g: the learning rate has no schedule "
-            "beside its warm-up",
-            key,
-            getattr(recipe.optim, key),
-            recipe.train.epochs,
-        )
+    if not begun:
+        check_course(recipe, plan)
     teacher = None
     if recipe.train.teacher and trains:
         teacher = load_teacher(recipe.train, dataset, recipe.growth.first_size, model.dtype)
     return build_run(recipe, devices, dataset, model, plan, begun, teacher)
+
+
+def check_course(recipe: Recipe, plan: Plan) -> None:
+    """Warn of a learning rate without a schedule, which a run of a few steps has.
+
+    Raises: InputError for what is to happen at a time that this run does not have.
+    """
+    train, evaluations = recipe.train, -(-plan.total_steps // plan.eval_every_steps)
+    there_are = f"this run has {counted(evaluations, 'evaluation')}"
+    between = max(0, evaluations - 2)  # the first and the last
+    if train.patience > between:
+        raise InputError(
+            f"train.patience={train.patience} has no effect: {there_are}, and "
+            "too few lie between the first and the last; leave it at 0, or evaluate more often"
+        )
+    if train.profile_steps[0] > plan.total_steps:
+        raise InputError(
+            f"train.profile_steps={tuple(train.profile_steps)} has no effect: this run has "
+            f"{counted(plan.total_steps, 'step')}; choose some of these, or leave it at (0, 0)"
+        )
+    warn = logging.getLogger(__name__).warning
+    if warmup_of(recipe.optim, plan.steps_per_epoch) >= plan.total_steps:
+        key = "warmup_steps" if recipe.optim.warmup_steps else "warmup_epochs"
+        warn(
+            "optim.%s %g fill the whole run, train.epochs %g: the learning rate has no schedule "
+            "beside its warm-up",
+            key,
+            getattr(recipe.optim, key),
+            train.epochs,
+        )
+    elif recipe.optim.schedule == "plateau" and recipe.optim.patience > between:
+        warn(
+            "optim.schedule='plateau' has no effect with optim.patience=%d: %s, and too few lie "
+            "between the first and the last",
+            recipe.optim.patience,
+            there_are,
+        )
 
 
 def build_run(

@@ -11,6 +11,7 @@ from experiments.studies import load_study
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import checkpoints
+from senet_jax.training import optim
 from senet_jax.training.loop import train_and_evaluate
 from senet_jax.training.prepare import prepare
 from senet_jax.training.result import in_words
@@ -100,6 +101,31 @@ def test_patience_that_outlasts_the_run_is_refused(one_device, patience, epochs)
     config.train.update({"patience": patience, "epochs": epochs})
     with pytest.raises(InputError, match=f"train.patience={patience} has no effect: this run has"):
         prepare(config, one_device)
+
+
+@pytest.mark.parametrize(("first", "last"), [(17, 17), (100, 200)])
+def test_a_trace_of_steps_after_the_end_of_the_run_is_refused(tiny, one_device, first, last):
+    tiny.train.update({"epochs": 4.0, "profile_steps": (first, last)})
+    sentence = rf"train.profile_steps=\({first}, {last}\) has no effect: this run has 16 steps"
+    with pytest.raises(InputError, match=sentence):
+        prepare(tiny, one_device)
+    prepare(tiny, one_device, begun=True)
+    tiny.train.profile_steps = (16, last)
+    prepare(tiny, one_device)
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2.0), (1, 3.0), (2, 3.0), (2, 4.0), (5, 4.0)])
+def test_a_plateau_for_which_a_run_is_too_short_is_named(
+    tiny, one_device, caplog, patience, epochs
+):
+    tiny.optim.update({"schedule": "plateau", "patience": patience, "warmup_epochs": 0.0})
+    tiny.train.epochs = epochs
+    run = prepare(tiny, one_device)
+    plateau = optim.initial_plateau()
+    for _ in range(int(epochs) - 1):  # after the last evaluation there are no steps
+        plateau = optim.after_evaluation(run.optim, plateau, 2.0)
+    warned = "optim.schedule='plateau' has no effect with optim.patience=" in caplog.text
+    assert warned == (float(plateau.scale) == 1.0)
 
 
 def test_tables_curves_and_the_status_say_that_a_row_stopped(tmp_path, monkeypatch):
