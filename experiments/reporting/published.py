@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.grid.plan import PlannedRun, base_configs, dataset_of, row_config
-from experiments.grid.study import Study
+from experiments.grid.study import Row, Study
 from experiments.reporting import publish
 from experiments.reporting.collect import Results, Unfinished, check_comparable
 from experiments.reporting.run_files import Result
@@ -46,18 +46,21 @@ def counted(study: Study, results: Results, values: flags.FlagValues) -> Results
     if not values.published:
         return results
     bases = base_configs(study, values)
-    return add(study, results, bases, announce(study, bases, dataset_of(study, values)))
+    return add(study, results, bases, announce(study, bases, dataset_of(study, values), results))
 
 
-def announce(study: Study, bases: Sequence[ConfigDict], dataset: str) -> Published:
+def announce(
+    study: Study, bases: Sequence[ConfigDict], dataset: str, results: Results | None = None
+) -> Published:
     """Read what is published on a dataset, and print which rows it cannot be counted for, and why.
 
     Args:
       bases: the configuration that each row starts from, as for `plan`.
+      results: runs that are here; published ones are to be like them.
     """
     published = read(study, dataset)
     configs = {
-        row.label: _identity_of(row_config(row, base))
+        row.label: _wanted(row, base, results or {})
         for row, base in zip(study.rows, bases, strict=True)
         if not row.starts_from
     }
@@ -109,6 +112,12 @@ def identity(flat: Mapping[str, Any]) -> str:
     return json.dumps(acting, sort_keys=True)  # which writes tuples and lists alike
 
 
+def _wanted(row: Row, base: ConfigDict, results: Results) -> str:
+    """The `identity` of the runs of a row: of those that are here, perhaps trained with flags."""
+    runs = results.get(row.label)
+    return identity(runs[0]["config"]) if runs else _identity_of(row_config(row, base))
+
+
 def _identity_of(config: ConfigDict) -> str:
     return identity(flatten(plain(config)))
 
@@ -140,7 +149,7 @@ def add(
     """
     together: Results = {}
     for row, base in zip(study.rows, bases, strict=True):
-        identified = _identity_of(row_config(row, base))
+        identified = _wanted(row, base, results)
         same = {} if row.starts_from else published.get(identified, {})
         by_seed = same | {run["seed"]: run for run in results.get(row.label, [])}
         if by_seed:

@@ -253,6 +253,24 @@ def test_it_is_said_which_rows_no_published_run_counts_for_and_why(checkout, tmp
     assert "counts for linear-probe, all-layers, layer-decay" in capsys.readouterr().out
 
 
+def test_a_report_adds_published_runs_of_the_flags_that_runs_here_had(
+    checkout, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("experiments.reporting.write.figure_files", lambda *_: {})
+    bases, _ = planned(REDUCTION, tmp_path, (0,))
+    for base in bases:
+        base.train.epochs = 3.0
+    for place, seeds in (("theirs", (0, 1)), ("ours", (2,))):
+        for one in plan(REDUCTION, bases, seeds, tmp_path / "flags" / place):
+            finish(one.workdir, one.config, **{"eval/top1_error": 3.0 + one.seed})
+    theirs, ours = (tmp_path / "flags" / place for place in ("theirs", "ours"))
+    publish.publish(REDUCTION, collect(REDUCTION, theirs).results, {})
+    capsys.readouterr()
+    report.main(["report", "reduction", "--published", f"--workdir={ours}"])
+    assert "no published run has the configuration" not in capsys.readouterr().out
+    assert "4.00 ± 1.00 (3)" in (ours / "table.md").read_text()
+
+
 def test_what_publishing_takes_away_is_said(checkout, tmp_path, capsys):
     runs_of(REDUCTION, tmp_path / "ours", (1, 2), labels={"original", "2"})
     publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "ours").results, {})
