@@ -68,8 +68,8 @@ def pytest_itemcollected(item):
         assert mark.kwargs["reason"], f"say why {item.nodeid} is slow"
 
 
-# Modules share programs, most of all those of `tiny`, until they take too much of what a process may
-# have: half of its mappings, or memory in bytes.
+# Modules share programs, most of all those of `tiny`, until they take too much of what a process
+# may have: half of its mappings, or memory in bytes.
 MAPPINGS, MEMORY = 2**15, 3 * 2**30
 
 
