@@ -4,6 +4,7 @@ A multiply-add counts as one, and only convolutions and fully connected layers c
 paper's "GFLOPs" to within the last printed digit.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -56,31 +57,93 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         raise InputError(
             f"this network needs {least} pixels in height and width, not {height} x {width}"
         )
-    macs: dict[str, int] = {}
-
-    def count(next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        output = next_fun(*args, **kwargs)
-        module = context.module
-        if context.method_name == "__call__" and "kernel" in module.variables.get("params", {}):
-            kernel = module.variables["params"]["kernel"]
-            positions = math.prod(output.shape[1:-1])
-            scope = module.path[0]
-            macs[scope] = macs.get(scope, 0) + math.prod(kernel.shape) * positions
-        return output
-
-    with nn.intercept_methods(count):
+    counter = _Counter()
+    with nn.intercept_methods(counter.call):
         variables = jax.eval_shape(
             plain(model).init,
             jax.random.key(0),
             jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
         )
-    params = {
-        scope: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-        for scope, tree in variables["params"].items()
-    }
+    params, macs = counter.params, counter.macs
+    for scope, tree in variables["params"].items():
+        params[scope] += _size(tree)
     # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
-    names = [*macs, *sorted(params.keys() - macs.keys())]
-    return Summary(tuple(Part(name, params[name], macs.get(name, 0)) for name in names))
+    names = dict.fromkeys([*(name for name in macs if macs[name]), *sorted(params)])
+    return Summary(tuple(Part(name, params[name], macs[name]) for name in names if params[name]))
+
+
+def _size(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """A module that has been called: its outputs, and what it and its parts have."""
+
+    outputs: Any
+    params: int
+    macs: int
+
+
+class _Counter:
+    """Counts a network's multiply-adds by scope as its modules are called.
+
+    A network repeats itself, and to trace it takes long. So a module like one that was counted,
+    with the same fields and inputs, is not called: it has what that one has.
+
+    Attributes:
+      macs: multiply-adds by outermost scope, in the order of the computation.
+      params: parameters of modules that were not called, by outermost scope.
+    """
+
+    def __init__(self) -> None:
+        self.macs: dict[str, int] = collections.defaultdict(int)
+        self.params: dict[str, int] = collections.defaultdict(int)
+        self._counted: dict[Any, _Counted] = {}
+        self._paths: set[tuple[str, ...]] = set()
+
+    def call(
+        self, method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        module, path = context.module, context.module.path
+        if context.method_name != "__call__" or not path:
+            return method(*args, **kwargs)
+        scope, is_new = path[0], path not in self._paths
+        self._paths.add(path)  # whose parameters are there, if it is called again
+        kind = _kind(module, args, kwargs)
+        if is_new and kind in self._counted:
+            like = self._counted[kind]
+            self.params[scope] += like.params
+            self.macs[scope] += like.macs
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like.outputs)
+        params, macs = self.params[scope], self.macs[scope]
+        outputs = method(*args, **kwargs)
+        own = module.variables.get("params", {})
+        if "kernel" in own:
+            self.macs[scope] += math.prod(own["kernel"].shape) * math.prod(outputs.shape[1:-1])
+        if is_new and kind is not None:
+            params = _size(own) + self.params[scope] - params
+            shapes = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs
+            )
+            self._counted[kind] = _Counted(shapes, params, self.macs[scope] - macs)
+        return outputs
+
+
+def _kind(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """What modules that do the same have in common; None if that cannot be said."""
+    fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+    own = tuple(value for name, value in fields.items() if name not in ("name", "parent"))
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    inputs = tuple(
+        (leaf.shape, leaf.dtype) if isinstance(leaf, jax.Array) else leaf for leaf in leaves
+    )
+    kind = (type(module), own, tree, inputs)
+    try:
+        hash(kind)
+    except TypeError:  # a field that may change
+        return None
+    return kind
 
 
 def image_shape_of(name: str) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,6 +81,21 @@ def test_stages_add_what_the_paper_formula_says():
     for stage, blocks, channels in ((2, 3, 256), (3, 4, 512), (4, 6, 1024), (5, 3, 2048)):
         assert added[f"stage{stage}"] == 2 * blocks * channels**2 // 8
     assert added["stem"] == added["head"] == 0
+
+
+def test_a_layer_that_is_called_again_has_its_parameters_once_and_one_like_it_has_its_own():
+    class Shares(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            again = nn.Conv(4, (3, 3), name="again")
+            return nn.Conv(4, (3, 3), name="other")(again(again(x)))
+
+    macs = 9 * 4 * 4 * 8 * 8
+    parts = summarize(Shares(), (8, 8, 4)).parts
+    assert [(part.name, part.params, part.macs) for part in parts] == [
+        ("again", 9 * 4 * 4 + 4, 2 * macs),
+        ("other", 9 * 4 * 4 + 4, macs),
+    ]
 
 
 def tiny(name="seresnet20_cifar", **fields):
