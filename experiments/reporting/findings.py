@@ -1,7 +1,7 @@
 """The runs of studies, wherever they are: below a folder, or published."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from configs.common import dataset_of
@@ -25,8 +25,8 @@ class Finding:
       results, unfinished: the runs with a result, and those without one.
       error: the reason why the runs cannot be shown; "" if they can.
       problems: sentences on files that cannot be read and figures that cannot be drawn.
-      flags: the flags that choose the dataset, for whoever continues the runs; () for published
-        ones.
+      chosen: the flags that choose the dataset and their values, for whoever continues the runs;
+        empty for published ones.
     """
 
     study: Study
@@ -36,19 +36,23 @@ class Finding:
     unfinished: Unfinished = dataclasses.field(default_factory=dict)
     error: str = ""
     problems: Sequence[str] = ()
-    flags: Sequence[str] = ()
+    chosen: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def on(self) -> str:
         """The dataset of the runs, in words."""
-        chosen = dict(flag.removeprefix("--").split("=", 1) for flag in self.flags)
-        folds = f", {chosen['folds']} folds" if "folds" in chosen else ""
-        return chosen.get("dataset", self.dataset) + folds
+        folds = f", {self.chosen['folds']} folds" if self.is_on_folds else ""
+        return self.chosen.get("dataset", self.dataset) + folds
 
     @property
     def is_on_folds(self) -> bool:
         """Whether runs are on folds, in place of seeds."""
-        return any(flag.startswith("--folds=") for flag in self.flags)
+        return "folds" in self.chosen
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of a command that continues the runs."""
+        return [f"--{name}={value}" for name, value in self.chosen.items()]
 
     @property
     def anchor(self) -> str:
@@ -66,7 +70,7 @@ def find(study: Study, root: Path) -> list[Finding]:
     for directory in sorted([*(root / study.name).glob("*"), *(root / study.name).glob("*/*")]):
         if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
             dataset = str(directory.relative_to(root / study.name))
-            finding = Finding(study, dataset, directory, flags=_flags(study, dataset, directory))
+            finding = Finding(study, dataset, directory, chosen=_chosen(study, dataset, directory))
             try:
                 runs = collect(study, directory)
                 shown = {"results": runs.results, "unfinished": runs.unfinished}
@@ -82,8 +86,8 @@ def find(study: Study, root: Path) -> list[Finding]:
     return findings
 
 
-def _flags(study: Study, dataset: str, directory: Path) -> list[str]:
-    """The flags that choose the dataset of runs, from the configuration of one of them.
+def _chosen(study: Study, dataset: str, directory: Path) -> Mapping[str, str]:
+    """The flags that choose the dataset of runs, with their values, from one's configuration.
 
     Where none can be read they are those of the dataset that the folder is called by.
     """
@@ -91,15 +95,18 @@ def _flags(study: Study, dataset: str, directory: Path) -> list[str]:
         for path in sorted((directory / row.label).glob("seed*/config.json")):
             try:
                 config = flatten(files.read_table(path) or {})
-                name, folds = dataset_of(config), [*(config.get("data.fold") or ())][1:2]
+                name, fold = dataset_of(config), [*(config.get("data.fold") or ())]
             except (InputError, KeyError, TypeError, AttributeError):  # damaged, or of no run
                 continue
-            given = [f"--dataset={name}", *(f"--folds={number}" for number in folds)]
-            folders = [folder_of(name), *(f"{folder_of(name)}-{number}folds" for number in folds)]
-            if dataset in folders:
-                return given[: 1 + folders.index(dataset)]
-            return [*given, f"--workdir={directory}"]
-    return [f"--dataset={dataset}"]
+            chosen = {"dataset": name}
+            if dataset == folder_of(name):
+                return chosen
+            if len(fold) > 1:
+                chosen["folds"] = str(fold[1])
+            if dataset == f"{folder_of(name)}-{chosen.get('folds')}folds":
+                return chosen
+            return chosen | {"workdir": str(directory)}
+    return {"dataset": dataset}
 
 
 def _published(study: Study, dataset: str) -> Finding:

@@ -17,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from senet_jax.layers.network import Network
-from senet_jax.models.shapes import plain, variable_shapes
+from senet_jax.models.shapes import variable_shapes, with_plain_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[Gate
         in_order: dict[str, int] = {}
 
         def trace(variables: Any, image: jax.Array) -> None:
-            gates = gates_of(plain(network), variables, image)
+            gates = gates_of(with_plain_layers(network), variables, image)
             in_order.update({name: gate.shape[-1] for name, gate in gates.items()})
 
         jax.eval_shape(trace, variables, image)  # what it returns would be sorted by name

@@ -94,13 +94,13 @@ def _errors_of_seeds(directory: Path, metric: str) -> list[float]:
 
     A seed counts once: a copy of a run, or one that was trained again elsewhere, is no other seed.
     """
-    wanted, errors = _seed_and_rest(directory), dict[int, float]()
+    (_, wanted), errors = _seed_and_rest(directory), dict[int, float]()
     others = sorted(directory.absolute().parent.glob("*/result.json"))
     for path in (directory.absolute() / "result.json", *others):
         value = (files.read_table(path) or {}).get(metric)
         if value is not None and sources.is_run(path.parent):
             seed, rest = _seed_and_rest(path.parent)
-            if rest == wanted[1]:
+            if rest == wanted:
                 errors.setdefault(seed, value)
     return [errors[seed] for seed in sorted(errors)]
 
@@ -193,7 +193,7 @@ def _seen_otherwise(network: Classifier, origin: Origin) -> str:
     """A sentence for a network that is shown images in another way than its error was measured."""
     height, width, _ = network.preprocessing.image_shape
     now = [height, width], network.preprocessing.eval_crop
-    if not origin.measured_at or origin.measured_at == now:
+    if origin.error is None or origin.measured_at in (None, now):
         return ""
     (height, width), crop = origin.measured_at
     return (
@@ -219,7 +219,7 @@ def _training(network: Classifier, origin: Origin) -> list[str]:
         f"```json\n{json.dumps(recipe, indent=1)}\n```\n",
         "</details>\n",
         "## Error\n",
-        f"{_error(origin)}{_seen_otherwise(network, origin) if origin.error is not None else ''}\n",
+        f"{_error(origin)}{_seen_otherwise(network, origin)}\n",
     ]
 
 

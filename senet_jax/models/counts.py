@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.models import MODELS
-from senet_jax.models.shapes import plain
+from senet_jax.models.shapes import with_plain_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     counter = _Counter()
     with nn.intercept_methods(counter.call):
         variables = jax.eval_shape(
-            plain(model).init,
+            with_plain_layers(model).init,
             jax.random.key(0),
             jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
         )
@@ -86,7 +86,7 @@ class _Counted:
 
 
 class _Counter:
-    """Counts a network's multiply-adds by scope as its modules are called.
+    """A count of a network, made as its modules are called.
 
     A network repeats itself, and to trace it takes long. So a module like one that was counted,
     with the same fields and inputs, is not called: it has what that one has.
@@ -115,25 +115,25 @@ class _Counter:
             like = self._counted[kind]
             self.params[scope] += like.params
             self.macs[scope] += like.macs
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like.outputs)
-        params, macs = self.params[scope], self.macs[scope]
+            return jax.tree.map(jnp.zeros_like, like.outputs)
+        params_before, macs_before = self.params[scope], self.macs[scope]
         outputs = method(*args, **kwargs)
         own = module.variables.get("params", {})
         if "kernel" in own:
             self.macs[scope] += math.prod(own["kernel"].shape) * math.prod(outputs.shape[1:-1])
         if is_new and kind is not None:
-            params = _size(own) + self.params[scope] - params
-            shapes = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs
+            self._counted[kind] = _Counted(
+                jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),
+                _size(own) + self.params[scope] - params_before,
+                self.macs[scope] - macs_before,
             )
-            self._counted[kind] = _Counted(shapes, params, self.macs[scope] - macs)
         return outputs
 
 
 def _kind(module: nn.Module, args: Any, kwargs: Any) -> Any:
     """What modules that do the same have in common; None if that cannot be said."""
-    fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-    own = tuple(value for name, value in fields.items() if name not in ("name", "parent"))
+    names = [field.name for field in dataclasses.fields(module)]
+    own = tuple(getattr(module, name) for name in names if name not in ("name", "parent"))
     leaves, tree = jax.tree.flatten((args, kwargs))
     inputs = tuple(
         (leaf.shape, leaf.dtype) if isinstance(leaf, jax.Array) else leaf for leaf in leaves

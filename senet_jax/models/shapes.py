@@ -14,7 +14,7 @@ import numpy as np
 KEPT = 64  # networks, the last of them
 
 
-def plain(model: Any) -> Any:
+def with_plain_layers(model: Any) -> Any:
     """The network with plain layers: of the same variables and maps, traced in half the time."""
     return model.clone(implementation="xla") if hasattr(model, "implementation") else model
 
@@ -27,7 +27,7 @@ def variable_shapes(model: Any, image_shape: Sequence[int]) -> Mapping[str, Any]
 @functools.lru_cache(maxsize=KEPT)
 def _variable_shapes(model: Any, images: tuple[int, ...]) -> Mapping[str, Any]:
     image = jax.ShapeDtypeStruct(images, np.float32)
-    return jax.eval_shape(plain(model).init, jax.random.key(0), image)
+    return jax.eval_shape(with_plain_layers(model).init, jax.random.key(0), image)
 
 
 def side(image_shape: Sequence[int]) -> int | list[int]:
@@ -52,7 +52,9 @@ def _takes(
 ) -> bool:
     variables = jax.tree.unflatten(tree, shapes)
     try:
-        jax.eval_shape(plain(model).apply, variables, jax.ShapeDtypeStruct(images, np.float32))
+        jax.eval_shape(
+            with_plain_layers(model).apply, variables, jax.ShapeDtypeStruct(images, np.float32)
+        )
     except (flax.errors.FlaxError, TypeError, ValueError, ZeroDivisionError):
         return False
     return True

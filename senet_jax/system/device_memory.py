@@ -21,7 +21,7 @@ def peak_memory(devices: Devices) -> int | None:
 
 
 class Peak:
-    """The most bytes in use on a local device since this was made.
+    """The most bytes in use, on a local device and on the host, since this was made.
 
     A device keeps the peak of its whole process, in which other runs may have been before. The host
     is asked to forget that.
@@ -36,3 +36,8 @@ class Peak:
         """None where devices do not say it, as CPUs, or where it was no more than before."""
         peak = peak_memory(self._devices)
         return peak if peak != self._before else None
+
+    @property
+    def on_host(self) -> int:
+        """Of this process alone."""
+        return host_memory.peak()

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.extend import core
 
 from senet_jax.layers import platforms
-from senet_jax.models.shapes import plain
+from senet_jax.models.shapes import with_plain_layers
 
 
 def draw(
@@ -23,7 +23,7 @@ def draw(
 
     def start(seed: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         init_key, run_key = jax.random.split(jax.random.key(seed))
-        return run_key, dict(plain(model).init(init_key, jnp.zeros((1, *image_shape))))
+        return run_key, dict(with_plain_layers(model).init(init_key, jnp.zeros((1, *image_shape))))
 
     # Its maps are dropped, so it may be traced for any platform.
     start = platforms.on(jax.default_backend(), start)

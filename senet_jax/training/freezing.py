@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.network import Network
-from senet_jax.models.shapes import plain
+from senet_jax.models.shapes import with_plain_layers
 
 ParamGroup = tuple[str, ...]
 
@@ -103,7 +103,7 @@ def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[ParamG
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(note):
-        variables = jax.eval_shape(plain(model).init, jax.random.key(0), image)
+        variables = jax.eval_shape(with_plain_layers(model).init, jax.random.key(0), image)
     return variables, list(layers)
 
 

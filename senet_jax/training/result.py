@@ -1,8 +1,6 @@
 """Accounts of a finished run: the content of result.json, and a few sentences."""
 
 import datetime
-import resource
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,6 @@ def collect(config: ConfigDict, run: Run, session: Session, peak: Peak) -> dict[
     sections: dict[str, Any] = config.to_dict()
     *earlier, environment = session.environments
     on_device = peak.bytes
-    on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "model": sections["model"]["name"],
         "dataset": sections["data"]["name"],
@@ -48,7 +45,7 @@ def collect(config: ConfigDict, run: Run, session: Session, peak: Peak) -> dict[
         "best_step": session.best and session.best[1],
         "wall_time_seconds": session.seconds,
         **({"peak_device_memory": on_device} if on_device else {}),
-        "peak_host_memory": on_host * (1 if sys.platform == "darwin" else 1024),
+        "peak_host_memory": peak.on_host,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **environment,
         **({"earlier_environments": earlier} if earlier else {}),

@@ -123,7 +123,7 @@ def shapes_of(model: Network, image_shape: Sequence[int] | None = None) -> Shape
       image_shape: [H, W, C] of the images; those of the network's usual size in RGB by default.
     """
     image_shape = image_shape or (model.image_size, model.image_size, 3)
-    flat: dict[Path, Any] = flatten_dict(dict(variable_shapes(model, tuple(image_shape))))
+    flat: dict[Path, Any] = flatten_dict(dict(variable_shapes(model, image_shape)))
     return {path: leaf.shape for path, leaf in flat.items()}
 
 

@@ -32,6 +32,10 @@ def photos(count=1, channels=3):
     return images
 
 
+def drawing(draw):
+    return jax.jit(jax.vmap(draw))
+
+
 def pillows(name, strength, image):
     """torchvision's ranges at magnitude 30 |strength|, with Pillow's own operations."""
     size, level = abs(strength), 1 + 0.9 * strength
@@ -119,7 +123,7 @@ def test_images_of_one_level_stay_within_bytes(level):
 
 
 def test_all_operations_are_drawn_evenly_and_either_way():
-    draw = jax.jit(jax.vmap(lambda key: RandAugment(2, 15)._draw(1, key)))
+    draw = drawing(lambda key: RandAugment(2, 15)._draw(1, key))
     numbers, strengths = draw(jax.random.split(jax.random.key(0), 7000))
     counts = np.bincount(numbers, minlength=14)
     assert np.abs(counts - 500).max() < 90  # four standard deviations
@@ -128,7 +132,7 @@ def test_all_operations_are_drawn_evenly_and_either_way():
 
 
 def test_trivial_augment_draws_one_of_31_magnitudes_evenly():
-    draw = jax.jit(jax.vmap(TrivialAugment()._draw))
+    draw = drawing(TrivialAugment()._draw)
     numbers, strengths = draw(jax.random.split(jax.random.key(0), 7000))
     assert np.abs(np.bincount(numbers, minlength=14) - 500).max() < 90  # four standard deviations
     magnitudes = np.round(np.abs(strengths) * 30).astype(int)
@@ -145,8 +149,8 @@ def test_layers_follow_one_another_and_none_is_none():
     augment = jax.jit(RandAugment(2, 12.0))
     expected = images
     for layer in range(2):
-        draw = jax.vmap(lambda key, layer=layer: RandAugment(2, 12.0)._draw(layer, key))
-        expected = at_once(*jax.jit(draw)(keys), expected)
+        draw = drawing(lambda key, layer=layer: RandAugment(2, 12.0)._draw(layer, key))
+        expected = at_once(*draw(keys), expected)
     np.testing.assert_array_equal(augment(keys, images), expected)
     assert augment(keys, images).dtype == jnp.uint8
     np.testing.assert_array_equal(RandAugment(0, 12.0)(keys, images), images)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data.test_operations import at_once, photos
+from data.test_operations import at_once, drawing, photos
 from PIL import Image, ImageEnhance, ImageOps
 
 from senet_jax.data.augment import Augmentation
@@ -20,10 +20,6 @@ FILL = (120, 110, 100)
 INC1, INC0 = (RandAugment(2, 7, kind, 0.5, FILL) for kind in ("timm_inc1", "timm"))
 # Our names of the operations of timm and torchvision, but for what is after them ("Increasing").
 NAMES = {name.replace("_", ""): name for name in OPERATIONS}
-
-
-def drawing(draw):
-    return jax.jit(jax.vmap(draw))
 
 
 def named(theirs):

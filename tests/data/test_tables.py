@@ -1,10 +1,6 @@
-"""Tables and datasets of Hugging Face as people write them: odd columns, labels, splits, names.
-
-The file is long because people write them in many ways.
-"""
+"""Tables as people write them: odd columns, labels, splits, names."""
 
 import csv
-import io
 import os
 import re
 
@@ -14,7 +10,6 @@ from helpers.image_folders import by_key, by_row, write_folder, write_table
 from helpers.photos import CROPS
 
 from senet_jax import data
-from senet_jax.data.image_files import open_image
 from senet_jax.data.sources import lookup
 from senet_jax.errors import InputError
 
@@ -167,36 +162,6 @@ def test_parquet_files_with_images_in_them_need_no_more(elks, tmp_path):
     assert {*lookup.find(f"hf:{place}").splits} == {"test"}
 
 
-def test_another_column_of_images_is_not_read_from_the_cache_of_the_first(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    image, rows = datasets.Image(), [content for *_, content in by_key()["train"]]
-    orders = {"left": rows, "right": rows[::-1]}
-    columns = {k: [{"bytes": c, "path": None} for c in v] for k, v in orders.items()}
-    columns["label"] = [row % 2 for row in range(len(rows))]
-    features = datasets.Features({"left": image, "right": image, "label": datasets.Value("int64")})
-    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "x"))
-    for column in ("left", "right", "left"):
-        source = lookup.find(f"hf:{tmp_path / 'x'}", column)
-        found = zip(source.images("train"), source.examples["train"].files, strict=True)
-        for pixels, row in found:
-            opened = open_image(io.BytesIO(orders[column][row.number])).convert("RGB")
-            np.testing.assert_array_equal(pixels, np.asarray(opened)[..., : pixels.shape[-1]])
-
-
-def test_a_saved_dataset_without_splits_is_divided_as_folders_are(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    rows = [(content, label) for _, label, content in by_key()["train"]]
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
-    columns = {
-        "image": [{"bytes": c, "path": None} for c, _ in rows],
-        "label": [n for _, n in rows],
-    }
-    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "x"))
-    splits = lookup.find(f"hf:{tmp_path / 'x'}").splits
-    assert {*splits} == {"train", "test"}
-    assert 0.1 < splits["test"][0] / len(rows) < 0.3
-
-
 @pytest.mark.parametrize("options", [{}, {**CROPS, "image_size": 8}], ids=["memory", "stream"])
 def test_a_label_that_changes_between_two_starts_is_noticed(options, elks, tmp_path):
     rows = labelled(elks, tmp_path)
@@ -228,26 +193,6 @@ def test_folds_of_a_stream_of_files_are_those_in_memory(elks, caplog):
         batch = next(streamed.train.train_batches(8, seed=1))
         other = next(kept.train.train_batches(8, seed=1))
         np.testing.assert_array_equal(batch["label"], other["label"])
-
-
-def test_a_row_without_a_label_is_of_no_class_whatever_the_labels_are(tmp_path):
-    """A missing name of a class is not the class "-1", nor one without a name."""
-    datasets = pytest.importorskip("datasets")
-    contents = [content for *_, content in by_key()["train"]]
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
-    for gap in (None, "", " "):
-        columns = {
-            "image": [{"bytes": content, "path": None} for content in contents],
-            "label": [("cat", "dog", gap)[number % 3] for number in range(len(contents))],
-        }
-        place = tmp_path / repr(gap)
-        datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(place))
-        found = lookup.find(f"hf:{place}")
-        assert found.class_names == ("cat", "dog")
-        labels = np.concatenate([found.labels(split) for split in found.splits])
-        assert (labels == -1).sum() == len(range(2, len(contents), 3))
-        with pytest.raises(InputError, match=r"are none of the 2 classes, the first -1"):
-            data.load_dataset(f"hf:{place}", "train", "test")
 
 
 def test_a_file_is_in_one_split_however_often_and_in_whatever_way_it_is_listed(elks, tmp_path):
@@ -284,41 +229,3 @@ def test_a_dataset_with_one_split_alone_says_how_to_cut_it(elks, tmp_path):
     parts = re.findall(r"'(train\[.*?\])'", str(caught.value))
     dataset = data.load_dataset(name, *parts)
     assert len(dataset.train) + len(dataset.eval) == len(rows)
-
-
-@pytest.mark.parametrize(
-    ("label", "other", "sentence"),
-    [
-        (
-            ("cat", "dog"),
-            ("dog", "cat"),
-            "differ by split: train: classes, cat, dog; test: classes",
-        ),
-        (("cat", "dog"), ("cat", "dog", "eel"), "differ by split"),
-        (("cat", "dog"), "int64", "differ by split.*test: whole numbers"),
-        ("string", ("cat", "dog"), "differ by split: train: text; test: classes"),
-        (("cat", "dog"), None, "has no 'label' in split 'test'"),
-    ],
-)
-def test_labels_that_mean_something_else_in_another_split_are_refused(
-    label, other, sentence, tmp_path
-):
-    """A number would be compared with that of another class, and no error would show it."""
-    datasets = pytest.importorskip("datasets")
-    contents = [{"bytes": content, "path": None} for *_, content in by_key()["train"]][:4]
-
-    def part(kind):
-        is_classes = isinstance(kind, tuple)
-        feature = datasets.ClassLabel(names=[*kind]) if is_classes else datasets.Value(kind)
-        labels = ["cat", "dog"] * 2 if kind == "string" else [0, 1] * 2
-        features = datasets.Features({"image": datasets.Image(), "label": feature})
-        return datasets.Dataset.from_dict({"image": contents, "label": labels}, features=features)
-
-    test = part("int64").rename_column("label", "other") if other is None else part(other)
-    datasets.DatasetDict({"train": part(label), "test": test}).save_to_disk(str(tmp_path / "x"))
-    with pytest.raises(InputError, match=sentence):
-        lookup.find(f"hf:{tmp_path / 'x'}")
-    datasets.DatasetDict({"train": part(label), "test": part(label)}).save_to_disk(
-        str(tmp_path / "y")
-    )
-    assert lookup.find(f"hf:{tmp_path / 'y'}").class_names

@@ -265,12 +265,13 @@ def classes_of(name: str, labels: Sequence[Any]) -> tuple[tuple[str, ...], list[
     texts = [str(label).strip() for label in labels]
     whole = [WHOLE.fullmatch(text) for text in texts]
     if texts and all(whole):
-        found = [int(match[1]) for match in whole if match]
+        digits = [match[1] for match in whole if match]
+        found = [int(text) for text in digits]
         written: dict[int, str] = {}
-        for number, match in zip(found, whole, strict=True):
-            if match and (other := written.setdefault(number, match[1])) != match[1]:
+        for number, text in zip(found, digits, strict=True):
+            if (other := written.setdefault(number, text)) != text:
                 raise InputError(
-                    f"dataset {name!r} has the labels {other!r} and {match[1]!r}, which are one "
+                    f"dataset {name!r} has the labels {other!r} and {text!r}, which are one "
                     "number: write each class in one way, and codes with a letter, as in 'c007'"
                 )
         count = features.count_classes(np.array(found), name)
