@@ -170,9 +170,12 @@ def train(
         if known:
             results = published.add(study, results, bases, known)
         enough = values.precision is None or primary.widest(study, results) <= values.precision
-        if enough or failures or len(seeds) >= (values.most_seeds or MOST_SEEDS):
+        added = (*seeds, max(seeds) + 1)  # of all rows, before the next one
+        of_rows = [{*added, *(run["seed"] for run in of_row)} for of_row in results.values()]
+        most = values.most_seeds or MOST_SEEDS
+        if enough or failures or max(map(len, (added, *of_rows))) > most:
             return collected, results, failures
-        seeds = (*seeds, max(seeds) + 1)  # of all rows, before the next one
+        seeds = added
 
 
 def studied(values: flags.FlagValues, rest: Sequence[str]) -> tuple[Study, list[ConfigDict]]:

@@ -249,6 +249,8 @@ class Search:
             return "lowest: none, as no trial has a result with each seed"
         error = statistics.fmean(errors)
         given = [shlex.quote(f"--config.{key}={value}") for key, value in row.overrides.items()]
+        if self._values.smoke:  # whose other values are those of a run in miniature
+            given.insert(0, "--smoke")
         return (
             f"lowest: top-1 error {error:.2f} %, selected on these images: "
             f"{' '.join([*self._overrides, *given])}"

@@ -204,10 +204,12 @@ def runs_of(study, directory, seeds, labels=None):
 
 
 @pytest.fixture
-def checkout(checkout, tmp_path):
-    """A checkout with the runs of two seeds of the reduction study published."""
+def checkout(checkout, tmp_path, monkeypatch):
+    """A checkout with the runs of two seeds of the reduction study published, without figures."""
     runs_of(REDUCTION, tmp_path / "theirs", (0, 1))
-    publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "theirs").results, {})
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "figure_files", lambda *_: {})
+        publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "theirs").results, {})
     return checkout
 
 
@@ -324,6 +326,12 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
     assert primary.widest(REDUCTION, few) == float("inf")
     run_main([*arguments, "--most_seeds=3"])  # enough as it is
     assert "6 of 18 runs" not in capsys.readouterr().err
+    # Seeds that are there already count, those of other calls and published ones.
+    rounds.clear()
+    there = len(found["16"])
+    beyond = f"--seeds={there}", "--precision=0.01", f"--most_seeds={there + 2}"
+    run_main(["run", "reduction", "--published", *beyond])
+    assert [{seed for _, seed in each} for each in rounds] == [{there}, {there + 1}]
 
 
 def test_a_table_of_published_runs_alone_is_written_all_the_same(
