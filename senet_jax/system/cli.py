@@ -193,6 +193,8 @@ def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:
 
 def with_flags(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     """Apply arguments `--config.KEY=VALUE` to a configuration. Raises: InputError for a bad one."""
+    if not arguments:  # a flag would have the whole configuration written as text, twice
+        return config.lock()
     values, argv = flags.FlagValues(), [sys.argv[0], *arguments]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)

@@ -1,8 +1,18 @@
 """What tests of studies share."""
 
+import functools
+
 import pytest
 
-from experiments.reporting import blocks, publish
+from experiments.reporting import blocks, forest, publish
+
+PICTURE = functools.cache(forest.draw)
+
+
+@pytest.fixture
+def forest_drawn_once(monkeypatch):
+    """The picture of all published pairs is that of the first test which needs one."""
+    monkeypatch.setattr(forest, "draw", PICTURE)
 
 
 @pytest.fixture

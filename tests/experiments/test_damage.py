@@ -20,6 +20,8 @@ from senet_jax.errors import InputError
 from senet_jax.runs import lock
 from senet_jax.runs.workdir import ADDED
 
+pytestmark = pytest.mark.usefixtures("forest_drawn_once")
+
 STUDY = load_study("squeeze")
 ALL = [3] * len(STUDY.rows)  # seeds of each row
 FILES = ("result.json", "config.json", "metrics.jsonl", "process.json", "failed.json")

@@ -34,7 +34,7 @@ def rng():
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("finished")
-    result = train_and_evaluate(tiny_config(), directory, jax.local_devices()[:1])
+    result = train_and_evaluate(tiny_config(stages=2), directory, jax.local_devices()[:1])
     return directory, result
 
 

@@ -16,6 +16,8 @@ from senet_jax.errors import InputError
 from senet_jax.runs import workdir
 from senet_jax.system import files
 
+pytestmark = pytest.mark.usefixtures("forest_drawn_once")
+
 REDUCTION, BIAS = load_study("reduction"), load_study("bias")
 
 

@@ -263,7 +263,7 @@ def test_a_run_of_ours_gives_its_final_weights_and_those_that_are_asked_for(tmp_
     averages = create_model(name, pretrained=tmp_path, weights="ema")[1]
     assert equal(averages, state.averaged.variables)
     other, renewed = create_model(name, pretrained=tmp_path, num_classes=7, se={"gate": "relu"})
-    assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (8, 7))
+    assert (other.se.gate, renewed["params"]["head"]["kernel"].shape) == ("relu", (4, 7))
     with pytest.raises(InputError, match="is a run of seresnet20_cifar, not of resnet20_cifar"):
         create_model("resnet20_cifar", pretrained=tmp_path)
     with pytest.raises(InputError, match=r"do not fit .* with these fields: .*/bias is missing"):
