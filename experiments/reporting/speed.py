@@ -1,14 +1,15 @@
-"""The tables of speed by hardware, in every page that has a place for them.
+"""The tables of speed by hardware and of growth, in every page that has a place for them.
 
-`python -m experiments.report --index` writes them from experiments/results/timing/performance/.
+`python -m experiments.report --index` writes them from experiments/results/timing/.
 """
 
 from experiments.reporting import blocks
-from experiments.timing import performance
+from experiments.timing import growth, performance
 
-MARK, SHORT = "performance", "speed"
+MARK, SHORT, GROWTH = "performance", "speed", "growth"
 
 
 def write() -> None:
     blocks.write_block(MARK, lambda page: performance.overview())
     blocks.write_block(SHORT, lambda page: performance.headline())
+    blocks.write_block(GROWTH, lambda page: growth.published())

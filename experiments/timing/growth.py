@@ -29,6 +29,7 @@ from senet_jax.errors import InputError, did_you_mean
 from senet_jax.runs import provenance
 from senet_jax.system import cli
 
+PUBLISHED = Path(__file__).parents[1] / "results" / "timing" / "growth_of.csv"
 BATCH, SIZE = 128, 32
 EXAMPLES = (10**4, 10**5, 10**6, 10**7)
 EVALUATED = 1000  # examples per batch of an evaluation
@@ -64,6 +65,12 @@ KINDS: Mapping[str, tuple[str, Mapping[int, Contestant]]] = {
         "runs",
         {n: Task("report", n, "experiments.reporting.many_runs") for n in (10, 100, 1000)},
     ),
+}
+# What is measured of a kind, in a table.
+TITLES = {kind: f"step, by {kind}" for kind in KINDS} | {
+    "order": "order of an epoch",
+    "evaluation": "evaluation",
+    "report": "report",
 }
 
 
@@ -126,12 +133,22 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             *(float(row[name]) for name in ("median_s", "low_s", "high_s"))
         )
         lines.append(
-            f"| {row['kind']} | {int(row['count']):,} {row['unit']} | {seconds} | {growth} "
+            f"| {TITLES[row['kind']]} | {int(row['count']):,} {row['unit']} | {seconds} | {growth} "
             f"| {float(row['peak_gb']):.2f} |"
         )
         before = row
-    machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in rows)
-    return "\n".join([*lines, "", *(f"{each}." for each in machines)]) + "\n"
+    conditions: dict[str, dict[str, None]] = {}
+    for row in rows:
+        condition = f"{row['machine']}, commit {row['commit']}."
+        conditions.setdefault(condition, {})[TITLES[row["kind"]]] = None
+    for condition, titles in conditions.items():
+        lines += ["", f"{'; '.join(titles).capitalize()}: {condition}"]
+    return "\n".join(lines) + "\n"
+
+
+def published() -> str:
+    """The table of docs/performance.md."""
+    return markdown(read(str(PUBLISHED)))
 
 
 def _images(count: int) -> Any:

@@ -16,7 +16,7 @@ from helpers.photos import torchvisions_window
 from experiments import overhead
 from experiments.reporting.blocks import pages_with
 from experiments.statistics.medians import interval_of_median
-from experiments.timing import answers, contestants, input_race, performance, race, readers
+from experiments.timing import answers, contestants, growth, input_race, performance, race, readers
 from senet_jax.errors import InputError
 from senet_jax.training.prepare import prepare
 
@@ -116,7 +116,12 @@ def of_input():
 
 @pytest.mark.parametrize(
     ("mark", "table"),
-    [("performance", performance.overview), ("speed", performance.headline), ("input", of_input)],
+    [
+        ("performance", performance.overview),
+        ("speed", performance.headline),
+        ("input", of_input),
+        ("growth", growth.published),
+    ],
 )
 def test_pages_hold_the_published_tables(mark, table):
     pages = pages_with(mark)
