@@ -119,7 +119,7 @@ def test_damaged_files_are_refused(place, damage):
         tally_csv.read(*files)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10, 11, 26, 61, 1000])
+@pytest.mark.parametrize("classes", [1, 2, 26, 1000])
 def test_a_matrix_of_any_number_of_classes_is_a_picture(classes):
     """Each class has more than a pixel. Names are drawn as they are, whatever is in them."""
     rng = np.random.default_rng(0)
