@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from helpers.runs import finish
+from helpers.runs import finish, finish_untrained, tiny_config
 
 from experiments.grid import folder_names, study, sweep
 from experiments.grid.plan import on_folds, plan
@@ -75,6 +75,26 @@ def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run
     assert rates("optim.momentum=0.8,0.9", "--config.train.batch_size=32") == [0.032, 0.032]
     with pytest.raises(InputError, match=r"optim\.learning_rate"):  # as a direct run does
         rates("optim.learning_rate=0.1,0.2")
+
+
+def test_what_is_left_to_swept_weights_may_differ_between_their_rows(tmp_path):
+    """The network, and how images are normalised: a study's rows must be the same in these."""
+    from senet_jax.training.start import resolve_config
+
+    for number, fields in enumerate(({"ratio": 4}, {"gate": "relu", "stages": (3,)})):
+        config = tiny_config()
+        config.model.se.update(fields)
+        finish_untrained(tmp_path / f"run{number}", config, recorded=True)
+    runs = ",".join(str(tmp_path / f"run{number}") for number in (0, 1))
+    file = "configs/finetune.py:digits,seresnet20_cifar"
+    which, base = sweep.study_of(file, [f"model.pretrained={runs}"], smoke=False)
+    directory = tmp_path / "sweep"
+    for run in plan(which, [base, base], (0,), directory):
+        finish(run.workdir, resolve_config(run.config, tmp_path / "none"))
+    assert [*collect(which, directory).results] == [row.label for row in which.rows]
+    assert "model.se.gate" in which.notes[-1]
+    assert "data.mean" in which.notes[-1]
+    assert "optim" not in which.notes[-1]
 
 
 def test_a_table_says_of_which_weights_its_errors_are_where_there_are_averages(tmp_path):
