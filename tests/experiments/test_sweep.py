@@ -111,6 +111,18 @@ def test_a_table_says_of_which_weights_its_errors_are_where_there_are_averages(t
     assert "final weights" not in str(table.remarks(which, found.results, found.unfinished))
 
 
+def test_a_table_says_by_which_key_and_over_what_weights_were_averaged(tmp_path):
+    which, runs = planned(tmp_path, ["train.swa_epochs=0,2"], seeds=(0, 1))
+    for run in runs:
+        run.config.data.fold = (run.seed + 1, 2)
+        finish(run.workdir, run.config, **{"eval_ema/top1_error": 20.0})
+    found = collect(which, tmp_path)
+    (line,) = (x for x in table.remarks(which, found.results, {}) if "final weights" in x)
+    assert "(train.swa_epochs)" in line
+    assert "(folds)" in line
+    assert "seeds" not in line
+
+
 def test_keys_that_end_alike_keep_their_whole_names():
     which, _ = sweep.study_of(
         FILE, ["optim.schedule=step,cosine", "optim.warmup=linear"], smoke=False

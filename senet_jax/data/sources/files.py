@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from senet_jax.data import image_files
-from senet_jax.data.sources import features, kept
+from senet_jax.data.sources import features, kept, same_files
 from senet_jax.data.sources.names import absolute
 from senet_jax.data.sources.source import Listed, numbers
 from senet_jax.data.sources.split_terms import Splits
@@ -114,7 +114,9 @@ class Files(Listed):
 
     def identity(self, split: str, place: int) -> Hashable:
         file = self.examples[split].files[place]
-        return os.path.normpath(file) if isinstance(file, str) else super().identity(split, place)
+        return (
+            same_files.identity(file) if isinstance(file, str) else super().identity(split, place)
+        )
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
@@ -308,5 +310,8 @@ def assemble(
         label = np.array([one.label for one in ordered], np.int64)
         found[split] = Examples([one.file for one in ordered], label)
     if stamp is None:
+        every = [(file, split) for split, part in found.items() for file in part.files]
+        labels = np.concatenate([part.labels for part in found.values()])
+        same_files.check(name, names, *zip(*every, strict=True), labels)
         stamp = [stamp_of(part.files) for part in found.values()]
     return Files(name, names, found, stamp, **how)
