@@ -241,13 +241,15 @@ def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
             raise InputError(
                 f"dataset {name!r}: the name of the class {each!r} is no text"
             ) from error
-        folded = unicodedata.normalize("NFC", each).casefold()
-        if (other := known.setdefault(folded, each)) != each:
-            alike = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", each)
-            form = f"the form of their letters in Unicode alone ({other!a}, {each!a})"
+        text = unicodedata.normalize("NFC", each)
+        if (other := known.setdefault(" ".join(text.casefold().split()), each)) != each:
+            usual = unicodedata.normalize("NFC", other)
+            form = "case alone" if usual.casefold() == text.casefold() else "spaces or case alone"
+            if usual == text:
+                form = f"the form of their letters in Unicode alone ({other!a}, {each!a})"
             raise InputError(
                 f"dataset {name!r}: the names of the classes {other!r} and {each!r} differ in "
-                f"{form if alike else 'case alone'}: make them one, or give one another name"
+                f"{form}: make them one, or give one another name"
             )
     if len(known) < 2:
         there = f"one class, {names[0]!r}" if names else "no class"
