@@ -312,8 +312,9 @@ def assemble(
         label = np.array([one.label for one in ordered], np.int64)
         found[split] = Examples([one.file for one in ordered], label)
     if stamp is None:
-        every = [(file, split) for split, part in found.items() for file in part.files]
-        labels = np.concatenate([part.labels for part in found.values()])
-        same_files.check(name, names, *zip(*every, strict=True), labels)
+        paths = [file for part in found.values() for file in part.files]
+        places = [split for split, part in found.items() for _ in part.files]
+        labels = [int(label) for part in found.values() for label in part.labels]
+        same_files.check(name, names, paths, places, labels)
         stamp = [stamp_of(part.files) for part in found.values()]
     return Files(name, names, found, stamp, **how)

@@ -28,36 +28,35 @@ def check(
     classes: Sequence[str],
     paths: Sequence[str],
     splits: Sequence[str],
-    labels: np.ndarray,
+    labels: Sequence[int],
 ) -> None:
     """Warn of files that are several examples.
 
     Args:
       name: the dataset's name as the user wrote it.
       classes: one name per class.
-      paths, splits: those of all examples.
-      labels: numbers of their classes [N].
+      paths, splits, labels: those of all examples.
 
     Raises: InputError if one path has several labels; links may have been made of copies.
     """
     # Numbers in an array: a large dataset has millions of files, hardly any of them twice.
     files = np.fromiter(map(identity, paths), np.int64, len(paths))
     _, first, which = np.unique(files, return_index=True, return_inverse=True)
-    first = first[which]
-    again = np.flatnonzero(first != np.arange(len(files)))
-    for place in again:
-        one, other = (os.path.normpath(paths[each]) for each in (first[place], place))
-        labelled = [classes[labels[each]] for each in (first[place], place)]
-        if one == other and labelled[0] != labelled[1]:
+    again = np.flatnonzero(first[which] != np.arange(len(files)))
+    apart = torn = 0
+    for place, other in zip(map(int, again), map(int, first[which[again]]), strict=True):
+        apart += splits[place] != splits[other]
+        if labels[place] == labels[other]:
+            continue
+        torn += 1
+        if (path := os.path.normpath(paths[place])) == os.path.normpath(paths[other]):
             raise InputError(
-                f"dataset {name!r} has {other} with the labels {labelled[0]!r} and "
-                f"{labelled[1]!r}; an image has one label"
+                f"dataset {name!r} has {path} with the labels {classes[labels[other]]!r} and "
+                f"{classes[labels[place]]!r}; an image has one label"
             )
     if len(again):
-        apart = sum(splits[place] != splits[first[place]] for place in again)
         message = (
             "%d of the %d examples of %r are files that are there already, listed again or as "
             "links: %d in another split, %d with another label; each counts as often"
         )
-        torn = int(np.sum(labels[first[again]] != labels[again]))
         logging.getLogger(__name__).warning(message, len(again), len(files), name, apart, torn)
