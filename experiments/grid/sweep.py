@@ -21,7 +21,7 @@ from configs.common import dataset_of
 from experiments.grid.folder_names import in_a_path
 from experiments.grid.narrow import NARROW
 from experiments.grid.plan import shrink
-from experiments.grid.study import Row, Study, grid
+from experiments.grid.study import PRETRAINED, Row, Study, grid
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
 from senet_jax.system import cli, files
@@ -80,13 +80,20 @@ def study_from(
 
 
 def _derived(config: Any, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The keys that follow in the configuration from values of the rows, apart from theirs."""
+    """The keys that follow in the configuration from values of the rows, apart from theirs.
+
+    They refer to the values, or are left to the weights that a row starts from.
+    """
     before, changed = flatten(config.to_dict()), set[str]()
     for row in rows:
         one = copy.deepcopy(config)  # with its references
         one.update_from_flattened_dict(dict(row.overrides))
         flat = flatten(one.to_dict())
         changed |= {key for key in flat if flat[key] != before.get(key)} - {*row.overrides}
+        if PRETRAINED in row.overrides:
+            from senet_jax.training.start import left_keys  # brings JAX, and few sweeps ask
+
+            changed |= left_keys(one) - {*row.overrides}
     return tuple(sorted(changed))
 
 

@@ -230,7 +230,7 @@ def about_deviations(results: Results) -> list[str]:
 
 
 def about_averages(results: Results) -> list[str]:
-    """The remark on errors of moving averages of the weights, where runs have them."""
+    """The remark on errors of averages of the weights, where runs have them."""
     by_row = {
         label: [run[AVERAGES] for run in runs if run.get(AVERAGES) is not None]
         for label, runs in results.items()
@@ -242,7 +242,10 @@ def about_averages(results: Results) -> list[str]:
     )
     if not rows:
         return []
+    configs = [run["config"] for runs in results.values() for run in runs if "config" in run]
+    keys = [k for k in ("train.ema_decay", "train.swa_epochs") if any(c.get(k) for c in configs)]
+    over = "folds" if compare.folds_of(results) else "seeds"
     return [
-        "All errors and gains above are those of the final weights. Of their moving averages "
-        f"(train.ema_decay) the mean top-1 errors in per cent (seeds) are: {rows}."
+        "All errors and gains above are those of the final weights. Of their averages "
+        f"({', '.join(keys)}) the mean top-1 errors in per cent ({over}) are: {rows}."
     ]

@@ -22,7 +22,7 @@ NEEDED = (
 )
 # What values of a result and of a configuration are, of those that tables calculate with.
 KINDS = {
-    **dict.fromkeys(("seed", "params", "eval/examples", "planned_steps"), int),
+    **dict.fromkeys(("seed", "params", "eval/examples", "step", "planned_steps"), int),
     **dict.fromkeys(("eval/top1_error", "wall_time_seconds", "macs"), float),
     **dict.fromkeys(("model", "dataset", "finished"), str),
 }
@@ -84,7 +84,7 @@ def read_run(directory: Path, damaged: list[str]) -> Result | None:
         epochs = flat.get("train.epochs", 0)
         if "planned_steps" in result:  # it stopped early
             epochs *= result["step"] / result["planned_steps"]
-        curve = _curve(directory / "metrics.jsonl", epochs)
+        curve = _curve(directory / "metrics.jsonl", epochs, result)
     except InputError as error:
         damaged.append(str(error))
     return result | {"config": flat, "curve": curve}
@@ -97,7 +97,7 @@ def _check_kinds(path: Path, values: Mapping[str, Any], kinds: Mapping[str, Any]
             raise InputError(f"{path} is damaged: {key} must be {right}, not {values[key]!r}")
 
 
-def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
+def _curve(path: Path, epochs: float, result: Result) -> list[dict[str, float]]:
     """The evaluations of a finished run, each with the training loss of the steps before it."""
     steps: dict[int, dict[str, float]] = {}
     number = 0
@@ -119,6 +119,21 @@ def _curve(path: Path, epochs: float) -> list[dict[str, float]]:
     evaluations = [v for v in steps.values() if {"eval/loss", "eval/top1_error"} <= v.keys()]
     if not evaluations or min(values["step"] for values in evaluations) < 1:
         raise InputError(f"{path} is damaged: it lacks the evaluations of a finished run")
+    _check_complete(path, [int(values["step"]) for values in evaluations], result)
     for values in evaluations:  # the last evaluation is at the end of the run
         values["epoch"] = epochs * values["step"] / evaluations[-1]["step"]
     return [{key: values[key] for key in CURVE if key in values} for values in evaluations]
+
+
+def _check_complete(path: Path, steps: list[int], result: Result) -> None:
+    """Check that evaluations after these steps are all of a run: at equal distances, and its last.
+
+    Raises: InputError if not: the file was cut short, or lost while the run was not finished.
+    """
+    last = result.get("step", steps[-1])
+    every = [*range(steps[0], last, steps[0]), last]
+    if steps != every or (result.get("best_step") or last) not in steps:
+        raise InputError(
+            f"{path} lacks evaluations of its run, which ended after step {last}: it has those "
+            f"after step {', '.join(map(str, steps))}; the run is left out of the curves"
+        )

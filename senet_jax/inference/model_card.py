@@ -234,6 +234,8 @@ def _error(origin: Origin) -> str:
         f"Top-1 error {error:.2f} % on split `{origin.measured_on}` "
         f"(95 % interval of {counted(examples, 'image')}, Wilson: {low:.2f} to {high:.2f} %)."
     )
+    if origin.weights == EMA:
+        text += " The weights are averages over steps of the run (`--weights=ema`)."
     if origin.weights == BEST:
         text += " The weights were chosen on this split, so that the error is too good."
     elif "planned_steps" in result:

@@ -131,6 +131,21 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     return filled.lock()
 
 
+def left_keys(config: ConfigDict) -> set[str]:
+    """The keys that `resolve_config` fills in from the weights of model.pretrained.
+
+    Raises: InputError for weights that are not there.
+    """
+    sections: dict[str, Any] = config.to_dict()
+    origin, given = split_origin(sections["model"])
+    if not origin.source:
+        return set()
+    with named("model.pretrained"):
+        model, _ = of_weights(given["name"], origin)
+    theirs = {key: value for key, value in model.items() if key not in given}
+    return {f"model.{key}" for key in flatten(theirs)} | {*workdir.left_to_weights(sections)}
+
+
 def of_weights(name: str, origin: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a run's network, none for timm's weights, and the `data` keys of the images."""
     name, path = sources.locate(name, origin.source)

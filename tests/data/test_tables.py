@@ -97,7 +97,7 @@ def test_a_file_with_two_labels_is_refused_and_one_listed_again_counted(elks, tm
         write_rows(tmp_path / "x.csv", [head, *rows, *again]), "train", "val"
     )
     assert len(dataset.train) + len(dataset.eval) == len(rows) + 2
-    assert "2 rows of" in caplog.text
+    assert f"2 of the {len(rows) + 2} examples of" in caplog.text
     assert "1 in another split" in caplog.text
     other = (rows[0][0], str((int(rows[0][1]) + 1) % 3), "train")
     with pytest.raises(InputError, match=r"with the labels '\d' and '\d'; an image has one"):

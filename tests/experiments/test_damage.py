@@ -120,6 +120,23 @@ def test_all_other_runs_are_collected(runs, name):
     assert collect(STUDY, directory).damaged == []
 
 
+@pytest.mark.parametrize("lost", [(10,), (20,), (10, 20), (30,), (40,), (30, 40)])
+def test_a_curve_that_lacks_evaluations_is_named_and_not_drawn_in_other_places(runs, lost):
+    """Of a file that was cut short where a line ends, or lost before the run was continued."""
+    directory, run = runs
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"step": 40, "best_step": 20}))
+    lines = [{"step": step, "eval/loss": 1.0, "eval/top1_error": 9.0} for step in (10, 20, 30, 40)]
+
+    def damaged(lines):
+        (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return collect(STUDY, directory).damaged
+
+    assert damaged(lines) == []
+    (sentence,) = damaged([line for line in lines if line["step"] not in lost])
+    assert "lacks evaluations of its run, which ended after step 40" in sentence
+
+
 def restore(path, content):
     if path.is_dir():
         path.rmdir()

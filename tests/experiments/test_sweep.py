@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from helpers.runs import finish
+from helpers.runs import finish, finish_untrained, tiny_config
 
 from experiments.grid import folder_names, study, sweep
 from experiments.grid.plan import on_folds, plan
@@ -77,6 +77,26 @@ def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run
         rates("optim.learning_rate=0.1,0.2")
 
 
+def test_what_is_left_to_swept_weights_may_differ_between_their_rows(tmp_path):
+    """The network, and how images are normalised: a study's rows must be the same in these."""
+    from senet_jax.training.start import resolve_config
+
+    for number, fields in enumerate(({"ratio": 4}, {"gate": "relu", "stages": (3,)})):
+        config = tiny_config()
+        config.model.se.update(fields)
+        finish_untrained(tmp_path / f"run{number}", config, recorded=True)
+    runs = ",".join(str(tmp_path / f"run{number}") for number in (0, 1))
+    file = "configs/finetune.py:digits,seresnet20_cifar"
+    which, base = sweep.study_of(file, [f"model.pretrained={runs}"], smoke=False)
+    directory = tmp_path / "sweep"
+    for run in plan(which, [base, base], (0,), directory):
+        finish(run.workdir, resolve_config(run.config, tmp_path / "none"))
+    assert [*collect(which, directory).results] == [row.label for row in which.rows]
+    assert "model.se.gate" in which.notes[-1]
+    assert "data.mean" in which.notes[-1]
+    assert "optim" not in which.notes[-1]
+
+
 def test_a_table_says_of_which_weights_its_errors_are_where_there_are_averages(tmp_path):
     which, runs = planned(tmp_path, ["train.ema_decay=0.0,0.9"], seeds=(0, 1))
     for run, error in zip(runs, (None, 20.0, None, 22.0), strict=True):
@@ -89,6 +109,18 @@ def test_a_table_says_of_which_weights_its_errors_are_where_there_are_averages(t
     )
     del found.results["ema_decay=0.9"]
     assert "final weights" not in str(table.remarks(which, found.results, found.unfinished))
+
+
+def test_a_table_says_by_which_key_and_over_what_weights_were_averaged(tmp_path):
+    which, runs = planned(tmp_path, ["train.swa_epochs=0,2"], seeds=(0, 1))
+    for run in runs:
+        run.config.data.fold = (run.seed + 1, 2)
+        finish(run.workdir, run.config, **{"eval_ema/top1_error": 20.0})
+    found = collect(which, tmp_path)
+    (line,) = (x for x in table.remarks(which, found.results, {}) if "final weights" in x)
+    assert "(train.swa_epochs)" in line
+    assert "(folds)" in line
+    assert "seeds" not in line
 
 
 def test_keys_that_end_alike_keep_their_whole_names():

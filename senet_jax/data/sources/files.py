@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from senet_jax.data import image_files
-from senet_jax.data.sources import features, kept
+from senet_jax.data.sources import features, kept, same_files
 from senet_jax.data.sources.names import absolute
 from senet_jax.data.sources.source import Listed, numbers
 from senet_jax.data.sources.split_terms import Splits
@@ -114,7 +114,9 @@ class Files(Listed):
 
     def identity(self, split: str, place: int) -> Hashable:
         file = self.examples[split].files[place]
-        return os.path.normpath(file) if isinstance(file, str) else super().identity(split, place)
+        return (
+            same_files.identity(file) if isinstance(file, str) else super().identity(split, place)
+        )
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
@@ -239,13 +241,15 @@ def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
             raise InputError(
                 f"dataset {name!r}: the name of the class {each!r} is no text"
             ) from error
-        folded = unicodedata.normalize("NFC", each).casefold()
-        if (other := known.setdefault(folded, each)) != each:
-            alike = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", each)
-            form = f"the form of their letters in Unicode alone ({other!a}, {each!a})"
+        text = unicodedata.normalize("NFC", each)
+        if (other := known.setdefault(" ".join(text.casefold().split()), each)) != each:
+            usual = unicodedata.normalize("NFC", other)
+            form = "case alone" if usual.casefold() == text.casefold() else "spaces or case alone"
+            if usual == text:
+                form = f"the form of their letters in Unicode alone ({other!a}, {each!a})"
             raise InputError(
                 f"dataset {name!r}: the names of the classes {other!r} and {each!r} differ in "
-                f"{form if alike else 'case alone'}: make them one, or give one another name"
+                f"{form}: make them one, or give one another name"
             )
     if len(known) < 2:
         there = f"one class, {names[0]!r}" if names else "no class"
@@ -308,5 +312,9 @@ def assemble(
         label = np.array([one.label for one in ordered], np.int64)
         found[split] = Examples([one.file for one in ordered], label)
     if stamp is None:
+        paths = [file for part in found.values() for file in part.files]
+        places = [split for split, part in found.items() for _ in part.files]
+        labels = [int(label) for part in found.values() for label in part.labels]
+        same_files.check(name, names, paths, places, labels)
         stamp = [stamp_of(part.files) for part in found.values()]
     return Files(name, names, found, stamp, **how)

@@ -1,7 +1,6 @@
 """`csv:PATH`: a table of image files and their labels, as .csv, .tsv or .parquet."""
 
 import csv
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,29 +52,7 @@ def find(name: str, path: str, image: str, label: str) -> Files:
         # However a file is written, it is in one split.
         key = os.path.normpath(_text(file))
         examples.append(Example(place, numbers[row - 1], key, usual))
-    _check_once(name, examples, classes)
     return assemble(name, classes, examples)
-
-
-def _check_once(name: str, examples: Sequence[Example], classes: Sequence[str]) -> None:
-    """Warn of files that are listed more than once.
-
-    Raises: InputError if one has several labels.
-    """
-    known: dict[str, Example] = {}
-    again = apart = 0
-    for one in examples:
-        if (other := known.setdefault(os.path.normpath(one.file), one)) is one:
-            continue
-        if other.label != one.label:
-            raise InputError(
-                f"dataset {name!r} has {one.key} with the labels {classes[other.label]!r} and "
-                f"{classes[one.label]!r}; an image has one label"
-            )
-        again, apart = again + 1, apart + (other.split != one.split)
-    if again:
-        message = "%d rows of %r list a file again, %d in another split; each counts as often"
-        logging.getLogger(__name__).warning(message, again, name, apart)
 
 
 def _text(value: Any) -> str:
