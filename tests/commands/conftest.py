@@ -20,7 +20,7 @@ def _leave_the_process_as_it_is(monkeypatch):
 def run(tmp_path_factory):
     """A run on digits."""
     directory = tmp_path_factory.mktemp("run")
-    finish_untrained(directory, tiny_config())
+    finish_untrained(directory, tiny_config(stages=2))
     return directory
 
 

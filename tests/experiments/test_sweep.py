@@ -82,7 +82,7 @@ def test_what_is_left_to_swept_weights_may_differ_between_their_rows(tmp_path):
     from senet_jax.training.start import resolve_config
 
     for number, fields in enumerate(({"ratio": 4}, {"gate": "relu", "stages": (3,)})):
-        config = tiny_config()
+        config = tiny_config(stages=2)
         config.model.se.update(fields)
         finish_untrained(tmp_path / f"run{number}", config, recorded=True)
     runs = ",".join(str(tmp_path / f"run{number}") for number in (0, 1))

@@ -75,6 +75,8 @@ def test_variables_that_change_bits_are_another_environment(monkeypatch, variabl
     ],
 )
 def test_settings_of_jax_that_change_bits_are_recorded(name, value):
+    if not hasattr(jax.config, name):
+        pytest.skip("this JAX has no such setting")
     before = getattr(jax.config, name)
     jax.config.update(name, value)
     try:
