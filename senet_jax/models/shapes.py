@@ -27,7 +27,8 @@ def variable_shapes(model: Any, image_shape: Sequence[int]) -> Mapping[str, Any]
 @functools.lru_cache(maxsize=KEPT)
 def _variable_shapes(model: Any, images: tuple[int, ...]) -> Mapping[str, Any]:
     image = jax.ShapeDtypeStruct(images, np.float32)
-    return jax.eval_shape(with_plain_layers(model).init, jax.random.key(0), image)
+    key = jax.eval_shape(jax.random.key, 0)  # a real one would be compiled
+    return jax.eval_shape(with_plain_layers(model).init, key, image)
 
 
 def side(image_shape: Sequence[int]) -> int | list[int]:
