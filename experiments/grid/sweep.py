@@ -89,11 +89,12 @@ def _derived(config: Any, rows: Sequence[Row]) -> tuple[str, ...]:
         one = copy.deepcopy(config)  # with its references
         one.update_from_flattened_dict(dict(row.overrides))
         flat = flatten(one.to_dict())
-        changed |= {key for key in flat if flat[key] != before.get(key)} - {*row.overrides}
+        derived = {key for key in flat if flat[key] != before.get(key)}
         if PRETRAINED in row.overrides:
             from senet_jax.training.start import left_keys  # brings JAX, and few sweeps ask
 
-            changed |= left_keys(one) - {*row.overrides}
+            derived |= left_keys(one)
+        changed |= derived - {*row.overrides}
     return tuple(sorted(changed))
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.runs import finish
 
 from experiments import search
-from experiments.grid import space, sweep
+from experiments.grid import space, sweep, trials
 from experiments.grid.plan import PlannedRun
 from experiments.grid.study import Row
 from experiments.launch import is_pruned, kind_of_failure, launch, pruning, serial
@@ -74,8 +74,6 @@ def run(monkeypatch, tmp_path):
 
 
 def trials_of(directory):
-    from experiments.grid import trials
-
     study = trials.load(directory / search.JOURNAL)
     return [(t.params, t.state.name, t.value, t.intermediate_values) for t in study.trials]
 
@@ -175,6 +173,14 @@ def test_a_trial_that_diverges_or_fails_does_not_end_the_search(run, tmp_path):
 
 
 @needs_optuna
+def test_the_flags_of_the_lowest_are_those_of_its_runs(run, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as --smoke sets it, for longer
+    for flags, given in (((), "images: --config"), (("--smoke",), "images: --smoke --config")):
+        run(Fake(), f"s{len(flags)}", *flags, spaces=(RATIO,), trials=1)
+        assert f"{given}.model.se.ratio=" in capsys.readouterr().out
+
+
+@needs_optuna
 @pytest.mark.parametrize("first_lacks", ["its first seed", "its second seed"])
 def test_a_trial_that_lacks_a_seed_is_never_the_lowest(run, first_lacks, capsys):
     """Its mean would be that of other seeds than the mean of the others."""
@@ -262,8 +268,6 @@ def test_without_optuna_it_is_one_sentence(run, tmp_path, monkeypatch):
 
 @needs_optuna
 def test_a_real_run_is_pruned_at_its_evaluation_and_continues_to_be(tiny, tmp_path, capsys):
-    from experiments.grid import trials
-
     journal = tmp_path / search.JOURNAL
     found = trials.Trials(
         journal, space.parse(sweep.load(FILE, smoke=False), [RATE]), 0, {"a": 1}, None

@@ -16,6 +16,7 @@ from experiments.reporting.write import write_report
 from experiments.run import define_all_flags, main, override
 from senet_jax.errors import InputError
 from senet_jax.system import cli
+from senet_jax.training.start import resolve_config
 
 FILE = "configs/cifar.py:seresnet20,cifar100"
 SWEEPS = ("model.se.ratio=2,4", "optim.learning_rate=0.05,0.1", "model.se.stages=(2,3), (4,)")
@@ -79,8 +80,6 @@ def test_what_a_configuration_derives_from_a_value_follows_it_as_in_a_direct_run
 
 def test_what_is_left_to_swept_weights_may_differ_between_their_rows(tmp_path):
     """The network, and how images are normalised: a study's rows must be the same in these."""
-    from senet_jax.training.start import resolve_config
-
     for number, fields in enumerate(({"ratio": 4}, {"gate": "relu", "stages": (3,)})):
         config = tiny_config(stages=2)
         config.model.se.update(fields)

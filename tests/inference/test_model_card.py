@@ -34,6 +34,21 @@ def test_an_error_is_of_the_images_that_it_was_measured_on(values, result, sente
     assert stated == origin.measured_on
 
 
+def test_the_error_of_averaged_weights_is_theirs_and_said_to_be():
+    config = flatten(tiny_config().to_dict())
+    result = {"eval/top1_error": 20.0, "eval_ema/top1_error": 15.0, "eval/examples": 360}
+    said = {
+        weights: model_card._error(
+            model_card.Origin("a network", config=config, result=result, weights=weights)
+        )
+        for weights in ("final", "ema")
+    }
+    assert "Top-1 error 20.00 %" in said["final"]
+    assert "averages" not in said["final"]
+    assert "Top-1 error 15.00 %" in said["ema"]
+    assert "The weights are averages over steps of the run" in said["ema"]
+
+
 @pytest.mark.parametrize(
     ("errors", "interval"),
     [

@@ -98,8 +98,8 @@ def test_a_layer_that_is_called_again_has_its_parameters_once_and_one_like_it_ha
     ]
 
 
-def tiny(name="seresnet20_cifar", **fields):
-    return senet_jax.create_model(name, stage_sizes=(1, 2, 1), width=4, **fields)
+def tiny(name="seresnet20_cifar", stage_sizes=(1, 2, 1), **fields):
+    return senet_jax.create_model(name, stage_sizes=stage_sizes, width=4, **fields)
 
 
 IMAGES = jax.random.normal(jax.random.key(7), (2, 8, 8, 3))
@@ -138,7 +138,7 @@ def test_placements_differ_from_each_other():
     outputs = []
     for placement in PLACEMENTS:
         se = {"placement": placement, "ratio": 2, "stages": (2,)}
-        model = senet_jax.create_model("seresnet20_cifar", stage_sizes=(1, 1), width=4, se=se)
+        model = tiny(stage_sizes=(1, 1), se=se)
         outputs.append(jax.jit(model.apply)(filled(model), IMAGES))
     for i, a in enumerate(outputs):
         for b in outputs[i + 1 :]:

@@ -11,10 +11,9 @@ import dataclasses
 import functools
 import hashlib
 import math
-import os
 import re
 import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,10 +65,12 @@ class Examples(NamedTuple):
     Attributes:
       files: what `Files.read` takes of each, a path, say.
       labels: classes [N] int64.
+      identities: what is equal for the same file [N] int64; None where these are no files here.
     """
 
     files: Sequence[Any]
     labels: np.ndarray
+    identities: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +114,8 @@ class Files(Listed):
         return self.examples[split].labels
 
     def identity(self, split: str, place: int) -> Hashable:
-        file = self.examples[split].files[place]
-        return (
-            same_files.identity(file) if isinstance(file, str) else super().identity(split, place)
-        )
+        known = self.examples[split].identities
+        return super().identity(split, place) if known is None else known[place]
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
@@ -218,14 +217,22 @@ def _digest(text: str) -> bytes:
 
 def stamp_of(paths: Iterable[str]) -> str:
     """What changes with files: a digest of their names, sizes and times, see kept.py."""
+    return look_at(paths)[0]
+
+
+def look_at(paths: Iterable[str]) -> tuple[str, np.ndarray]:
+    """Ask the disk once for each file: the stamp of all, and the identity of each [N]."""
     digest = hashlib.sha256()
-    for path in paths:
-        try:
-            about = f"{path}\0{kept.state_of(os.stat(path))}\n"
-        except (OSError, ValueError):
-            about = f"{path}\0\n"
-        digest.update(about.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+
+    def identities() -> Iterator[int]:
+        for path in paths:
+            status = same_files.status_of(path)
+            state = "" if status is None else kept.state_of(status)
+            digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
+            yield same_files.identity(path, status)
+
+    found = np.fromiter(identities(), np.int64)
+    return digest.hexdigest(), found
 
 
 def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -312,9 +319,10 @@ def assemble(
         label = np.array([one.label for one in ordered], np.int64)
         found[split] = Examples([one.file for one in ordered], label)
     if stamp is None:
-        paths = [file for part in found.values() for file in part.files]
-        places = [split for split, part in found.items() for _ in part.files]
-        labels = [int(label) for part in found.values() for label in part.labels]
-        same_files.check(name, names, paths, places, labels)
-        stamp = [stamp_of(part.files) for part in found.values()]
+        looks = {split: look_at(part.files) for split, part in found.items()}
+        stamp = [of_split for of_split, _ in looks.values()]
+        paths = [path for part in found.values() for path in part.files]
+        labels = np.concatenate([part.labels for part in found.values()])
+        same_files.check(name, names, paths, [files for _, files in looks.values()], labels)
+        found = {split: part._replace(identities=looks[split][1]) for split, part in found.items()}
     return Files(name, names, found, stamp, **how)

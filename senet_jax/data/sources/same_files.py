@@ -9,54 +9,60 @@ import numpy as np
 from senet_jax.errors import InputError
 
 
-def identity(path: str) -> int:
+def status_of(path: str) -> os.stat_result | None:
+    """What the disk says of a file; None if it is not there."""
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
+
+
+def identity(path: str, status: os.stat_result | None) -> int:
     """What is equal for two paths of one file: a hash of its number and of its disk's."""
     usual = os.path.normpath(path)
-    for each in (path, usual):  # "x/../y" is y, even where there is no x
-        try:
-            status = os.stat(each)
-        except (OSError, ValueError):
-            continue
-        if status.st_ino:  # some disks do not number their files
-            # Size and time are of the file, whichever link leads to it; some disks number twice.
-            return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return hash(usual)
+    if status is None:  # "x/../y" is y, even where there is no x
+        status = status_of(usual)
+    if status is None or not status.st_ino:  # some disks do not number their files
+        return hash(usual)
+    # Size and time are of the file, whichever link leads to it; some disks number twice.
+    return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 def check(
     name: str,
     classes: Sequence[str],
     paths: Sequence[str],
-    splits: Sequence[str],
-    labels: Sequence[int],
+    identities: Sequence[np.ndarray],
+    labels: np.ndarray,
 ) -> None:
     """Warn of files that are several examples.
 
     Args:
       name: the dataset's name as the user wrote it.
       classes: one name per class.
-      paths, splits, labels: those of all examples.
+      paths, labels: those of all examples [N], split by split.
+      identities: those of the files of each split.
 
     Raises: InputError if one path has several labels; links may have been made of copies.
     """
     # Numbers in an array: a large dataset has millions of files, hardly any of them twice.
-    files = np.fromiter(map(identity, paths), np.int64, len(paths))
+    files = np.concatenate(identities)
+    splits = np.repeat(np.arange(len(identities)), [len(of_split) for of_split in identities])
     _, first, which = np.unique(files, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[which] != np.arange(len(files)))
-    apart = torn = 0
-    for place, other in zip(map(int, again), map(int, first[which[again]]), strict=True):
-        apart += splits[place] != splits[other]
-        if labels[place] == labels[other]:
-            continue
-        torn += 1
+    others = first[which]
+    again = np.flatnonzero(others != np.arange(len(files)))
+    torn = again[labels[again] != labels[others[again]]]
+    for place in map(int, torn):
+        other = int(others[place])
         if (path := os.path.normpath(paths[place])) == os.path.normpath(paths[other]):
             raise InputError(
                 f"dataset {name!r} has {path} with the labels {classes[labels[other]]!r} and "
                 f"{classes[labels[place]]!r}; an image has one label"
             )
     if len(again):
+        apart = np.count_nonzero(splits[again] != splits[others[again]])
         message = (
             "%d of the %d examples of %r are files that are there already, listed again or as "
             "links: %d in another split, %d with another label; each counts as often"
         )
-        logging.getLogger(__name__).warning(message, len(again), len(files), name, apart, torn)
+        logging.getLogger(__name__).warning(message, len(again), len(files), name, apart, len(torn))
