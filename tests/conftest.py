@@ -58,6 +58,9 @@ compilation_cache.enable()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 host_memory.release_after_compilation()
 startup.look_rarely_for_garbage()
+# Nobody cuts the power in a test: no file has to be on the disk before the next line runs, which
+# takes a twentieth of a run's time. tests/system/test_files.py asks in which order it would be.
+os.fsync = lambda descriptor: None
 # A busy machine is no reason to fail.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
