@@ -11,7 +11,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from senet_jax.system.devices import Devices, sharded
-from senet_jax.training.draw import draw
+from senet_jax.training.draw import draw, operation_by_operation
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -110,21 +110,16 @@ def create_state(
       plateau: memory of the "plateau" schedule at the start.
     """
 
-    @jax.jit
-    def start(variables: dict[str, Any]) -> tuple[optax.OptState, Any]:
-        # Copies: a step gives its whole state away, and no array can be given twice.
-        averages = jax.tree.map(jnp.copy, variables) if ema else None
-        return optimizer.init(variables["params"]), averages
-
     run_key, drawn = draw(model, image_shape, jnp.asarray(seed, jnp.uint32))
     variables = unflatten_dict(flatten_dict(drawn) | flatten_dict(weights or {}))
-    opt_state, averages = start(variables)
+    opt_state = operation_by_operation(optimizer.init, variables["params"])
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=run_key,
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         opt_state=opt_state,
-        ema=averages,
+        # Copies: a step gives its whole state away, and no array can be given twice.
+        ema=jax.device_put(variables, may_alias=False) if ema else None,
         plateau=plateau,
     )
