@@ -78,7 +78,8 @@ def test_a_model_its_size_and_its_gates():
     variables = jax.jit(model.init)(jax.random.key(0), images)
     counts = senet_jax.summarize(model, shape)
     assert counts.params == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    gates = jax.jit(senet_jax.gates_of, static_argnums=0)(model, variables, images)
+    gates_of = jax.jit(senet_jax.gates_of, static_argnums=0)
+    gates = gates_of(model, variables, images)
     assert {name: gate.shape for name, gate in gates.items()} == {
         f"stage{stage}/block1/se": (2, 4 * 2 ** (stage - 2)) for stage in (2, 3, 4)
     }

@@ -65,6 +65,17 @@ def test_every_family_names_its_blocks_in_order_with_their_stages(name):
     assert kept == tuple(block for block in blocks if block.stage != stages[-1])
 
 
+def test_gates_come_in_the_order_of_the_computation_where_they_are_compiled_too():
+    """That is not the order of their names, from ten blocks on."""
+    fields = {"stage_sizes": (11, 1, 1), "width": 4, "implementation": "xla"}
+    model = create_model("seresnet20_cifar", **fields)
+    images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    compiled = jax.jit(gates_of, static_argnums=0)
+    names = [f"stage2/block{block}/se" for block in range(1, 12)]
+    assert list(compiled.eval_shape(model, variables, images))[:11] == names != sorted(names)
+
+
 @pytest.mark.parametrize("stages", [(2,), (3,), (2, 3), (2, 4), (3, 4), (2, 3, 4)])
 def test_blocks_between_stages_are_found_where_no_other_is_left(stages):
     """Nothing follows stage 4, so that a network with only its block has none."""
