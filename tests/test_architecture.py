@@ -54,9 +54,15 @@ def modules():
     )
 
 
+@functools.cache
+def parsed(path):
+    """A file of ours as Python reads it."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 def imports(path):
     """Dotted names that a file imports anywhere, in functions and for type checkers as well."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -168,11 +174,15 @@ def test_importing_the_package_imports_neither_tensorflow_nor_orbax():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_flags_come_before_jax():
-    """A wrong flag is refused at once, and settings that JAX reads when imported still count."""
+def test_flags_come_before_jax_and_statistics():
+    """A wrong flag is refused at once, and settings that JAX reads when imported still count.
+
+    SciPy's statistics take most of a second, for each worker that only trains as well.
+    """
     modules = [f"senet_jax.{name}" for name in ("main", "evaluate", "predict", "export")]
     modules += [f"experiments.{name}" for name in ("run", "search", "status", "launch.worker")]
-    code = f"import sys, {', '.join(modules)}; sys.exit('jax' in sys.modules)"
+    late = "{'jax', 'scipy.stats'} & set(sys.modules)"
+    code = f"import sys, {', '.join(modules)}; sys.exit(bool({late}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -205,8 +215,8 @@ def test_what_is_long_says_why():
     for path in itertools.chain(*((ROOT / room).rglob("*.py") for room in (*PACKAGES, "tests"))):
         text = path.read_text("utf-8")
         if len(lines := text.splitlines()) > 300:
-            assert "is long" in ast.get_docstring(ast.parse(text)), path
-        for node in ast.walk(ast.parse(text)):
+            assert "is long" in ast.get_docstring(parsed(path)), path
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
                 body = lines[node.lineno - 1 : node.end_lineno]
                 assert any("is long" in line for line in body), (path, node.name)
@@ -221,7 +231,7 @@ PREPOSITION = (
 def test_no_field_description_begins_with_a_preposition():
     """In "Attributes:" and "Args:": what a field is comes before what it is of or for."""
     for path in itertools.chain(*((ROOT / package).rglob("*.py") for package in PACKAGES)):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
                 for line in (ast.get_docstring(node) or "").splitlines():
                     field = re.match(rf"(?:\s+|Args: )\**[a-z][\w*, ]*: ({PREPOSITION})\b", line)

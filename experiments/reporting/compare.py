@@ -11,7 +11,7 @@ import functools
 import statistics
 from collections.abc import Mapping, Sequence
 
-from scipy import stats
+import scipy
 
 from experiments.grid.study import Study
 from experiments.reporting.collect import Result, Results, is_fold_of_seed
@@ -42,7 +42,7 @@ def is_unstable(errors: Sequence[float], reference: Sequence[float], examples: i
 @functools.cache
 def _limit(seeds: int, of_reference: int) -> float:
     """The ratio of variances that FALSE_ALARMS of equal ones exceed."""
-    return float(stats.f.isf(FALSE_ALARMS, seeds - 1, of_reference - 1))
+    return float(scipy.stats.f.isf(FALSE_ALARMS, seeds - 1, of_reference - 1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ Every run keeps which images it has right, so a row is a table [seeds, images] o
 import dataclasses
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from experiments.statistics.paired import LEVEL
 
@@ -79,5 +79,5 @@ def crossed_interval(
     variance = max(by_seed + by_image - interaction, by_seed, by_image)
     parts = ((by_seed, seeds - 1), (by_image, images - 1))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    half = stats.t.ppf((1 + level) / 2, max(freedom, seeds - 1)) * np.sqrt(variance)
+    half = scipy.stats.t.ppf((1 + level) / 2, max(freedom, seeds - 1)) * np.sqrt(variance)
     return 100 * float(mean - half), 100 * float(mean + half)

@@ -2,13 +2,16 @@
 
 A difference is the reference's error less the row's, in points, so that it is positive where the
 row is better. All tests are Student's t tests on the differences.
+
+`scipy.stats` is named in full, here and in the other files: SciPy then imports it at first use, as
+it takes most of a second, which commands that only train need not wait for.
 """
 
 import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from scipy import special, stats
+import scipy
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
@@ -42,7 +45,7 @@ def t_interval(
     if not has_spread(values):
         return None
     mean, error = statistics.fmean(values), standard_error(values, shared)
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    half = float(scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
     return mean - half, mean + half
 
 
@@ -95,7 +98,7 @@ def check_expectation(
 
     def p_above(least: float) -> float:
         """The p value of one-sided Student's t for a mean above `least`."""
-        return float(special.stdtr(count - 1, (least - mean) / error))
+        return float(scipy.special.stdtr(count - 1, (least - mean) / error))
 
     if expected == EQUIVALENT:
         within = max(p_above(-margin), 1 - p_above(margin))

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from experiments.statistics.paired import ALPHA, BETTER, EQUIVALENT, LEVEL
 
@@ -22,22 +22,22 @@ def power(deviation: float, seeds: int, effect: float, expected: str = BETTER) -
         return 0.0
     if expected != EQUIVALENT:
         freedom, shift = seeds - 1, abs(effect) / deviation * math.sqrt(seeds)
-        limit = stats.t.isf(ALPHA / 2, freedom)
-        return float(stats.nct.sf(limit, freedom, shift))
+        limit = scipy.stats.t.isf(ALPHA / 2, freedom)
+        return float(scipy.stats.nct.sf(limit, freedom, shift))
     # Of two one-sided tests: the mean and the deviation are independent, so it is the expectation
     # over the deviation (Phillips 1990), here at the middles of equally probable parts.
     freedom = seeds - 1
     parts = (np.arange(2000) + 0.5) / 2000
-    measured = deviation * np.sqrt(stats.chi2.ppf(parts, freedom) / freedom)
-    limit = effect - stats.t.ppf(1 - ALPHA, freedom) * measured / math.sqrt(seeds)
-    within = 2 * stats.norm.cdf(limit * math.sqrt(seeds) / deviation) - 1
+    measured = deviation * np.sqrt(scipy.stats.chi2.ppf(parts, freedom) / freedom)
+    limit = effect - scipy.stats.t.ppf(1 - ALPHA, freedom) * measured / math.sqrt(seeds)
+    within = 2 * scipy.stats.norm.cdf(limit * math.sqrt(seeds) / deviation) - 1
     return float(np.where(limit > 0, within, 0).mean())
 
 
 def seeds_for_half_width(deviation: float, half_width: float) -> int | None:
     """The fewest seeds whose expected interval is as narrow as that; None for more than MOST."""
     for seeds in range(2, MOST + 1):
-        expected = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * deviation / math.sqrt(seeds)
+        expected = scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * deviation / math.sqrt(seeds)
         if expected <= half_width:
             return seeds
     return None
