@@ -115,6 +115,18 @@ def test_a_dataset_prepared_anew_is_read_anew(monkeypatch):
     np.testing.assert_array_equal(np.asarray(load().train.image), before)
 
 
+def test_tensorflow_comes_without_keras_which_can_be_imported_afterwards():
+    """Keras is two fifths of the time that a process waits for TensorFlow."""
+    code = (
+        "import importlib.util, sys; from senet_jax.data.sources import tfds_builder\n"
+        "tfds_builder.import_tfds()\n"
+        "assert {'tensorflow', 'keras'} & set(sys.modules) == {'tensorflow'}\n"
+        "assert importlib.util.find_spec('keras')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_study_of_what_is_kept_imports_no_tensorflow(tmp_path):
     load()
     config = tmp_path / "squares.py"

@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ def import_tfds() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
-        import tensorflow as tf
-        import tensorflow_datasets as tfds
+        with _without_keras():
+            import tensorflow as tf
+            import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError(
             "TFDS datasets are read by tensorflow and tensorflow-datasets, which cannot be "
@@ -29,6 +32,22 @@ def import_tfds() -> Any:
         ) from error
     tf.config.set_visible_devices([], "GPU")
     return tfds
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Let TensorFlow be imported without Keras: two fifths of its import, and not used here.
+
+    TensorFlow tries to import it and goes on without; `tf.keras` imports it at first use.
+    """
+    if "keras" in sys.modules:
+        yield
+        return
+    sys.modules["keras"] = None  # type: ignore[assignment]  # Python then refuses its import
+    try:
+        yield
+    finally:
+        del sys.modules["keras"]
 
 
 def builder_of(name: str) -> Any:
