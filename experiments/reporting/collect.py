@@ -17,10 +17,8 @@ from senet_jax.runs.workdir import ADDED, with_added
 from senet_jax.system import files
 
 Results = dict[str, list[Result]]  # row label to the results of its seeds
-# The keys that say which images a run was measured on, and what of these it was to say.
+# The keys that say of which images a run is, and what of these it was to say.
 ASKED = ("data.name", "data.image", "data.label", "data.classes")
-SPLIT = (*ASKED, "data.eval_split")
-POOL = (*ASKED, "data.train_split")  # the same of runs on folds
 Unfinished = Mapping[str, Mapping[int, str]]  # row label to seed to the reason, "" if not known
 
 
@@ -164,43 +162,6 @@ def made_with(results: Results, key: str) -> list[str]:
     environments = [each for run in runs for each in (run, *run.get("earlier_environments", ()))]
     values = [each.get(key, provenance.USUAL.get(key)) for each in environments]
     return sorted({str(value) for value in values if value is not None})
-
-
-def other_images(study: Study, results: Results) -> list[str]:
-    """Sentences on runs that were not measured on the same images.
-
-    These are runs of one split with different numbers of its images, and rows whose split is not
-    that of the row that they are compared with.
-    """
-    counts = collections.defaultdict[str, set[int]](set)
-    for run in (run for runs in results.values() for run in runs):
-        fold = run["config"].get("data.fold")
-        counts[f"{_split_of(run)} {fold or ''}"].add(run["eval/examples"])
-    lines = []
-    for row in study.rows:
-        reference = study.reference_of(row)
-        if reference is None or not {row.label, reference.label} <= results.keys():
-            continue
-        if _split_of(results[row.label][0]) != _split_of(results[reference.label][0]):
-            lines.append(
-                f"Row {row.label} and {reference.label} were measured on images of different "
-                "splits, columns or classes: the gain is not due to the network alone."
-            )
-    return lines + [
-        f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images of one "
-        "split: the dataset has changed between them, or images could not be read, and their "
-        "errors cannot be compared."
-        for numbers in counts.values()
-        if len(numbers) > 1
-    ]
-
-
-def _split_of(run: Result) -> str:
-    """The images that a run was measured on, by the keys of its configuration that choose them."""
-    keys = SPLIT
-    if run["config"].get("data.fold"):
-        keys = POOL if is_fold_of_seed(run) else (*POOL, "data.fold")
-    return json.dumps([run["config"].get(key) or "" for key in keys])
 
 
 def check_comparable(study: Study, results: Results, directory: Path = Path()) -> None:

@@ -11,14 +11,13 @@ from rich.text import Text
 
 from configs.common import VARIANTS
 from experiments.grid.study import Study
-from experiments.reporting import about_runs, by_class, compare, primary
+from experiments.reporting import about_runs, by_class, compare, primary, same_images
 from experiments.reporting.collect import (
     Results,
     Unfinished,
     dataset_of,
     datasets_of,
     made_with,
-    other_images,
 )
 from experiments.reporting.numbers import (
     COUNTS,
@@ -219,7 +218,7 @@ def remarks(study: Study, results: Results, unfinished: Unfinished) -> list[str]
             f"With {study.in_words(', '.join(narrow))} our network has blocks with fewer channels "
             "than r: their hidden width is 1, the least there is."
         )
-    lines += about_runs.in_words(study, results) + other_images(study, results)
+    lines += about_runs.in_words(study, results) + same_images.in_words(study, results)
     return lines + about_runs.missing(study, results, unfinished)
 
 

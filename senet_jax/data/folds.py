@@ -67,7 +67,15 @@ class Fold:
         # What stands in for an unreadable image might be in the other part. In a stream it is of
         # the same batch.
         unreadable = [*split.unreadable] if isinstance(split, Images) else []
-        readable, labels = np.setdiff1d(np.arange(len(split)), unreadable), split.labels()
+        readable = np.setdiff1d(np.arange(len(split)), unreadable)
+        train, evaluation = self.places(split.labels(), readable)
+        return split.take(train), split.take(evaluation)
+
+    def places(self, labels: np.ndarray, readable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The places to train and to evaluate on, of `readable` ones [M], by all labels [N].
+
+        Raises: InputError if there are more folds than examples.
+        """
         if self.count > len(readable):
             raise InputError(
                 f"data.fold asks for {self.count} folds of "
@@ -75,10 +83,10 @@ class Fold:
             )
         shuffled = np.random.default_rng([self.seed, self.count]).permutation(readable)
         by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-        is_evaluated = np.zeros(len(split), bool)
+        is_evaluated = np.zeros(len(labels), bool)
         is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
         places = np.flatnonzero(is_evaluated)
-        return split.take(np.setdiff1d(readable, places)), split.take(places)
+        return np.setdiff1d(readable, places), places
 
 
 def in_words(split: str, fold: Sequence[int]) -> str:

@@ -240,6 +240,11 @@ def _error(origin: Origin) -> str:
         text += " The weights were chosen on this split, so that the error is too good."
     elif "planned_steps" in result:
         text += " This split said when to stop training, so that the error is too good."
+    if seen := int(result.get("seen_before", 0)):
+        text += (
+            f" {seen:,} of these images are among those that its first weights or its teacher were "
+            "trained on, so that the error is too good."
+        )
     if len(origin.seeds) > 1:
         mean, low, high = intervals.of_seeds(origin.seeds)
         # No error is beyond these; and without a spread there is nothing to estimate one from.

@@ -23,7 +23,7 @@ from senet_jax.system.devices import (
     Devices,
     replicate,
 )
-from senet_jax.training import class_weights, freezing, optim
+from senet_jax.training import class_weights, freezing, optim, seen
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.plan import Plan, plan_steps
@@ -157,6 +157,9 @@ def build_run(
     """State and steps of a run; see `prepare`."""
     train, shape = recipe.train, dataset.train.image_shape
     weights = None
+    records: dict[str, Any] = {}
+    if not begun:
+        records |= seen.look(recipe.data, recipe.origin.pretrained, train.teacher)
     if recipe.origin.source and not begun:
         weights = load_initial_weights(recipe.origin, recipe.network["name"], model, dataset)
     tuning = freezing.tuning(model, shape, recipe.optim.freeze, recipe.optim.layer_decay)
@@ -174,6 +177,8 @@ def build_run(
         ema=train.has_averages,
         plateau=optim.initial_plateau() if recipe.optim.schedule == "plateau" else None,
     )
+    for part in (weights, teacher):
+        records |= part.records if part else {}
     if teacher:
         state = TaughtState.of(state, teacher.variables)
     state = replicate(state, devices)
@@ -194,7 +199,7 @@ def build_run(
         class_weights=inputs.class_weights,
         steps=steps_of((recipe, dataset, plan, inputs), devices, build, kept=teacher is None),
         initial_state=state,
-        pretrained={k: v for part in (weights, teacher) if part for k, v in part.records.items()},
+        pretrained=records,
     )
 
 

@@ -13,6 +13,7 @@ from senet_jax.models.counts import summarize
 from senet_jax.runs import provenance
 from senet_jax.system.device_memory import Peak
 from senet_jax.system.terminal import duration
+from senet_jax.training import seen
 from senet_jax.training.prepare import Run
 from senet_jax.training.session import Session
 from senet_jax.training.teacher import NAME
@@ -52,7 +53,8 @@ def collect(config: ConfigDict, run: Run, session: Session, peak: Peak) -> dict[
         **session.pretrained,
         **({"class_weights": [*run.class_weights]} if run.class_weights else {}),
         "params_sha256": provenance.fingerprint(session.state.variables),
-        **run.dataset.records,  # with which the network can be asked where the dataset is gone
+        # With which the network can be asked where the dataset is gone, and runs be compared.
+        **run.dataset.identity,
     }
 
 
@@ -90,6 +92,8 @@ def in_words(result: Mapping[str, Any], directory: Path) -> str:
         lines.append(f"started from {channels.in_words(theirs, result['image_shape'][-1])}")
     if teacher := result.get(NAME):
         lines.append(f"learned from the answers of {teacher}")
+    if count := result.get(seen.RECORD):
+        lines.append(seen.in_words(count, result["eval/examples"]))
     if skipped := result.get("train/skipped"):
         lines.append(f"{skipped} updates were not finite and were skipped")
     memory = result.get("peak_device_memory", result["peak_host_memory"]) / 2**30

@@ -17,14 +17,14 @@ from senet_jax.runs import checkpoints, provenance
 from senet_jax.system import processes
 from senet_jax.system.devices import replicate, to_global, to_local
 from senet_jax.system.processes import on_first
-from senet_jax.training import optim, teacher
+from senet_jax.training import optim, seen, teacher
 from senet_jax.training.prepare import Run
 from senet_jax.training.state import TrainState
 from senet_jax.training.step import parts_of
 from senet_jax.training.steps import Step
 
 ADVICE = "try a smaller optim.learning_rate"
-PRETRAINED = ("pretrained_sha256", "pretrained_channels", *teacher.RECORDS)
+PRETRAINED = ("pretrained_sha256", "pretrained_channels", *teacher.RECORDS, seen.RECORD)
 NORMS = ("gradient_norm", "parameter_norm")
 MAX_SKIPPED = 20  # updates one after another that on_nan="skip" may skip: then nothing is learned
 

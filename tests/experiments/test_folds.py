@@ -9,7 +9,7 @@ from scipy import stats
 
 from experiments import run
 from experiments.grid.plan import base_configs, directory_of, on_folds, plan
-from experiments.reporting import about_runs, collect, compare, primary, publish, table
+from experiments.reporting import about_runs, collect, compare, primary, publish, same_images, table
 from experiments.statistics.paired import (
     BETTER,
     check_expectation,
@@ -144,7 +144,7 @@ def test_runs_on_folds_are_one_study_but_not_with_others(tmp_path):
     found = collect.collect(REDUCTION, tmp_path)
     assert [len(runs) for runs in found.results.values()] == [5, 5]
     assert not found.damaged
-    assert collect.other_images(REDUCTION, found.results) == []
+    assert same_images.in_words(REDUCTION, found.results) == []
     with pytest.raises(InputError, match="these runs are on folds"):
         publish.publish(REDUCTION, found.results, {})
     config = planned(directory=tmp_path)[0].config
@@ -178,11 +178,11 @@ def test_folds_that_do_not_go_by_seeds_are_no_study_on_folds(tmp_path):
 def test_rows_on_different_folds_are_no_study_on_folds_and_said_to_be_on_other_images():
     found = on(results(_2={0: 5.0, 1: 6.0}, _16={0: 5.5, 1: 6.5}), 5)
     assert compare.folds_of(found) == 5
-    assert collect.other_images(REDUCTION, found) == []
+    assert same_images.in_words(REDUCTION, found) == []
     for label, fold in (("2", 1), ("16", 2)):
         for each in found[label]:
             each["config"]["data.fold"] = [fold, 5]
     assert compare.folds_of(found) == 0
     assert compare.gains(REDUCTION, found)["2"].shared == 0.0
-    (said,) = collect.other_images(REDUCTION, found)
+    (said,) = same_images.in_words(REDUCTION, found)
     assert "2" in said

@@ -1,7 +1,9 @@
 """`folder:PATH`: a folder of images per class, below `train`, `val` and `test` if there are any."""
 
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from senet_jax.data import image_search
@@ -47,6 +49,7 @@ def _splits_in(name: str, root: Path) -> dict[str, Path]:
     folders = _folders_in(root)
     named = {folder: SPLITS.get(folder.name.lower(), "") for folder in folders}
     if not any(_folders_in(folder) for folder in folders if named[folder]):
+        _refuse_like_splits(name, folders)
         return {}
     if others := [folder.name for folder in folders if not named[folder]]:
         there = ", ".join(folder.name for folder in folders if named[folder])
@@ -62,6 +65,37 @@ def _splits_in(name: str, root: Path) -> dict[str, Path]:
         splits[split] = folder
     _refuse_images(name, root)
     return splits
+
+
+def _refuse_like_splits(name: str, folders: Sequence[Path]) -> None:
+    """Refuse folders that are splits by other names, or say that they are taken for classes.
+
+    Raises: InputError if all that have folders in them are called after splits, "training_set".
+    """
+    inside = {folder: {inner.name for inner in _folders_in(folder)} for folder in folders}
+    deep = [folder for folder in folders if inside[folder]]
+    called = {folder: _split_words(folder.name) for folder in deep}
+    if all(called.values()) and len(set().union(*called.values())) > 1:
+        raise InputError(
+            f"dataset {name!r} has the folders {deep[0].name!r} and {deep[1].name!r}, which look "
+            "like splits: call them train, val and test, with the folders of the classes in them; "
+            "if they are classes, give them other names"
+        )
+    common = sorted(set.intersection(*inside.values())) if len(deep) == len(folders) > 1 else []
+    if len(common) > 1 and not any(map(image_search.images_beside_folders, folders)):
+        logging.getLogger(__name__).warning(
+            "the classes of %r are its folders, %r, %r and so on, and in each of these are %r and "
+            "%r: if those are the classes, name one of the folders as the dataset",
+            name,
+            folders[0].name,
+            folders[1].name,
+            *common[:2],
+        )
+
+
+def _split_words(title: str) -> set[str]:
+    """The splits that words of a folder's name are: "test" of "Test-Images"."""
+    return {SPLITS[word] for word in re.split("[^a-z]+", title.lower()) if word in SPLITS}
 
 
 def _classes_in(name: str, root: Path) -> Mapping[str, list[Path]]:

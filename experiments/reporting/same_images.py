@@ -1,0 +1,104 @@
+"""Remarks on runs that were trained or measured on other images than those they are beside."""
+
+import collections
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from experiments.grid.study import Study
+from experiments.reporting.collect import ASKED, Results, is_fold_of_seed
+from experiments.reporting.run_files import Result
+
+# The keys that say which images a run was measured on, and what of these it was to say.
+SPLIT = (*ASKED, "data.eval_split")
+POOL = (*ASKED, "data.train_split")  # the same of runs on folds
+DECIMALS = 6  # of a mean of images from 0 to 1, up to which machines agree
+
+
+def in_words(study: Study, results: Results) -> list[str]:
+    """Sentences on rows of other splits than the row they are compared with, and on changes."""
+    lines = []
+    for row in study.rows:
+        reference = study.reference_of(row)
+        if reference is None or not {row.label, reference.label} <= results.keys():
+            continue
+        if _split_of(results[row.label][0]) != _split_of(results[reference.label][0]):
+            lines.append(
+                f"Row {row.label} and {reference.label} were measured on images of different "
+                "splits, columns or classes: the gain is not due to the network alone."
+            )
+    return lines + list(_changes(results)) + list(_seen_before(results))
+
+
+def _changes(results: Results) -> Iterator[str]:
+    """Sentences on a dataset that changed between the runs: its numbers, labels or images."""
+    runs = [run for of_row in results.values() for run in of_row]
+    measured = _by_images(runs, _split_of, lambda run: run["eval/examples"])
+    for numbers in measured.values():
+        if len(numbers) > 1:
+            yield (
+                f"Runs were measured on {' or '.join(f'{n:,}' for n in sorted(numbers))} images "
+                "of one split: the dataset has changed between them, or images could not be read, "
+                "and their errors cannot be compared."
+            )
+    again = "the dataset has changed between them, and their errors cannot be compared."
+    labels = _by_images(runs, _split_of, lambda run: _of_split(run, "labels", 1))
+    if any(len(n) > 1 and len(measured[split]) == 1 for split, n in labels.items()):
+        yield f"Runs were measured on images of one split with different labels: {again}"
+    trained: dict[str, Callable[[Result], Any]] = {
+        "different numbers of images": lambda run: _of_split(run, "examples", 0),
+        "images with different labels": lambda run: _of_split(run, "labels", 0),
+        "images of different mean": _mean_of,
+    }
+    for what, ask in trained.items():
+        if any(len(found) > 1 for found in _by_images(runs, _trained_on, ask).values()):
+            yield f"Runs were trained on {what} of one split: {again}"
+            return  # what follows from it is no news
+
+
+def _seen_before(results: Results) -> Iterator[str]:
+    """Sentences on rows whose weights or teacher were trained on images they are measured on."""
+    for label, runs in results.items():
+        if seen := max(run.get("seen_before", 0) for run in runs):
+            yield (
+                f"Row {label}: up to {seen:,} of its {runs[0]['eval/examples']:,} evaluation "
+                "images are among those that its first weights or its teacher were trained on, so "
+                "that its error is too good."
+            )
+
+
+def _by_images(
+    runs: Sequence[Result], images_of: Callable[[Result], str], ask: Callable[[Result], Any]
+) -> Mapping[str, set[Any]]:
+    """What runs say of the same images and fold; those that do not say it are left out."""
+    found = collections.defaultdict[str, set[Any]](set)
+    for run in runs:
+        if (value := ask(run)) is not None:
+            found[f"{images_of(run)} {run['config'].get('data.fold') or ''}"].add(value)
+    return found
+
+
+def _of_split(run: Result, key: str, number: int) -> Any:
+    """What a result has of its training split, 0, or its evaluation split, 1; None if nothing."""
+    values = run.get(key) or ()
+    return values[number] if len(values) > number else None
+
+
+def _mean_of(run: Result) -> Any:
+    """The mean of the training images, where the run took it from them."""
+    if run["config"].get("data.mean") or not run.get("mean"):
+        return None
+    return tuple(round(value, DECIMALS) for value in run["mean"])
+
+
+def _split_of(run: Result) -> str:
+    """The images that a run was measured on, by the keys of its configuration that choose them."""
+    keys = SPLIT
+    if run["config"].get("data.fold"):
+        keys = POOL if is_fold_of_seed(run) else (*POOL, "data.fold")
+    return json.dumps([run["config"].get(key) or "" for key in keys])
+
+
+def _trained_on(run: Result) -> str:
+    """The images that a run was trained on, in the same way."""
+    return json.dumps([run["config"].get(key) or "" for key in (*POOL, "data.image_size")])

@@ -1,0 +1,86 @@
+"""Images that one run evaluates on and another one was trained on."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from senet_jax.data.folds import Fold
+from senet_jax.data.sources import lookup, tfds_source
+from senet_jax.data.sources.files import Files
+from senet_jax.data.sources.source import Source
+from senet_jax.data.sources.tfds_source import TfdsSource
+from senet_jax.errors import InputError
+
+
+def count(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
+    """Number of the images of our evaluation that are among those of their training.
+
+    Files are compared by themselves, whichever datasets have them, examples of others by their
+    places. Of images that are not here any more, and of noise, nothing is known: 0.
+
+    Args:
+      ours, theirs: the `data` sections of two configurations.
+    """
+    if "fake" in (ours["name"], theirs["name"]):
+        return 0
+    try:
+        source = _source(ours)
+        are_same = lookup.is_same(ours["name"], theirs["name"])
+        other = source if are_same and _asks(ours) == _asks(theirs) else _source(theirs)
+        if not are_same and not (isinstance(source, Files) and isinstance(other, Files)):
+            return 0
+        if not any(_is_cut(section) for section in (ours, theirs)) and other is source:
+            return source.shared(theirs["train_split"], ours["eval_split"])
+        seen = set(_examples(other, theirs, is_training=True))
+        return sum(example in seen for example in _examples(source, ours, is_training=False))
+    except (InputError, KeyError):  # whoever loads ours says what is wrong with it
+        return 0
+
+
+def _source(section: Mapping[str, Any]) -> Source:
+    source = lookup.find(section["name"], *_asks(section))
+    return tfds_source.prepare(source) if isinstance(source, TfdsSource) else source
+
+
+def _asks(section: Mapping[str, Any]) -> tuple[str, str]:
+    return section.get("image", ""), section.get("label", "")
+
+
+def _is_cut(section: Mapping[str, Any]) -> bool:
+    """Whether not all of a split is taken, or a part of it."""
+    return bool(section.get("fold") or section.get("classes"))
+
+
+def _examples(
+    source: Source, section: Mapping[str, Any], *, is_training: bool
+) -> Iterator[Hashable]:
+    """The identities of the examples that a run trains or evaluates on."""
+    # Of classes and folds the labels decide, in the order in which in_memory.py reads them.
+    part = Fold.of(tuple(section.get("fold") or ()))
+    split = section["train_split" if is_training or part else "eval_split"]
+    where = [(name, place) for name, r in source.in_reading_order(split) for place in r]
+    chosen = np.arange(len(where))
+    if _is_cut(section):
+        names = {name for name, _ in where}
+        of_name = {name: source.labels(name) for name in names}
+        labels = np.array([of_name[name][place] for name, place in where])
+        if classes := section.get("classes"):
+            taken = labels_of(tuple(classes), len(source.class_names))
+            chosen = np.flatnonzero((labels >= taken.start) & (labels < taken.stop))
+        if part:
+            # Of what is streamed unreadable images are not known.
+            kept = () if section.get("image_size") else names
+            unreadable = {name: np.flatnonzero(source.unreadable(name)) for name in kept}
+            bad = {(name, place) for name, places in unreadable.items() for place in places}
+            readable = [place for place, n in enumerate(chosen) if where[n] not in bad]
+            train, evaluation = part.places(labels[chosen], np.array(readable, int))
+            chosen = chosen[train if is_training else evaluation]
+    return (source.identity(*where[n]) for n in chosen)
+
+
+def labels_of(classes: tuple[float, ...], count: int) -> range:
+    """The labels that `data.classes` means of so many, given as numbers or as shares."""
+    if all(type(end) is float for end in classes):
+        classes = tuple(round(end * count) for end in classes)
+    return range(*(int(end) for end in classes))

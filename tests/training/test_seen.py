@@ -1,0 +1,87 @@
+"""Evaluation images that weights or a teacher were trained on are counted, as the pixels say."""
+
+import os
+
+import numpy as np
+import pytest
+from helpers.image_folders import write_folder, write_table
+from helpers.runs import tiny_config
+
+from senet_jax import data
+from senet_jax.data import shared
+from senet_jax.data.sources import lookup
+from senet_jax.runs import workdir
+from senet_jax.training import seen
+
+DIGITS = {"name": "digits", "train_split": "train", "eval_split": "test"}
+FOLD = {"fold": (2, 5)}
+FIRST, LAST = {"train_split": "train[:60%]"}, {"eval_split": "train[50%:]"}
+
+
+def pixels(section, part):
+    """The images of a part as they are loaded, as bytes."""
+    loaded = getattr(data.load_dataset(**section), part)
+    return [image.tobytes() for image in np.asarray(loaded.image[:])]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        *[({}, {}), (FOLD, {}), (FOLD, FOLD), (FOLD, {"fold": (1, 5)}), (FOLD, {"fold": (2, 4)})],
+        *[(LAST, FIRST), (LAST, FIRST | FOLD), ({"classes": (3, 7)} | LAST, {"classes": (0, 5)})],
+        *[({"classes": (0.5, 1.0)} | FOLD, {}), (FOLD, {"train_split": "test"})],
+        ({"classes": (0, 5)} | FOLD, {"classes": (0.5, 1.0)}),
+    ],
+)
+def test_images_are_counted_that_one_evaluates_on_and_the_other_trains_on(ours, theirs):
+    ours, theirs = DIGITS | ours, DIGITS | theirs
+    known = set(pixels(theirs, "train"))
+    expected = sum(image in known for image in pixels(ours, "eval"))
+    both = {*pixels(DIGITS, "train")} & {*pixels(DIGITS, "eval")}
+    assert not both  # no two digits are alike, by which their bytes tell them apart
+    assert shared.count(ours, theirs) == expected
+
+
+def test_files_are_compared_by_themselves_whichever_dataset_has_them(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "elks")
+    table = write_table(root)
+    folder = {"name": f"folder:{root}", "train_split": "train", "eval_split": "test"}
+    rows = {"name": f"csv:{table}", "train_split": "train", "eval_split": "train[:3]"}
+    links = tmp_path / "links"
+    for path in root.glob("*/*.png"):
+        (links / path.parent.name).mkdir(parents=True, exist_ok=True)
+        os.link(path, links / path.parent.name / path.name)
+    linked = {"name": f"folder:{links}", "train_split": "train", "eval_split": "train+test"}
+    assert shared.count(rows, rows) == 3
+    known = lookup.find(folder["name"]).count("train")
+    assert shared.count(linked, folder) == known == shared.count(linked, linked)
+    assert shared.count(linked, DIGITS) == shared.count(folder, folder) == 0
+    monkeypatch.setattr("senet_jax.data.sources.files.Files.unreadable", None)  # decodes them all
+    streamed = linked | {"fold": (1, 3), "train_split": "train+test", "image_size": 8}
+    assert shared.count(streamed, folder) >= known // 4
+    assert shared.count(folder, {"name": f"folder:{tmp_path / 'gone'}"} | DIGITS) == 0
+
+
+def begun(directory, **values):
+    config = tiny_config()
+    config.update_from_flattened_dict(values)
+    workdir.start(directory, config)
+    return str(directory)
+
+
+def test_a_run_says_what_its_origins_have_seen_also_by_way_of_others(tmp_path, caplog):
+    first = begun(tmp_path / "first", **{"data.train_split": "train[:30]"})
+    second = begun(tmp_path / "second", **{"model.pretrained": first, "data.train_split": "test"})
+    taught = begun(tmp_path / "taught", **{"train.teacher": second, "data.train_split": "test"})
+    ours = DIGITS | {"eval_split": "train[10:]"}
+    for origins in ((first, ""), ("", second), (second, first), (taught, "")):
+        caplog.clear()
+        assert seen.look(ours, *origins) == {seen.RECORD: 20}
+        (line,) = caplog.messages
+        assert f"20 of the images to evaluate on are among those that {first} was trained" in line
+    assert "20 of the 1,427 examples" in seen.in_words(20, 1427)
+    caplog.clear()
+    for origins in (("", ""), ("timm", "seresnet50"), (second[:-6] + "other", "")):
+        assert seen.look(ours, *origins) == {}
+    assert seen.look(DIGITS | {"eval_split": "train[30:]"}, taught, second) == {}
+    assert not caplog.messages
