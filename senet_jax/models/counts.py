@@ -15,8 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from senet_jax.errors import InputError, did_you_mean
+from senet_jax.layers.with_se import SE, WithSE
 from senet_jax.models import MODELS
 from senet_jax.models.shapes import with_plain_layers
+
+
+PARAMS = ("params", SE)  # the collections of what is trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,9 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
 
     Nothing is computed or allocated. The multiply-adds of a layer are the size of its `kernel`
     times the number of positions at which it is applied. This holds for full, grouped and depthwise
-    convolutions and for fully connected layers alike.
+    convolutions and for fully connected layers alike; a transposed convolution is applied at the
+    positions of its input. Blocks of `with_se` belong to what they follow. Products of two maps, as
+    in attention, do not count, and layers inside nn.scan count once.
 
     Raises: InputError for an image of which nothing would be left on the way.
     """
@@ -65,11 +71,23 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
             jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
         )
     params, macs = counter.params, counter.macs
-    for scope, tree in variables["params"].items():
-        params[scope] += _size(tree)
+    for collection in PARAMS:
+        for scope, tree in variables.get(collection, {}).items():
+            params[scope] += _size(tree)
     # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
     names = dict.fromkeys([*(name for name in macs if macs[name]), *sorted(params)])
     return Summary(tuple(Part(name, params[name], macs[name]) for name in names if params[name]))
+
+
+def _positions(module: nn.Module, args: Any, outputs: Any) -> int:
+    """The number of positions at which the kernel of a layer is applied."""
+    if isinstance(module, nn.ConvLocal):  # whose kernel has them all
+        return 1
+    if isinstance(module, nn.ConvTranspose) and args:
+        return math.prod(args[0].shape[1:-1])
+    features = getattr(module, "features", ()) if isinstance(module, nn.DenseGeneral) else ()
+    axes = len(features) if isinstance(features, Sequence) and features else 1
+    return math.prod(outputs.shape[1:-axes])
 
 
 def _size(tree: Any) -> int:
@@ -92,6 +110,10 @@ class _Counter:
     with the same fields and inputs, is not called: it has what that one has.
 
     Attributes:
+    Blocks of `with_se` have scopes of their own, apart from the network's: they belong to the scope
+    that is entered at the time, and what they follow may be like another module that has none.
+
+    Attributes:
       macs: multiply-adds by outermost scope, in the order of the computation.
       params: parameters of modules that were not called, by outermost scope.
     """
@@ -101,16 +123,43 @@ class _Counter:
         self.params: dict[str, int] = collections.defaultdict(int)
         self._counted: dict[Any, _Counted] = {}
         self._paths: set[tuple[str, ...]] = set()
+        self._entered: list[str] = []  # outermost scopes of the modules that are being called
+        self._block_in = ""  # outermost scope of what the block follows that is being called
+        self._has_blocks = False
 
     def call(
         self, method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         module, path = context.module, context.module.path
-        if context.method_name != "__call__" or not path:
+        self._has_blocks |= isinstance(module, WithSE)
+        if context.method_name != "__call__":
             return method(*args, **kwargs)
+        if self._block_in or (self._entered and not path):
+            return self._call_block(method, args, kwargs, module)
+        if not path:
+            return method(*args, **kwargs)
+        self._entered.append(path[0])
+        try:
+            return self._call(method, args, kwargs, module)
+        finally:
+            self._entered.pop()
+
+    def _call_block(self, method: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:
+        before, self._block_in = self._block_in, self._block_in or self._entered[-1]
+        try:
+            outputs = method(*args, **kwargs)
+        finally:
+            scope, self._block_in = self._block_in, before
+        own = module.variables.get("params", {})
+        if "kernel" in own and not module.is_initializing():  # it is drawn, then applied
+            self.macs[scope] += math.prod(own["kernel"].shape) * _positions(module, args, outputs)
+        return outputs
+
+    def _call(self, method: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:
+        path = module.path
         scope, is_new = path[0], path not in self._paths
         self._paths.add(path)  # whose parameters are there, if it is called again
-        kind = _kind(module, args, kwargs)
+        kind = None if self._has_blocks else _kind(module, args, kwargs)
         if is_new and kind in self._counted:
             like = self._counted[kind]
             self.params[scope] += like.params
@@ -120,7 +169,7 @@ class _Counter:
         outputs = method(*args, **kwargs)
         own = module.variables.get("params", {})
         if "kernel" in own:
-            self.macs[scope] += math.prod(own["kernel"].shape) * math.prod(outputs.shape[1:-1])
+            self.macs[scope] += math.prod(own["kernel"].shape) * _positions(module, args, outputs)
         if is_new and kind is not None:
             self._counted[kind] = _Counted(
                 jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),

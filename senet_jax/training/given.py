@@ -92,7 +92,8 @@ class ConfigFlag:
         if not isinstance(config, ConfigDict):
             raise InputError(f"get_config() must return a ConfigDict, not {config!r}")
         given = config_flags.get_override_values(self._flag)
-        config.update_from_flattened_dict(effect.resets(flatten(config.to_dict()), given))
+        with config.ignore_type():  # what has no effect may be of any type
+            config.update_from_flattened_dict(effect.resets(flatten(config.to_dict()), given))
         return config
 
 

@@ -13,7 +13,7 @@ from configs import digits
 from experiments.grid.plan import base_config, plan
 from experiments.launch import launch, serial
 from experiments.report import main
-from experiments.reporting import numbers, plot, same_images, table
+from experiments.reporting import numbers, plot, table
 from experiments.reporting.blocks import pages_with
 from experiments.reporting.collect import collect
 from experiments.reporting.write import write_report
@@ -131,43 +131,6 @@ def test_runs_on_other_images_of_one_split_are_named(directory):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"eval/examples": 1234}))
     (line,) = named()
     assert line.startswith("Runs were measured on 360 or 1,234 images of one split")
-
-
-CHANGES = {  # what results have of a dataset, and the beginning of the sentence on one that changed
-    "labels of the evaluation": ("labels", ["a", "x"], "Runs were measured on images of one split"),
-    "number of images": ("examples", [99, 360], "Runs were trained on different numbers of images"),
-    "labels of the training": ("labels", ["x", "b"], "Runs were trained on images with different"),
-    "pixels": ("mean", [0.31], "Runs were trained on images of different mean"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_dataset_that_changed_between_runs_is_named(change, directory):
-    """Labels were corrected, images were added: the errors are not of one dataset."""
-    key, value, sentence = CHANGES[change]
-    results = collect(REDUCTION, directory).results
-    for run in (run for runs in results.values() for run in runs):
-        run |= {"examples": [100, 360], "labels": ["a", "b"], "mean": [0.30000001]}
-    assert same_images.in_words(REDUCTION, results) == []
-    later = results["4"][1]
-    later |= {"mean": [0.3]}  # as another machine has it
-    assert same_images.in_words(REDUCTION, results) == []
-    later[key] = value
-    (line,) = (line for line in table.remarks(REDUCTION, results, {}) if "has changed" in line)
-    assert line.startswith(sentence)
-    del later[key]  # an earlier version
-    assert same_images.in_words(REDUCTION, results) == []
-    later[key] = value
-    later["config"]["data.train_split"] = later["config"]["data.eval_split"] = "train[:99]"
-    later["config"]["data.mean"] = [0.31]
-    assert same_images.in_words(REDUCTION, results) == []
-
-
-def test_rows_whose_origins_know_the_evaluation_images_are_named(directory):
-    results = collect(REDUCTION, directory).results
-    results["4"][1]["seen_before"] = 72
-    (line,) = same_images.in_words(REDUCTION, results)
-    assert line.startswith("Row 4: up to 72 of its 360 evaluation images are among those")
 
 
 @pytest.mark.parametrize(

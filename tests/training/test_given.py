@@ -157,3 +157,17 @@ def test_a_field_that_some_row_lacks_cannot_hold_for_all():
     bases = [base_config(which, row, "imagenet2012", smoke=False) for row in which.rows]
     with pytest.raises(InputError, match="cannot hold for every row: BN-Inception has no such key"):
         rows_of(which, bases, "--config.model.width=8")
+
+
+def test_a_value_of_another_type_goes_back_to_its_default_where_it_has_no_effect(tmp_path):
+    """In a file of the user's own nothing has checked its type."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "from configs import digits\n"
+        "def get_config():\n"
+        "    flat = digits.get_config().to_dict()\n"
+        "    flat['optim']['boundaries'] = '0.5'\n"
+        "    return ConfigDict(flat)\n"
+    )
+    assert configured(str(path)).optim.boundaries == (0.5, 0.75)

@@ -2,16 +2,20 @@
 
 import os
 
+import jax
 import numpy as np
 import pytest
 from helpers.image_folders import write_folder, write_table
-from helpers.runs import tiny_config
+from helpers.runs import finish_untrained, tiny_config
 
 from senet_jax import data
 from senet_jax.data import shared
 from senet_jax.data.sources import lookup
 from senet_jax.runs import workdir
 from senet_jax.training import seen
+from senet_jax.training.prepare import prepare
+from senet_jax.training.session import Session
+from senet_jax.training.start import resolve_config
 
 DIGITS = {"name": "digits", "train_split": "train", "eval_split": "test"}
 FOLD = {"fold": (2, 5)}
@@ -85,3 +89,13 @@ def test_a_run_says_what_its_origins_have_seen_also_by_way_of_others(tmp_path, c
         assert seen.look(ours, *origins) == {}
     assert seen.look(DIGITS | {"eval_split": "train[30:]"}, taught, second) == {}
     assert not caplog.messages
+
+
+def test_a_result_says_it_of_the_weights_that_a_run_starts_from(tiny, tmp_path):
+    finish_untrained(tmp_path / "first", tiny_config(), recorded=True)
+    values = {"model.pretrained": str(tmp_path / "first"), "data.fold": (1, 5)}
+    tiny.update_from_flattened_dict(values | {"data.eval_split": "test"})
+    run = prepare(resolve_config(tiny, tmp_path), jax.local_devices()[:1])
+    assert run.pretrained["seen_before"] == len(run.dataset.eval)
+    session = Session.resume(run, tmp_path / "checkpoints", 0.0)
+    assert session.pretrained["seen_before"] == len(run.dataset.eval)

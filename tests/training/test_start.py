@@ -68,14 +68,6 @@ def test_a_path_of_weights_is_recorded_from_its_root(tiny, source, tmp_path, mon
         assert resolve_config(tiny, tmp_path / "other").model.pretrained == name
 
 
-def test_a_result_says_which_evaluation_images_the_weights_know(tiny, source, tmp_path, caplog):
-    run = started(tiny, source[0], tmp_path, **{"data.fold": (1, 5), "data.eval_split": "test"})
-    assert run.pretrained["seen_before"] == len(run.dataset.eval)
-    assert "its error will be too good" in caplog.text
-    session = Session.resume(run, tmp_path / "checkpoints", 0.0)
-    assert session.pretrained["seen_before"] == len(run.dataset.eval)
-
-
 def test_a_run_starts_as_its_weights_are(tiny, source, tmp_path):
     directory, result = source
     run = started(tiny, directory, tmp_path, **{"train.ema_decay": 0.9, "seed": 5})

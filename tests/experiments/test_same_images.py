@@ -1,0 +1,56 @@
+"""A table names runs whose errors are not of the same images, or of images known before."""
+
+import pytest
+from helpers.results import results as made_up
+
+from experiments.reporting import same_images
+from experiments.studies import load_study
+
+REDUCTION = load_study("reduction")
+
+
+def finished():
+    found = made_up(_2={0: 5.0, 1: 6.0}, _4={0: 5.0, 1: 6.0}, _16={0: 5.5, 1: 6.5})
+    for run in (run for runs in found.values() for run in runs):
+        run["config"] = {"data.train_split": "train", "data.eval_split": "test"}
+    return found
+
+
+CHANGES = {  # what results have of a dataset, and the beginning of the sentence on one that changed
+    "labels of the evaluation": ("labels", ["a", "x"], "Runs were measured on images of one split"),
+    "number of images": ("examples", [99, 360], "Runs were trained on different numbers of images"),
+    "labels of the training": ("labels", ["x", "b"], "Runs were trained on images with different"),
+    "pixels": ("mean", [0.31], "Runs were trained on images of different mean"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_dataset_that_changed_between_runs_is_named(change):
+    """Labels were corrected, images were added: the errors are not of one dataset."""
+    key, value, sentence = CHANGES[change]
+    results = finished()
+    for run in (run for runs in results.values() for run in runs):
+        run |= {"examples": [100, 360], "labels": ["a", "b"], "mean": [0.30000001]}
+    assert same_images.in_words(REDUCTION, results) == []
+    later = results["4"][1]
+    later |= {"mean": [0.3]}  # as another machine has it
+    assert same_images.in_words(REDUCTION, results) == []
+    later[key] = value
+    (line,) = same_images.in_words(REDUCTION, results)
+    assert "the dataset has changed between them" in line
+    assert line.startswith(sentence)
+    del later[key]  # an earlier version
+    assert same_images.in_words(REDUCTION, results) == []
+    later[key] = value
+    later["config"]["data.train_split"] = later["config"]["data.eval_split"] = "train[:99]"
+    later["config"]["data.mean"] = [0.31]
+    assert same_images.in_words(REDUCTION, results) == []
+
+
+def test_rows_whose_origins_know_the_evaluation_images_are_named():
+    results = finished()
+    results["4"][1]["seen_before"] = 72
+    (line,) = same_images.in_words(REDUCTION, results)
+    assert line.startswith("Row 4: up to 72 of its 360 evaluation images are among those")
+
+

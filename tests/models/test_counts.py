@@ -1,0 +1,68 @@
+"""Parameters and multiply-adds of networks of others, with blocks and without, as by hand."""
+
+import flax.linen as nn
+import pytest
+
+import senet_jax
+from senet_jax.models.counts import summarize
+
+BY_HAND = {  # of one image [8, 8, 16]: parameters, multiply-adds
+    "strided": (nn.Conv(4, (3, 3), strides=2), 9 * 16 * 4 + 4, 4 * 4 * 9 * 16 * 4),
+    "grouped": (nn.Conv(8, (3, 3), feature_group_count=4), 9 * 4 * 8 + 8, 64 * 9 * 4 * 8),
+    "dilated": (nn.Conv(4, (3, 3), kernel_dilation=2), 9 * 16 * 4 + 4, 64 * 9 * 16 * 4),
+    "transposed": (nn.ConvTranspose(4, (2, 2), strides=(2, 2)), 4 * 16 * 4 + 4, 64 * 4 * 16 * 4),
+    "dense": (nn.Dense(5), 16 * 5 + 5, 64 * 16 * 5),
+    "heads": (nn.DenseGeneral((3, 2)), 16 * 6 + 6, 64 * 16 * 6),
+    "both sides": (nn.DenseGeneral(5, axis=(-2, -1)), 8 * 16 * 5 + 5, 8 * 8 * 16 * 5),
+    "local": (nn.ConvLocal(4, (3, 3)), 64 * (9 * 16 * 4 + 4), 64 * 9 * 16 * 4),
+}
+
+
+class One(nn.Module):
+    layer: nn.Module
+
+    def __call__(self, x):
+        return self.layer(x)
+
+
+class Unit(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x + nn.Conv(16, (3, 3), name="conv")(x)
+
+
+class Units(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for number in range(3):
+            x = Unit(name=f"unit{number}")(x)
+        return nn.Dense(3, name="head")(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_a_layer_of_flax_has_as_many_multiply_adds_as_by_hand(case):
+    layer, params, macs = BY_HAND[case]
+    summary = summarize(One(layer), (8, 8, 16))
+    assert (summary.params, summary.macs) == (params, macs)
+
+
+@pytest.mark.parametrize("where", ["unit0", "unit1", "unit[02]", r"unit\d/conv", r"unit\d(/conv)?"])
+def test_blocks_in_networks_of_others_are_counted_where_they_are(where):
+    """Units that are alike are not, where one of them has a block."""
+    bare = summarize(Units(), (8, 8, 16))
+    model = senet_jax.with_se(Units(), senet_jax.SEConfig(ratio=4), where=where)
+    parts = {part.name: (part.params, part.macs) for part in summarize(model, (8, 8, 16)).parts}
+    blocks = {
+        "unit0": {"unit0": 1},
+        "unit1": {"unit1": 1},
+        "unit[02]": {"unit0": 1, "unit2": 1},
+        r"unit\d/conv": {"unit0": 1, "unit1": 1, "unit2": 1},
+        r"unit\d(/conv)?": {"unit0": 2, "unit1": 2, "unit2": 2},
+    }[where]
+    weights = 2 * 16 * 4  # of the two layers of a block, which are applied once
+    assert parts == {
+        part.name: tuple(
+            value + blocks.get(part.name, 0) * weights for value in (part.params, part.macs)
+        )
+        for part in bare.parts
+    }
