@@ -19,7 +19,6 @@ from senet_jax.layers.with_se import SE, WithSE
 from senet_jax.models import MODELS
 from senet_jax.models.shapes import with_plain_layers
 
-
 PARAMS = ("params", SE)  # the collections of what is trained
 
 

@@ -52,5 +52,3 @@ def test_rows_whose_origins_know_the_evaluation_images_are_named():
     results["4"][1]["seen_before"] = 72
     (line,) = same_images.in_words(REDUCTION, results)
     assert line.startswith("Row 4: up to 72 of its 360 evaluation images are among those")
-
-

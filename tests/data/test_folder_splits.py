@@ -1,0 +1,44 @@
+"""Folders that are splits, or domains, are not taken for classes without a word."""
+
+import pytest
+from PIL import Image
+
+from senet_jax.data.sources import folder
+from senet_jax.errors import InputError
+
+
+def folders_of_images(root, *paths):
+    for path in paths:
+        (root / path).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / path / "1.png")
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *[("training_set", "test_set"), ("seg_train", "seg_test"), ("Train Image", "Val-Images")],
+        *[("2019_train", "2019_val"), ("train.v2", "test.v2", "val.v2")],
+    ],
+)
+def test_splits_by_other_names_are_no_classes(names, tmp_path):
+    root = folders_of_images(tmp_path, *(f"{name}/{c}" for name in names for c in ("elk", "moose")))
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(InputError, match="look like splits: call them train, val and test"):
+        folder.find("x", root)
+
+
+def test_classes_with_the_same_folders_in_each_are_said_to_be_classes(tmp_path, caplog):
+    """They may be domains, sites or years, with the folders of the classes in them."""
+    root = tmp_path / "domains"
+    paths = [f"{domain}/{c}" for domain in ("photo", "sketch") for c in ("elk", "moose")]
+    assert folder.find("x", folders_of_images(root, *paths)).class_names == ("photo", "sketch")
+    (line,) = caplog.messages
+    assert "its folders, 'photo', 'sketch' and so on, and in each of these are 'elk' and" in line
+    caplog.clear()
+    others = ("train_station/old", "test_tube", "animal/elk", "animal/moose", "car/old", "car/new")
+    found = folder.find("x", folders_of_images(tmp_path / "classes", *others))
+    assert found.class_names == ("animal", "car", "test_tube", "train_station")
+    Image.new("RGB", (8, 8)).save(root / "photo" / "1.png")
+    folder.find("x", str(root))
+    assert not caplog.messages
