@@ -108,7 +108,6 @@ class _Counter:
     A network repeats itself, and to trace it takes long. So a module like one that was counted,
     with the same fields and inputs, is not called: it has what that one has.
 
-    Attributes:
     Blocks of `with_se` have scopes of their own, apart from the network's: they belong to the scope
     that is entered at the time, and what they follow may be like another module that has none.
 
