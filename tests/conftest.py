@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -58,6 +59,8 @@ compilation_cache.enable()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 host_memory.release_after_compilation()
 startup.look_rarely_for_garbage()
+# Files of tests import TensorFlow themselves, which then has no Keras either: see tfds_builder.py.
+sys.modules.setdefault("keras", None)
 # Nobody cuts the power in a test: no file has to be on the disk before the next line runs, which
 # takes a twentieth of a run's time. tests/system/test_files.py asks in which order it would be.
 os.fsync = lambda descriptor: None
