@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.with_se import SE, WithSE
 from senet_jax.models import MODELS
-from senet_jax.models.shapes import with_plain_layers
+from senet_jax.models.shapes import traced_variables
 
 PARAMS = ("params", SE)  # the collections of what is trained
 
@@ -64,11 +64,7 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         )
     counter = _Counter()
     with nn.intercept_methods(counter.call):
-        variables = jax.eval_shape(
-            with_plain_layers(model).init,
-            jax.random.key(0),
-            jax.ShapeDtypeStruct((1, *image_shape), jnp.float32),
-        )
+        variables = traced_variables(model, image_shape)
     params, macs = counter.params, counter.macs
     for collection in PARAMS:
         for scope, tree in variables.get(collection, {}).items():

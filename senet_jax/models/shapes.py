@@ -21,14 +21,17 @@ def with_plain_layers(model: Any) -> Any:
 
 def variable_shapes(model: Any, image_shape: Sequence[int]) -> Mapping[str, Any]:
     """The shapes of a network's variables for images [H, W, C]: a tree of ShapeDtypeStruct."""
-    return _variable_shapes(model, (1, *image_shape))
+    return _variable_shapes(model, tuple(image_shape))
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _variable_shapes(model: Any, images: tuple[int, ...]) -> Mapping[str, Any]:
-    image = jax.ShapeDtypeStruct(images, np.float32)
+def traced_variables(model: Any, image_shape: Sequence[int]) -> Mapping[str, Any]:
+    """The same, traced at every call, for whoever looks on with `nn.intercept_methods`."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
     key = jax.eval_shape(jax.random.key, 0)  # a real one would be compiled
     return jax.eval_shape(with_plain_layers(model).init, key, image)
+
+
+_variable_shapes = functools.lru_cache(maxsize=KEPT)(traced_variables)
 
 
 def side(image_shape: Sequence[int]) -> int | list[int]:

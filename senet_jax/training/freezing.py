@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.network import Network
-from senet_jax.models.shapes import with_plain_layers
+from senet_jax.models.shapes import traced_variables
 
 ParamGroup = tuple[str, ...]
 
@@ -101,9 +99,8 @@ def traced(model: Network, image_shape: Sequence[int]) -> tuple[Any, list[ParamG
                 layers.setdefault(layer_of((*context.module.path, name)))
         return output
 
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with nn.intercept_methods(note):
-        variables = jax.eval_shape(with_plain_layers(model).init, jax.random.key(0), image)
+        variables = traced_variables(model, image_shape)
     return variables, list(layers)
 
 
