@@ -10,7 +10,7 @@ The squeeze follows from the means of the images, [N, C], without u; their mean 
 one pass over x does for both. Batch norm and scaling are one product and one sum with numbers of
 each image and channel. What their gradients need of the map are two sums for each image and
 channel, from which those of batch norm follow. That is no pass more than without SE, forward and
-backward. Before a 1x1 convolution, `means_after` knows the means from its narrower input.
+backward. In inference, `means_after` knows the means from the narrower input of a 1x1 convolution.
 
 As in `normalize.py`, the form is chosen when a program is lowered: on a CPU it is this one. On GPU
 and TPU, where it has not been measured, all is computed in the order of the three lines, unless

@@ -118,7 +118,8 @@ class Bottleneck(ResidualBlock):
         x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
         y = self.conv(x, train, 3, self.features * self.expansion, 1)
         means = None
-        if self.defers and not train:
+        # From what has fewer numbers: of a single image the last maps have fewer than the weights.
+        if self.defers and not train and x.size + x.shape[-1] * y.shape[-1] < y.size:
             means = means_after(x, self.variables["params"]["conv3"]["kernel"])
         norm = self.norm(3, train, zero_init=self.zero_init_last_bn)
         return norm(y, defer=self.defers, means=means)

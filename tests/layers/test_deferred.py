@@ -17,7 +17,9 @@ from senet_jax.layers.network import Layers
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.slot import SEConfig
 from senet_jax.layers.squeeze_excite import GATES, SqueezeExcite
+from senet_jax.models import create_model, resnet
 from senet_jax.models.resnet import BasicBlock, Bottleneck
+from senet_jax.models.shapes import variable_shapes
 
 
 class NormSE(nn.Module):
@@ -185,6 +187,26 @@ def test_the_means_after_a_1x1_convolution_are_known_before_it():
     a, kernel = normal((3, 5, 4, 6)), normal((1, 1, 6, 9), 1)
     want = (a.astype("float64") @ kernel[0, 0].astype("float64")).mean((1, 2))
     assert distance(means_after(a, kernel), want) < 1e-6
+
+
+def test_means_come_from_what_has_fewer_numbers(monkeypatch):
+    """Of one image the maps of the last stages are smaller than the kernels before them."""
+    known = []
+
+    def noted(a, kernel):
+        known.append(kernel.shape[-1])
+        return means_after(a, kernel)
+
+    monkeypatch.setattr(resnet, "means_after", noted)
+    model = create_model("seresnet50", stage_sizes=(1, 1, 1, 1))
+    variables = variable_shapes(model, (224, 224, 3))
+    channels = {}
+    for batch in (1, 16):
+        known.clear()
+        images = jax.ShapeDtypeStruct((batch, 224, 224, 3), jnp.float32)
+        jax.eval_shape(model.apply, variables, images)
+        channels[batch] = [*known]
+    assert channels == {1: [256, 512], 16: [256, 512, 1024, 2048]}
 
 
 def summed(jaxpr):
