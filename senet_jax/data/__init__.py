@@ -209,9 +209,7 @@ def _labels(classes: tuple[float, ...], source: Source, crop_spec: CropSpec | No
     if isinstance(classes, tuple) and not classes:
         return None
     count = len(source.class_names)
-    ends = tuple[Any, ...](classes) if isinstance(classes, tuple) else ()
-    if all(type(end) is float and 0 <= end <= 1 for end in ends):
-        ends = tuple(round(end * count) for end in ends)
+    ends = in_memory.class_ends(classes, count) if isinstance(classes, tuple) else ()
     are_whole = all(type(end) is int for end in ends)
     if not (are_whole and len(ends) == 2 and 0 <= ends[0] < ends[1] <= count):
         raise InputError(

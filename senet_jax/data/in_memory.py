@@ -210,6 +210,13 @@ def read(
     return Images(image, label[stand_in], share, frozenset(bad.tolist()))
 
 
+def class_ends(classes: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """What `data.classes` gives, shares of so many classes as whole numbers of them."""
+    if all(type(end) is float and 0 <= end <= 1 for end in classes):
+        return tuple(round(end * count) for end in classes)
+    return classes
+
+
 def _taken(
     label: np.ndarray, classes: range, source: Source, split: str
 ) -> tuple[np.ndarray, np.ndarray]:

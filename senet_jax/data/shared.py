@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from senet_jax.data.folds import Fold
+from senet_jax.data.in_memory import class_ends
 from senet_jax.data.sources import lookup, tfds_source
 from senet_jax.data.sources.files import Files
 from senet_jax.data.sources.source import Source
@@ -66,8 +67,8 @@ def _examples(
         of_name = {name: source.labels(name) for name in names}
         labels = np.array([of_name[name][place] for name, place in where])
         if classes := section.get("classes"):
-            taken = labels_of(tuple(classes), len(source.class_names))
-            chosen = np.flatnonzero((labels >= taken.start) & (labels < taken.stop))
+            first, end = class_ends(tuple(classes), len(source.class_names))
+            chosen = np.flatnonzero((labels >= first) & (labels < end))
         if part:
             # Of what is streamed unreadable images are not known.
             kept = () if section.get("image_size") else names
@@ -77,10 +78,3 @@ def _examples(
             train, evaluation = part.places(labels[chosen], np.array(readable, int))
             chosen = chosen[train if is_training else evaluation]
     return (source.identity(*where[n]) for n in chosen)
-
-
-def labels_of(classes: tuple[float, ...], count: int) -> range:
-    """The labels that `data.classes` means of so many, given as numbers or as shares."""
-    if all(type(end) is float for end in classes):
-        classes = tuple(round(end * count) for end in classes)
-    return range(*(int(end) for end in classes))

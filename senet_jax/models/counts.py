@@ -74,6 +74,12 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     return Summary(tuple(Part(name, params[name], macs[name]) for name in names if params[name]))
 
 
+def _macs(module: nn.Module, args: Any, outputs: Any) -> int:
+    """The multiply-adds of a layer itself: none where it has no kernel."""
+    kernel = module.variables.get("params", {}).get("kernel")
+    return 0 if kernel is None else math.prod(kernel.shape) * _positions(module, args, outputs)
+
+
 def _positions(module: nn.Module, args: Any, outputs: Any) -> int:
     """The number of positions at which the kernel of a layer is applied."""
     if isinstance(module, nn.ConvLocal):  # whose kernel has them all
@@ -144,9 +150,8 @@ class _Counter:
             outputs = method(*args, **kwargs)
         finally:
             scope, self._block_in = self._block_in, before
-        own = module.variables.get("params", {})
-        if "kernel" in own and not module.is_initializing():  # it is drawn, then applied
-            self.macs[scope] += math.prod(own["kernel"].shape) * _positions(module, args, outputs)
+        if not module.is_initializing():  # it is drawn, then applied
+            self.macs[scope] += _macs(module, args, outputs)
         return outputs
 
     def _call(self, method: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:
@@ -161,13 +166,11 @@ class _Counter:
             return jax.tree.map(jnp.zeros_like, like.outputs)
         params_before, macs_before = self.params[scope], self.macs[scope]
         outputs = method(*args, **kwargs)
-        own = module.variables.get("params", {})
-        if "kernel" in own:
-            self.macs[scope] += math.prod(own["kernel"].shape) * _positions(module, args, outputs)
+        self.macs[scope] += _macs(module, args, outputs)
         if is_new and kind is not None:
             self._counted[kind] = _Counted(
                 jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),
-                _size(own) + self.params[scope] - params_before,
+                _size(module.variables.get("params", {})) + self.params[scope] - params_before,
                 self.macs[scope] - macs_before,
             )
         return outputs
