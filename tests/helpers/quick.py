@@ -6,9 +6,13 @@ import pytest
 
 
 def some_quick(values: Iterable[object], quick: Collection[object], reason: str) -> list[object]:
-    """The values; those that are not among the `quick` are slow, for a reason."""
+    """The values, or tuples of several; those not among the `quick` are slow, for a reason."""
     slow = pytest.mark.slow(reason=reason)
-    return [value if value in quick else pytest.param(value, marks=slow) for value in values]
+
+    def marked(value: object) -> object:
+        return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=slow)
+
+    return [value if value in quick else marked(value) for value in values]
 
 
 def one_in(number: int, values: Iterable[object], reason: str) -> list[object]:

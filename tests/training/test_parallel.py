@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.quick import one_in
 from helpers.runs import interrupted, logged
 
 from senet_jax.errors import InputError
@@ -40,7 +39,8 @@ def alike(one, other):
             np.testing.assert_allclose(other[key], value, rtol=2e-4, err_msg=str(key))
 
 
-@pytest.mark.parametrize("count", one_in(2, [4, 1], "trains four times more, on one device"))
+@pytest.mark.slow(reason="four runs; one that continues with each of the backends is quick")
+@pytest.mark.parametrize("count", [4, 1])
 def test_losses_do_not_depend_on_the_backend_nor_on_the_devices(
     synced, tmp_path, one_device, count
 ):

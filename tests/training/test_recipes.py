@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.quick import one_in
 
 from senet_jax.data import in_memory
 from senet_jax.data.augment import Augmentation
@@ -44,20 +45,22 @@ def close(one, other, rtol):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol, err_msg=str(path))
 
 
-def test_a_batch_in_four_parts_is_a_batch_on_four_devices(tiny):
+@pytest.mark.parametrize(
+    ("count", "parts"), one_in(3, [(1, 4), (2, 2), (1, 1)], "one program more on four devices")
+)
+def test_a_batch_in_four_parts_is_a_batch_on_four_devices(tiny, count, parts):
     """Each part has batch statistics of its own, as each device has; augmentation included."""
     tiny.data.flip = True
     tiny.optim.learning_rate = 0.02
     on_four, sums_on_four = states(tiny, 4)
-    whole, _ = states(tiny, 1)
-    tiny.train.accumulate_steps = 4
-    in_parts, sums_in_parts = states(tiny, 1)
-    close(in_parts[-1], on_four[-1], 2e-5)
-    close(sums_in_parts, sums_on_four, 1e-5)
-    with pytest.raises(AssertionError):  # so the comparison can fail
-        close(whole[-1], on_four[-1], 2e-5)
-    tiny.train.accumulate_steps = 2
-    close(states(tiny, 2)[0][-1], on_four[-1], 2e-5)
+    tiny.train.accumulate_steps = parts
+    in_parts, sums_in_parts = states(tiny, count)
+    if count * parts == 4:
+        close(in_parts[-1], on_four[-1], 2e-5)
+        close(sums_in_parts, sums_on_four, 1e-5)
+    else:  # so the comparison can fail
+        with pytest.raises(AssertionError):
+            close(in_parts[-1], on_four[-1], 2e-5)
 
 
 def test_moving_averages_follow_their_definition_and_are_evaluated(tiny, tmp_path, one_device):
@@ -75,6 +78,7 @@ def test_moving_averages_follow_their_definition_and_are_evaluated(tiny, tmp_pat
     assert result["eval_ema/loss"] != result["eval/loss"]
 
 
+@pytest.mark.slow(reason="two programs of a network of three stages")
 def test_averages_change_nothing_but_themselves(tiny):
     with tiny.unlocked():  # a network of which XLA fuses the same operations with them and without
         tiny.model.update(stage_sizes=(1, 1, 1))
