@@ -75,16 +75,20 @@ def pytest_itemcollected(item):
 
 
 # Modules share programs, most of all those of `tiny`, until they take too much of what a process
-# may have: half of its mappings, or memory in bytes.
-MAPPINGS, MEMORY = 2**15, 3 * 2**30
+# may have: half of its mappings, or so many bytes of memory.
+MAPPINGS = 2**15
+memory = 3 * 2**30
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_some_modules():
+    global memory
     yield
-    if mappings() > MAPPINGS or resident() > MEMORY:
+    if mappings() > MAPPINGS or resident() > memory:
         jax.clear_caches()
         gc.collect()
+        # What is not given back is not theirs: the next modules would lose their programs for it.
+        memory = max(memory, resident() + 2**30)
 
 
 def mappings():

@@ -35,6 +35,8 @@ from senet_jax.system.devices import AXIS, map_step
 from senet_jax.system.terminal import counting
 from senet_jax.weights.class_names import first_difference
 
+KEPT = 8  # networks whose programs are kept from one evaluation of a process to the next
+
 
 def evaluate_runs(
     directories: Path | str | Sequence[Path | str],
@@ -130,17 +132,12 @@ def predict(
     """
     devices = jax.local_devices()
 
-    @functools.cache  # networks that differ in their weights only share one program
-    def compiled(
-        model: Network, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> Callable[..., Any]:
-        scale = functools.partial(normalize, mean=mean, std=std)
-        step = make_logits_step(model, scale, AXIS, flip=views.mirrored)
-        return map_step(step, devices, donate_state=False)
-
     def logits_of_feed(feed: Feed) -> Callable[..., Any]:
         sharers: list[Any] = [members[index] for index in feed.members]
-        steps = [(compiled(one.model, one.mean, one.std), one.variables) for one in sharers]
+        steps = [
+            (_program(one.model, one.mean, one.std, views.mirrored, (*devices,)), one.variables)
+            for one in sharers
+        ]
         return lambda _, batch: [step(variables, batch) for step, variables in steps]
 
     passes = [
@@ -167,6 +164,20 @@ def predict(
             [log_probabilities(np.concatenate(logits, axis=1)) for logits in views_of_member]
         )
         yield Predicted(batches[0]["label"], mask, log_mean(of_members, axis=0), of_members)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _program(
+    model: Network,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    mirrored: bool,
+    devices: tuple[Any, ...],
+) -> Callable[..., Any]:
+    """The step of all networks that differ in their weights only, and of all sets of a suite."""
+    scale = functools.partial(normalize, mean=mean, std=std)
+    step = make_logits_step(model, scale, AXIS, flip=mirrored)
+    return map_step(step, devices, donate_state=False)
 
 
 def score(

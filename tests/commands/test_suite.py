@@ -12,7 +12,7 @@ from PIL import Image
 from senet_jax import corrupt, evaluate
 from senet_jax.data.corruptions import KINDS, MAIN
 from senet_jax.errors import InputError
-from senet_jax.inference import robustness, suites
+from senet_jax.inference import ensemble, robustness, suites
 from senet_jax.inference.robustness import evaluate_suite
 from senet_jax.weights.class_names import imagenet
 
@@ -88,6 +88,19 @@ def test_two_networks_are_compared_and_what_is_not_here_is_named(suite, runs, ca
     low, high = result["difference"]["interval"]
     assert result["difference"]["mean"] == pytest.approx(mean[0] - mean[1])
     assert low <= result["difference"]["mean"] <= high
+
+
+def test_a_network_is_traced_once_for_all_sets(suite, runs, monkeypatch):
+    make, traced = ensemble.make_logits_step, []
+
+    def counting(*arguments, **fields):
+        step = make(*arguments, **fields)
+        return lambda *values: traced.append(1) or step(*values)
+
+    monkeypatch.setattr(ensemble, "make_logits_step", counting)
+    ensemble._program.cache_clear()
+    assert len(evaluate_suite(f"cifar100c:{suite}", [runs[0]])["sets"]) == 5 * len(SOME)
+    assert traced == [1]
 
 
 def test_errors_are_those_of_the_images_alone(suite, runs, tmp_path, dataset):
