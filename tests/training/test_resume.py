@@ -208,12 +208,12 @@ from senet_jax.training.loop import train_and_evaluate
 
 kind, count, workdir = sys.argv[1:]
 if kind == "memory":
-    config, fields = digits.get_config("seresnet20"), {"stage_sizes": (1, 1, 1), "width": 4}
+    config, fields = digits.get_config("seresnet20"), {"stage_sizes": (1,), "width": 4}
     config.data.update({"train_split": "train[:128]", "eval_split": "test[:50]"})
 else:
     sys.path.insert(0, "tests")
     import helpers.photos
-    config, fields = imagenet.get_config("seresnet50,photos"), {"stage_sizes": (1, 1), "width": 4}
+    config, fields = imagenet.get_config("seresnet50,photos"), {"stage_sizes": (1,), "width": 4}
     config.data.update({"train_split": "whole", "eval_split": "whole", "image_size": 32})
     config.data.shuffle_buffer = 8
     if kind == "files":
@@ -224,7 +224,7 @@ else:
             if not place.exists():
                 place.write_bytes(helpers.photos.encoded(index))
         config.data.update({"name": f"folder:{folder}", "train_split": "all", "eval_split": "all"})
-    config.model.se.stages = (2, 3)
+config.model.se.stages = (2,)
 with config.unlocked():
     config.model.update(fields)
 config.train.update({"epochs": 25.0 if kind == "memory" else 66.0, "batch_size": 16})
