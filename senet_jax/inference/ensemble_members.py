@@ -1,14 +1,17 @@
 """The members of an ensemble: networks of runs, on all local devices."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from senet_jax.errors import InputError
 from senet_jax.inference import trained_run
 from senet_jax.inference.trained_run import TrainedNetwork
+from senet_jax.runs import provenance
 from senet_jax.system.devices import replicate
 
 
@@ -24,6 +27,8 @@ def load_members(
     Args:
       on_error: called for each run that cannot be loaded, which is then left out; where there is
         no such function, or no run is left, that is an error.
+
+    A run that is given twice, by another path or as a copy, is warned of: it counts twice.
 
     Raises: InputError if their classes differ.
     """
@@ -50,7 +55,23 @@ def load_members(
     for error in errors:
         assert on_error is not None
         on_error(error)
+    _warn_of_copies(members)
     return members
+
+
+def _warn_of_copies(members: Sequence[TrainedNetwork]) -> None:
+    """Name the networks that are an earlier one, with the same weights and the same images."""
+    names: dict[Any, str] = {}
+    for member in members if len(members) > 1 else ():
+        images = repr(sorted(member.config["data"].items()))
+        identity = member.model, provenance.fingerprint(member.variables), images
+        if identity in names:
+            print(
+                f"warning: {member.name} is the same network as {names[identity]}, to the last bit "
+                "of its weights: it counts once more",
+                file=sys.stderr,
+            )
+        names.setdefault(identity, member.name)
 
 
 def _with_classes(member: TrainedNetwork) -> str:

@@ -1,6 +1,7 @@
 """Ensembles and their views: what each member is shown, and how it is refused."""
 
 import dataclasses
+import shutil
 
 import helpers.peculiar  # noqa: F401  (registers the builder)
 import jax
@@ -47,6 +48,20 @@ def test_members_with_the_same_views_share_a_pass_and_others_have_their_own(stre
     at_40 = TestViews(image_sizes=(40,))
     (feed,) = load_feeds([member, larger, member], "photos", "whole", at_40)
     assert (feed.split.image_shape[0], feed.members) == (40, (0, 1, 2))
+
+
+def test_a_run_that_counts_twice_is_named_whatever_its_path_is(run, tmp_path, capsys):
+    copy, link = tmp_path / "copy", tmp_path / "link"
+    shutil.copytree(run, copy)
+    link.symlink_to(run)
+    load_members([run, run, copy, link], "final", unfinished=False)
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 3
+    assert all(f"the same network as {run}," in line for line in warnings)
+    config = tiny_config()
+    config.model.se.gate = "relu"  # the same weights in another network
+    load_members([run, untrained(tmp_path / "other", config)], "final", unfinished=False)
+    assert "the same network" not in capsys.readouterr().err
 
 
 def test_ten_crops_of_a_constant_image_are_its_single_crop(streamed):
