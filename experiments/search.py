@@ -221,12 +221,8 @@ class Search:
 
     def reported(self, study: Study, results: Mapping[str, Any]) -> Study:
         """The study with the best rows first, compared with the configuration as it is."""
-
-        def mean(row: Row) -> float:
-            errors = [run["eval/top1_error"] for run in results.get(row.label, [])]
-            return statistics.fmean(errors) if len(errors) == len(self._seeds) else float("inf")
-
-        trials, rows = self._trials, sorted(study.rows, key=mean)
+        trials = self._trials
+        rows = sorted(study.rows, key=lambda row: self.mean(row, results))
         own = None if self._first is None else space.row_of(self._space, self._first).label
         pruned, failed = trials.count("PRUNED"), trials.count("FAIL")
         notes = [
@@ -241,18 +237,24 @@ class Search:
             notes.append(f"All rows with {' '.join(self._overrides)}.")
         return self.study(rows, notes=tuple(notes), reference=own)
 
+    def mean(self, row: Row, results: Mapping[str, Any]) -> float:
+        """The mean error of a row over all seeds; infinite where one has no result."""
+        errors = [run["eval/top1_error"] for run in results.get(row.label, [])]
+        return statistics.fmean(errors) if len(errors) == len(self._seeds) else float("inf")
+
     def best(self, study: Study, results: Mapping[str, Any]) -> str:
         """A sentence on the row with the lowest error, with the flags that give it."""
         row = study.rows[0]
-        errors = [run["eval/top1_error"] for run in results.get(row.label, [])]
-        if len(errors) < len(self._seeds):
+        error = self.mean(row, results)
+        if error == float("inf"):
             return "lowest: none, as no trial has a result with each seed"
-        error = statistics.fmean(errors)
         given = [shlex.quote(f"--config.{key}={value}") for key, value in row.overrides.items()]
         if self._values.smoke:  # whose other values are those of a run in miniature
             given.insert(0, "--smoke")
+        others = sum(self.mean(row, results) == error for row in study.rows) - 1
+        alike = f", as of {counted(others, 'other row')}" if others else ""
         return (
-            f"lowest: top-1 error {error:.2f} %, selected on these images: "
+            f"lowest: top-1 error {error:.2f} %{alike}, selected on these images: "
             f"{' '.join([*self._overrides, *given])}"
         )
 

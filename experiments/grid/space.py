@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.grid.study import Row, grid
-from experiments.grid.sweep import typed_value
+from experiments.grid.sweep import as_compared, typed_value
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.training.given import add_fields
@@ -101,7 +101,7 @@ def _range(config: Any, key: str, text: str, match: re.Match[str], known: Sequen
 def _choice(config: Any, key: str, text: str, values: str, known: Sequence[str]) -> Choice:
     typed = [typed_value(config, key, each, known) for each in values.split("|")]
     by_text = {str(value): value for value in typed}
-    if len(by_text) < len(typed):
+    if len({as_compared(key, value) for value in typed}) < len(typed):
         raise InputError(f"--space={text} has a value twice")
     if len(by_text) < 2:
         raise InputError(

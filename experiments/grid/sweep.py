@@ -27,6 +27,8 @@ from senet_jax.errors import InputError
 from senet_jax.system import cli, files
 from senet_jax.training.given import add_fields
 
+# The keys whose values are sets: in whatever order they are given, they are the same run.
+SETS = ("model.se.stages", "optim.freeze")
 COMMA = re.compile(r",(?![^()]*\))")  # a comma outside of tuples
 
 
@@ -143,10 +145,15 @@ def _values(config: Any, sweeps: Sequence[str]) -> dict[str, list[Any]]:
         values[key] = []
         for value in COMMA.split(text):
             typed = typed_value(config, key, value, fields)
-            if typed in values[key]:
+            if as_compared(key, typed) in [as_compared(key, other) for other in values[key]]:
                 raise InputError(f"--sweep={sweep} has {value.strip()} twice")
             values[key].append(typed)
     return values
+
+
+def as_compared(key: str, value: Any) -> Any:
+    """What tells the values of a key apart: two that train the same network are one."""
+    return frozenset(value) if key in SETS and isinstance(value, tuple) else value
 
 
 def typed_value(config: Any, key: str, text: str, known: Sequence[str]) -> Any:

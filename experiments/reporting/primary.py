@@ -225,7 +225,8 @@ def about_deviations(results: Results) -> list[str]:
     )
     return [
         "The deviation over seeds, as measured, is that of a finite test set and a genuine one "
-        f"between networks (their squares add up; Jordan 2023): {rows}."
+        "between networks (equation 3 of Jordan 2023: total^2 = first^2 + second^2 (N - 1) / N for "
+        f"N test images, where the second is not 0): {rows}."
     ]
 
 

@@ -76,7 +76,10 @@ class SEConfig:
         check_fields(self, "se.")
         # Lists come from JSON; a tuple keeps the configuration hashable.
         stages: Any = self.stages if isinstance(self.stages, Iterable) else (self.stages,)
-        object.__setattr__(self, "stages", tuple(stages))
+        stages = tuple(stages)
+        if all(map(is_whole, stages)):  # in another order they are the same network
+            stages = tuple(sorted(stages))
+        object.__setattr__(self, "stages", stages)
         for field, choice in _without_effect(self):
             if getattr(self, field) != getattr(SEConfig, field):
                 raise ValueError(f"se.{field} has no effect with {choice}; leave it out")

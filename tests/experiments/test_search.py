@@ -181,6 +181,15 @@ def test_the_flags_of_the_lowest_are_those_of_its_runs(run, monkeypatch, capsys)
 
 
 @needs_optuna
+def test_a_lowest_error_that_several_rows_have_is_said_to_be(run, capsys):
+    """The error of `Fake` does not depend on the ratio."""
+    rows = len({params["model.se.ratio"] for params, *_ in run(Fake(), "s", spaces=(RATIO,))})
+    assert f"as of {rows - 1} other row" in capsys.readouterr().out
+    run(Fake(), "rates", spaces=(RATE,), trials=4)
+    assert "as of" not in capsys.readouterr().out
+
+
+@needs_optuna
 @pytest.mark.parametrize("first_lacks", ["its first seed", "its second seed"])
 def test_a_trial_that_lacks_a_seed_is_never_the_lowest(run, first_lacks, capsys):
     """Its mean would be that of other seeds than the mean of the others."""

@@ -52,6 +52,7 @@ def test_what_is_tried_is_short_and_in_the_range():
         ((RATIO, "model.se.ratio=2|32"), "--space=model.se.ratio is given twice"),
         (("model.se.ratio=2|x",), "must be a whole number, not 'x'"),
         (("model.se.ratio=2|2",), "has a value twice"),
+        (("model.se.stages=(2,3)|(3,2)",), "has a value twice"),
         (("model.se.ratio=2",), "leaves nothing to search"),
         (("model.se.ratio=",), "ratio"),
         (("model.se.ratio",), "ratio"),

@@ -211,6 +211,18 @@ def test_a_bootstrap_of_seeds_and_images_counts_their_interaction_more_than_once
     assert (high - low) / 2 / stats.t.ppf(0.975, 20) < 1.35 * exact
 
 
+@pytest.mark.parametrize("images", [5, 24, 360])
+def test_the_parts_of_a_deviation_add_up_as_the_table_says(images):
+    """total^2 = first^2 + second^2 (N - 1) / N, where the second is not 0."""
+    rng = np.random.default_rng(0)
+    parts = [split_deviation(rng.random((3, images)) < rng.random((3, 1))) for _ in range(30)]
+    parts = [part for part in parts if part.genuine > 0]
+    assert len(parts) > 10
+    for part in parts:
+        squares = part.test_set**2 + part.genuine**2 * (images - 1) / images
+        assert part.total**2 == pytest.approx(squares)
+
+
 def test_crossed_intervals_need_two_seeds_that_differ():
     right = np.ones((2, 5), np.uint8)
     assert crossed_interval(right, right) is None

@@ -45,6 +45,20 @@ def test_rows_are_all_combinations_with_values_of_the_configurations_types(tmp_p
     assert which.name == "sweep-cifar-seresnet20,cifar100-ratio,learning_rate,stages"
 
 
+@pytest.mark.parametrize(
+    "again",
+    [
+        "model.se.ratio=4,04",
+        "optim.learning_rate=0.1,1e-1",
+        "model.se.stages=(2,3),(4,),(3,2)",
+        "optim.freeze=('stem','stage2'),('stage2','stem')",
+    ],
+)
+def test_a_value_that_trains_the_same_run_again_is_refused(again, tmp_path):
+    with pytest.raises(InputError, match=r"--sweep=.* has .* twice"):
+        planned(tmp_path, sweeps=(again,))
+
+
 DERIVED = """
 from configs import digits
 

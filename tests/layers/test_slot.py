@@ -168,3 +168,7 @@ def program_of(name, **fields):
 def test_bad_values_are_refused_with_a_sentence(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         SEConfig(**fields)
+
+
+def test_the_order_of_stages_means_nothing():
+    assert SEConfig(stages=(3, 2)) == SEConfig(stages=[2, 3]) == SEConfig(stages=range(2, 4))
