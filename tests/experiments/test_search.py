@@ -1,4 +1,7 @@
-"""A search loses no trial and has none twice, and says what its numbers are worth."""
+"""A search loses no trial and has none twice, and says what its numbers are worth.
+
+The file is long because all its tests search with the same stand-in for training.
+"""
 
 import csv
 import json
