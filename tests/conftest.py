@@ -75,9 +75,9 @@ def pytest_itemcollected(item):
 
 
 # Modules share programs, most of all those of `tiny`, until they take too much of what a process
-# may have: half of its mappings, or so many bytes of memory.
+# may have: half of its mappings, or of memory a third of the share of each of two workers.
 MAPPINGS = 2**15
-memory = 3 * 2**30
+memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 6
 
 
 @pytest.fixture(scope="module", autouse=True)

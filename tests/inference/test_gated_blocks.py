@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from helpers.families import few_quick
-from helpers.quick import one_in
+from helpers.quick import one_in, some_quick
 from helpers.weights import fill
 
 from experiments.grid.narrow import NARROW, size_of
@@ -86,7 +86,10 @@ def test_blocks_between_stages_are_found_where_no_other_is_left(stages):
     assert found == [(f"se{stage}", stage) for stage in stages if stage != 4]
 
 
-@pytest.mark.parametrize("placement", ["standard", "pre", "post", "identity"])
+@pytest.mark.parametrize(
+    "placement",
+    some_quick(["standard", "pre", "post", "identity"], ["standard", "post"], "a program more"),
+)
 @pytest.mark.parametrize("squeeze", one_in(2, ["avg", "none"], "compiles as many programs more"))
 def test_a_gate_of_one_is_the_network_without_the_block(rng, placement, squeeze):
     """Both give the same bits with the same remaining weights; other gates do not."""

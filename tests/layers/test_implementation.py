@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.families import few_quick, fields_of
 from helpers.numeric import distance, normal
+from helpers.quick import some_quick
 from helpers.weights import fill
 
 import senet_jax
@@ -117,7 +118,7 @@ class Chain(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("groups", [1, 4, 32])
+@pytest.mark.parametrize("groups", some_quick([1, 4, 32], (1, 4), "takes as long as both others"))
 def test_a_backward_pass_keeps_three_maps_a_layer_at_most(groups):
     """They are the outputs of convolution and ReLU; on JAX 0.12, or depthwise, one more is kept.
 

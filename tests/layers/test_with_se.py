@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from helpers.quick import one_in
+from helpers.quick import some_quick
 
 import senet_jax
 from senet_jax import SEConfig, SqueezeExcite, create_model, gates_of, with_se
@@ -60,6 +60,7 @@ def paths(tree):
     return {"/".join(path) for path in flatten_dict(tree)}
 
 
+@pytest.mark.slow(reason="compiles eight programs of two whole networks")
 def test_a_block_after_each_unit_is_the_placement_post():
     """The paper's network, and the plain one with blocks put into it, with the same weights."""
     small = {"num_classes": 5, "width": 8, "stage_sizes": (1, 1)}
@@ -110,7 +111,7 @@ def test_the_weights_of_the_module_stay_where_and_what_they_are(model, where, bl
     jax.tree.map(np.testing.assert_array_equal, plain, wrapped)
 
 
-@pytest.mark.parametrize("kind", one_in(3, KINDS, "compiles one more kind"))
+@pytest.mark.parametrize("kind", some_quick(KINDS, ("se", "bam"), "compiles one more kind"))
 def test_any_kind_of_block_is_trained_beside_the_module(kind):
     """It has a gradient of its own, and its batch statistics where the call says that it trains."""
     model = with_se(CNN(), {"kind": kind}, r"conv\d")

@@ -47,9 +47,7 @@ def network():
 
 @pytest.mark.parametrize(
     "name",
-    some_quick(
-        RECIPES, ("rsb_a2", "ra2"), "a program of its own for an optimizer that others have as well"
-    ),
+    some_quick(RECIPES, ("rsb_a2",), "a program of its own for each recipe"),
 )
 def test_ten_steps_are_timms(network, name):
     model, variables, places = network
