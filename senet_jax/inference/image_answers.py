@@ -127,7 +127,10 @@ class _BatchAnswers:
 
         images = jax.ShapeDtypeStruct(self._shape, np.uint8)
         if question.gates and not jax.eval_shape(gates, variables, images):
-            raise InputError(f"{network.name} has no SE blocks, so there are no --gates to show")
+            raise InputError(
+                f"{network.name} has no blocks with a gate for each channel, as SE blocks have, so "
+                "there are no --gates to show"
+            )
         self._gates = functools.partial(jax.jit(gates), variables)
         self._heat = functools.partial(jax.jit(heat), variables)
 

@@ -200,7 +200,7 @@ def test_tables_are_for_people(run, digits, capsys, monkeypatch):
         (("--model=seresnet50.nope", "IMAGE"), "timm publishes no weights 'seresnet50.nope'"),
         (("--model=timm/seresnet50.ra2_in1k", "IMAGE"), "HF_HUB_OFFLINE is set"),
         (("--model=seresnet50.ra2_in1k", "--weights=ema", "IMAGE"), "only runs have other weights"),
-        (("--model=WEIGHTS", "--gates", "IMAGE"), "has no SE blocks, so there are no --gates"),
+        (("--model=WEIGHTS", "--gates", "IMAGE"), "as SE blocks have, so there are no --gates"),
         (("--model=RUN", "--weights=ema", "IMAGE"), "has no moving averages"),
     ],
 )

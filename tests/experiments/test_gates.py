@@ -169,10 +169,13 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(finished_copy, change, a
     assert not list(finished_copy.glob("excitation*"))
 
 
-def test_a_network_without_gates_is_refused(tiny, one_device):
-    tiny.model.se.stages = ()
+@pytest.mark.parametrize("se", [{"stages": ()}, {"kind": "gc"}, {"kind": "conv"}])
+def test_a_network_without_gates_is_refused(tiny, one_device, se):
+    """Of blocks of another kind it is not said that they are none."""
+    with tiny.unlocked():
+        tiny.model.se.update(se)
     run = prepare(tiny, one_device)
-    with pytest.raises(InputError, match="has no SE blocks"):
+    with pytest.raises(InputError, match="no blocks with a gate for each channel, as SE blocks"):
         gates.find_blocks(TrainedRun(run, run.initial_state, {"model": "resnet"}))
 
 
