@@ -9,9 +9,20 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from senet_jax.data.sources import names
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, did_you_mean
 
 Flat = Mapping[str, Any]
+
+SECTIONS = ("seed", "model", "data", "optim", "train", "parallel")
+# Fields of a network that training or another section sets, or that are no values of a
+# configuration, and what decides them.
+DECIDED = {
+    "num_classes": "the dataset has them, and data.classes chooses some",
+    "sync_batch_norm": "that is train.sync_batch_norm",
+    "freeze_batch_norm": "that is train.freeze_bn_epochs",
+    "features": "a network is trained by its logits",
+    **dict.fromkeys(("axis_name", "block", "parent"), "training decides it"),
+}
 
 
 class Dependence(NamedTuple):
@@ -128,6 +139,22 @@ KEYS = {
     ),
     "optim.decay_norm_and_bias": Dependence(True, *_needs("optim.weight_decay")),
 }
+
+
+def check_known(flat: Flat) -> None:
+    """Check that keys are of the sections that there are, and of no field decided elsewhere.
+
+    Raises: InputError for the first that is not, which would have no effect.
+    """
+    for key in flat:
+        section, _, field = key.partition(".")
+        if section not in SECTIONS:
+            raise InputError(
+                f"{key} has no effect: a configuration has no {section!r}, but "
+                f"{', '.join(SECTIONS)}{did_you_mean(section, SECTIONS)}"
+            )
+        if section == "model" and field in DECIDED:
+            raise InputError(f"{key} has no effect: {DECIDED[field]}; leave it out")
 
 
 def without(flat: Flat) -> list[str]:

@@ -19,12 +19,8 @@ from senet_jax.errors import InputError
 from senet_jax.runs import effect
 from senet_jax.system import cli, files
 
-# Fields of a module that training or another section of a configuration sets, or that are no values
-# of a configuration.
-NOT_GIVEN = (
-    *("name", "parent", "block", "se", "features", "num_classes", "dtype"),
-    *("axis_name", "sync_batch_norm", "freeze_batch_norm"),
-)
+# Fields of a module that the configuration file has in any case, or that are decided elsewhere.
+NOT_GIVEN = ("name", "se", "dtype", *effect.DECIDED)
 
 
 @functools.cache

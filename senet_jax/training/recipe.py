@@ -7,11 +7,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from senet_jax.config import build, check_present
+from senet_jax.config import build, check_present, flatten
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
 from senet_jax.models.shapes import takes, variable_shapes
+from senet_jax.runs import effect
 from senet_jax.runs.added import ADDED
 from senet_jax.system.devices import JIT, DeviceGroup, Devices, axis_of
 from senet_jax.training.config import ParallelConfig, TrainConfig
@@ -54,6 +55,7 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     Raises: InputError, naming the key, for the first that is missing, unknown or impossible.
     """
     sections: dict[str, Any] = config.to_dict()
+    effect.check_known(flatten(sections))
     check_present("", sections, ("seed", "model", "data", "optim", "train"))
     check_present("model", sections["model"], ("name",))
     check_present("data", sections["data"], ("name", "train_split", "eval_split"))

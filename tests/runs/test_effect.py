@@ -209,3 +209,22 @@ def test_a_run_that_began_with_an_idle_value_continues(tmp_path):
     config.optim.schedule = "step"
     with pytest.raises(InputError, match=r"differing in optim\.schedule"):
         workdir.check_same(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("model.num_classes", "the dataset has them, and data.classes chooses some"),
+        ("model.sync_batch_norm", "that is train.sync_batch_norm"),
+        ("model.features", "a network is trained by its logits"),
+        ("model.axis_name", "training decides it"),
+        ("optimizer.learning_rate", r"has no 'optimizer', but seed, model, .*'optim'\?"),
+        ("notes", "has no 'notes'"),
+    ],
+)
+def test_a_key_that_a_file_of_ones_own_adds_in_vain_is_refused(tiny, one_device, key, sentence):
+    section, _, field = key.partition(".")
+    with tiny.unlocked():
+        tiny[section] = ConfigDict({**tiny.get(section, {}), field: True}) if field else True
+    with pytest.raises(InputError, match=f"{key} has no effect: .*{sentence}"):
+        prepare(tiny, one_device)
