@@ -104,8 +104,8 @@ def find_blocks(trained: TrainedRun) -> tuple[GatedBlock, ...]:
     blocks = gated_blocks.find_blocks(trained.run.model, trained.image_shape)
     if not blocks:
         raise InputError(
-            f"the {trained.result['model']} of this run has no blocks with a gate for each "
-            "channel, as SE blocks have, so there are no gates to look at"
+            f"the {trained.result['model']} of this run has {gated_blocks.NO_GATES}, so there "
+            "are no gates to look at"
         )
     return blocks
 

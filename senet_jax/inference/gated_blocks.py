@@ -69,6 +69,10 @@ def gates_of(
     )
 
 
+# What a network is said to have that has other blocks, or none.
+NO_GATES = "no blocks with a gate for each channel, as SE blocks have"
+
+
 def find_blocks(model: Network, image_shape: tuple[int, int, int]) -> tuple[GatedBlock, ...]:
     """The gated blocks of a network in the order of the computation; nothing is computed.
 

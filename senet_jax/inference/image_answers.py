@@ -21,7 +21,7 @@ from senet_jax.evaluation.scores import best, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
 from senet_jax.inference import explain
 from senet_jax.inference.classifier import Classifier
-from senet_jax.inference.gated_blocks import gates_of
+from senet_jax.inference.gated_blocks import NO_GATES, gates_of
 from senet_jax.system import files, readers
 from senet_jax.system.devices import AXIS, Devices, map_step, replicate, split_batch
 from senet_jax.system.terminal import counting
@@ -127,10 +127,7 @@ class _BatchAnswers:
 
         images = jax.ShapeDtypeStruct(self._shape, np.uint8)
         if question.gates and not jax.eval_shape(gates, variables, images):
-            raise InputError(
-                f"{network.name} has no blocks with a gate for each channel, as SE blocks have, so "
-                "there are no --gates to show"
-            )
+            raise InputError(f"{network.name} has {NO_GATES}, so there are no --gates to show")
         self._gates = functools.partial(jax.jit(gates), variables)
         self._heat = functools.partial(jax.jit(heat), variables)
 

@@ -13,7 +13,8 @@ from senet_jax.errors import InputError, did_you_mean
 
 Flat = Mapping[str, Any]
 
-SECTIONS = ("seed", "model", "data", "optim", "train", "parallel")
+NEEDED = ("seed", "model", "data", "optim", "train")
+SECTIONS = (*NEEDED, "parallel")  # which configurations of earlier versions lack
 # Fields of a network that training or another section sets, or that are no values of a
 # configuration, and what decides them.
 DECIDED = {

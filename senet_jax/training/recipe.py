@@ -56,7 +56,7 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     """
     sections: dict[str, Any] = config.to_dict()
     effect.check_known(flatten(sections))
-    check_present("", sections, ("seed", "model", "data", "optim", "train"))
+    check_present("", sections, effect.NEEDED)
     check_present("model", sections["model"], ("name",))
     check_present("data", sections["data"], ("name", "train_split", "eval_split"))
     train = build(TrainConfig, "train", sections["train"])

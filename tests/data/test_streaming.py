@@ -216,7 +216,6 @@ def test_images_of_many_sizes_in_memory_are_refused_and_told_how_to_stream():
 
 @pytest.mark.slow(reason="trains on photographs twice; the tests of `evaluate` do so once")
 def test_a_network_trains_on_streamed_images(tmp_path):
-    config = photos_config()
-    results = [train_and_evaluate(config, tmp_path / str(index)) for index in range(2)]
+    results = [train_and_evaluate(photos_config(), tmp_path / str(index)) for index in range(2)]
     assert results[0]["eval/examples"] == COUNT - len(BROKEN)
     assert results[0]["params_sha256"] == results[1]["params_sha256"]

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "activations.json"
 CASES = json.loads(GOLDEN.read_text("utf-8"))["cases"]
 # One of each architecture but VGG, the slowest: basic blocks, bottlenecks, the rounded hidden
 # width, Caffe's forms, MobileNet. The rest differ in depth, groups and widths, or lack SE.
-QUICK = (*("seresnet18", "seresnet50", "legacy_seresnext26_32x4d", "mobilenetv1_100"),)
+QUICK = ("seresnet18", "seresnet50", "legacy_seresnext26_32x4d", "mobilenetv1_100")
 OURS = (*QUICK, "legacy_seresnet50", "vgg16_bn")  # networks with the layers of users
 
 
