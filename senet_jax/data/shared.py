@@ -1,24 +1,27 @@
 """Images that one run evaluates on and another one was trained on."""
 
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from senet_jax.data.folds import Fold
 from senet_jax.data.in_memory import class_ends
-from senet_jax.data.sources import lookup, tfds_source
+from senet_jax.data.sources import lookup, same_files, tfds_source
 from senet_jax.data.sources.files import Files
 from senet_jax.data.sources.source import Source
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.errors import InputError
 
+Place = tuple[str, int]  # of an example: the name of its split, and its number there
+
 
 def count(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
     """Number of the images of our evaluation that are among those of their training.
 
-    Files are compared by themselves, whichever datasets have them, examples of others by their
-    places. Of images that are not here any more, and of noise, nothing is known: 0.
+    Files on this disk are compared by themselves and by their bytes, whichever datasets have them,
+    examples of others by their places. Of images that are not here any more, and of noise, nothing
+    is known: 0.
 
     Args:
       ours, theirs: the `data` sections of two configurations.
@@ -29,14 +32,36 @@ def count(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
         source = _source(ours)
         are_same = lookup.is_same(ours["name"], theirs["name"])
         other = source if are_same and _asks(ours) == _asks(theirs) else _source(theirs)
-        if not are_same and not (isinstance(source, Files) and isinstance(other, Files)):
+        if other is not source and _are_files(source) and _are_files(other):
+            return _count_files(source, ours, other, theirs)
+        if not are_same:
             return 0
-        if not any(_is_cut(section) for section in (ours, theirs)) and other is source:
+        is_cut = any(_is_cut(section) for section in (ours, theirs))
+        if other is source and not is_cut and not _are_files(source):
             return source.shared(theirs["train_split"], ours["eval_split"])
-        seen = set(_examples(other, theirs, is_training=True))
-        return sum(example in seen for example in _examples(source, ours, is_training=False))
+        trained = _places(other, theirs, is_training=True)
+        seen = {other.identity(*place) for place in trained}
+        evaluated = _places(source, ours, is_training=False)
+        return sum(source.identity(*place) in seen for place in evaluated)
     except (InputError, KeyError):  # whoever loads ours says what is wrong with it
         return 0
+
+
+def _are_files(source: Source) -> TypeGuard[Files]:
+    """Whether the examples of a source are files on this disk."""
+    return isinstance(source, Files) and all(part.look for part in source.examples.values())
+
+
+def _count_files(
+    source: Files, ours: Mapping[str, Any], other: Files, theirs: Mapping[str, Any]
+) -> int:
+    """`count` of files in two sources: of those that are the same, or copies."""
+    trained = [*_places(other, theirs, is_training=True)]
+    paths = [other.examples[split].files[place] for split, place in trained]
+    for split, place in _places(source, ours, is_training=False):
+        paths.append(source.examples[split].files[place])
+    before, after = np.split(same_files.originals(paths, same_files.look_at(paths)), [len(trained)])
+    return int(np.count_nonzero(np.isin(after, before)))
 
 
 def _source(section: Mapping[str, Any]) -> Source:
@@ -53,10 +78,8 @@ def _is_cut(section: Mapping[str, Any]) -> bool:
     return bool(section.get("fold") or section.get("classes"))
 
 
-def _examples(
-    source: Source, section: Mapping[str, Any], *, is_training: bool
-) -> Iterator[Hashable]:
-    """The identities of the examples that a run trains or evaluates on."""
+def _places(source: Source, section: Mapping[str, Any], *, is_training: bool) -> Iterator[Place]:
+    """The places of the examples that a run trains or evaluates on."""
     # Of classes and folds the labels decide, in the order in which in_memory.py reads them.
     part = Fold.of(tuple(section.get("fold") or ()))
     split = section["train_split" if is_training or part else "eval_split"]
@@ -77,4 +100,4 @@ def _examples(
             readable = [place for place, n in enumerate(chosen) if where[n] not in bad]
             train, evaluation = part.places(labels[chosen], np.array(readable, int))
             chosen = chosen[train if is_training else evaluation]
-    return (source.identity(*where[n]) for n in chosen)
+    return (where[n] for n in chosen)

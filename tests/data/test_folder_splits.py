@@ -8,9 +8,9 @@ from senet_jax.errors import InputError
 
 
 def folders_of_images(root, *paths):
-    for path in paths:
+    for number, path in enumerate(paths):
         (root / path).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(root / path / "1.png")
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(root / path / "1.png")
     return str(root)
 
 
@@ -39,6 +39,6 @@ def test_classes_with_the_same_folders_in_each_are_said_to_be_classes(tmp_path, 
     others = ("train_station/old", "test_tube", "animal/elk", "animal/moose", "car/old", "car/new")
     found = folder.find("x", folders_of_images(tmp_path / "classes", *others))
     assert found.class_names == ("animal", "car", "test_tube", "train_station")
-    Image.new("RGB", (8, 8)).save(root / "photo" / "1.png")
+    Image.new("RGB", (8, 8), "white").save(root / "photo" / "1.png")
     folder.find("x", str(root))
     assert not caplog.messages

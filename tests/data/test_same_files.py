@@ -1,4 +1,4 @@
-"""A file that is several examples is counted, by whatever paths and links they lead to it."""
+"""An image that is several examples is counted, by whatever paths, links and copies they have."""
 
 import os
 import shutil
@@ -7,12 +7,10 @@ import pytest
 from helpers.image_folders import CLASSES, COUNT, write_folder
 
 from senet_jax import data
+from senet_jax.data.sources import same_files
 from senet_jax.errors import InputError
 
-MAKE = {
-    "symbolic": os.symlink,
-    "hard": os.link,
-}
+MAKE = {"symbolic": os.symlink, "hard": os.link, "copy": shutil.copyfile}
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def linked_again(make, elks, titles=CLASSES[:1]):
 
 
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
-def test_links_between_splits_are_counted_as_evaluated_and_trained_on(make, elks, tmp_path, caplog):
+def test_images_in_two_splits_are_counted_as_evaluated_and_trained_on(make, elks, tmp_path, caplog):
     (tmp_path / "photos").mkdir()
     train = elks.rename(tmp_path / "photos" / "train")
     for title in CLASSES:
@@ -41,25 +39,86 @@ def test_links_between_splits_are_counted_as_evaluated_and_trained_on(make, elks
 
 
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
-def test_links_between_classes_are_counted_with_their_labels(make, elks, caplog):
+def test_images_in_two_classes_are_counted_with_their_labels(make, elks, caplog):
     linked_again(make, elks, titles=CLASSES[1:2])
     data.load_split(f"folder:{elks}", "train")
     assert "1 of the 121 examples" in caplog.text
     assert "1 with another label" in caplog.text
+    assert all(str(elks / title / "again.png") in caplog.text for title in CLASSES[1:2])
 
 
-def test_folds_are_refused_as_those_of_a_file_that_is_listed_again(elks):
-    linked_again(os.symlink, elks)
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_folds_are_refused_as_those_of_an_image_that_is_there_again(make, elks):
+    linked_again(make, elks)
     with pytest.raises(InputError, match="has 1 more than once"):
         data.load_dataset(f"folder:{elks}", "train+test", "test", fold=(1, 3))
 
 
-def test_copies_and_folders_behind_links_are_files_of_their_own(elks, tmp_path, caplog):
-    shutil.copy2(elks / CLASSES[0] / "0.png", elks / CLASSES[0] / "copy.png")
+def test_a_folder_behind_a_link_has_each_of_its_files_once(elks, tmp_path, caplog):
     (tmp_path / "link").symlink_to(elks)
     dataset = data.load_dataset(f"folder:{tmp_path / 'link'}", "train", "test")
-    assert len(dataset.train) + len(dataset.eval) == 3 * COUNT + 1
+    assert len(dataset.train) + len(dataset.eval) == 3 * COUNT
     assert "there already" not in caplog.text
+
+
+@pytest.fixture
+def found(tmp_path):
+    """The originals of files with these contents, as places."""
+
+    def find(*contents):
+        paths = [str(tmp_path / f"{place}.bin") for place in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            if content is not None:
+                with open(path, "wb") as file:
+                    file.write(content)
+        return same_files.originals(paths, same_files.look_at(paths)).tolist()
+
+    return find
+
+
+def test_copies_are_told_from_files_of_their_size_and_with_their_ends(found):
+    long = bytes(3 * same_files.END)
+    others = [b"1" + long[1:], long[:-1] + b"1", long[: same_files.END], long + b"0"]
+    assert found(b"ab", b"ac", b"ab", b"abc", b"ac", b"ab") == [0, 1, 0, 3, 1, 0]
+    assert found(long, *others, long, others[0]) == [0, 1, 2, 3, 4, 0, 1]
+    assert found(b"", b"", None, None) == [0, 1, 2, 3]  # nothing, which is no image
+
+
+def test_links_to_copies_are_the_first_of_them(tmp_path):
+    names = ("first", "copy", "link", "other")
+    first, copy, link, other = paths = [str(tmp_path / name) for name in names]
+    for path, content in ((first, b"x"), (copy, b"x"), (other, b"y")):
+        (tmp_path / path).write_bytes(content)
+    os.symlink(copy, link)
+    for order in (paths, paths[::-1]):
+        of = same_files.originals(order, same_files.look_at(order))
+        same = [order.index(path) for path in (first, copy, link)]
+        assert {*of[same].tolist()} == {min(same)}
+        assert of[order.index(other)] == order.index(other)
+
+
+def test_copies_are_not_looked_for_in_more_files_than_said(found, monkeypatch, caplog):
+    monkeypatch.setattr(same_files, "MOST", 2)
+    caplog.set_level("INFO")
+    assert found(b"x", b"x", b"ab") == [0, 0, 2]
+    assert not caplog.messages
+    assert found(b"x", b"x", b"y") == [0, 1, 2]
+    assert "3 files are as long as another, and 2 are read" in caplog.text
+
+
+def test_files_are_read_for_it_once_and_again_when_they_change(elks, caplog, monkeypatch):
+    linked_again(MAKE["copy"], elks, titles=CLASSES[1:2])
+    images = {path: path.read_bytes() for path in elks.glob("*/*.png")}
+    for path in images:  # all are of one size
+        path.write_bytes(images[path].ljust(max(map(len, images.values()))))
+    reads = []
+    monkeypatch.setattr(same_files, "_digest_of_end", lambda path: reads.append(path))
+    for _ in range(2):
+        data.load_split(f"folder:{elks}", "train")
+    assert len(reads) == len(images)
+    (elks / CLASSES[1] / "again.png").write_bytes(images[elks / CLASSES[1] / "0.png"])
+    data.load_split(f"folder:{elks}", "train")
+    assert len(reads) > len(images)
 
 
 def test_a_table_knows_a_file_by_any_of_its_paths(elks, tmp_path, caplog):

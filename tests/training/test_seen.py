@@ -1,11 +1,13 @@
 """Evaluation images that weights or a teacher were trained on are counted, as the pixels say."""
 
 import os
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from helpers.image_folders import write_folder, write_table
+from helpers.image_folders import examples, write_folder, write_table
 from helpers.runs import finish_untrained, tiny_config
 
 from senet_jax import data
@@ -59,11 +61,31 @@ def test_files_are_compared_by_themselves_whichever_dataset_has_them(tmp_path, m
     assert shared.count(rows, rows) == 3
     known = lookup.find(folder["name"]).count("train")
     assert shared.count(linked, folder) == known == shared.count(linked, linked)
+    copied = tmp_path / "copied"
+    shutil.copytree(root, copied, ignore=shutil.ignore_patterns("*[13579].png"))
+    half = {"name": f"folder:{copied}", "train_split": "train+test", "eval_split": "train+test"}
+    files = lookup.find(folder["name"]).examples["train"].files
+    even = sum(int(Path(file).stem) % 2 == 0 for file in files)
+    assert shared.count(half, folder) == even
     assert shared.count(linked, DIGITS) == shared.count(folder, folder) == 0
     monkeypatch.setattr("senet_jax.data.sources.files.Files.unreadable", None)  # decodes them all
     streamed = linked | {"fold": (1, 3), "train_split": "train+test", "image_size": 8}
     assert shared.count(streamed, folder) >= known // 4
     assert shared.count(folder, {"name": f"folder:{tmp_path / 'gone'}"} | DIGITS) == 0
+
+
+def test_rows_of_two_datasets_of_hugging_face_are_not_taken_for_each_other(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    names = []
+    for number, (_, _, content) in zip(range(2), examples(), strict=False):
+        columns = {"image": [{"bytes": content, "path": None}] * 40, "label": [0, 1] * 20}
+        names.append(f"hf:{tmp_path / str(number)}")
+        saved = datasets.Dataset.from_dict(columns, features=features)
+        saved.save_to_disk(str(tmp_path / str(number)))
+    ours, theirs = ({"name": name, "train_split": "train", "eval_split": "train"} for name in names)
+    assert shared.count(ours, theirs) == 0
+    assert shared.count(ours, ours) == lookup.find(names[0]).count("train")
 
 
 def begun(directory, **values):

@@ -13,7 +13,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,12 +65,13 @@ class Examples(NamedTuple):
     Attributes:
       files: what `Files.read` takes of each, a path, say.
       labels: classes [N] int64.
-      identities: what is equal for the same file [N] int64; None where these are no files here.
+      look: what the disk says of them, with equal identities of copies; None where these are no
+        files here.
     """
 
     files: Sequence[Any]
     labels: np.ndarray
-    identities: np.ndarray | None = None
+    look: same_files.Look | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +115,8 @@ class Files(Listed):
         return self.examples[split].labels
 
     def identity(self, split: str, place: int) -> Hashable:
-        known = self.examples[split].identities
-        return super().identity(split, place) if known is None else known[place]
+        look = self.examples[split].look
+        return super().identity(split, place) if look is None else look.identities[place]
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
@@ -215,26 +216,6 @@ def _digest(text: str) -> bytes:
     return hashlib.md5(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def stamp_of(paths: Iterable[str]) -> str:
-    """What changes with files: a digest of their names, sizes and times, see kept.py."""
-    return look_at(paths)[0]
-
-
-def look_at(paths: Iterable[str]) -> tuple[str, np.ndarray]:
-    """Ask the disk once for each file: the stamp of all, and the identity of each [N]."""
-    digest = hashlib.sha256()
-
-    def identities() -> Iterator[int]:
-        for path in paths:
-            status = same_files.status_of(path)
-            state = "" if status is None else kept.state_of(status)
-            digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
-            yield same_files.identity(path, status)
-
-    found = np.fromiter(identities(), np.int64)
-    return digest.hexdigest(), found
-
-
 def check_classes(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """The names of classes, as text that is written in one way.
 
@@ -319,10 +300,32 @@ def assemble(
         label = np.array([one.label for one in ordered], np.int64)
         found[split] = Examples([one.file for one in ordered], label)
     if stamp is None:
-        looks = {split: look_at(part.files) for split, part in found.items()}
-        stamp = [of_split for of_split, _ in looks.values()]
-        paths = [path for part in found.values() for path in part.files]
-        labels = np.concatenate([part.labels for part in found.values()])
-        same_files.check(name, names, paths, [files for _, files in looks.values()], labels)
-        found = {split: part._replace(identities=looks[split][1]) for split, part in found.items()}
+        found = _looked_at(name, names, found)
+        stamp = [part.look.stamp for part in found.values() if part.look]
     return Files(name, names, found, stamp, **how)
+
+
+def _looked_at(
+    name: str, names: Sequence[str], splits: Mapping[str, Examples]
+) -> dict[str, Examples]:
+    """Splits of files on this disk, with `look`; warns of images that are several examples.
+
+    Raises: InputError if a path has several labels.
+    """
+    looks = [same_files.look_at(part.files) for part in splits.values()]
+    look = same_files.Look.joined(looks)
+    paths = [path for part in splits.values() for path in part.files]
+    labels = np.concatenate([part.labels for part in splits.values()])
+    same_files.check_labels(name, names, paths, look.identities, labels)
+
+    def find() -> list[np.ndarray]:
+        return [same_files.originals(paths, look)]
+
+    (original,) = kept.arrays(f"copies {absolute(name)}", look.stamp, ["original"], find)
+    counts = [len(part.labels) for part in splits.values()]
+    same_files.warn(name, paths, original, np.repeat(np.arange(len(counts)), counts), labels)
+    identities = np.split(look.identities[original], np.cumsum(counts)[:-1])
+    return {
+        split: part._replace(look=of_split._replace(identities=same))
+        for (split, part), of_split, same in zip(splits.items(), looks, identities, strict=True)
+    }

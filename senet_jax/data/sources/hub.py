@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from senet_jax.data import image_files
-from senet_jax.data.sources import features
+from senet_jax.data.sources import features, same_files
 from senet_jax.data.sources.features import Feature
 from senet_jax.data.sources.files import (
     SPLITS,
@@ -21,7 +21,6 @@ from senet_jax.data.sources.files import (
     assemble,
     check_classes,
     classes_of,
-    stamp_of,
 )
 from senet_jax.data.sources.names import is_local
 from senet_jax.errors import InputError, first_line
@@ -63,10 +62,11 @@ def find(name: str, place: str, image: str, label: str) -> Files:
         usual_split = SPLITS.get(split.lower(), split)
         # Where there are no bytes, these are files of their own.
         paths = rows.flatten()[f"{image}.path"]
-        stamp += [part._fingerprint, stamp_of(file["filename"] for file in part.cache_files)]
-        stamp.append(stamp_of(path or "" for path in paths))
-        files = (Row(name, split, rows, image, number) for number in range(len(rows)))
-        examples += [Example(file, UNKNOWN, str(file.number), usual_split) for file in files]
+        cached = [file["filename"] for file in part.cache_files]
+        files = [path or "" for path in paths]
+        stamp += [part._fingerprint, *(same_files.look_at(each).stamp for each in (cached, files))]
+        each = (Row(name, split, rows, image, number) for number in range(len(rows)))
+        examples += [Example(row, UNKNOWN, str(row.number), usual_split) for row in each]
         values += part.select_columns([label]).to_dict()[label]
     if names := known[label].names:
         classes, numbers = check_classes(name, names), values

@@ -1,12 +1,58 @@
-"""Which examples are one file: listed again, by another path, or behind links of either kind."""
+"""Which examples are one image: a file listed again or behind links, and byte-for-byte copies."""
 
+import collections
+import hashlib
 import logging
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from senet_jax.data.sources import kept
 from senet_jax.errors import InputError
+from senet_jax.system import readers
+
+MOST = 200_000  # files that are as long as another; of more, copies are not looked for
+END = 4096  # bytes; the last ones of a file tell nearly all images apart
+AHEAD = 64  # files that are read before it is their turn
+
+
+class Look(NamedTuple):
+    """What the disk says of files.
+
+    Attributes:
+      stamp: what changes with them: a digest of their names, sizes and times, see kept.py.
+      identities: what is equal for the same file [N] int64.
+      sizes: bytes of each [N] int64; 0 for what is no file.
+    """
+
+    stamp: str
+    identities: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def joined(cls, looks: Iterable["Look"]) -> "Look":
+        """That of all the files, one after another."""
+        stamps, identities, sizes = zip(*looks, strict=True)
+        return cls(" ".join(stamps), np.concatenate(identities), np.concatenate(sizes))
+
+
+def look_at(paths: Iterable[str]) -> Look:
+    """Ask the disk once for each file."""
+    digest = hashlib.sha256()
+
+    def numbers() -> Iterator[int]:
+        for path in paths:
+            status = status_of(path)
+            state = "" if status is None else kept.state_of(status)
+            digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
+            yield identity(path, status)
+            yield status.st_size if status and stat.S_ISREG(status.st_mode) else 0
+
+    found = np.fromiter(numbers(), np.int64)
+    return Look(digest.hexdigest(), found[::2], found[1::2])
 
 
 def status_of(path: str) -> os.stat_result | None:
@@ -28,41 +74,122 @@ def identity(path: str, status: os.stat_result | None) -> int:
     return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
-def check(
+def originals(paths: Sequence[str], look: Look) -> np.ndarray:
+    """The place of the first file that is the same, or has the same bytes, as each [N] int64.
+
+    Only files of equal size are read, and whole only if their ends are equal as well. Above MOST of
+    them none is read, which is logged: then copies count as files of their own.
+
+    Args:
+      paths: those of the files [N].
+      look: what the disk says of them.
+    """
+    _, once, which = np.unique(look.identities, return_index=True, return_inverse=True)
+    of_size: dict[int, list[int]] = collections.defaultdict(list)
+    for place in np.sort(once).tolist():
+        if size := int(look.sizes[place]):
+            of_size[size].append(place)
+    alike = [places for places in of_size.values() if len(places) > 1]
+    original = np.arange(len(paths))
+    if (count := sum(map(len, alike))) > MOST:
+        message = "copies are not looked for: %d files are as long as another, and %d are read"
+        logging.getLogger(__name__).info(message, count, MOST)
+        alike = []
+    for digest in (_digest_of_end, _digest_of_all):
+        alike = [*_told_apart(paths, alike, digest)]
+    for places in alike:
+        original[places] = places[0]
+    return original[once][which]
+
+
+def _told_apart(
+    paths: Sequence[str], groups: Sequence[list[int]], digest: Callable[[str], bytes | None]
+) -> Iterator[list[int]]:
+    """Divide groups of places by a digest of their files; those of one file are left out."""
+    places = (place for group in groups for place in group)
+    digests = readers.in_order(lambda place: digest(paths[place]), places, AHEAD)
+    for group in groups:
+        of_digest: dict[bytes, list[int]] = collections.defaultdict(list)
+        for place in group:
+            if isinstance(found := next(digests), bytes):  # not None, nor a TimeoutError
+                of_digest[found].append(place)
+        yield from (same for same in of_digest.values() if len(same) > 1)
+
+
+def _digest_of_end(path: str) -> bytes | None:
+    """A digest of the last bytes of a file; None if they cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - END))
+            return hashlib.sha256(file.read(END)).digest()
+    except OSError:
+        return None
+
+
+def _digest_of_all(path: str) -> bytes | None:
+    """A digest of a file; None if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None
+
+
+def check_labels(
     name: str,
     classes: Sequence[str],
     paths: Sequence[str],
-    identities: Sequence[np.ndarray],
+    identities: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Warn of files that are several examples.
+    """Check that a path has one label; links and copies may be there for several.
 
     Args:
       name: the dataset's name as the user wrote it.
       classes: one name per class.
-      paths, labels: those of all examples [N], split by split.
-      identities: those of the files of each split.
+      paths, identities, labels: those of all examples [N].
 
-    Raises: InputError if one path has several labels; links may have been made of copies.
+    Raises: InputError if one has several.
     """
     # Numbers in an array: a large dataset has millions of files, hardly any of them twice.
-    files = np.concatenate(identities)
-    splits = np.repeat(np.arange(len(identities)), [len(of_split) for of_split in identities])
-    _, first, which = np.unique(files, return_index=True, return_inverse=True)
+    _, first, which = np.unique(identities, return_index=True, return_inverse=True)
     others = first[which]
-    again = np.flatnonzero(others != np.arange(len(files)))
-    torn = again[labels[again] != labels[others[again]]]
-    for place in map(int, torn):
+    for place in map(int, np.flatnonzero(labels != labels[others])):
         other = int(others[place])
         if (path := os.path.normpath(paths[place])) == os.path.normpath(paths[other]):
             raise InputError(
                 f"dataset {name!r} has {path} with the labels {classes[labels[other]]!r} and "
                 f"{classes[labels[place]]!r}; an image has one label"
             )
-    if len(again):
-        apart = np.count_nonzero(splits[again] != splits[others[again]])
-        message = (
-            "%d of the %d examples of %r are files that are there already, listed again or as "
-            "links: %d in another split, %d with another label; each counts as often"
-        )
-        logging.getLogger(__name__).warning(message, len(again), len(files), name, apart, len(torn))
+
+
+def warn(
+    name: str,
+    paths: Sequence[str],
+    original: np.ndarray,
+    splits: np.ndarray,
+    labels: np.ndarray,
+) -> None:
+    """Warn of images that are several examples, and name the worst.
+
+    Args:
+      name: the dataset's name as the user wrote it.
+      paths: those of all examples [N].
+      original: see `originals`.
+      splits, labels: the number of the split and of the class of each example [N].
+    """
+    again = np.flatnonzero(original != np.arange(len(original)))
+    if not len(again):
+        return
+    firsts = original[again]
+    apart, torn = splits[again] != splits[firsts], labels[again] != labels[firsts]
+    worst = int(again[np.argmax(2 * torn + apart)])
+    message = (
+        "%d of the %d examples of %r are there already, listed again, as links or as copies of the "
+        "same bytes: %d in another split, %d with another label; each counts as often; one is %s, "
+        "the same as %s"
+    )
+    counts = np.count_nonzero(apart), np.count_nonzero(torn)
+    pair = paths[worst], paths[original[worst]]
+    logging.getLogger(__name__).warning(message, len(again), len(paths), name, *counts, *pair)
