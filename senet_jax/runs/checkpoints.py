@@ -35,6 +35,7 @@ from senet_jax.system import files, processes
 
 NOTES = "notes.json"
 NEW = ".new"
+PATTERN = re.compile(r"[*?[]")  # in a path, of which Orbax then makes a pattern
 ROOM = 2**20  # bytes on the disk for what Orbax writes beside the arrays
 
 
@@ -87,6 +88,7 @@ def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None
 
     def complete() -> None:
         with _one_sentence(problem):
+            _check_fits(new, ocp.metadata(str(new)).metadata, state)  # as whoever reads it does
             files.write(new / NOTES, json.dumps(dict(notes or {})).encode())
             for path in new.rglob("*"):
                 files.sync(path)
@@ -94,7 +96,11 @@ def save(directory: Path, step: int, state: Any, notes: Mapping[str, Any] | None
             _put_in_place(new, folder)
 
     processes.on_first(make_room)
-    with _one_sentence(problem):
+    # Orbax gathers what processes have written by a pattern of the whole path, which fails without
+    # a word where it has "[...]" in it. With a file for each array there is nothing to gather.
+    saving = ocp.options.ArrayOptions.Saving(use_ocdbt=not PATTERN.search(str(new)))
+    options = ocp.options.ArrayOptions(saving=saving)
+    with _one_sentence(problem), ocp.Context(array_options=options):
         ocp.save(str(new), state)
     processes.on_first(complete)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 CHECKPOINTS = "checkpoints"  # the folder of a run's states
+NO_PLACE = re.compile(r"\\|\*\*")  # in a path, where Orbax writes no states
 FINAL, EMA, BEST = WEIGHTS = ("final", "ema", "best")  # sets of weights of a run; see stored.py
 # The keys of the `model` section that name weights to start from; the others are the network's.
 ORIGIN = ("pretrained", "weights", "new_head")
@@ -190,6 +192,11 @@ def check_usable(workdir: Path) -> None:
     Call it before anything slow. Raises: InputError if not.
     """
     files.check_folder(workdir, "work directory")
+    if bad := NO_PLACE.search(str(workdir.absolute())):
+        raise InputError(
+            f"work directory {workdir.absolute()} has {bad[0]!r} in its path, where no checkpoint "
+            "can be written: choose another one"
+        )
     if not (workdir / "config.json").exists():
         for pattern in ("result.json", "metrics.jsonl", "events.out.tfevents.*", CHECKPOINTS):
             if other := next(workdir.glob(pattern), None):

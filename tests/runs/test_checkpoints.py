@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,23 @@ def test_what_is_restored_is_what_was_saved_and_where_it_is_expected(tmp_path, c
     assert_replicated(restored)
     same = jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, blank)
     assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize("name", ["train[:50%]", "".join(sorted({*string.punctuation} - {*"/\\"}))])
+def test_any_path_that_a_run_may_have_keeps_its_state_also_when_it_moves(tmp_path, name):
+    place = tmp_path / name / "checkpoints"
+    workdir.check_usable(place.parent)
+    checkpoints.save(place, 7, make_state())
+    for folder in (place, shutil.copytree(place, tmp_path / "elsewhere")):
+        assert bits(checkpoints.restore(folder, make_state(seed=1)).state) == bits(make_state())
+        assert checkpoints.read(folder, ["params"]).state["params"]["head"]["bias"].shape == (10,)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a**"])
+def test_a_path_where_no_state_can_be_written_is_refused_before_anything_is(tmp_path, name):
+    with pytest.raises(InputError, match=r"has '.+' in its path, where no checkpoint can be"):
+        workdir.check_usable(tmp_path / name / "seed0")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_latest_complete_step_counts(saved, monkeypatch):
