@@ -216,6 +216,10 @@ def in_words(result: Mapping[str, Any]) -> str:
     ]
     if len(members) > 1:
         lines += [f"- {network(member, result)}: {errors(member)}" for member in members]
+    for run, count in result["seen_before"].items():
+        lines.append(
+            f"{count:,} of these are among those that {run} was trained on: the error is too good"
+        )
     if result["unreadable"]:
         lines.append(f"left out, as undecodable: {counted(result['unreadable'], 'image')}")
     return "\n".join(lines)

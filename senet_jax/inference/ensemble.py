@@ -25,7 +25,13 @@ from senet_jax.evaluation.scores import Predicted, log_mean, log_probabilities, 
 from senet_jax.evaluation.steps import make_logits_step
 from senet_jax.evaluation.tally import Tally
 from senet_jax.inference.ensemble_members import load_members
-from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds, split_of
+from senet_jax.inference.ensemble_views import (
+    Feed,
+    TestViews,
+    load_feeds,
+    section_of,
+    split_of,
+)
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
 from senet_jax.models.shapes import side
@@ -33,6 +39,7 @@ from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
 from senet_jax.system.devices import AXIS, map_step
 from senet_jax.system.terminal import counting
+from senet_jax.training import seen
 from senet_jax.weights.class_names import first_difference
 
 KEPT = 8  # networks whose programs are kept from one evaluation of a process to the next
@@ -69,8 +76,9 @@ def evaluate_runs(
     Returns:
       `loss` (nats), `top1_error`, `top5_error`, `balanced_error`, `calibration_error` (per cent,
       see Tally), `examples` (number) and `unreadable` (images that cannot be decoded) of the
-      ensemble, what was evaluated (`dataset`, `split`, `crops`, `flip`, `weights`), and `members`,
-      a dict per network. What is not finite is None.
+      ensemble, what was evaluated (`dataset`, `split`, `crops`, `flip`, `weights`), `seen_before`,
+      the number of images that a network, or a run that it comes from, was trained on, by its
+      directory, and `members`, a dict per network. What is not finite is None.
 
     Raises:
       InputError: for what cannot be loaded or does not fit together, and a split without labels.
@@ -93,7 +101,9 @@ def evaluate_runs(
         scores, tally = score(predicted, members, feeds, on_batch)
     on_tally(tally, feeds[0].class_names)
     shown = {"crops": views.crops, "flip": views.mirrored, "weights": weights}
-    return {"dataset": dataset, "split": folds.in_words(split, fold), **shown, **scores}
+    known = seen.by_run(section_of(members[0], dataset, split, fold), *(m.name for m in members))
+    about = {"dataset": dataset, "split": folds.in_words(split, fold), seen.RECORD: known}
+    return {**about, **shown, **scores}
 
 
 def _warn_of_other_names(member: TrainedNetwork, dataset: str, names: Sequence[str]) -> None:

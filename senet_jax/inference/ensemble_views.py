@@ -109,6 +109,17 @@ def split_of(members: Sequence[TrainedNetwork], asked: str | None) -> tuple[str,
     return str(section["train_split"]), folds.pop()
 
 
+def section_of(
+    member: TrainedNetwork, dataset: str, split: str, fold: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """What a network is evaluated on, as a `data` section; arguments are those of `load_feeds`."""
+    section = member.config["data"]
+    part = {"fold": fold, "train_split": split} if fold else {"fold": (), "eval_split": split}
+    kept = section if data.is_same(section["name"], dataset) else {}
+    taken = {key: kept[key] for key in OF_DATASET if key in kept}
+    return {"name": dataset, "image_size": section["image_size"], **taken, **part}
+
+
 def load_feeds(
     members: Sequence[TrainedNetwork],
     dataset: str,

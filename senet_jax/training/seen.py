@@ -1,4 +1,4 @@
-"""Evaluation images that a run's first weights, or its teacher, were trained on.
+"""Evaluation images that a run, its first weights, or its teacher were trained on.
 
 A network that has learnt them, or learns from one that has, is measured on no new images: its error
 is too good, on every fold of a split above all.
@@ -26,9 +26,7 @@ def look(section: Mapping[str, Any], *origins: str) -> dict[str, int]:
       origins: model.pretrained and train.teacher. Of those that are no runs of ours, the training
         images are not known.
     """
-    ancestors = dict(_ancestors(origins))
-    counts = {path: shared.count(section, theirs) for path, theirs in ancestors.items()}
-    if not any(counts.values()):
+    if not (counts := by_run(section, *origins)):
         return {}
     path, most = max(counts.items(), key=lambda item: item[1])
     logging.getLogger(__name__).warning(
@@ -38,6 +36,18 @@ def look(section: Mapping[str, Any], *origins: str) -> dict[str, int]:
         path,
     )
     return {RECORD: most}
+
+
+def by_run(section: Mapping[str, Any], *origins: str) -> dict[str, int]:
+    """The number of such images for each run that was trained on any, by its directory.
+
+    Args:
+      section: the `data` section that says which images are evaluated.
+      origins: runs, and what else weights come from. Runs that these come from count as well.
+    """
+    ancestors = dict(_ancestors(origins))
+    counts = {str(path): shared.count(section, theirs) for path, theirs in ancestors.items()}
+    return {path: count for path, count in counts.items() if count}
 
 
 def in_words(count: int, examples: int) -> str:

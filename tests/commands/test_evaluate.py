@@ -200,12 +200,13 @@ def test_an_unfinished_run_is_evaluated_when_asked_to(run, call, tmp_path):
 def test_the_answer_in_words(run, other, capsys):
     directory, result = run
     evaluate.main(["evaluate", f"--workdir={directory}", "--flip", "--split=train[:30]"])
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith(
         f"seresnet20_cifar of {directory} (step 12), 8 pixels and mirror images"
     )
     assert first.endswith("on digits, split 'train[:30]'")
     assert second.endswith(", on 30 examples")
+    assert third.startswith(f"30 of these are among those that {directory} was trained on")
     evaluate.main(["evaluate", f"--workdir={directory}", f"--workdir={other[0]}"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "ensemble of 2, on digits, split 'test[:50]'"

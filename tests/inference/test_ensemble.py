@@ -13,6 +13,7 @@ from helpers.runs import finish_untrained, photos_config, tiny_config
 
 from senet_jax import data
 from senet_jax.errors import InputError
+from senet_jax.evaluate import in_words
 from senet_jax.evaluation.scores import Predicted, log_probabilities
 from senet_jax.evaluation.steps import make_logits_step
 from senet_jax.inference.ensemble import evaluate_runs, predict, score
@@ -20,6 +21,7 @@ from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import Feed, TestViews, load_feeds
 from senet_jax.inference.trained_run import load_run
 from senet_jax.models import create_model
+from senet_jax.runs import workdir
 
 
 def untrained(directory, config):
@@ -174,6 +176,20 @@ def test_from_python_one_directory_is_enough_and_none_is_refused(run):
     assert member["loss"] == result["loss"]
     with pytest.raises(InputError, match="give at least one work directory"):
         evaluate_runs([])
+
+
+def test_images_that_a_network_was_trained_on_are_counted(run, tmp_path):
+    config = tiny_config()
+    config.model.pretrained, config.data.train_split = str(run), "test[:10]"
+    workdir.start(tmp_path / "tuned", config)
+    for directory in ("checkpoints", "result.json"):
+        (tmp_path / "tuned" / directory).symlink_to(run / directory)
+    result = evaluate_runs([run, tmp_path / "tuned"], split="test[5:20]+train[100:140]")
+    assert result["seen_before"] == {str(tmp_path / "tuned"): 5, str(run): 28}
+    assert f"28 of these are among those that {run} was trained on" in in_words(result)
+    alone = evaluate_runs(run)
+    assert not alone["seen_before"]
+    assert "among those" not in in_words(alone)
 
 
 def test_weights_that_no_run_has_are_refused(run):
