@@ -141,6 +141,7 @@ def test_shares_are_shuffled_and_cropped_each_in_its_own_way():
         assert (image != two["image"][place]).any()
 
 
+@pytest.mark.slow(reason="reads once more what a single process reads; begins in the same way")
 def test_a_process_can_continue_at_any_step():
     train = shares(3)[1].train  # 57 images: 4 steps of 12 an epoch
     whole = list(itertools.islice(train.train_batches(12, seed=3), 9))
@@ -151,9 +152,9 @@ def test_a_process_can_continue_at_any_step():
 
 
 def test_a_share_of_nothing_is_padding():
-    batches = [list(part.eval.eval_batches(8)) for part in shares(4, "whole[:3]")]
-    assert [len(part) for part in batches] == [1] * 4
-    assert sorted(int(part[0]["mask"].sum()) for part in batches) == [0, 1, 1, 1]
+    batches = [list(part.eval.eval_batches(4)) for part in shares(2, "whole[:1]")]
+    assert [len(part) for part in batches] == [1] * 2
+    assert sorted(int(part[0]["mask"].sum()) for part in batches) == [0, 1]
     assert all(part[0]["image"].shape == (2, 32, 32, 3) for part in batches)
 
 

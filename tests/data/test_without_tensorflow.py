@@ -114,6 +114,7 @@ def test_a_dataset_prepared_anew_is_read_anew(monkeypatch):
     np.testing.assert_array_equal(np.asarray(load().train.image), before)
 
 
+@pytest.mark.slow(reason="imports TensorFlow in a process of its own")
 def test_tensorflow_comes_without_keras_which_can_be_imported_afterwards():
     """Keras is two fifths of the time that a process waits for TensorFlow."""
     code = (

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.families import few_quick, fields_of
+from helpers.families import FEW, few_quick, fields_of
 from helpers.gates import open_gates, without_se
-from helpers.quick import one_in
+from helpers.quick import one_in, some_quick
 from helpers.weights import fill
 
 import senet_jax
@@ -130,7 +130,7 @@ def check_that_a_gate_of_one_leaves_the_plain_network(name, run):
     assert not np.allclose(run.evaluate(run.after, run.images)[0], expected, rtol=0.01)
 
 
-@pytest.mark.parametrize("name", few_quick("a training step is compiled"))
+@pytest.mark.parametrize("name", some_quick(NARROW, FEW[:1], "a training step is compiled"))
 def test_every_family_trains(name):
     """One test, so that one process compiles a training step for all of it."""
     run = Trained(name)

@@ -62,6 +62,7 @@ def test_shard_map_has_the_statistics_of_each_device_as_pmap_has(tiny, tmp_path)
     alike(tmp_path / "pmap", tmp_path / "shard_map")
 
 
+@pytest.mark.slow(reason="compiles a run's programs for four devices by three backends")
 def test_a_run_continues_with_another_backend_and_its_optimizer_divided(
     synced, tmp_path, monkeypatch, capsys
 ):
