@@ -100,11 +100,8 @@ def load_dataset(
     source = _prepared(name, image, label, crop_spec)
     with named("data.train_split"):
         source.count(train_split)  # refuses one that does not exist
-        if part and (again := source.repeated(train_split)):
-            raise InputError(
-                f"data.fold would evaluate on images that are trained on: split {train_split!r} of "
-                f"{name!r} has {again} more than once; have each there once"
-            )
+        if part:
+            _check_repeated(source, train_split)
     with named("data.eval_split"):
         count = 0 if part else source.count(eval_split)
     if not part and (shared := source.shared(train_split, eval_split)):
@@ -244,6 +241,22 @@ def _refuse_classes(classes: tuple[float, ...], reason: str) -> None:
         raise InputError(
             f"data.classes {classes} is for images that are kept in memory: {reason}; leave it out"
         )
+
+
+def _check_repeated(source: Source, split: str) -> None:
+    """Check that each image is in one fold. Raises: InputError if one is listed again.
+
+    Copies are said: large datasets have a few (CIFAR-100 has 26 pairs), which leave errors as good.
+    """
+    again, copies = source.repeated(split)
+    if again:
+        raise InputError(
+            f"data.fold would evaluate on images that are trained on: split {split!r} of "
+            f"{source.name!r} has {again} more than once; have each there once"
+        )
+    if copies:
+        message = "data.fold may part the copies of an image: %d in split %r"
+        logging.getLogger(__name__).warning(message, copies, split)
 
 
 def _split(

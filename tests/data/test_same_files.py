@@ -47,11 +47,18 @@ def test_images_in_two_classes_are_counted_with_their_labels(make, elks, caplog)
     assert all(str(elks / title / "again.png") in caplog.text for title in CLASSES[1:2])
 
 
-@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
-def test_folds_are_refused_as_those_of_an_image_that_is_there_again(make, elks):
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+def test_folds_are_refused_as_those_of_a_file_that_is_listed_again(make, elks):
     linked_again(make, elks)
     with pytest.raises(InputError, match="has 1 more than once"):
         data.load_dataset(f"folder:{elks}", "train+test", "test", fold=(1, 3))
+
+
+def test_folds_with_copies_say_so(elks, caplog):
+    for titles, count in ((CLASSES[:1], 1), (CLASSES[1:], 3)):
+        linked_again(shutil.copyfile, elks, titles)
+        data.load_dataset(f"folder:{elks}", "train+test", "test", fold=(1, 3))
+        assert f"part the copies of an image: {count} in split 'train+test'" in caplog.text
 
 
 def test_a_folder_behind_a_link_has_each_of_its_files_once(elks, tmp_path, caplog):

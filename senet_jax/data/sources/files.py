@@ -65,13 +65,14 @@ class Examples(NamedTuple):
     Attributes:
       files: what `Files.read` takes of each, a path, say.
       labels: classes [N] int64.
-      look: what the disk says of them, with equal identities of copies; None where these are no
-        files here.
+      look: what the disk says of them; None where these are no files here.
+      identities: what is equal for the same image, copies among them [N] int64; None likewise.
     """
 
     files: Sequence[Any]
     labels: np.ndarray
     look: same_files.Look | None = None
+    identities: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +115,13 @@ class Files(Listed):
     def labels(self, split: str) -> np.ndarray:
         return self.examples[split].labels
 
-    def identity(self, split: str, place: int) -> Hashable:
+    def record(self, split: str, place: int) -> Hashable:
         look = self.examples[split].look
-        return super().identity(split, place) if look is None else look.identities[place]
+        return super().record(split, place) if look is None else look.identities[place]
+
+    def identity(self, split: str, place: int) -> Hashable:
+        known = self.examples[split].identities
+        return super().identity(split, place) if known is None else known[place]
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
@@ -308,7 +313,7 @@ def assemble(
 def _looked_at(
     name: str, names: Sequence[str], splits: Mapping[str, Examples]
 ) -> dict[str, Examples]:
-    """Splits of files on this disk, with `look`; warns of images that are several examples.
+    """Splits of files on this disk, looked at; warns of images that are several examples.
 
     Raises: InputError if a path has several labels.
     """
@@ -326,6 +331,6 @@ def _looked_at(
     same_files.warn(name, paths, original, np.repeat(np.arange(len(counts)), counts), labels)
     identities = np.split(look.identities[original], np.cumsum(counts)[:-1])
     return {
-        split: part._replace(look=of_split._replace(identities=same))
+        split: part._replace(look=of_split, identities=same)
         for (split, part), of_split, same in zip(splits.items(), looks, identities, strict=True)
     }

@@ -94,14 +94,22 @@ class Source(abc.ABC):
         ]
         return sum(map(len, both))
 
-    def identity(self, split: str, place: int) -> Hashable:
-        """What is equal for two examples that are the same image."""
+    def record(self, split: str, place: int) -> Hashable:
+        """What is equal for two examples that are read from the same place."""
         return split, place
 
-    def repeated(self, split: str) -> int:
-        """Number of examples of a split expression that are there already, further in front."""
-        places = ((name, place) for name, places in self.places(split) for place in places)
-        return self.count(split) - len({self.identity(*place) for place in places})
+    def identity(self, split: str, place: int) -> Hashable:
+        """What is equal for two examples that are the same image, copies among them."""
+        return self.record(split, place)
+
+    def repeated(self, split: str) -> tuple[int, int]:
+        """Numbers of examples of a split expression that are there already, further in front.
+
+        Returns: of those that are read from the same place again, and of copies.
+        """
+        places = [(name, place) for name, places in self.places(split) for place in places]
+        records = len({self.record(*place) for place in places})
+        return len(places) - records, records - len({self.identity(*place) for place in places})
 
     def check_fits_memory(self) -> None:
         """Raises: InputError for images that are known to differ in size."""
