@@ -45,10 +45,14 @@ def _changes(results: Results) -> Iterator[str]:
     labels = _by_images(runs, _split_of, lambda run: _of_split(run, "labels", 1))
     if any(len(n) > 1 and len(measured[split]) == 1 for split, n in labels.items()):
         yield f"Runs were measured on images of one split with different labels: {again}"
+    files = _by_images(runs, _split_of, lambda run: _of_split(run, "files", 1))
+    if any(len(n) > 1 and len(measured[split]) == 1 for split, n in files.items()):
+        yield f"Runs were measured on images of one split whose files were edited: {again}"
     trained: dict[str, Callable[[Result], Any]] = {
         "different numbers of images": lambda run: _of_split(run, "examples", 0),
         "images with different labels": lambda run: _of_split(run, "labels", 0),
         "images of different mean": _mean_of,
+        "images whose files were edited,": lambda run: _of_split(run, "files", 0),
     }
     for what, ask in trained.items():
         if any(len(found) > 1 for found in _by_images(runs, _trained_on, ask).values()):

@@ -121,9 +121,12 @@ def load_dataset(
     names, digests = _names(source, labels), tuple[str, ...]()
     if not isinstance(train, streaming.Stream):
         _warn_of_unseen(train.labels(), names, name)
-        digests = tuple(_digest(split.labels()) for split in (train, evaluation))
+        digests = tuple(_digest(split.labels().astype("<i4")) for split in (train, evaluation))
+    expressions = (train_split, train_split if part else eval_split)
+    sizes = [found for each in expressions if (found := source.file_sizes(each)) is not None]
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    return statistics.override(Dataset(train, evaluation, names, *own, digests))
+    files = tuple(map(_digest, sizes))
+    return statistics.override(Dataset(train, evaluation, names, *own, digests, files))
 
 
 def load_split(
@@ -222,8 +225,8 @@ def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
 
 
-def _digest(labels: np.ndarray) -> str:
-    return hashlib.sha256(labels.astype("<i4").tobytes()).hexdigest()[:8]
+def _digest(numbers: np.ndarray) -> str:
+    return hashlib.sha256(numbers.tobytes()).hexdigest()[:8]
 
 
 def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None:

@@ -151,6 +151,9 @@ class Dataset:
       class_names: one name per label, from 0 on.
       mean, std: one number per channel, in units of 0 to 255, to normalise images with.
       labels: a digest of the labels of each split; () where they would have to be read for that.
+      files: a digest of the sizes of the image files of each split, whole where a fold or classes
+        of it are taken; () where the images are no files. An edited image has another size, but
+        for one that is stored without compression.
     """
 
     train: Split
@@ -159,6 +162,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -178,7 +182,8 @@ class Dataset:
     def identity(self) -> dict[str, list[Any]]:
         """By what a run knows its dataset again: `records`, and the `examples` of its splits."""
         examples = [len(self.train), len(self.eval)]
-        return self.records | {"examples": examples, "labels": [*self.labels]}
+        digests = {"labels": [*self.labels], "files": [*self.files]}
+        return self.records | {"examples": examples} | digests
 
     def check_unchanged(self, records: Mapping[str, Sequence[Any]], run: Path) -> None:
         """Check that it is the dataset that a run was begun with.

@@ -3,11 +3,13 @@
 import csv
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
 from helpers.image_folders import by_key, by_row, write_folder, write_table
 from helpers.photos import CROPS
+from PIL import Image
 
 from senet_jax import data
 from senet_jax.data.sources import lookup
@@ -175,6 +177,27 @@ def test_a_label_that_changes_between_two_starts_is_noticed(options, elks, tmp_p
     load().check_unchanged({key: known[key] for key in known if key != "labels"}, tmp_path)
     rows[0] = (rows[0][0], str((int(rows[0][1]) + 1) % 3))
     with pytest.raises(InputError, match=r"differing in labels\[[01]\]"):
+        load().check_unchanged(known, tmp_path)
+
+
+@pytest.mark.parametrize("options", [{}, {**CROPS, "image_size": 8}], ids=["memory", "stream"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_image_that_is_edited_between_two_starts_is_noticed(options, place, elks, tmp_path):
+    root = shutil.copytree(elks, tmp_path / "edited")
+
+    def load(name=f"folder:{root}", **part):
+        own = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+        return data.load_dataset(name, "train", "test", **own, **options, **part)
+
+    known = load().identity
+    load(f"folder:{elks}").check_unchanged(known, tmp_path)  # on another disk, at another time
+    (folds := load(fold=(1, 3))).check_unchanged(folds.identity, tmp_path)
+    load().check_unchanged({key: known[key] for key in known if key != "files"}, tmp_path)
+    source = lookup.find(f"folder:{root}")
+    path = source.examples[("train", "test")[place]].files[0]
+    pixels = np.asarray(Image.open(path))
+    Image.fromarray(pixels // 64 * 64).save(path)
+    with pytest.raises(InputError, match=rf"differing in files\[{place}\]"):
         load().check_unchanged(known, tmp_path)
 
 

@@ -21,6 +21,8 @@ CHANGES = {  # what results have of a dataset, and the beginning of the sentence
     "number of images": ("examples", [99, 360], "Runs were trained on different numbers of images"),
     "labels of the training": ("labels", ["x", "b"], "Runs were trained on images with different"),
     "pixels": ("mean", [0.31], "Runs were trained on images of different mean"),
+    "files of the evaluation": ("files", ["f", "x"], "Runs were measured on images of one split"),
+    "files of the training": ("files", ["x", "g"], "Runs were trained on images whose files were"),
 }
 
 
@@ -31,6 +33,7 @@ def test_a_dataset_that_changed_between_runs_is_named(change):
     results = finished()
     for run in (run for runs in results.values() for run in runs):
         run |= {"examples": [100, 360], "labels": ["a", "b"], "mean": [0.30000001]}
+        run["files"] = ["f", "g"]
     assert same_images.in_words(REDUCTION, results) == []
     later = results["4"][1]
     later |= {"mean": [0.3]}  # as another machine has it

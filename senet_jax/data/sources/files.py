@@ -123,6 +123,11 @@ class Files(Listed):
         known = self.examples[split].identities
         return super().identity(split, place) if known is None else known[place]
 
+    def file_sizes(self, split: str) -> np.ndarray | None:
+        looks = [(self.examples[name].look, places) for name, places in self.places(split)]
+        sizes = [look.sizes[places.start : places.stop] for look, places in looks if look]
+        return np.concatenate(sizes) if len(sizes) == len(looks) else None
+
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
 

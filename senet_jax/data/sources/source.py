@@ -102,6 +102,10 @@ class Source(abc.ABC):
         """What is equal for two examples that are the same image, copies among them."""
         return self.record(split, place)
 
+    def file_sizes(self, split: str) -> np.ndarray | None:
+        """Bytes of each image file of a split expression, in order [N]; None of other sources."""
+        return None
+
     def repeated(self, split: str) -> tuple[int, int]:
         """Numbers of examples of a split expression that are there already, further in front.
 
