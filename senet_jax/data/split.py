@@ -19,6 +19,12 @@ from senet_jax.config import differences
 from senet_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
+# What of a dataset's identity has a value for the training and one for the evaluation images.
+OF_SPLITS = {
+    "examples": "the number",
+    "labels": "a digest of the labels",
+    "files": "a digest of the sizes of the files",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +201,7 @@ class Dataset:
         Raises: InputError, naming what differs.
         """
         before, after = (
-            {f"{key}[{place}]": v for key in records for place, v in enumerate(side.get(key, ()))}
+            {_named(key, n): v for key in records for n, v in enumerate(side.get(key, ()))}
             for side in (records, self.identity)
         )
         if changes := differences(before, after):
@@ -203,3 +209,10 @@ class Dataset:
                 f"the dataset is not the one that {run} was trained on, differing in {changes}; "
                 "put that one back, or train again into another --workdir"
             )
+
+
+def _named(key: str, place: int) -> str:
+    """What one of the values of a dataset's identity is called where it differs."""
+    if key in OF_SPLITS:
+        return f"{OF_SPLITS[key]} of the {('training', 'evaluation')[place]} images"
+    return f"{key}[{place}]"

@@ -105,7 +105,6 @@ BACKBONES = ("experiments.run", "backbones", "--smoke", "--workdir={tmp}/run")
         ((*MAIN, "--config.modle.se.ratio=4"), "did you mean 'model'"),
         ((*MAIN, "--config.model.se.ratio=1.5"), "1.5"),
         ((*MAIN, "--config.model.se.ratio=0"), "at least 1, not 0"),
-        ((*MAIN, "--config.model.se.ratio=-1"), "at least 1, not -1"),
         (
             ("senet_jax.main", "--config=configs/digits.py:seresnet21", MAIN[2]),
             "did you mean 'seresnet20_cifar'",

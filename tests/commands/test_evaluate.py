@@ -154,6 +154,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow(reason="compiles four programs; crops of each size are tested where they are cut")
 def test_crops_and_sizes_are_averaged(streamed, call, tmp_path):
     """The reference is the plain model, on the crops as the data gives them."""
     directory, _ = streamed

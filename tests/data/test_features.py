@@ -34,7 +34,10 @@ def labels_of(split):
         ("coarse_label", "01", WAYS["in memory"]),
         ("label", "abcd", WAYS["in memory"]),
         ("number", "0123", WAYS["in memory"]),
-        ("coarse_label", "01", WAYS["streamed"]),
+        pytest.param(
+            *("coarse_label", "01", WAYS["streamed"]),
+            marks=pytest.mark.slow(reason="starts a pipeline of TensorFlow"),
+        ),
     ],
 )
 def test_the_label_is_what_is_asked_for(way, label, names):

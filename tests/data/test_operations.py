@@ -207,6 +207,7 @@ def test_augmentation_does_not_depend_on_the_number_of_devices():
     assert (one != images).any((1, 2, 3)).all()
 
 
+@pytest.mark.slow(reason="compiles a training step with all of them")
 def test_a_step_takes_them_from_the_configuration(tiny, one_device):
     """On the grey images of digits."""
     tiny.data.update(ALL)

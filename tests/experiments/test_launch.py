@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import submitit
 from helpers.disks import mounted
+from helpers.quick import one_in
 from helpers.runs import same
 from helpers.studies import BIAS, grid
 
@@ -113,7 +114,11 @@ def through_worker(runs):
     return {}
 
 
-@pytest.mark.parametrize("train", [serial.train, through_worker], ids=["serial", "worker"])
+@pytest.mark.parametrize(
+    "train",
+    one_in(2, [serial.train, through_worker], "trains once more"),
+    ids=["serial", "worker"],
+)
 def test_a_launched_fine_tuning_is_the_direct_one(tiny, tmp_path, train, one_device, monkeypatch):
     """What a configuration leaves to the weights is filled in from them, whoever trains it."""
     monkeypatch.setattr("senet_jax.training.loop.all_devices", lambda: one_device)

@@ -55,6 +55,7 @@ def test_calls_end_with_stages(tiny, one_device, steps_per_call):
     assert [plan.size_after(step) for step in (0, 3, 4, 7, 8, 11)] == [4, 4, 6, 6, 0, 0]
 
 
+@pytest.mark.slow(reason="trains twice at three sizes")
 def test_a_run_continues_to_the_same_bits(tiny, tmp_path, one_device):
     tiny.data.update(first_size=4, size_stages=2)
     tiny.train.update(checkpoint_every_steps=3)

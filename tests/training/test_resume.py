@@ -151,7 +151,7 @@ def test_a_run_does_not_continue_on_another_dataset(tiny, tmp_path, one_device, 
         return {"train": dataclasses.replace(half, label=whole.train.label[:64])}
 
     for change, difference in (
-        (with_half, r"examples\[0\] \(128 there, 64 now\)"),
+        (with_half, r"the number of the training images \(128 there, 64 now\)"),
         (lambda whole: {"class_names": whole.class_names[::-1]}, r"class_names\[0\] \(0 there, 9"),
         (lambda whole: {"mean": (1.0,)}, r"mean\[0\] \("),
     ):

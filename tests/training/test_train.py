@@ -99,6 +99,7 @@ def test_losses_do_not_depend_on_the_number_of_devices(tiny, tmp_path, count):
     np.testing.assert_allclose(several, one, rtol=2e-5)
 
 
+@pytest.mark.slow(reason="trains on one and on four devices")
 def test_local_batch_norm_does_depend_on_it(tiny, tmp_path):
     """So the comparison above can fail."""
     tiny.optim.learning_rate = 0.02
