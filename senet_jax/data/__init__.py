@@ -123,9 +123,9 @@ def load_dataset(
         _warn_of_unseen(train.labels(), names, name)
         digests = tuple(_digest(split.labels().astype("<i4")) for split in (train, evaluation))
     expressions = (train_split, train_split if part else eval_split)
-    sizes = [found for each in expressions if (found := source.file_sizes(each)) is not None]
+    known = [found for each in expressions if (found := source.contents(each)) is not None]
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    files = tuple(map(_digest, sizes))
+    files = tuple(map(_digest, known))
     return statistics.override(Dataset(train, evaluation, names, *own, digests, files))
 
 

@@ -23,7 +23,7 @@ Batch = dict[str, np.ndarray]
 OF_SPLITS = {
     "examples": "the number",
     "labels": "a digest of the labels",
-    "files": "a digest of the sizes of the files",
+    "files": "a digest of the files",
 }
 
 
@@ -157,9 +157,9 @@ class Dataset:
       class_names: one name per label, from 0 on.
       mean, std: one number per channel, in units of 0 to 255, to normalise images with.
       labels: a digest of the labels of each split; () where they would have to be read for that.
-      files: a digest of the sizes of the image files of each split, whole where a fold or classes
-        of it are taken; () where the images are no files. An edited image has another size, but
-        for one that is stored without compression.
+      files: a digest of the image files of each split, whole where a fold or classes of it are
+        taken; () where the images are no files. It is of their sizes where they are many, see
+        sources/same_files.py: most edits change them.
     """
 
     train: Split

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 from helpers.image_folders import CLASSES, COUNT, write_folder
 
@@ -72,13 +73,18 @@ def test_a_folder_behind_a_link_has_each_of_its_files_once(elks, tmp_path, caplo
 def found(tmp_path):
     """The originals of files with these contents, as places."""
 
-    def find(*contents):
+    def find(*contents, known=True):
         paths = [str(tmp_path / f"{place}.bin") for place in range(len(contents))]
         for path, content in zip(paths, contents, strict=True):
             if content is not None:
                 with open(path, "wb") as file:
                     file.write(content)
-        return same_files.originals(paths, same_files.look_at(paths)).tolist()
+        look = same_files.look_at(paths)
+        of_all = same_files.originals(paths, look)
+        if known:
+            of_digests = same_files.originals(paths, look, same_files.digests(paths, look))
+            np.testing.assert_array_equal(of_all, of_digests)
+        return of_all.tolist()
 
     return find
 
@@ -107,25 +113,39 @@ def test_links_to_copies_are_the_first_of_them(tmp_path):
 def test_copies_are_not_looked_for_in_more_files_than_said(found, monkeypatch, caplog):
     monkeypatch.setattr(same_files, "MOST", 2)
     caplog.set_level("INFO")
-    assert found(b"x", b"x", b"ab") == [0, 0, 2]
+    assert found(b"x", b"x", b"ab", known=False) == [0, 0, 2]
     assert not caplog.messages
-    assert found(b"x", b"x", b"y") == [0, 1, 2]
+    assert found(b"x", b"x", b"y", known=False) == [0, 1, 2]
     assert "3 files are as long as another, and 2 are read" in caplog.text
 
 
 def test_files_are_read_for_it_once_and_again_when_they_change(elks, caplog, monkeypatch):
     linked_again(MAKE["copy"], elks, titles=CLASSES[1:2])
-    images = {path: path.read_bytes() for path in elks.glob("*/*.png")}
-    for path in images:  # all are of one size
-        path.write_bytes(images[path].ljust(max(map(len, images.values()))))
-    reads = []
-    monkeypatch.setattr(same_files, "_digest_of_end", lambda path: reads.append(path))
+    images, reads = [*elks.glob("*/*.png")], []
+    original = same_files._digest_of_all
+    monkeypatch.setattr(same_files, "_digest_of_all", lambda x: [reads.append(x), original(x)][1])
     for _ in range(2):
         data.load_split(f"folder:{elks}", "train")
-    assert len(reads) == len(images)
-    (elks / CLASSES[1] / "again.png").write_bytes(images[elks / CLASSES[1] / "0.png"])
+        assert len(reads) == len(images) + 2  # once more what looks like a copy
+    shutil.copyfile(elks / CLASSES[2] / "0.png", elks / CLASSES[1] / "again.png")
     data.load_split(f"folder:{elks}", "train")
-    assert len(reads) > len(images)
+    assert len(reads) == 2 * (len(images) + 2)
+
+
+def test_of_many_bytes_the_sizes_stand_for_the_contents_and_copies_are_found(found, monkeypatch):
+    for most in (same_files.READ, 0):
+        monkeypatch.setattr(same_files, "READ", most)
+        assert found(b"ab", b"ac", b"ab", b"abc", b"") == [0, 1, 0, 3, 4]
+
+
+def test_contents_are_told_apart_and_what_cannot_be_read_is_0(tmp_path):
+    paths = [str(tmp_path / name) for name in "abcd"]
+    for path, content in zip(paths, (b"x", b"y", b"x"), strict=False):
+        with open(path, "wb") as file:
+            file.write(content)
+    x, y, again, missing = same_files.digests(paths, same_files.look_at(paths)).tolist()
+    assert len({x, y, 0}) == 3
+    assert (again, missing) == (x, 0)
 
 
 def test_a_table_knows_a_file_by_any_of_its_paths(elks, tmp_path, caplog):

@@ -12,7 +12,7 @@ from helpers.photos import CROPS
 from PIL import Image
 
 from senet_jax import data
-from senet_jax.data.sources import lookup
+from senet_jax.data.sources import lookup, same_files
 from senet_jax.errors import InputError
 
 
@@ -181,24 +181,31 @@ def test_a_label_that_changes_between_two_starts_is_noticed(options, elks, tmp_p
 
 
 @pytest.mark.parametrize("options", [{}, {**CROPS, "image_size": 8}], ids=["memory", "stream"])
-@pytest.mark.parametrize("place", [0, 1])
-def test_an_image_that_is_edited_between_two_starts_is_noticed(options, place, elks, tmp_path):
+@pytest.mark.parametrize(("place", "form"), [(0, "BMP"), (1, "BMP"), (0, "PNG"), (1, "PNG")])
+def test_an_image_that_is_edited_between_two_starts_is_noticed(
+    options, place, form, elks, tmp_path, monkeypatch
+):
+    """By its bytes, also where they are as many as before; among many files by their number."""
     root = shutil.copytree(elks, tmp_path / "edited")
+    for path in root.glob("*/*.png"):
+        Image.open(path).save(path, form)
+    monkeypatch.setattr(same_files, "READ", same_files.READ if form == "BMP" else 0)
 
     def load(name=f"folder:{root}", **part):
         own = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
         return data.load_dataset(name, "train", "test", **own, **options, **part)
 
     known = load().identity
-    load(f"folder:{elks}").check_unchanged(known, tmp_path)  # on another disk, at another time
+    moved = shutil.copytree(root, tmp_path / "moved")
+    load(f"folder:{moved}").check_unchanged(known, tmp_path)  # on another disk, at another time
     (folds := load(fold=(1, 3))).check_unchanged(folds.identity, tmp_path)
     load().check_unchanged({key: known[key] for key in known if key != "files"}, tmp_path)
     source = lookup.find(f"folder:{root}")
     path = source.examples[("train", "test")[place]].files[0]
     pixels = np.asarray(Image.open(path))
-    Image.fromarray(pixels // 64 * 64).save(path)
+    Image.fromarray(pixels // 64 * 64).save(path, form)
     split = ("training", "evaluation")[place]
-    with pytest.raises(InputError, match=f"the sizes of the files of the {split} images"):
+    with pytest.raises(InputError, match=f"a digest of the files of the {split} images"):
         load().check_unchanged(known, tmp_path)
 
 

@@ -67,12 +67,14 @@ class Examples(NamedTuple):
       labels: classes [N] int64.
       look: what the disk says of them; None where these are no files here.
       identities: what is equal for the same image, copies among them [N] int64; None likewise.
+      digests: what tells the contents of the files apart [N] int64, see same_files.py; likewise.
     """
 
     files: Sequence[Any]
     labels: np.ndarray
     look: same_files.Look | None = None
     identities: np.ndarray | None = None
+    digests: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +125,11 @@ class Files(Listed):
         known = self.examples[split].identities
         return super().identity(split, place) if known is None else known[place]
 
-    def file_sizes(self, split: str) -> np.ndarray | None:
-        looks = [(self.examples[name].look, places) for name, places in self.places(split)]
-        sizes = [look.sizes[places.start : places.stop] for look, places in looks if look]
-        return np.concatenate(sizes) if len(sizes) == len(looks) else None
+    def contents(self, split: str) -> np.ndarray | None:
+        terms = self.places(split)
+        known = [(self.examples[name].digests, places) for name, places in terms]
+        found = [part[of.start : of.stop] for part, of in known if part is not None]
+        return np.concatenate(found) if len(found) == len(terms) else None
 
     def open(self, split: str, place: int) -> Image.Image:
         return self.read(self.examples[split].files[place])
@@ -329,13 +332,16 @@ def _looked_at(
     same_files.check_labels(name, names, paths, look.identities, labels)
 
     def find() -> list[np.ndarray]:
-        return [same_files.originals(paths, look)]
+        digests = same_files.digests(paths, look)
+        return [same_files.originals(paths, look, digests), digests]
 
-    (original,) = kept.arrays(f"copies {absolute(name)}", look.stamp, ["original"], find)
+    place, parts = f"contents {absolute(name)}", ["original", "digests"]
+    original, digests = kept.arrays(place, look.stamp, parts, find)
     counts = [len(part.labels) for part in splits.values()]
     same_files.warn(name, paths, original, np.repeat(np.arange(len(counts)), counts), labels)
-    identities = np.split(look.identities[original], np.cumsum(counts)[:-1])
+    ends = np.cumsum(counts)[:-1]
+    same, contents = (np.split(each, ends) for each in (look.identities[original], digests))
     return {
-        split: part._replace(look=of_split, identities=same)
-        for (split, part), of_split, same in zip(splits.items(), looks, identities, strict=True)
+        split: splits[split]._replace(look=looks[n], identities=same[n], digests=contents[n])
+        for n, split in enumerate(splits)
     }

@@ -14,6 +14,7 @@ from senet_jax.data.sources import kept
 from senet_jax.errors import InputError
 from senet_jax.system import readers
 
+READ = 2**30  # bytes of files that are read whole, once per state of theirs, to know them again
 MOST = 200_000  # files that are as long as another; of more, copies are not looked for
 END = 4096  # bytes; the last ones of a file tell nearly all images apart
 AHEAD = 64  # files that are read before it is their turn
@@ -74,7 +75,25 @@ def identity(path: str, status: os.stat_result | None) -> int:
     return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
-def originals(paths: Sequence[str], look: Look) -> np.ndarray:
+def digests(paths: Sequence[str], look: Look) -> np.ndarray:
+    """What tells the contents of files apart [N] int64; 0 for what cannot be read.
+
+    A digest of each file; of more than READ bytes in all the sizes, which most edits change.
+
+    Args:
+      paths: those of the files [N].
+      look: what the disk says of them.
+    """
+    if look.sizes.sum() > READ:
+        return look.sizes
+    read = readers.in_order(_digest_of_all, paths, AHEAD)
+    whole = (found if isinstance(found, bytes) else bytes(8) for found in read)
+    return np.fromiter((int.from_bytes(found[:8], "big", signed=True) for found in whole), np.int64)
+
+
+def originals(
+    paths: Sequence[str], look: Look, of_contents: np.ndarray | None = None
+) -> np.ndarray:
     """The place of the first file that is the same, or has the same bytes, as each [N] int64.
 
     Only files of equal size are read, and whole only if their ends are equal as well. Above MOST of
@@ -83,13 +102,15 @@ def originals(paths: Sequence[str], look: Look) -> np.ndarray:
     Args:
       paths: those of the files [N].
       look: what the disk says of them.
+      of_contents: their `digests`, if these are known; then files of equal ones are read.
     """
     _, once, which = np.unique(look.identities, return_index=True, return_inverse=True)
-    of_size: dict[int, list[int]] = collections.defaultdict(list)
+    groups: dict[int, list[int]] = collections.defaultdict(list)
+    known = look.sizes if of_contents is None else of_contents
     for place in np.sort(once).tolist():
-        if size := int(look.sizes[place]):
-            of_size[size].append(place)
-    alike = [places for places in of_size.values() if len(places) > 1]
+        if look.sizes[place]:
+            groups[int(known[place])].append(place)
+    alike = [places for places in groups.values() if len(places) > 1]
     original = np.arange(len(paths))
     if (count := sum(map(len, alike))) > MOST:
         message = "copies are not looked for: %d files are as long as another, and %d are read"

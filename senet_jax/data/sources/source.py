@@ -102,8 +102,8 @@ class Source(abc.ABC):
         """What is equal for two examples that are the same image, copies among them."""
         return self.record(split, place)
 
-    def file_sizes(self, split: str) -> np.ndarray | None:
-        """Bytes of each image file of a split expression, in order [N]; None of other sources."""
+    def contents(self, split: str) -> np.ndarray | None:
+        """What tells the image files of a split expression apart, in order [N]; else None."""
         return None
 
     def repeated(self, split: str) -> tuple[int, int]:
