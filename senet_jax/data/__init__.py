@@ -10,6 +10,7 @@ import numpy as np
 
 from senet_jax.config import build
 from senet_jax.data import fake, file_stream, in_memory, streaming
+from senet_jax.data.crops import CropSpec
 from senet_jax.data.folds import Fold
 from senet_jax.data.sources import lookup, tfds_source
 from senet_jax.data.sources.lookup import image_size_for, is_same
@@ -17,7 +18,6 @@ from senet_jax.data.sources.source import Listed, Source
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.statistics import Statistics
-from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError, named
 
 __all__ = [

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from senet_jax.data import pillow_views, views
+from senet_jax.data import pillow_crops
+from senet_jax.data.crops import CropSpec
 from senet_jax.data.sources.source import Listed
 from senet_jax.data.split import (
     WHOLE,
@@ -41,7 +42,7 @@ class FileStream:
 
     source: Listed
     split: str
-    crops: views.CropSpec
+    crops: CropSpec
     share: Share = WHOLE
     chosen: np.ndarray | None = dataclasses.field(default=None, compare=False)
     repeats: int = 1
@@ -99,7 +100,7 @@ class FileStream:
         def see(epoch: int, place: int, index: int) -> np.ndarray | InputError:
             # A number more than the order has: random numbers of their own.
             rng = np.random.default_rng([seed, epoch, place, 1])
-            return self._seen(index, lambda image: pillow_views.random_part(self.crops, image, rng))
+            return self._seen(index, lambda image: pillow_crops.random_part(self.crops, image, rng))
 
         ahead, now = itertools.tee(steps())
         each = (
@@ -122,7 +123,7 @@ class FileStream:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
         part, size = self.share.of_batch(batch_size), self.share.size(batch_size)
-        view, places = pillow_views.view_of(self.crops), np.arange(len(self), dtype=np.int32)
+        view, places = pillow_crops.view_of(self.crops), np.arange(len(self), dtype=np.int32)
         batches = [
             places[start : start + batch_size][part] for start in range(0, len(self), batch_size)
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.data import views
+from senet_jax.data.crops import CropSpec, View, corners_and_middle, middle, random_part
 from senet_jax.data.sources.tfds_builder import import_tfds
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import (
@@ -41,7 +41,7 @@ class Stream:
 
     source: TfdsSource
     split: str
-    crops: views.CropSpec
+    crops: CropSpec
     share: Share = WHOLE
     repeats: int = 1
 
@@ -94,7 +94,7 @@ class Stream:
             if self.repeats > 1:
                 records = records.flat_map(_untranslated(self._views))
             key = np.array(of_crops).view(np.int32)
-            view = functools.partial(views.random_part, self.crops, key)
+            view = functools.partial(random_part, self.crops, key)
             first, last = offset * size, steps_per_epoch * size
             batches = self._batches(records.take(last), view, self.image_shape, size, first)
             for number, (batch, _) in enumerate(self._watched(batches), start=offset):
@@ -107,7 +107,7 @@ class Stream:
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every example exactly once, in order; padding and unreadable images are masked."""
         size, seen, share = self.share.size(batch_size), 0, self.share.of_examples(len(self))
-        see = views.corners_and_middle if self.crops.corners else views.middle
+        see = corners_and_middle if self.crops.corners else middle
         view = functools.partial(see, self.crops)
         batches = self._batches(self._records(None), view, self.crops.eval_shape, size)
         watched = self._watched(batches)
@@ -160,7 +160,7 @@ class Stream:
         )
 
     def _batches(
-        self, records: Any, view: views.View, shape: tuple[int, ...], size: int, first: int = 0
+        self, records: Any, view: View, shape: tuple[int, ...], size: int, first: int = 0
     ) -> Any:
         """Turn records into batches of those that can be decoded, with a blank at the end of each.
 

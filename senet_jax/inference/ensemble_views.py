@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from senet_jax import data
-from senet_jax.data.views import CropSpec
+from senet_jax.data.crops import CropSpec
 from senet_jax.errors import InputError, counted
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.models.shapes import takes

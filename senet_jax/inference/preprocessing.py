@@ -11,7 +11,7 @@ from PIL import Image
 from senet_jax.data import center_crop
 from senet_jax.data.augment import normalize
 from senet_jax.data.image_files import MODES, in_eight_bits
-from senet_jax.data.pillow_views import middle, resized
+from senet_jax.data.pillow_crops import middle, resized
 from senet_jax.errors import InputError, counted
 from senet_jax.weights.image_spec import CROP_MODES, ImageSpec, image_fields
 

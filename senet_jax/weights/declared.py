@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from senet_jax.data.views import INTERPOLATIONS
+from senet_jax.data.crops import INTERPOLATIONS
 from senet_jax.errors import InputError
 from senet_jax.weights.image_spec import CROP_MODES, ImageSpec
 

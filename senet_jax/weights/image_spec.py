@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from senet_jax.data.views import INTERPOLATIONS
+from senet_jax.data.crops import INTERPOLATIONS
 from senet_jax.errors import InputError
 
 CROP_MODES = ("center", "squash", "border")

@@ -8,10 +8,10 @@ from helpers.image_folders import write_folder
 from helpers.photos import BROKEN, CROPS, encoded, torchvisions_window
 
 from senet_jax import data
-from senet_jax.data import file_stream, image_files, pillow_views
+from senet_jax.data import file_stream, image_files, pillow_crops
+from senet_jax.data.crops import CropSpec
 from senet_jax.data.sources import lookup
 from senet_jax.data.split import Share
-from senet_jax.data.views import CropSpec
 from senet_jax.errors import InputError
 
 
@@ -98,7 +98,7 @@ def test_random_windows_are_distributed_as_torchvisions():
     spec = CropSpec(**CROPS)
     ours, theirs = [], []
     for number in range(3000):
-        left, top, right, bottom = pillow_views.random_window(
+        left, top, right, bottom = pillow_crops.random_window(
             spec, (90, 60), np.random.default_rng(number)
         )
         assert 0 <= left < right <= 90
@@ -109,7 +109,7 @@ def test_random_windows_are_distributed_as_torchvisions():
 
     for one, other in zip(np.array(ours).T, np.array(theirs).T, strict=True):
         assert ks_2samp(one, other).pvalue > 1e-3
-    assert pillow_views.random_window(spec, (1000, 1), np.random.default_rng(0)) == (499, 0, 500, 1)
+    assert pillow_crops.random_window(spec, (1000, 1), np.random.default_rng(0)) == (499, 0, 500, 1)
 
 
 def test_an_epoch_of_a_stream_has_the_order_of_one_in_memory(tmp_path):

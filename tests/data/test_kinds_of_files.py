@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from senet_jax import data
-from senet_jax.data import views
+from senet_jax.data import crops
 from senet_jax.data.image_files import open_image
 
 Y, X = np.mgrid[0:48, 0:48]
@@ -108,6 +108,6 @@ def test_pixels_are_those_that_predict_reads(folder, options):
 @pytest.mark.parametrize("name", KINDS)
 def test_training_by_tf_data_sees_the_same_pixels(name):
     file = tf.constant(encoded(name))
-    pixels, _ = views._decode(file, lambda size: tf.concat([[0, 0], size], 0))
+    pixels, _ = crops._decode(file, lambda size: tf.concat([[0, 0], size], 0))
     expected = np.asarray(open_image(io.BytesIO(encoded(name))).convert("RGB")).astype(int)
     assert np.abs(pixels.numpy() - expected).max() <= (name == "grey16.png")

@@ -9,9 +9,9 @@ import tensorflow as tf
 from helpers.photos import CROPS
 from PIL import Image, ImageOps
 
-from senet_jax.data import orientation, views
+from senet_jax.data import orientation
+from senet_jax.data.crops import CropSpec, corners_and_middle, middle, random_part
 from senet_jax.data.image_files import open_image
-from senet_jax.data.views import CropSpec
 from senet_jax.inference.preprocessing import Preprocessing
 
 # What is lossless but for JPEG, whose colours are kept at full resolution.
@@ -51,9 +51,9 @@ def seen():
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
     def all_views(file):
         return (
-            views.random_part(train, KEY, file, 5),
-            views.middle(test, file, 5),
-            views.corners_and_middle(five, file, 5),
+            random_part(train, KEY, file, 5),
+            middle(test, file, 5),
+            corners_and_middle(five, file, 5),
         )
 
     return lambda file: [view.numpy().astype(int) for view in all_views(file)]

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from senet_jax.data import views
-from senet_jax.data.views import CropSpec
+from senet_jax.data.crops import CropSpec, middle, random_window
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ def test_evaluation_sees_what_a_resize_of_the_shorter_side_and_a_crop_leave(shor
     crops = CropSpec(**{**CROPS, "image_size": size, "eval_crop": size / shorter})
     image = np.random.default_rng(0).integers(0, 256, (shorter, shorter + 90, 3), np.uint8)
     top, left = round((shorter - size) / 2), round((shorter + 90 - size) / 2)
-    seen = views.middle(crops, tf.io.encode_png(image).numpy(), 0)
+    seen = middle(crops, tf.io.encode_png(image).numpy(), 0)
     np.testing.assert_array_equal(seen, image[top : top + size, left : left + size])
 
 
@@ -31,7 +30,7 @@ def windows(size, count):
     """Random windows [count, 4] of an image."""
     crops, key = CropSpec(**CROPS), np.array([1, 2], np.int32)
     places = tf.range(count)
-    return tf.map_fn(lambda place: views.random_window(crops, key, size, place), places)
+    return tf.map_fn(lambda place: random_window(crops, key, size, place), places)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_random_windows_are_drawn_as_torchvision_draws_them(height, width, area)
 )
 def test_random_windows_lie_in_the_image_and_have_the_area_asked_for(height, width, place, area):
     crops, key = CropSpec(**{**CROPS, "crop_area": area}), np.array([1, 2], np.int32)
-    window = views.random_window(crops, key, tf.constant([height, width]), place)
+    window = random_window(crops, key, tf.constant([height, width]), place)
     top, left, rows, columns = window.numpy()
     assert 0 <= top < top + rows <= height
     assert 0 <= left < left + columns <= width

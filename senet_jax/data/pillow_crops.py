@@ -1,6 +1,6 @@
-"""What is seen of an image of any size, as views.py has it, of images that Pillow has read.
+"""What is seen of an image of any size, as crops.py has it, of images that Pillow has read.
 
-The middle is to the pixel what prediction sees. Parts are torchvision's, as those of views.py are,
+The middle is to the pixel what prediction sees. Parts are torchvision's, as those of crops.py are,
 but drawn from other random numbers. A window is a part of an image by left, top, right and bottom,
 in pixels.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from senet_jax.data import center_crop
-from senet_jax.data.views import ASPECT_RATIOS, ATTEMPTS, CORNERS, CropSpec
+from senet_jax.data.crops import ASPECT_RATIOS, ATTEMPTS, CORNERS, CropSpec
 
 LONGEST = 64  # times as long as wide; of a longer image the ends are far outside the middle
 
@@ -29,7 +29,7 @@ def random_part(crops: CropSpec, image: Image.Image, rng: np.random.Generator) -
 def random_window(crops: CropSpec, size: tuple[int, int], rng: np.random.Generator) -> Window:
     """A random window of an image, drawn as torchvision's RandomResizedCrop draws it.
 
-    See `views.random_window`.
+    See `crops.random_window`.
 
     Args:
       size: width and height of the image.
