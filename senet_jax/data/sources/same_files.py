@@ -86,7 +86,11 @@ def digests(paths: Sequence[str], look: Look) -> np.ndarray:
     """
     if look.sizes.sum() > READ:
         return look.sizes
-    read = readers.in_order(_digest_of_all, paths, AHEAD)
+
+    def digest(place: int) -> bytes | None:
+        return _digest_of_all(paths[place]) if look.sizes[place] else None  # no pipe is opened
+
+    read = readers.in_order(digest, range(len(paths)), AHEAD)
     whole = (found if isinstance(found, bytes) else bytes(8) for found in read)
     return np.fromiter((int.from_bytes(found[:8], "big", signed=True) for found in whole), np.int64)
 
