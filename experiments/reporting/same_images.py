@@ -1,6 +1,7 @@
 """Remarks on runs that were trained or measured on other images than those they are beside."""
 
 import collections
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -42,12 +43,10 @@ def _changes(results: Results) -> Iterator[str]:
                 "and their errors cannot be compared."
             )
     again = "the dataset has changed between them, and their errors cannot be compared."
-    labels = _by_images(runs, _split_of, lambda run: _of_split(run, "labels", 1))
-    if any(len(n) > 1 and len(measured[split]) == 1 for split, n in labels.items()):
-        yield f"Runs were measured on images of one split with different labels: {again}"
-    files = _by_images(runs, _split_of, lambda run: _of_split(run, "files", 1))
-    if any(len(n) > 1 and len(measured[split]) == 1 for split, n in files.items()):
-        yield f"Runs were measured on images of one split whose files were edited: {again}"
+    for key, how in (("labels", "with different labels"), ("files", "whose files were edited")):
+        found = _by_images(runs, _split_of, functools.partial(_of_split, key=key, number=1))
+        if any(len(n) > 1 and len(measured[split]) == 1 for split, n in found.items()):
+            yield f"Runs were measured on images of one split {how}: {again}"
     trained: dict[str, Callable[[Result], Any]] = {
         "different numbers of images": lambda run: _of_split(run, "examples", 0),
         "images with different labels": lambda run: _of_split(run, "labels", 0),

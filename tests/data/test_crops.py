@@ -81,8 +81,8 @@ def test_random_windows_lie_in_the_image_and_have_the_area_asked_for(height, wid
     assert 0 <= left < left + columns <= width
     assert (columns + 1) / rows >= 3 / 4
     assert (rows + 1) / columns >= 3 / 4
-    middle = [(height - rows) // 2, (width - columns) // 2]
-    if [top, left] != middle or (rows != height and columns != width):  # not the last resort
+    centred = [(height - rows) // 2, (width - columns) // 2]
+    if [top, left] != centred or (rows != height and columns != width):  # not the last resort
         assert (rows + 1) * (columns + 1) >= area * height * width  # sizes are rounded
 
 

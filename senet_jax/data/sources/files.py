@@ -67,7 +67,8 @@ class Examples(NamedTuple):
       labels: classes [N] int64.
       look: what the disk says of them; None where these are no files here.
       identities: what is equal for the same image, copies among them [N] int64; None likewise.
-      digests: what tells the contents of the files apart [N] int64, see same_files.py; likewise.
+      digests: what tells the contents of the files apart [N] int64: digests, or sizes where there
+        is too much to read; None likewise.
     """
 
     files: Sequence[Any]
@@ -333,7 +334,8 @@ def _looked_at(
 
     def find() -> list[np.ndarray]:
         digests = same_files.digests(paths, look)
-        return [same_files.originals(paths, look, digests), digests]
+        original = same_files.originals(paths, look, digests)
+        return [original, look.sizes if digests is None else digests]
 
     place, parts = f"contents {absolute(name)}", ["original", "digests"]
     original, digests = kept.arrays(place, look.stamp, parts, find)

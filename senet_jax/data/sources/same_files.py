@@ -75,17 +75,15 @@ def identity(path: str, status: os.stat_result | None) -> int:
     return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
-def digests(paths: Sequence[str], look: Look) -> np.ndarray:
-    """What tells the contents of files apart [N] int64; 0 for what cannot be read.
-
-    A digest of each file; of more than READ bytes in all the sizes, which most edits change.
+def digests(paths: Sequence[str], look: Look) -> np.ndarray | None:
+    """A digest of each file [N] int64, 0 for what cannot be read; None above READ bytes in all.
 
     Args:
       paths: those of the files [N].
       look: what the disk says of them.
     """
     if look.sizes.sum() > READ:
-        return look.sizes
+        return None
 
     def digest(place: int) -> bytes | None:
         return _digest_of_all(paths[place]) if look.sizes[place] else None  # no pipe is opened
@@ -95,36 +93,39 @@ def digests(paths: Sequence[str], look: Look) -> np.ndarray:
     return np.fromiter((int.from_bytes(found[:8], "big", signed=True) for found in whole), np.int64)
 
 
-def originals(
-    paths: Sequence[str], look: Look, of_contents: np.ndarray | None = None
-) -> np.ndarray:
+def originals(paths: Sequence[str], look: Look, known: np.ndarray | None = None) -> np.ndarray:
     """The place of the first file that is the same, or has the same bytes, as each [N] int64.
 
-    Only files of equal size are read, and whole only if their ends are equal as well. Above MOST of
-    them none is read, which is logged: then copies count as files of their own.
+    Where digests are not known, files of equal size are read, and whole if their ends are equal as
+    well. Above MOST of them none is read, which is logged: then copies count as their own files.
 
     Args:
       paths: those of the files [N].
       look: what the disk says of them.
-      of_contents: their `digests`, if these are known; then files of equal ones are read.
+      known: their `digests`, if there are any.
     """
     _, once, which = np.unique(look.identities, return_index=True, return_inverse=True)
     groups: dict[int, list[int]] = collections.defaultdict(list)
-    known = look.sizes if of_contents is None else of_contents
+    differs = look.sizes if known is None else known
     for place in np.sort(once).tolist():
-        if look.sizes[place]:
-            groups[int(known[place])].append(place)
+        if differs[place]:
+            groups[int(differs[place])].append(place)
     alike = [places for places in groups.values() if len(places) > 1]
     original = np.arange(len(paths))
-    if (count := sum(map(len, alike))) > MOST:
-        message = "copies are not looked for: %d files are as long as another, and %d are read"
-        logging.getLogger(__name__).info(message, count, MOST)
-        alike = []
-    for digest in (_digest_of_end, _digest_of_all):
-        alike = [*_told_apart(paths, alike, digest)]
-    for places in alike:
+    for places in alike if known is not None else _read_apart(paths, alike):
         original[places] = places[0]
     return original[once][which]
+
+
+def _read_apart(paths: Sequence[str], groups: Sequence[list[int]]) -> Sequence[list[int]]:
+    """Divide groups of places of files as long as each other by what they hold."""
+    if (count := sum(map(len, groups))) > MOST:
+        message = "copies are not looked for: %d files are as long as another, and %d are read"
+        logging.getLogger(__name__).info(message, count, MOST)
+        return []
+    for digest in (_digest_of_end, _digest_of_all):
+        groups = [*_told_apart(paths, groups, digest)]
+    return groups
 
 
 def _told_apart(
