@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, Terminated, did_you_mean, first_line
-from senet_jax.system import files, home, processes
+from senet_jax.system import files, home, processes, terminal
 
 # What Python says of a value that does not fit, and what the value should have been.
 NOT_A_VALUE = {
@@ -77,6 +77,7 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
             stream.reconfigure(errors="backslashreplace")
         elif stream is None:  # closed by whoever started the command
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    terminal.outlive_the_terminal()
     try:
         sys.argv[1:] = with_flag_files(sys.argv[1:])
         if {"-h", "--help"} & set(sys.argv[1:]):

@@ -54,6 +54,14 @@ def begin(*, continues: bool = True) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before - set(DEFAULTS))
 
 
+def to_nowhere(*outputs: int) -> None:
+    """Have file descriptors write nowhere from here on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in outputs:
+        os.dup2(nowhere, output)
+    os.close(nowhere)
+
+
 def end_at_once(number: int, frame: Any = None) -> None:
     """Handle a signal: end the process with status 130 for Ctrl-C, 143 for the others."""
     kind, status = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
@@ -69,7 +77,4 @@ def say(text: str) -> None:
     try:
         os.write(2, f"\n{text}\n".encode())  # not print: the signal may have come in one
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for output in (1, 2):
-            if stat.S_ISCHR(os.fstat(output).st_mode):
-                os.dup2(nowhere, output)
+        to_nowhere(*(each for each in (1, 2) if stat.S_ISCHR(os.fstat(each).st_mode)))

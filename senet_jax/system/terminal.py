@@ -7,14 +7,43 @@ nothing where it shows none.
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from senet_jax.system import startup
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TextColumn
     from rich.table import Table
+
+
+def outlive_the_terminal() -> None:
+    """Write nowhere what is printed to a terminal that has closed, instead of ending in an error.
+
+    No signal comes after the shell's `disown`, or it comes when a print has failed already.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.isatty():
+            stream.flush()
+            buffer = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
+            lasting = io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=True)
+            setattr(sys, name, lasting)
+
+
+class _Terminal(io.FileIO):
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:  # which is what writing to a closed terminal gives
+                raise
+            startup.to_nowhere(self.fileno())
+            return super().write(data)
 
 
 def print_whole(table: Table) -> None:

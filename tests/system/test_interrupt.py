@@ -105,9 +105,24 @@ def test_where_runs_are_trained_at_once_only_the_first_signal_raises():
     assert {number: signal.getsignal(number) for number in startup.DEFAULTS} == startup.DEFAULTS
 
 
+def in_a_terminal(code):
+    """A process in a terminal that closes once it has printed a line; gives the process then."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    text = b""
+    while not text.endswith(b"\n"):  # the whole line, or the process would still be printing it
+        text += os.read(ours, 1000)
+    os.close(ours)
+    assert text == b"ready\r\n"
+    return process
+
+
 def test_what_is_said_after_the_terminal_is_gone_is_no_error():
     """SIGHUP comes when a terminal closes; from then on writing to it fails."""
-    code = (
+    process = in_a_terminal(
         "import os, signal, sys\n"
         "from senet_jax.errors import Terminated\n"
         "from senet_jax.system.interrupt import at_safe_points\n"
@@ -121,16 +136,28 @@ def test_what_is_said_after_the_terminal_is_gone_is_no_error():
         "    print('saved', flush=True)\n"
         "    os._exit(7)\n"
     )
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    text = b""
-    while b"ready" not in text:
-        text += os.read(ours, 1000)
-    os.close(ours)
     process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 7
+
+
+def test_a_terminal_that_closes_without_a_signal_is_no_error_either():
+    """As after the shell's `disown`, or when the signal comes in the middle of a print."""
+    process = in_a_terminal(
+        "import os, select, sys\n"
+        "from rich.console import Console\n"
+        "from senet_jax.system import cli\n"
+        "def main(argv):\n"
+        "    gone = select.poll()\n"
+        "    gone.register(0, select.POLLHUP)\n"
+        "    print('ready', flush=True)\n"
+        "    while not any(event & select.POLLHUP for _, event in gone.poll()):\n"
+        "        pass\n"
+        "    print('on')\n"
+        "    print('and on', file=sys.stderr)\n"
+        "    Console(stderr=True).print('and on')\n"
+        "    os._exit(7)\n"
+        "cli.run(main, None)\n"
+    )
     assert process.wait(60) == 7
 
 
