@@ -8,6 +8,7 @@ also with "se" before its name, and the top-1 errors that Tables 4 and 5 of the 
 SE:
 
     resnet20, resnet56, resnet110             not in the paper
+    preresnet20, preresnet56                  not in the paper
     preresnet110           CIFAR-10 6.37 / 5.21, CIFAR-100 26.88 / 23.85, there called ResNet-110
     preresnet164           CIFAR-10 5.46 / 4.39, CIFAR-100 24.33 / 21.31, there called ResNet-164
     wrn16_8                CIFAR-10 4.27 / 3.88, CIFAR-100 20.43 / 19.14

@@ -49,6 +49,8 @@ class PreBottleneck(PreActivation):
 
 
 MODELS: Models = {
+    **cifar("preresnet20_cifar", PreBasicBlock, 3),
+    **cifar("preresnet56_cifar", PreBasicBlock, 9),
     **cifar("preresnet110_cifar", PreBasicBlock, 18),
     **cifar("preresnet164_cifar", PreBottleneck, 18, stride_on="1x1"),
 }

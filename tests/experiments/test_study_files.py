@@ -42,7 +42,7 @@ def test_lists_begin_with_the_tables_of_the_ablations():
     assert [study.name for study in studies.load_studies()] == [
         *("reduction", "squeeze", "excitation", "stages", "integration", "se3x3", "no_squeeze"),
         *("bias", "wrong_variants", "successors", "backbones", "cifar", "transfer"),
-        "recipes",
+        *("recipes", "preactivation"),
     ]
 
 

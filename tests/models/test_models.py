@@ -223,7 +223,7 @@ def test_list_models_matches_shell_patterns():
         "seresnet20_cifar",
         "seresnet56_cifar",
     ]
-    assert len(senet_jax.list_models()) == 46
+    assert len(senet_jax.list_models()) == 50
 
 
 MEANINGFUL = {
