@@ -19,6 +19,10 @@ from experiments.reporting.csv_files import (
 from senet_jax.runs.class_files import CALIBRATION_PNG, CLASSES, CONFUSION_PNG
 from senet_jax.system import figures, files
 
+TABLE = ("table.csv", "table.md", "table.png")
+BY_CLASS = (CLASSES, CALIBRATION_PNG, CONFUSION_PNG)
+REPORT = (*TABLE, RUNS, CURVES, RIGHT, "curves.png", *BY_CLASS)
+
 
 def data_files(study: Study, results: Results, unfinished: Unfinished) -> dict[str, bytes]:
     """The table and the data about a study's results, by name; only what there is any of."""
@@ -57,23 +61,29 @@ def write_report(
 ) -> list[str]:
     """Write table, data and figures into the directory, and print the table.
 
+    What an earlier report wrote there and this one does not is removed: it is of other runs.
+
     Returns: a sentence for each figure that cannot be drawn, and each damaged file by class.
 
     Raises: InputError if the directory cannot be written.
     """
     with files.refused(directory):  # which is not there if all results are published ones
         directory.mkdir(parents=True, exist_ok=True)
-    for name, content in data_files(study, results, unfinished).items():
+    written = data_files(study, results, unfinished)
+    for name, content in written.items():
         files.write(directory / name, content)
     table.show(study, results, unfinished)
     drawings = figure_files(study, results)
     tallies, problems = by_class.read(results, directory)
     if tallies:
         caption = table.caption(study, results)
-        files.write(directory / CLASSES, by_class.classes_csv(tallies))
+        written[CLASSES] = by_class.classes_csv(tallies)
+        files.write(directory / CLASSES, written[CLASSES])
         drawings[CALIBRATION_PNG] = lambda: by_class.calibration(tallies, caption)
         matrices = {k: v for k, v in tallies.items() if v[0].confusion is not None}
         if matrices:
             drawings[CONFUSION_PNG] = lambda: by_class.confusion(matrices, caption)
+    for name in {*REPORT} - {*written, *drawings}:
+        (directory / name).unlink(missing_ok=True)
     failed = (figures.write(directory / name, draw) for name, draw in drawings.items())
     return [*problems, *filter(None, failed)]

@@ -61,9 +61,15 @@ def draw(folder: Path, tally: Tally, names: Sequence[str], caption: str) -> list
 
 
 def write_all(folder: Path, tally: Tally, names: Sequence[str], caption: str) -> list[str]:
-    """Write tables and pictures into a folder, which is created; see `write` and `draw`."""
+    """Write tables and pictures into a folder, which is created; see `write` and `draw`.
+
+    A matrix that an earlier evaluation wrote there is removed where this one has none.
+    """
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        if tally.confusion is None:
+            for name in (CONFUSION, CONFUSION_PNG):
+                (folder / name).unlink(missing_ok=True)
     write(folder, tally, names)
     return draw(folder, tally, names, caption)
 

@@ -5,19 +5,27 @@ import io
 
 import numpy as np
 from helpers.results import results
+from helpers.runs import finish
 from PIL import Image
 
-from experiments.reporting import by_class
+from experiments.grid.plan import base_config, plan
+from experiments.reporting import by_class, write
+from experiments.reporting.collect import collect
+from experiments.studies import load_study
 from senet_jax.evaluation.tally import Tally
 from senet_jax.training import class_errors
 
 NAMES = ("cat", "$dog", "emu")
 
 
+def of_three_classes(seed):
+    rng = np.random.default_rng(seed)
+    return Tally.of(rng.integers(0, 3, 20), rng.integers(0, 3, 20), rng.random(20), 3)
+
+
 def written(folder, seed):
     """A run's counts, in its files."""
-    rng = np.random.default_rng(seed)
-    tally = Tally.of(rng.integers(0, 3, 20), rng.integers(0, 3, 20), rng.random(20), 3)
+    tally = of_three_classes(seed)
     folder.mkdir(parents=True)
     class_errors.write(folder, tally, NAMES)
     return tally
@@ -48,3 +56,35 @@ def test_the_remark_is_of_means_and_only_where_all_runs_have_them():
         run |= {"eval/balanced_error": 10.0 * number, "eval/calibration_error": 1.0}
     found["b"][0]["eval/calibration_error"] = None
     assert by_class.in_words(found)[0].endswith("a: 5.00 and 1.00; b: 20.00 and not finite.")
+
+
+def test_a_report_leaves_nothing_of_an_earlier_one_of_other_runs(tmp_path):
+    """Such as a picture by class, where the same rows now have published runs."""
+    study, directory, other = load_study("bias"), tmp_path / "runs", tmp_path / "other"
+    bases = [base_config(study, row, "digits", smoke=True) for row in study.rows]
+    runs = plan(study, bases, (0,), directory)
+    for run in runs:
+        finish(run.workdir, run.config, (50.0, 40.0))
+        class_errors.write(run.workdir, of_three_classes(0), NAMES)
+    (directory / "notes.txt").write_text("not of a report")
+    found = collect(study, directory).results
+    assert write.write_report(study, found, directory, {}) == []
+    assert files_in(directory) == {*write.REPORT, "notes.txt"} - {"right.csv"}
+    for run in runs:
+        (run.workdir / "classes.csv").unlink()
+        del found[run.row.label][0]["curve"]
+    assert write.write_report(study, found, other, {}) == []
+    assert write.write_report(study, found, directory, {}) == []
+    assert files_in(directory) == {*files_in(other), "notes.txt"}
+    assert {"curves.csv", "confusion.png"}.isdisjoint(files_in(other))
+
+
+def test_nor_does_the_evaluation_of_more_classes_than_a_matrix_takes(tmp_path, monkeypatch):
+    for most, matrix in ((3, {"confusion.csv", "confusion.png"}), (2, set())):
+        monkeypatch.setattr("senet_jax.evaluation.tally.MOST_CLASSES", most)
+        assert class_errors.write_all(tmp_path, of_three_classes(0), NAMES, "caption") == []
+        assert files_in(tmp_path) == {"classes.csv", "calibration.csv", "calibration.png"} | matrix
+
+
+def files_in(directory):
+    return {path.name for path in directory.iterdir() if path.is_file()}
