@@ -57,16 +57,22 @@ def gates_of(
 
     Returns: path of each block to its gates [B, C]; {} for a network without SE blocks. Gates that
       differ from position to position (`squeeze="none"`) are averaged over positions. Blocks in
-      layers of `nn.scan`, see `with_se`, have the axis of these before the others.
+      layers of `nn.scan`, see `with_se`, have the axis of these before the others, and so have
+      blocks that are called several times that of the calls.
     """
     if "train" in inspect.signature(model.__call__).parameters:
         arguments = {"train": False} | arguments
-    _, sown = model.apply(variables, images, mutable=["gates"], **arguments)
+    asked = {name: value for name, value in variables.items() if name != "gates"}  # of another call
+    _, sown = model.apply(asked, images, mutable=["gates"], **arguments)
     flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(sown.get("gates", {}))
     # Of a plain dict JAX would sort the paths, where it is compiled.
-    return OrderedDict(
-        ("/".join(path[:-1]), jnp.mean(gate, axis=(-3, -2))) for path, (gate,) in flat.items()
-    )
+    return OrderedDict(("/".join(path[:-1]), _of_calls(gates)) for path, gates in flat.items())
+
+
+def _of_calls(gates: tuple[jax.Array, ...]) -> jax.Array:
+    """The means of gates over positions, [..., B, C], or [calls, ..., B, C] of several calls."""
+    means = [jnp.mean(gate, axis=(-3, -2)) for gate in gates]
+    return means[0] if len(means) == 1 else jnp.stack(means)
 
 
 # What a network is said to have that has other blocks, or none.

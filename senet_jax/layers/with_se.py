@@ -12,6 +12,7 @@ blocks' parameters are in collections of their own, `se` and, of those with batc
 import dataclasses
 import functools
 import inspect
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -181,7 +182,11 @@ class WithSE(nn.Module):
             scope.put_variable(STATS, SE, changed["batch_stats"])
         if self.is_mutable_collection(GATES) and not self.is_initializing():
             self._check_passed(scope, GATES)
-            scope.put_variable(GATES, SE, changed.get(GATES, {}))
+            gates = changed.get(GATES, {})
+            if scope.has_variable(GATES, SE):  # of an earlier call of the same submodule
+                earlier = scope.get_variable(GATES, SE)
+                gates = jax.tree.map(operator.add, earlier, gates, is_leaf=_is_sown)
+            scope.put_variable(GATES, SE, gates)
         return result[:, 0] if u.ndim == 3 else result
 
     def _check_passed(self, scope: Any, collection: str) -> None:
@@ -192,6 +197,11 @@ class WithSE(nn.Module):
                 f"does not pass the collection {collection!r} on: add it there, or match what is "
                 "outside"
             )
+
+
+def _is_sown(node: Any) -> bool:
+    """Whether a node of a collection is what `sow` makes: a tuple with an item for each call."""
+    return isinstance(node, tuple)
 
 
 def _check(path: str, result: Any) -> None:

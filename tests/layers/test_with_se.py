@@ -252,3 +252,28 @@ def test_modules_say_in_their_own_words_whether_they_train():
         ]
         assert any(differ) == moves
     assert senet_jax.with_se is with_se
+
+
+class Recurrent(nn.Module):
+    """The same convolution twice, on maps of two sizes."""
+
+    @nn.compact
+    def __call__(self, x):
+        conv = nn.Conv(3, (3, 3), name="conv")
+        return conv(nn.relu(conv(x))[:, ::2, ::2])
+
+
+def test_gates_of_a_submodule_that_is_called_twice_are_those_of_both_calls():
+    model = with_se(Recurrent(), {"ratio": 1}, "conv")
+    variables = drawn(model)
+    result, sown = model.apply(variables, IMAGES, mutable=["gates"])
+    (found,) = gates_of(model, variables | sown, IMAGES).values()
+    assert found.shape == (2, len(IMAGES), 3)
+    x = IMAGES
+    for gates in found:
+        conv = nn.Conv(3, (3, 3)).apply({"params": variables["params"]["conv"]}, x)
+        block = {"params": variables["se"]["conv"]["se"]}
+        _, asked = SqueezeExcite(ratio=1).apply(block, conv, mutable=["gates"])
+        np.testing.assert_allclose(gates, asked["gates"]["gate"][0][:, 0, 0], rtol=1e-6)
+        x = nn.relu(SqueezeExcite(ratio=1).apply(block, conv))[:, ::2, ::2]
+    np.testing.assert_allclose(nn.relu(result)[:, ::2, ::2], x, atol=1e-6)
