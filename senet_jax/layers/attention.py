@@ -187,14 +187,14 @@ class GEThetaPlus(GETheta):
 
 
 class Gather(nn.Module):
-    """A depthwise convolution as large as the map: [B, H, W, C] to [B, 1, 1, C]."""
+    """A depthwise convolution as large as the map: [..., H, W, C] to [..., 1, 1, C]."""
 
     @nn.compact
     def __call__(self, u: jax.Array) -> jax.Array:
-        _, height, width, channels = u.shape
+        height, width, channels = u.shape[-3:]
         kernel = self.param("kernel", he_normal, (height, width, 1, channels))
         kernel = beside(kernel[:, :, 0], u.ndim)
-        return (u.astype(kernel.dtype) * kernel).sum((1, 2), keepdims=True)
+        return (u.astype(kernel.dtype) * kernel).sum((-3, -2), keepdims=True)
 
 
 class GC(SlotBlock):
@@ -215,7 +215,7 @@ class GC(SlotBlock):
         wide, channels = u.astype(jnp.float32), u.shape[-1]
         # Without a bias, which softmax would cancel.
         logits = dense(1, False, name="attention")(wide)
-        context = (wide * nn.softmax(logits, axis=(1, 2))).sum((1, 2), keepdims=True)
+        context = (wide * nn.softmax(logits, axis=(-3, -2))).sum((-3, -2), keepdims=True)
         hidden = max(4, hidden_width(channels, self.ratio))
         z = dense(hidden, self.bias, name="reduce")(context)
         z = nn.relu(nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name="ln")(z))
@@ -260,7 +260,7 @@ class GCT(SlotBlock):
         alpha, gamma, beta = (
             beside(self.param(n, init, u.shape[-1:]), u.ndim) for n, init in start.items()
         )
-        squares = jnp.square(u.astype(jnp.float32)).sum((1, 2), keepdims=True)
+        squares = jnp.square(u.astype(jnp.float32)).sum((-3, -2), keepdims=True)
         s = alpha * jnp.sqrt(squares + self.epsilon)
         s = s / jnp.sqrt(jnp.square(s).mean(-1, keepdims=True) + self.epsilon)
         return scale(self, u, 1 + jnp.tanh(gamma * s + beta))
@@ -274,7 +274,7 @@ class SimAM(SlotBlock):
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
         mean, variance = _moments(u)
-        positions = u.shape[1] * u.shape[2]
+        positions = u.shape[-3] * u.shape[-2]
         variance = variance * positions / max(positions - 1, 1)
         distance = jnp.square(u.astype(jnp.float32) - mean)
         gate = nn.sigmoid(distance / (4 * (variance + self.regularizer)) + 0.5)
@@ -282,10 +282,10 @@ class SimAM(SlotBlock):
 
 
 def _moments(u: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and (biased) variance of each channel of each image, [B, 1, 1, C] in float32."""
+    """Mean and (biased) variance of each channel of each image, [..., 1, 1, C] in float32."""
     u = u.astype(jnp.float32)
-    mean = u.mean((1, 2), keepdims=True)
-    return mean, jnp.square(u - mean).mean((1, 2), keepdims=True)
+    mean = u.mean((-3, -2), keepdims=True)
+    return mean, jnp.square(u - mean).mean((-3, -2), keepdims=True)
 
 
 # FcaNet's best 16 of the 49 frequencies of a 7x7 map, best first (its "TS" networks, top16).
@@ -306,10 +306,10 @@ class FCA(SlotBlock):
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
-        _, height, width, channels = u.shape
+        height, width, channels = u.shape[-3:]
         rows, columns = dct(height, ROWS, channels), dct(width, COLUMNS, channels)
-        z = (u.astype(jnp.float32) * columns[None, None]).sum(2, keepdims=True)
-        z = (z * rows[None, :, None]).sum(1, keepdims=True)
+        z = (u.astype(jnp.float32) * beside(columns, u.ndim)).sum(-2, keepdims=True)
+        z = (z * beside(rows[:, None], u.ndim)).sum(-3, keepdims=True)
         return scale(self, u, GATES[self.gate](excitation(channels, self.ratio, self.bias)(z)))
 
 

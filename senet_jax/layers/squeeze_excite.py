@@ -55,7 +55,9 @@ SWITCHES = ("bias",)
 
 
 class SlotBlock(nn.Module):
-    """A block [B, H, W, C] to [B, H, W, C] of the same dtype, for the slot of a network or alone.
+    """A block [..., H, W, C] to the same shape and dtype, for the slot of a network or alone.
+
+    An array without axes before these is one map. So tokens [B, N, C] are given as `u[:, None]`.
 
     Its fields are all that can be chosen about it. `slot.attend` fills those that `SEConfig` has as
     well, and `layers` where a block has it. All blocks are called alike, with `(u, train)`.
@@ -122,7 +124,12 @@ class SqueezeExcite(SlotBlock):
 
 
 def squeeze(u: jax.Array, how: str) -> jax.Array:
-    """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map."""
+    """[..., H, W, C] to [..., 1, 1, C] in float32 by mean or maximum; "none" keeps the map.
+
+    Raises: ValueError for fewer axes.
+    """
+    if u.ndim < 3:
+        raise ValueError(f"a block takes maps [..., H, W, C], not an array of {list(u.shape)}")
     if isinstance(u, Deferred) and how == "avg":
         return u.squeezed()
     return SQUEEZES[how](jnp.asarray(u).astype(jnp.float32))

@@ -240,6 +240,17 @@ def test_forward_and_gradient_agree_with_numpy(kind):
         assert np.sum(gradients[path] * along) == pytest.approx(want, rel=1e-3, abs=2e-3), path
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_map_has_its_own_block_whatever_axes_come_before(kind):
+    """Of one map alone, and of the frames of videos."""
+    layer, u = block(kind), normal((4, *SHAPE[1:]))
+    variables = filled(layer)
+    y = layer.apply(variables, u)
+    np.testing.assert_allclose(layer.apply(variables, u[1]), y[1], atol=1e-5)
+    frames = layer.apply(variables, u.reshape(2, 2, *u.shape[1:]))
+    np.testing.assert_allclose(frames.reshape(u.shape), y, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_maps_keep_their_type_and_all_else_is_float32(kind):
     layer = block(kind).clone(layers=Layers(dtype=jnp.bfloat16))
