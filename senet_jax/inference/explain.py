@@ -28,11 +28,18 @@ def grad_cam(model: Network, variables: Any, images: jax.Array, classes: jax.Arr
       images: [B, H, W, C], normalised.
       classes: the class to explain for each image [B].
 
-    Returns: maps [B, H', W'], at least 0, in the units of the logit.
-    """
+    Returns: maps [B, H', W'], at least 0, in the units of the logit; NaN for a class that the
+      network lacks.
 
-    def logits_of(shift: jax.Array | float) -> tuple[jax.Array, jax.Array]:
-        """The sum of the logits in question with the last map shifted, and that map."""
+    Raises: ValueError if there is not one class for each image.
+    """
+    if jnp.shape(classes) != images.shape[:1]:
+        raise ValueError(
+            f"classes must be one for each of {len(images)} images, not {list(jnp.shape(classes))}"
+        )
+
+    def logits_of(shift: jax.Array | float) -> tuple[jax.Array, tuple[jax.Array, int]]:
+        """The sum of the logits in question with the last map shifted; that map; their number."""
         seen = []
 
         def shifted(
@@ -45,12 +52,14 @@ def grad_cam(model: Network, variables: Any, images: jax.Array, classes: jax.Arr
 
         with nn.intercept_methods(shifted):
             logits: Any = model.apply(variables, images, train=False)
-        return jnp.take_along_axis(logits, classes[:, None], axis=-1).sum(), seen[0]
+        asked = jnp.take_along_axis(logits, classes[:, None], axis=-1)
+        return asked.sum(), (seen[0], logits.shape[-1])
 
-    _, like = jax.eval_shape(logits_of, 0.0)
-    gradient, last = jax.grad(logits_of, has_aux=True)(jnp.zeros(like.shape, like.dtype))
+    _, (like, _) = jax.eval_shape(logits_of, 0.0)
+    gradient, (last, number) = jax.grad(logits_of, has_aux=True)(jnp.zeros(like.shape, like.dtype))
     weights = jnp.mean(gradient, axis=(1, 2), dtype=jnp.float32)
-    return nn.relu(jnp.einsum("bhwc,bc->bhw", last.astype(jnp.float32), weights))
+    maps = nn.relu(jnp.einsum("bhwc,bc->bhw", last.astype(jnp.float32), weights))
+    return jnp.where(((classes >= 0) & (classes < number))[:, None, None], maps, jnp.nan)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> Image.Image:

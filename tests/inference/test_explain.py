@@ -86,6 +86,20 @@ def test_the_map_is_where_the_class_is():
     np.testing.assert_allclose(dark / dark.max(), expected, atol=1e-6)
 
 
+def test_a_class_that_there_is_not_has_no_map():
+    """A map of zeros would say that nothing speaks for it."""
+    model = Detector(num_classes=2)
+    variables = {"params": {"head": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}}}
+    images = np.ones((4, 8, 8, 3), np.float32)
+    maps = jax.jit(explain.grad_cam, static_argnums=0)(
+        model, variables, images, np.array([0, 2, 1, -1])
+    )
+    assert np.isnan(maps).all((1, 2)).tolist() == [False, True, False, True]
+    assert np.isfinite(maps[::2]).all()
+    with pytest.raises(ValueError, match=r"one for each of 4 images, not \[1\]"):
+        explain.grad_cam(model, variables, images, np.array([0]))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_overlay_colours_what_the_map_has_and_nothing_else(channels):
     image = np.random.default_rng(0).integers(0, 256, (56, 56, channels), np.uint8)
