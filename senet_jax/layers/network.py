@@ -107,8 +107,13 @@ class Layers:
         return Dropout(rate, self.axis_name, whole, name=name)
 
 
-def check_batch(shape: tuple[int, ...], train: bool) -> None:
-    """Raises: InputError for what cannot be images [B, H, W, C], or for none in training."""
+def check_batch(images: jax.Array, train: bool) -> None:
+    """Raises: InputError for what cannot be normalised images [B, H, W, C], or none in training."""
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"images must be normalised, (image / 255 - mean) / std, not of {images.dtype}"
+        )
+    shape = images.shape
     if len(shape) != 4:
         raise InputError(f"images must be [B, H, W, C], not of shape {list(shape)}")
     batch, height, width, channels = shape
@@ -172,7 +177,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> Any:
-        check_batch(images.shape, train)
+        check_batch(images, train)
         maps = self.maps(images.astype(self.dtype), train)
         if self.features:
             return maps

@@ -252,8 +252,8 @@ def test_what_are_no_images_is_refused_and_no_images_have_no_logits(name):
     key, images = jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(model.init, key, images)
 
-    def logits(*shape, train=False):
-        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    def logits(*shape, train=False, dtype=jnp.float32):
+        images = jax.ShapeDtypeStruct(shape, dtype)
         return jax.eval_shape(functools.partial(model.apply, train=train), variables, images)
 
     assert logits(0, size, size, 3).shape == (0, CLASSES)
@@ -263,3 +263,6 @@ def test_what_are_no_images_is_refused_and_no_images_have_no_logits(name):
         logits(2, 3, size, size)
     with pytest.raises(InputError, match=rf"\[B, H, W, C\], not of shape \[{size}, {size}, 3\]"):
         logits(size, size, 3)
+    for dtype in ("uint8", "int32", "bool"):  # which no normalised image has
+        with pytest.raises(InputError, match=rf"must be normalised, .*, not of {dtype}"):
+            logits(1, size, size, 3, dtype=dtype)
