@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.grid.plan import PlannedRun
 from experiments.grid.study import PRETRAINED
+from senet_jax.config import flatten
 from senet_jax.errors import InputError, Pruned
 from senet_jax.runs import lock, workdir
 from senet_jax.system import files
@@ -18,6 +19,7 @@ from senet_jax.system import files
 Failures = Mapping[Path, str]  # a run's directory to why the run has no result
 Launcher = Callable[[Sequence[PlannedRun]], Failures]
 
+FOLD = "data.fold"
 LOG = "log.txt"  # output of a run that has a process of its own, in its work directory
 # What a run's directory has before it is worth keeping.
 WITHOUT_STATE = {"config.json", "failed.json", lock.PROCESS, lock.LOCK, LOG}
@@ -36,7 +38,7 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
     missing = [run for run in runs if not workdir.finished_result(run.config, run.workdir)]
     for run in runs:  # the other seeds of the row, too: they end in one mean
         for neighbour in run.workdir.parent.glob("seed*"):
-            workdir.check_same(run.config, neighbour, apart_from=("seed", PRETRAINED))
+            workdir.check_same(run.config, neighbour, apart_from=_of_seeds(run, neighbour))
     if len(runs) > len(missing):
         print(f"{len(runs) - len(missing)} of {len(runs)} runs are done already")
     if not missing:
@@ -52,6 +54,14 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
     except InputError:
         _give_back(missing, created)
         raise
+
+
+def _of_seeds(run: PlannedRun, neighbour: Path) -> list[str]:
+    """The keys in which runs of one row may differ: on folds of their seeds, also the fold."""
+    stored: dict[str, Any] = flatten(files.read_table(neighbour / "config.json") or {})
+    ours, theirs = (tuple(fold or ()) for fold in (run.config.data.fold, stored.get(FOLD)))
+    of_seeds = [run.seed + 1, *ours[1:]], [stored.get("seed", 0) + 1, *ours[1:]]
+    return ["seed", PRETRAINED, *([FOLD] if ([*ours], [*theirs]) == of_seeds else [])]
 
 
 def in_waves(launcher: Launcher) -> Launcher:

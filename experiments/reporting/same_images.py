@@ -13,6 +13,11 @@ from experiments.reporting.run_files import Result
 # The keys that say which images a run was measured on, and what of these it was to say.
 SPLIT = (*ASKED, "data.eval_split")
 POOL = (*ASKED, "data.train_split")  # the same of runs on folds
+# Weights that runs start or learn from: what a result has of them, and the keys that choose them.
+ORIGINS = {
+    "first weights": ("pretrained_sha256", ("model.pretrained", "model.name", "model.weights")),
+    "teachers": ("teacher_sha256", ("train.teacher", "train.teacher_weights")),
+}
 DECIMALS = 6  # of a mean of images from 0 to 1, up to which machines agree
 
 
@@ -28,7 +33,7 @@ def in_words(study: Study, results: Results) -> list[str]:
                 f"Row {row.label} and {reference.label} were measured on images of different "
                 "splits, columns or classes: the gain is not due to the network alone."
             )
-    return lines + list(_changes(results)) + list(_seen_before(results))
+    return [*lines, *_changes(results), *_other_origins(study, results), *_seen_before(results)]
 
 
 def _changes(results: Results) -> Iterator[str]:
@@ -57,6 +62,37 @@ def _changes(results: Results) -> Iterator[str]:
         if any(len(found) > 1 for found in _by_images(runs, _trained_on, ask).values()):
             yield f"Runs were trained on {what} of one split: {again}"
             return  # what follows from it is no news
+    # A fold has other images than the next one, but all together are those of one split.
+    folded = [run for run in runs if run["config"].get("data.fold")]
+    together: dict[str, Callable[[Result], Any]] = {
+        "different numbers of images": lambda run: sum(run.get("examples") or ()) or None,
+        "images with different labels": lambda run: _of_split(run, "labels_of_folds", 0),
+        "images whose files were edited": lambda run: _of_split(run, "files", 0),
+    }
+    for what, ask in together.items():
+        if any(len(found) > 1 for found in _by(_trained_on, folded, ask).values()):
+            yield f"Runs are on folds of {what}: {again}"
+            return
+
+
+def _other_origins(study: Study, results: Results) -> Iterator[str]:
+    """Sentences on weights that changed between the runs that start or learn from them."""
+    runs = [run for of_row in results.values() for run in of_row]
+    for what, (digest, keys) in ORIGINS.items():
+        chosen = functools.partial(_values_of, keys=keys)
+        if any(len(found) > 1 for found in _by(chosen, runs, lambda run: run.get(digest)).values()):  # noqa: B023
+            yield (
+                f"Runs had different {what} by one name ({keys[0]}): these were trained again, or "
+                "replaced, between them, and errors cannot be compared."
+            )
+    for row in study.rows:
+        ends = {run["seed"]: run.get("params_sha256") for run in results.get(row.starts_from or "", ())}
+        starts = {run["seed"]: run.get("pretrained_sha256") for run in results.get(row.label, ())}
+        if any(start and ends.get(seed, start) != start for seed, start in starts.items()):
+            yield (
+                f"Row {row.label} did not start from the runs of row {row.starts_from} that are "
+                "here: these were trained again after it."
+            )
 
 
 def _seen_before(results: Results) -> Iterator[str]:
@@ -74,10 +110,17 @@ def _by_images(
     runs: Sequence[Result], images_of: Callable[[Result], str], ask: Callable[[Result], Any]
 ) -> Mapping[str, set[Any]]:
     """What runs say of the same images and fold; those that do not say it are left out."""
+    return _by(lambda run: f"{images_of(run)} {run['config'].get('data.fold') or ''}", runs, ask)
+
+
+def _by(
+    key_of: Callable[[Result], str], runs: Sequence[Result], ask: Callable[[Result], Any]
+) -> Mapping[str, set[Any]]:
+    """What runs say, by a key of theirs; those that do not say it are left out."""
     found = collections.defaultdict[str, set[Any]](set)
     for run in runs:
         if (value := ask(run)) is not None:
-            found[f"{images_of(run)} {run['config'].get('data.fold') or ''}"].add(value)
+            found[key_of(run)].add(value)
     return found
 
 
@@ -99,9 +142,13 @@ def _split_of(run: Result) -> str:
     keys = SPLIT
     if run["config"].get("data.fold"):
         keys = POOL if is_fold_of_seed(run) else (*POOL, "data.fold")
-    return json.dumps([run["config"].get(key) or "" for key in keys])
+    return _values_of(run, keys)
 
 
 def _trained_on(run: Result) -> str:
     """The images that a run was trained on, in the same way."""
-    return json.dumps([run["config"].get(key) or "" for key in (*POOL, "data.image_size")])
+    return _values_of(run, (*POOL, "data.image_size"))
+
+
+def _values_of(run: Result, keys: Sequence[str]) -> str:
+    return json.dumps([run["config"].get(key) or "" for key in keys])

@@ -110,7 +110,9 @@ def load_dataset(
     labels, survived = _labels(classes, source, crop_spec), crops.get("max_unreadable", 0)
     with named("data.train_split"):
         train = _split(source, train_split, crop_spec, share, labels, survived)
+    of_folds = ""
     if part:
+        of_folds = _digest(train.labels().astype("<i4"))
         train, evaluation = part.divide(train)
         if eval_spec and isinstance(evaluation, file_stream.FileStream):
             evaluation = dataclasses.replace(evaluation, crops=eval_spec)
@@ -126,7 +128,7 @@ def load_dataset(
     known = [found for each in expressions if (found := source.contents(each)) is not None]
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     files = tuple(map(_digest, known))
-    return statistics.override(Dataset(train, evaluation, names, *own, digests, files))
+    return statistics.override(Dataset(train, evaluation, names, *own, digests, files, of_folds))
 
 
 def load_split(

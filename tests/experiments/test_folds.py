@@ -1,5 +1,6 @@
 """Folds in place of seeds: the runs that are planned, and what their table says of them."""
 
+import dataclasses
 import statistics
 
 import pytest
@@ -9,6 +10,7 @@ from scipy import stats
 
 from experiments import run
 from experiments.grid.plan import base_configs, directory_of, on_folds, plan
+from experiments.launch import launch
 from experiments.reporting import about_runs, collect, compare, primary, publish, same_images, table
 from experiments.statistics.paired import (
     BETTER,
@@ -186,3 +188,18 @@ def test_rows_on_different_folds_are_no_study_on_folds_and_said_to_be_on_other_i
     assert compare.gains(REDUCTION, found)["2"].shared == 0.0
     (said,) = same_images.in_words(REDUCTION, found)
     assert "2" in said
+
+
+def test_a_study_on_folds_continues_and_refuses_other_folds(tmp_path):
+    """Runs of a row are on the folds of their seeds: the same command trains what is missing."""
+    runs = planned(directory=tmp_path)
+    for each in runs[:-1]:
+        finish(each.workdir, each.config)
+    trained = []
+    assert launch(runs, lambda missing: trained.extend(missing) or {}) == {}
+    assert trained == runs[-1:]
+    for change in ({"data.fold": (1, 4)}, {"data.fold": (1, 5, 7)}, {"data.fold": ()}):
+        other = planned(directory=tmp_path)[0]
+        other.config.update_from_flattened_dict(change)
+        with pytest.raises(InputError, match=r"another configuration, differing in data\.fold"):
+            launch([dataclasses.replace(other, workdir=tmp_path / other.row.label / "new")], print)

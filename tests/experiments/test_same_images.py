@@ -55,3 +55,64 @@ def test_rows_whose_origins_know_the_evaluation_images_are_named():
     results["4"][1]["seen_before"] = 72
     (line,) = same_images.in_words(REDUCTION, results)
     assert line.startswith("Row 4: up to 72 of its 360 evaluation images are among those")
+
+
+ON_FOLDS = {  # what results on folds have, the same for all, and what a later run has instead
+    "numbers of images": ("examples", [80, 20], [79, 22]),
+    "different labels": ("labels_of_folds", ["a"], ["b"]),
+    "files were edited": ("files", ["f", "f"], ["g", "g"]),
+}
+
+
+@pytest.mark.parametrize("change", ON_FOLDS)
+def test_a_dataset_that_changed_between_folds_is_named(change):
+    """No two folds have the same images, but all folds have the same split."""
+    key, before, after = ON_FOLDS[change]
+    results = finished()
+    for run in (run for runs in results.values() for run in runs):
+        run |= {"examples": [80 - run["seed"], 20 + run["seed"]], "labels": [str(run["seed"])] * 2}
+        run["config"]["data.fold"] = [run["seed"] + 1, 5]
+        run |= {} if key == "examples" else {key: before}
+    assert same_images.in_words(REDUCTION, results) == []
+    for label in results:
+        results[label][1][key] = after
+    (line,) = same_images.in_words(REDUCTION, results)
+    assert line.startswith("Runs are on folds of") and change in line
+
+
+@pytest.mark.parametrize(
+    ("key", "digest", "sentence"),
+    [
+        ("model.pretrained", "pretrained_sha256", "Runs had different first weights by one name"),
+        ("train.teacher", "teacher_sha256", "Runs had different teachers by one name"),
+    ],
+)
+def test_weights_that_changed_between_the_runs_that_start_from_them_are_named(
+    key, digest, sentence
+):
+    """A work directory was trained again: its path is the same, and its weights are others."""
+    results = finished()
+    for run in (run for runs in results.values() for run in runs):
+        run[digest] = "a"
+        run["config"][key] = "/runs/x"
+    assert same_images.in_words(REDUCTION, results) == []
+    results["4"][1][digest] = "b"
+    (line,) = same_images.in_words(REDUCTION, results)
+    assert line.startswith(sentence)
+    results["4"][1]["config"][key] = "/runs/y"  # a sweep over origins
+    assert same_images.in_words(REDUCTION, results) == []
+
+
+def test_rows_that_did_not_start_from_the_weights_that_are_here_are_named():
+    study = load_study("transfer")
+    results = made_up(pretraining={0: 5.0, 1: 6.0}, scratch={0: 9.0}, **{"all-layers": {0: 7.0}})
+    for label, runs in results.items():
+        for run in runs:
+            run["config"] = {"model.pretrained": ""} | run.get("config", {})
+            run["params_sha256"] = f"{label}{run['seed']}"
+    tuned = results["all-layers"][0]
+    tuned["pretrained_sha256"] = "pretraining0"
+    before = same_images.in_words(study, results)
+    tuned["pretrained_sha256"] = "pretraining1"
+    (line,) = [line for line in same_images.in_words(study, results) if line not in before]
+    assert line.startswith("Row all-layers did not start from the runs of row pretraining")
