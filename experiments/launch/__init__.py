@@ -59,9 +59,10 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
 def _of_seeds(run: PlannedRun, neighbour: Path) -> list[str]:
     """The keys in which runs of one row may differ: on folds of their seeds, also the fold."""
     stored: dict[str, Any] = flatten(files.read_table(neighbour / "config.json") or {})
-    ours, theirs = (tuple(fold or ()) for fold in (run.config.data.fold, stored.get(FOLD)))
+    planned: dict[str, Any] = flatten(run.config.to_dict())
+    ours, theirs = ([*(sections.get(FOLD) or ())] for sections in (planned, stored))
     of_seeds = [run.seed + 1, *ours[1:]], [stored.get("seed", 0) + 1, *ours[1:]]
-    return ["seed", PRETRAINED, *([FOLD] if ([*ours], [*theirs]) == of_seeds else [])]
+    return ["seed", PRETRAINED, *([FOLD] if (ours, theirs) == of_seeds else [])]
 
 
 def in_waves(launcher: Launcher) -> Launcher:

@@ -79,15 +79,17 @@ def _other_origins(study: Study, results: Results) -> Iterator[str]:
     """Sentences on weights that changed between the runs that start or learn from them."""
     runs = [run for of_row in results.values() for run in of_row]
     for what, (digest, keys) in ORIGINS.items():
-        chosen = functools.partial(_values_of, keys=keys)
-        if any(len(found) > 1 for found in _by(chosen, runs, lambda run: run.get(digest)).values()):  # noqa: B023
+        chosen, ask = functools.partial(_values_of, keys=keys), functools.partial(_said, key=digest)
+        if any(len(found) > 1 for found in _by(chosen, runs, ask).values()):
             yield (
                 f"Runs had different {what} by one name ({keys[0]}): these were trained again, or "
                 "replaced, between them, and errors cannot be compared."
             )
     for row in study.rows:
-        ends = {run["seed"]: run.get("params_sha256") for run in results.get(row.starts_from or "", ())}
-        starts = {run["seed"]: run.get("pretrained_sha256") for run in results.get(row.label, ())}
+        origins = results.get(row.starts_from or "", ())
+        ends = {run["seed"]: _said(run, "params_sha256") for run in origins}
+        begun = results.get(row.label, ())
+        starts = {run["seed"]: _said(run, "pretrained_sha256") for run in begun}
         if any(start and ends.get(seed, start) != start for seed, start in starts.items()):
             yield (
                 f"Row {row.label} did not start from the runs of row {row.starts_from} that are "
@@ -122,6 +124,10 @@ def _by(
         if (value := ask(run)) is not None:
             found[key_of(run)].add(value)
     return found
+
+
+def _said(run: Result, key: str) -> Any:
+    return run.get(key)
 
 
 def _of_split(run: Result, key: str, number: int) -> Any:

@@ -77,7 +77,8 @@ def test_a_dataset_that_changed_between_folds_is_named(change):
     for label in results:
         results[label][1][key] = after
     (line,) = same_images.in_words(REDUCTION, results)
-    assert line.startswith("Runs are on folds of") and change in line
+    assert line.startswith("Runs are on folds of")
+    assert change in line
 
 
 @pytest.mark.parametrize(
