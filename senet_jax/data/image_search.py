@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image, ImageFile
 
 from senet_jax.errors import InputError
-from senet_jax.system import readers
+from senet_jax.system import figures, readers
 
 # Formats of Pillow whose files are data or films, not pictures.
 NO_PICTURES = ("FITS", "MPEG")
@@ -31,8 +31,11 @@ BEGINNINGS = (
 BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcrx")
 LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 AHEAD = 64  # files that are looked into at once, at most
-# What image_answers.py calls and signs its maps, which are pictures of ours and no input.
-OUR_NAME, OUR_SIGN = re.compile(r".*_cam(-\d+)?\.png"), ("Software", "senet_jax")
+# What our pictures are called and signed with, maps and figures: they are no input.
+OUR_NAME = re.compile(r"(.*_cam(-\d+)?|confusion|calibration|table|curves|excitation)\.png")
+OUR_SIGN = figures.SIGN
+# What runs and reports leave beside their figures, or before they have any.
+OUR_FILES = ("config.json", "process.json", "metrics.jsonl", "failed.json", "calibration.csv")
 OF_IMAGE = "Source"  # the key of a map's image
 
 
@@ -134,6 +137,37 @@ def images_beside_folders(folder: Path) -> list[Path]:
     return sorted(named + [path for path in listing.unsure if _is_wanted(path)])
 
 
+def is_output(folder: Path) -> bool:
+    """Whether a folder has files of ours in it, of runs or reports, and no image of others."""
+    return readers.once(_is_output, folder) is True
+
+
+def _is_output(root: Path) -> bool:
+    suffixes = _suffixes()
+    ahead, searched, unsure = [root], set[tuple[int, int]](), list[Path]()
+    while ahead:
+        folder = ahead.pop()
+        try:
+            if (identity := _identity(folder)) in searched:
+                continue
+            searched.add(identity)
+            with os.scandir(folder) as scan:
+                for entry in scan:  # the first image of a class ends it
+                    if is_hidden(entry.name):
+                        continue
+                    path = folder / entry.name
+                    if _holds(entry.is_dir):
+                        ahead.append(path)
+                    elif OUR_NAME.fullmatch(entry.name) or path.suffix.lower() not in suffixes:
+                        unsure.append(path)
+                    else:
+                        return False
+        except OSError:
+            return False
+    names = {path.name for path in unsure}
+    return bool(names.intersection(OUR_FILES)) and not any(map(_is_wanted, unsure))
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or is one that systems and devices leave behind."""
     return name.startswith(".") or name in LEFT_BEHIND
@@ -193,7 +227,7 @@ def _suffixes() -> set[str]:
 
 
 def _is_wanted(path: Path) -> bool:
-    """Whether a file has an image in it that is none of our maps; True if it cannot be opened."""
+    """Whether a file has an image in it that is none of ours; True if it cannot be opened."""
     try:
         with path.open("rb") as file:
             beginning = file.read(16)
@@ -218,7 +252,7 @@ def _is_wanted(path: Path) -> bool:
 
 
 def is_ours(path: Path, of_image: Path | None = None) -> bool:
-    """Whether a picture is a map that image_answers.py has signed, of a certain image if given."""
+    """Whether a picture is signed as ours, and is the map of a certain image if that is given."""
     key, sign = OUR_SIGN
     try:
         with Image.open(path) as image:

@@ -5,6 +5,7 @@ from PIL import Image
 
 from senet_jax.data.sources import folder
 from senet_jax.errors import InputError
+from senet_jax.system import figures
 
 
 def folders_of_images(root, *paths):
@@ -42,3 +43,20 @@ def test_classes_with_the_same_folders_in_each_are_said_to_be_classes(tmp_path, 
     Image.new("RGB", (8, 8), "white").save(root / "photo" / "1.png")
     folder.find("x", str(root))
     assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "places", [("elk", "moose"), ("train/elk", "train/moose", "test/elk", "test/moose")]
+)
+def test_work_directories_and_reports_beside_the_classes_are_no_classes(places, tmp_path):
+    """Whoever works in the folder of the images has the figures of earlier runs there."""
+    root = folders_of_images(tmp_path, *places)
+    before = folder.find("x", root)
+    for output, file in (("runs/x", "config.json"), ("report", "calibration.csv")):
+        (tmp_path / output).mkdir(parents=True)
+        (tmp_path / output / file).write_text("{}")
+        figure = figures.png(figures.canvas((1, 1)), "caption", dpi=20)
+        (tmp_path / output / "confusion.png").write_bytes(figure)
+    after = folder.find("x", root)
+    assert after.class_names == before.class_names == ("elk", "moose")
+    assert after.splits == before.splits

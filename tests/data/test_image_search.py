@@ -18,7 +18,7 @@ from senet_jax.data import image_search
 from senet_jax.data.image_files import open_image
 from senet_jax.data.image_search import find_images
 from senet_jax.errors import InputError
-from senet_jax.system import readers
+from senet_jax.system import figures, readers
 
 COLOURS = photo(1).convert("RGB")
 
@@ -218,6 +218,39 @@ def test_our_own_maps_are_no_input_and_pictures_of_others_are(tmp_path):
     put(tmp_path, "cut_cam.png", content=written()[:20])
     os.mkfifo(tmp_path / "pipe_cam.png")
     assert found(tmp_path) == ["cut_cam.png", "door_cam.png", "front_cam.png", "pipe_cam.png"]
+
+
+def test_our_figures_are_no_input_and_pictures_of_others_of_their_names_are(tmp_path):
+    figure = figures.png(figures.canvas((1, 1)), "caption", dpi=20)
+    (tmp_path / "confusion.png").write_bytes(figure)
+    COLOURS.save(tmp_path / "curves.png")
+    assert found(tmp_path) == ["curves.png"]
+
+
+@pytest.mark.parametrize(
+    ("files", "is_output"),
+    [
+        (["x/config.json", "x/metrics.jsonl", "x/log.txt"], True),  # not yet finished
+        (["x/sweep/a=1/seed0/config.json", "x/sweep/curves.png"], True),
+        (["x/sweep/a=1/seed0/config.json", "x/sweep/another.png"], False),
+        (["x/config.json", "x/photograph"], False),
+        (["x/notes.txt"], False),
+        ([], False),
+    ],
+)
+def test_a_folder_of_our_output_has_files_of_ours_and_no_image_of_others(
+    tmp_path, files, is_output
+):
+    ours = PngInfo()
+    ours.add_text(*image_search.OUR_SIGN)
+    for file in files:
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in ("", ".png"):
+            COLOURS.save(path, "PNG", pnginfo=ours if path.name == "curves.png" else None)
+        else:
+            path.write_text("{}")
+    assert image_search.is_output(tmp_path) == is_output
 
 
 def test_names_of_any_length_and_bytes_are_found(tmp_path):

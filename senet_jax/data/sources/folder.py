@@ -132,13 +132,14 @@ def _refuse_images(name: str, folder: Path) -> None:
 
 
 def _folders_in(root: Path) -> list[Path]:
-    """The folders in a folder, links to folders as well; hidden ones are left out."""
+    """The folders in a folder, links as well, but for hidden ones and those of our output."""
     try:
         with os.scandir(root) as scan:
             names = [entry.name for entry in scan if not image_search.is_hidden(entry.name)]
     except OSError as error:
         raise InputError(f"the folder {root} cannot be read: {error.strerror or error}") from error
-    return sorted(root / name for name in names if _is_folder(root / name))
+    folders = sorted(root / name for name in names if _is_folder(root / name))
+    return [folder for folder in folders if not image_search.is_output(folder)]
 
 
 def _is_folder(path: Path) -> bool:
