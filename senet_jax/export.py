@@ -30,7 +30,9 @@ The program needs nothing but JAX:
 --model, --weights, --checkpoint, --image_size and --eval_crop are as in senet_jax.predict.
 """
 
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +81,16 @@ def main(argv: list[str]) -> None:
     written = {PROGRAM: lambda: program(network, function)} if STABLEHLO in formats else {}
     if ONNX in formats:
         written[ONNX_PROGRAM] = lambda: onnx_program(network, fold=values.fold_batch_norm)
+    saves, about = SAFETENSORS in formats and not lacking, card(network)
+    check_left(folder, about, [*written, *([TENSORS] if saves else [])], values.model)
     contents = {name: make() for name, make in written.items()}
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         files.write(folder / name, content)
-    files.write_json(folder / CARD, card(network))
+    files.write_json(folder / CARD, about)
     names = [*contents, CARD]
-    if SAFETENSORS in formats and not lacking:
+    if saves:
         spec = network.preprocessing.as_image_spec()
         saving.save(folder, network.model, network.variables, spec, network.class_names)
         names += [TENSORS, CONFIG_JSON]
@@ -135,6 +139,33 @@ def check_card(folder: Path) -> None:
     path = folder / README
     if path.exists() and MARK.encode() not in path.read_bytes():
         raise InputError(f"{path} was not written by this command; choose another --output")
+
+
+def check_left(folder: Path, about: dict[str, Any], written: Sequence[str], model: str) -> None:
+    """Check that what stays in the folder is of the network that is written beside it.
+
+    Args:
+      about: the content of its model.json.
+      written: names of the files that are replaced, or made.
+      model: where the network comes from; its own weights may stay.
+
+    Raises: InputError for the program or the weights of another export.
+    """
+    from senet_jax.weights.files import TENSORS
+
+    own = [TENSORS] if os.path.realpath(model) == os.path.realpath(folder) else []
+    left = [
+        name
+        for name in (PROGRAM, ONNX_PROGRAM, TENSORS)
+        if name not in (*written, *own) and (folder / name).exists()
+    ]
+    before = files.read_table(folder / CARD) if left else None
+    now: dict[str, Any] = json.loads(json.dumps(about))
+    if left and (before or {}) | {"model": ""} != now | {"model": ""}:
+        raise InputError(
+            f"{folder / left[0]} is of another network, or for other images, and would stay beside "
+            "what is written now; choose another --output, or write all again with --formats"
+        )
 
 
 def check_weights(folder: Path, network: "Classifier", *, asked: bool) -> str:
@@ -207,6 +238,7 @@ def onnx_program(network: "Classifier", *, fold: bool = False) -> bytes:
 def card(network: "Classifier") -> dict[str, Any]:
     """Describe the images that the program takes, and name its outputs."""
     from senet_jax.inference.model_card import public
+    from senet_jax.runs import provenance
 
     preprocessing = network.preprocessing
     height, width, channels = preprocessing.image_shape
@@ -221,6 +253,7 @@ def card(network: "Classifier") -> dict[str, Any]:
         "mean": preprocessing.mean,
         "std": preprocessing.std,
         "class_names": network.class_names,
+        "params_sha256": provenance.fingerprint(network.variables),
     }
 
 

@@ -20,6 +20,7 @@ from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.attention import KINDS
 from senet_jax.models import create_model
+from senet_jax.system import files
 from senet_jax.weights import saving
 from senet_jax.weights.image_spec import ImageSpec
 
@@ -130,6 +131,34 @@ def test_what_another_command_has_written_there_stays(tmp_path):
     with pytest.raises(InputError, match="work directory of a run"):
         saving.save(tmp_path / "narrow", loaded.model, loaded.variables)
     assert contents(tmp_path) == before
+
+
+def test_what_stays_in_a_folder_is_of_the_network_that_is_written_there(tmp_path):
+    """Of the formats of an export some may be added later, of the same weights and images."""
+    network = made("seresnet20_cifar", 16, stage_sizes=(1, 1, 1), width=4)
+    about = export.card(network)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+
+    def check(of, written=(export.PROGRAM,), model="runs/x"):
+        export.check_left(tmp_path, export.card(of), written, str(model))
+
+    with pytest.raises(InputError, match=r"model\.safetensors is of another network"):
+        check(network)  # nothing says what is there
+    check(network, model=tmp_path)  # a program beside the weights that it is made of
+    files.write_json(tmp_path / export.CARD, about)
+    check(network)
+    check(dataclasses.replace(network, name="moved"))
+    trained = jax.tree.map(lambda value: value + 1, network.variables)
+    halved = dataclasses.replace(network.preprocessing, eval_crop=0.5)
+    others = (
+        dataclasses.replace(network, variables=trained),
+        dataclasses.replace(network, class_names=tuple("abcdefghij")),
+        dataclasses.replace(network, preprocessing=halved),
+    )
+    for other in others:
+        check(other, (export.PROGRAM, "model.safetensors"))
+        with pytest.raises(InputError, match=r"model\.safetensors is of another network"):
+            check(other)
 
 
 @pytest.mark.parametrize(
