@@ -98,3 +98,30 @@ def test_labels_that_mean_something_else_in_another_split_are_refused(
         str(tmp_path / "y")
     )
     assert lookup.find(f"hf:{tmp_path / 'y'}").class_names
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["0-of-00002"], r"lacks file 00001 of .*train-\*-of-00002.parquet \(1 of 2 are there\)"),
+        (["0-of-00001", "0-of-00002", "1-of-00002"], "has the files of several exports"),
+        (["0-of-00001-0abc12", "0-of-00001-9fe301"], "has the files of several exports"),
+        (["0-of-00002-0abc12", "1-of-00002-9fe301"], ""),
+    ],
+)
+def test_parquet_files_that_say_how_many_they_are_make_one_whole(tmp_path, names, sentence):
+    """A copy that was cut short is no smaller dataset, and an earlier export no more images."""
+    pytest.importorskip("datasets")
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [(content, label) for _, label, content in by_key()["train"]][::20]
+    table = {"image": [{"bytes": c, "path": None} for c, _ in rows], "label": [n for _, n in rows]}
+    files = [f"train-0000{name}" for name in names] + ["test-00000-of-00001"]
+    for name in files:
+        parquet.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+    if sentence:
+        with pytest.raises(InputError, match=sentence):
+            lookup.find(f"hf:{tmp_path}")
+        first = f"hf:{tmp_path / files[0]}.parquet"  # one of them, by its name
+        assert sum(map(sum, lookup.find(first).splits.values())) == len(rows)
+    else:
+        assert lookup.find(f"hf:{tmp_path}").splits["train"] == (2 * len(rows),)

@@ -5,7 +5,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from senet_jax.errors import InputError, first_line
 USUAL = ("image", "img"), ("label", "labels")  # features that are taken where none is asked for
 PARQUET, OF_IMAGE = ".parquet", {"bytes", "path"}  # an image where nothing says that it is one
 NAMED = re.compile(f"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")  # a split, in the path of a file
+# A file of several that are one split, as the library and the hub call them.
+SHARD = re.compile(rf"(.*)-(\d+)-of-(\d+)\b.*{re.escape(PARQUET)}")
 NO_SPLIT = "other"  # of parquet files whose paths name none, while others' do
 UNKNOWN = -1  # the label of what has none
 
@@ -174,7 +176,10 @@ def _local(datasets: Any, name: str, place: str) -> Any:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return datasets.load_from_disk(str(folder))
     of_splits: dict[str, list[str]] = {}
-    for file in [folder] if folder.suffix == PARQUET else sorted(folder.rglob(f"*{PARQUET}")):
+    found = [folder] if folder.suffix == PARQUET else sorted(folder.rglob(f"*{PARQUET}"))
+    if folder.suffix != PARQUET:
+        _check_shards(name, found)
+    for file in found:
         named = NAMED.findall(file.relative_to(folder.parent).as_posix().lower())
         of_splits.setdefault(SPLITS[named[-1]] if named else NO_SPLIT, []).append(str(file))
     if not of_splits:
@@ -184,6 +189,31 @@ def _local(datasets: Any, name: str, place: str) -> Any:
         )
     loaded = datasets.load_dataset("parquet", data_files=of_splits)
     return loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded
+
+
+def _check_shards(name: str, files: Sequence[Path]) -> None:
+    """Check that the files of a split which say how many they are make one whole.
+
+    Raises: InputError if one is missing, as after a copy that was cut short, or if files of another
+      export lie beside them.
+    """
+    wholes: dict[Path, dict[int, list[int]]] = {}
+    for file in files:
+        if match := SHARD.fullmatch(file.name):
+            counts = wholes.setdefault(file.with_name(match[1]), {})
+            counts.setdefault(int(match[3]), []).append(int(match[2]))
+    for place, counts in wholes.items():
+        if len(counts) > 1 or any(len({*numbers}) < len(numbers) for numbers in counts.values()):
+            raise InputError(
+                f"dataset {name!r} has the files of several exports, {place}-*-of-*{PARQUET}: "
+                "leave those of one there"
+            )
+        ((count, numbers),) = counts.items()
+        if missing := {*range(count)} - {*numbers}:
+            raise InputError(
+                f"dataset {name!r} lacks file {min(missing):05} of {place}-*-of-{count:05}{PARQUET}"
+                f" ({len(numbers)} of {count} are there)"
+            )
 
 
 def _feature(datasets: Any, value: Any) -> Feature:
