@@ -1,7 +1,6 @@
 """From a dataset's name to batches. What a split and a batch are is said in split.py."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from senet_jax.data.crops import CropSpec
 from senet_jax.data.folds import Fold
 from senet_jax.data.sources import lookup, tfds_source
 from senet_jax.data.sources.lookup import image_size_for, is_same
-from senet_jax.data.sources.source import Listed, Source
+from senet_jax.data.sources.source import Listed, Source, digest
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
 from senet_jax.data.statistics import Statistics
@@ -112,7 +111,7 @@ def load_dataset(
         train = _split(source, train_split, crop_spec, share, labels, survived)
     of_folds = ""
     if part:
-        of_folds = _digest(train.labels().astype("<i4"))
+        of_folds = digest(train.labels().astype("<i4"))
         train, evaluation = part.divide(train)
         if eval_spec and isinstance(evaluation, file_stream.FileStream):
             evaluation = dataclasses.replace(evaluation, crops=eval_spec)
@@ -123,11 +122,11 @@ def load_dataset(
     names, digests = _names(source, labels), tuple[str, ...]()
     if not isinstance(train, streaming.Stream):
         _warn_of_unseen(train.labels(), names, name)
-        digests = tuple(_digest(split.labels().astype("<i4")) for split in (train, evaluation))
+        digests = tuple(digest(split.labels().astype("<i4")) for split in (train, evaluation))
     expressions = (train_split, train_split if part else eval_split)
     known = [found for each in expressions if (found := source.contents(each)) is not None]
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
-    files = tuple(map(_digest, known))
+    files = tuple(map(digest, known))
     return statistics.override(Dataset(train, evaluation, names, *own, digests, files, of_folds))
 
 
@@ -225,10 +224,6 @@ def _labels(classes: tuple[float, ...], source: Source, crop_spec: CropSpec | No
 
 def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
-
-
-def _digest(numbers: np.ndarray) -> str:
-    return hashlib.sha256(numbers.tobytes()).hexdigest()[:8]
 
 
 def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None:

@@ -1,18 +1,19 @@
 """Images that one run evaluates on and another one was trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from senet_jax.data.folds import Fold
 from senet_jax.data.in_memory import class_ends
-from senet_jax.data.sources import lookup, same_files, tfds_source
+from senet_jax.data.sources import lookup, names, same_files, tfds_source
 from senet_jax.data.sources.files import Files
-from senet_jax.data.sources.source import Source
+from senet_jax.data.sources.source import Source, digest
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.errors import InputError
 
+FILES = ("folder", "csv")  # kinds of datasets that are files on this disk
 Place = tuple[str, int]  # of an example: the name of its split, and its number there
 
 
@@ -45,6 +46,27 @@ def count(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
         return sum(source.identity(*place) in seen for place in evaluated)
     except (InputError, KeyError):  # whoever loads ours says what is wrong with it
         return 0
+
+
+def doubt(ours: Mapping[str, Any], theirs: Mapping[str, Any], files: Sequence[str] = ()) -> str:
+    """Why `count` may be less than there are, as the end of a sentence on their training images.
+
+    Args:
+      files: the digests of their files that they have recorded, see Dataset, if any.
+
+    Returns: "" where it is right, or ours are no files on this disk, of which nobody could say it.
+    """
+    try:
+        if not _are_files(_source(ours)) or names.parted(theirs["name"])[0] not in FILES:
+            return ""
+    except (InputError, KeyError):
+        return ""
+    try:
+        now = _source(theirs).contents(theirs["train_split"])
+    except (InputError, KeyError):
+        return f"are not in {theirs['name']!r} any more"
+    is_same = not files or now is None or digest(now) == files[0]
+    return "" if is_same else f"have changed since in {theirs['name']!r}"
 
 
 def _are_files(source: Source) -> TypeGuard[Files]:
@@ -86,15 +108,15 @@ def _places(source: Source, section: Mapping[str, Any], *, is_training: bool) ->
     where = [(name, place) for name, r in source.in_reading_order(split) for place in r]
     chosen = np.arange(len(where))
     if _is_cut(section):
-        names = {name for name, _ in where}
-        of_name = {name: source.labels(name) for name in names}
+        splits = {name for name, _ in where}
+        of_name = {name: source.labels(name) for name in splits}
         labels = np.array([of_name[name][place] for name, place in where])
         if classes := section.get("classes"):
             first, end = class_ends(tuple(classes), len(source.class_names))
             chosen = np.flatnonzero((labels >= first) & (labels < end))
         if part:
             # Of what is streamed unreadable images are not known.
-            kept = () if section.get("image_size") else names
+            kept = () if section.get("image_size") else splits
             unreadable = {name: np.flatnonzero(source.unreadable(name)) for name in kept}
             bad = {(name, place) for name, places in unreadable.items() for place in places}
             readable = [place for place, n in enumerate(chosen) if where[n] not in bad]

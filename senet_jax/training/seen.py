@@ -4,6 +4,7 @@ A network that has learnt them, or learns from one that has, is measured on no n
 is too good, on every fold of a split above all.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from senet_jax.config import whole_path
 from senet_jax.data import shared
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
+from senet_jax.system import files as system_files
 from senet_jax.weights import sources
 
 RECORD = "seen_before"
@@ -41,12 +43,24 @@ def look(section: Mapping[str, Any], *origins: str) -> dict[str, int]:
 def by_run(section: Mapping[str, Any], *origins: str) -> dict[str, int]:
     """The number of such images for each run that was trained on any, by its directory.
 
+    Warns where there may be more: of runs whose training images are gone, or have changed.
+
     Args:
       section: the `data` section that says which images are evaluated.
       origins: runs, and what else weights come from. Runs that these come from count as well.
     """
     ancestors = dict(_ancestors(origins))
     counts = {str(path): shared.count(section, theirs) for path, theirs in ancestors.items()}
+    for path, theirs in ancestors.items():
+        with contextlib.suppress(InputError):  # whoever loads the run says why
+            files = (system_files.read_table(path / "result.json") or {}).get("files", ())
+            if why := shared.doubt(section, theirs, files):
+                logging.getLogger(__name__).warning(
+                    "the images that %s was trained on %s: how many of them are evaluated is not "
+                    "known",
+                    path,
+                    why,
+                )
     return {path: count for path, count in counts.items() if count}
 
 

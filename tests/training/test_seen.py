@@ -14,6 +14,7 @@ from senet_jax import data
 from senet_jax.data import shared
 from senet_jax.data.sources import lookup
 from senet_jax.runs import workdir
+from senet_jax.system import files
 from senet_jax.training import seen
 from senet_jax.training.prepare import prepare
 from senet_jax.training.session import Session
@@ -64,14 +65,35 @@ def test_files_are_compared_by_themselves_whichever_dataset_has_them(tmp_path, m
     copied = tmp_path / "copied"
     shutil.copytree(root, copied, ignore=shutil.ignore_patterns("*[13579].png"))
     half = {"name": f"folder:{copied}", "train_split": "train+test", "eval_split": "train+test"}
-    files = lookup.find(folder["name"]).examples["train"].files
-    even = sum(int(Path(file).stem) % 2 == 0 for file in files)
+    paths = lookup.find(folder["name"]).examples["train"].files
+    even = sum(int(Path(file).stem) % 2 == 0 for file in paths)
     assert shared.count(half, folder) == even
     assert shared.count(linked, DIGITS) == shared.count(folder, folder) == 0
     monkeypatch.setattr("senet_jax.data.sources.files.Files.unreadable", None)  # decodes them all
     streamed = linked | {"fold": (1, 3), "train_split": "train+test", "image_size": 8}
     assert shared.count(streamed, folder) >= known // 4
     assert shared.count(folder, {"name": f"folder:{tmp_path / 'gone'}"} | DIGITS) == 0
+
+
+def test_it_is_said_where_training_images_are_gone_or_changed(tmp_path, caplog):
+    """Images that were moved out of the training folder are no longer known as those of a run."""
+    root, other = write_folder(tmp_path / "elks"), write_folder(tmp_path / "others")
+    values = {"data.name": f"folder:{root}", "data.train_split": "train"}
+    run = Path(begun(tmp_path / "run", **values))
+    digests = data.load_dataset(f"folder:{root}", "train", "test").files
+    files.write_json(run / "result.json", {"files": [*digests]})
+    ours = DIGITS | {"name": f"folder:{other}"}
+    seen.by_run(ours, str(run))
+    seen.by_run(DIGITS, str(run))
+    assert not caplog.messages
+    (root / "cat" / "0.png").rename(tmp_path / "0.png")
+    seen.by_run(ours, str(run))
+    assert "was trained on have changed since in 'folder:" in caplog.messages.pop()
+    root.rename(tmp_path / "moved")
+    seen.by_run(ours, str(run))
+    assert "was trained on are not in 'folder:" in caplog.messages.pop()
+    seen.by_run(DIGITS, str(run))
+    assert not caplog.messages
 
 
 def test_rows_of_two_datasets_of_hugging_face_are_not_taken_for_each_other(tmp_path):
