@@ -88,10 +88,11 @@ def test_it_is_said_where_training_images_are_gone_or_changed(tmp_path, caplog):
     assert not caplog.messages
     (root / "cat" / "0.png").rename(tmp_path / "0.png")
     seen.by_run(ours, str(run))
-    assert "was trained on have changed since in 'folder:" in caplog.messages.pop()
+    assert "was trained on have changed since in 'folder:" in caplog.messages[-1]
     root.rename(tmp_path / "moved")
     seen.by_run(ours, str(run))
-    assert "was trained on are not in 'folder:" in caplog.messages.pop()
+    assert "was trained on are not in 'folder:" in caplog.messages[-1]
+    caplog.clear()
     seen.by_run(DIGITS, str(run))
     assert not caplog.messages
 
