@@ -1,6 +1,7 @@
 """Datasets of Hugging Face as people save them: their columns, labels and splits."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -125,3 +126,18 @@ def test_parquet_files_that_say_how_many_they_are_make_one_whole(tmp_path, names
         assert sum(map(sum, lookup.find(first).splits.values())) == len(rows)
     else:
         assert lookup.find(f"hf:{tmp_path}").splits["train"] == (2 * len(rows),)
+
+
+def test_a_new_export_of_equal_size_and_time_is_read_anew(tmp_path):
+    """Archives may give all files one time; the library keeps what it has read by that."""
+    pytest.importorskip("datasets")
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    contents = [content for *_, content in by_key()["train"]][:10]
+    images = [{"bytes": content, "path": None} for content in contents]
+    path = tmp_path / "train.parquet"
+    for labels in ([0, 1] * 5, [1, 0] * 5):
+        table = pa.table({"image": images, "label": labels})
+        parquet.write_table(table, path, compression=None, use_dictionary=False)
+        os.utime(path, (1e9, 1e9))
+        found = lookup.find(f"hf:{tmp_path}").examples["train"]
+        assert [labels[row.number] for row in found.files] == found.labels.tolist()
