@@ -10,6 +10,9 @@ from experiments.grid.study import Study
 from experiments.reporting.collect import ASKED, Results, is_fold_of_seed
 from experiments.reporting.run_files import Result
 
+SOURCE = ("data.name", "data.image", "data.label")
+# What changes where that which a result says of a whole split is another, see data.split.Dataset.
+WHOLE = ("its number of images changed", "its labels changed", "its files were edited")
 # The keys that say which images a run was measured on, and what of these it was to say.
 SPLIT = (*ASKED, "data.eval_split")
 POOL = (*ASKED, "data.train_split")  # the same of runs on folds
@@ -33,7 +36,8 @@ def in_words(study: Study, results: Results) -> list[str]:
                 f"Row {row.label} and {reference.label} were measured on images of different "
                 "splits, columns or classes: the gain is not due to the network alone."
             )
-    return [*lines, *_changes(results), *_other_origins(study, results), *_seen_before(results)]
+    lines += [*_changes(results)] or [*_changes_of_splits(results)]
+    return [*lines, *_other_origins(study, results), *_seen_before(results)]
 
 
 def _changes(results: Results) -> Iterator[str]:
@@ -62,17 +66,22 @@ def _changes(results: Results) -> Iterator[str]:
         if any(len(found) > 1 for found in _by_images(runs, _trained_on, ask).values()):
             yield f"Runs were trained on {what} of one split: {again}"
             return  # what follows from it is no news
-    # A fold has other images than the next one, but all together are those of one split.
-    folded = [run for run in runs if run["config"].get("data.fold")]
-    together: dict[str, Callable[[Result], Any]] = {
-        "different numbers of images": lambda run: sum(run.get("examples") or ()) or None,
-        "images with different labels": lambda run: _of_split(run, "labels_of_folds", 0),
-        "images whose files were edited": lambda run: _of_split(run, "files", 0),
-    }
-    for what, ask in together.items():
-        if any(len(found) > 1 for found in _by(_trained_on, folded, ask).values()):
-            yield f"Runs are on folds of {what}: {again}"
-            return
+
+
+def _changes_of_splits(results: Results) -> Iterator[str]:
+    """Sentences on a split of which runs had other parts, such as folds, that changed meanwhile."""
+    found = collections.defaultdict[tuple[str, str], list[Sequence[Any]]](list)
+    for run in (run for of_row in results.values() for run in of_row):
+        for split, about in run.get("splits", {}).items():
+            found[_values_of(run, SOURCE), split].append(about)
+    for (_, split), told in found.items():
+        for what, values in zip(WHOLE, zip(*told, strict=False), strict=False):
+            if len({*values} - {""}) > 1:
+                yield (
+                    f"Runs had parts of split {split!r} before and after {what}: errors of these "
+                    "cannot be compared."
+                )
+                break
 
 
 def _other_origins(study: Study, results: Results) -> Iterator[str]:

@@ -109,9 +109,7 @@ def load_dataset(
     labels, survived = _labels(classes, source, crop_spec), crops.get("max_unreadable", 0)
     with named("data.train_split"):
         train = _split(source, train_split, crop_spec, share, labels, survived)
-    of_folds = ""
     if part:
-        of_folds = digest(train.labels().astype("<i4"))
         train, evaluation = part.divide(train)
         if eval_spec and isinstance(evaluation, file_stream.FileStream):
             evaluation = dataclasses.replace(evaluation, crops=eval_spec)
@@ -120,14 +118,16 @@ def load_dataset(
             evaluation = _split(source, eval_split, eval_spec, share, labels, survived)
     train = dataclasses.replace(train, repeats=repeats)
     names, digests = _names(source, labels), tuple[str, ...]()
-    if not isinstance(train, streaming.Stream):
+    if reads_labels := not isinstance(train, streaming.Stream):
         _warn_of_unseen(train.labels(), names, name)
         digests = tuple(digest(split.labels().astype("<i4")) for split in (train, evaluation))
     expressions = (train_split, train_split if part else eval_split)
     known = [found for each in expressions if (found := source.contents(each)) is not None]
     own = train.statistics() if isinstance(train, in_memory.Images) else streaming.STATISTICS
     files = tuple(map(digest, known))
-    return statistics.override(Dataset(train, evaluation, names, *own, digests, files, of_folds))
+    taken = {split for each in expressions for split, _ in source.places(each)}
+    whole = {split: _about(source, split, reads_labels) for split in sorted(taken)}
+    return statistics.override(Dataset(train, evaluation, names, *own, digests, files, whole))
 
 
 def load_split(
@@ -224,6 +224,13 @@ def _labels(classes: tuple[float, ...], source: Source, crop_spec: CropSpec | No
 
 def _names(source: Source, labels: range | None) -> tuple[str, ...]:
     return source.class_names[labels.start : labels.stop] if labels else source.class_names
+
+
+def _about(source: Source, split: str, reads_labels: bool) -> list[int | str]:
+    """What tells a whole split apart from that of before, see Dataset; "" for what is not known."""
+    labels = digest(source.labels(split).astype("<i4")) if reads_labels else ""
+    files = source.contents(split)
+    return [source.count(split), labels, "" if files is None else digest(files)]
 
 
 def _warn_of_unseen(labels: np.ndarray, names: Sequence[str], name: str) -> None:

@@ -26,8 +26,6 @@ OF_SPLITS = {
     "files": "a digest of the files",
 }
 
-FOLDED = "labels_of_folds"  # the same of all folds together, which each of them can be asked for
-
 
 @dataclasses.dataclass(frozen=True)
 class Share:
@@ -162,7 +160,8 @@ class Dataset:
       files: a digest of the image files of each split, whole where a fold or classes of it are
         taken; () where the images are no files. It is of their sizes where they are many, see
         sources/same_files.py: most edits change them.
-      of_folds: a digest of the labels of the whole split that is divided into folds; "" without.
+      whole: what there is of each split by name, whichever part is taken: number of examples, a
+        digest of their labels, and one of their files, "" where it is not known.
     """
 
     train: Split
@@ -172,7 +171,7 @@ class Dataset:
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    of_folds: str = ""
+    whole: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -193,8 +192,7 @@ class Dataset:
         """By what a run knows its dataset again: `records`, and the `examples` of its splits."""
         examples = [len(self.train), len(self.eval)]
         digests = {"labels": [*self.labels], "files": [*self.files]}
-        of_folds = {FOLDED: [self.of_folds]} if self.of_folds else {}
-        return self.records | {"examples": examples} | digests | of_folds
+        return self.records | {"examples": examples} | digests
 
     def check_unchanged(self, records: Mapping[str, Sequence[Any]], run: Path) -> None:
         """Check that it is the dataset that a run was begun with.

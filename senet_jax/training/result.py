@@ -55,6 +55,7 @@ def collect(config: ConfigDict, run: Run, session: Session, peak: Peak) -> dict[
         "params_sha256": provenance.fingerprint(session.state.variables),
         # With which the network can be asked where the dataset is gone, and runs be compared.
         **run.dataset.identity,
+        "splits": {split: [*about] for split, about in run.dataset.whole.items()},
     }
 
 

@@ -57,28 +57,32 @@ def test_rows_whose_origins_know_the_evaluation_images_are_named():
     assert line.startswith("Row 4: up to 72 of its 360 evaluation images are among those")
 
 
-ON_FOLDS = {  # what results on folds have, the same for all, and what a later run has instead
-    "numbers of images": ("examples", [80, 20], [79, 22]),
-    "different labels": ("labels_of_folds", ["a"], ["b"]),
-    "files were edited": ("files", ["f", "f"], ["g", "g"]),
-}
-
-
-@pytest.mark.parametrize("change", ON_FOLDS)
-def test_a_dataset_that_changed_between_folds_is_named(change):
-    """No two folds have the same images, but all folds have the same split."""
-    key, before, after = ON_FOLDS[change]
+@pytest.mark.parametrize("parts", ["folds", "slices"])
+@pytest.mark.parametrize(
+    ("after", "what"),
+    [
+        ([101, "b", "g"], "its number of images changed"),
+        ([100, "b", "f"], "its labels changed"),
+        ([100, "a", "g"], "its files were edited"),
+        ([100, "", "g"], "its files were edited"),
+    ],
+)
+def test_a_split_that_changed_between_runs_on_parts_of_it_is_named(parts, after, what):
+    """No two folds have the same images, nor has a slice those of the split; the split has all."""
     results = finished()
-    for run in (run for runs in results.values() for run in runs):
-        run |= {"examples": [80 - run["seed"], 20 + run["seed"]], "labels": [str(run["seed"])] * 2}
-        run["config"]["data.fold"] = [run["seed"] + 1, 5]
-        run |= {} if key == "examples" else {key: before}
-    assert same_images.in_words(REDUCTION, results) == []
-    for label in results:
-        results[label][1][key] = after
-    (line,) = same_images.in_words(REDUCTION, results)
-    assert line.startswith("Runs are on folds of")
-    assert change in line
+    for label, runs in results.items():
+        for run in runs:
+            run |= {"examples": [80, run["seed"]], "splits": {"train": [100, "a", "f"]}}
+            if parts == "folds":
+                run["config"]["data.fold"] = [run["seed"] + 1, 5]
+            else:
+                run["config"]["data.train_split"] = f"train[:{label}]"
+                run["config"]["data.eval_split"] = f"train[-{label}:]"
+    before = same_images.in_words(REDUCTION, results)
+    for label in results if parts == "folds" else ["4"]:
+        results[label][1]["splits"] = {"train": after}
+    (line,) = [line for line in same_images.in_words(REDUCTION, results) if line not in before]
+    assert line.startswith(f"Runs had parts of split 'train' before and after {what}")
 
 
 @pytest.mark.parametrize(
