@@ -20,6 +20,7 @@ from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
 from senet_jax.system.terminal import counting
+from senet_jax.training import seen
 
 
 def evaluate_suite(
@@ -57,6 +58,13 @@ def evaluate_suite(
         between = functools.partial(stop.if_asked, members[0].variables)
         for reason in filter(None, (suites.doubt(suite, member) for member in members)):
             print(f"warning: classes are compared by number, and {reason}", file=sys.stderr)
+        if made_of := suites.originals(suite):
+            for run, count in seen.by_run(made_of, *(member.name for member in members)).items():
+                print(
+                    f"warning: {count:,} of the images that {suite} was made of are among those "
+                    f"that {run} was trained on: its errors are too good",
+                    file=sys.stderr,
+                )
         rows, wrong = list[dict[str, Any]](), dict[str, np.ndarray]()
         lacking = dict[str, list[str]]()  # reasons, and what lacks for each
         with counting(len(sets), f"sets of {suite.partition(':')[0]}") as done:

@@ -114,6 +114,14 @@ def doubt(suite: str, member: TrainedNetwork) -> str:
     return "" if same else f"{member.name} was trained on {dataset}, not on {of_suite}"
 
 
+def originals(suite: str) -> dict[str, str]:
+    """What `senet_jax.corrupt` made a suite of, as a `data` section; {} for those of others."""
+    _, _, place = suite.partition(":")
+    keys = {"dataset": "name", "split": "eval_split"}
+    known = {key: place and _about(Path(place).expanduser(), key) for key in keys}
+    return {keys[key]: value for key, value in known.items()} if all(known.values()) else {}
+
+
 # --- Corruptions ----------------------------------------------------------------------------------
 
 

@@ -152,6 +152,18 @@ def test_a_suite_of_other_classes_is_refused(suite, runs, tmp_path, classes, sen
         evaluate_suite(f"cifar100c:{tmp_path / 'copy'}", [runs[0]])
 
 
+def test_a_suite_of_images_that_a_network_was_trained_on_is_said_to_be(
+    suite, runs, dataset, tmp_path, capsys
+):
+    evaluate_suite(f"cifar100c:{suite}", [runs[0]])
+    assert "too good" not in capsys.readouterr().err
+    corrupt.write(tmp_path, dataset, "train[:10]+test", ["contrast"])
+    evaluate_suite(f"cifar100c:{tmp_path}", [runs[0]])
+    said = capsys.readouterr().err
+    assert "warning: 10 of the images that cifar100c:" in said
+    assert f"that {runs[0]} was trained on: its errors are too good" in said
+
+
 @pytest.mark.parametrize("name", ["labels", "contrast"])
 def test_a_file_of_a_suite_that_has_changed_is_named(suite, runs, tmp_path, name):
     shutil.copytree(suite, tmp_path / "copy")

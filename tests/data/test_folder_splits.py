@@ -60,3 +60,10 @@ def test_work_directories_and_reports_beside_the_classes_are_no_classes(places, 
     after = folder.find("x", root)
     assert after.class_names == before.class_names == ("elk", "moose")
     assert after.splits == before.splits
+
+
+def test_a_class_in_another_form_of_unicode_in_one_split_is_told_from_a_missing_one(tmp_path):
+    """Both look alike on a screen: macOS takes letters apart, and archives keep that."""
+    paths = ("train/Caf\xe9", "train/elk", "test/Cafe\u0301", "test/elk")
+    with pytest.raises(InputError, match=r"'Caf\\xe9' there is another form of 'Cafe\\u0301'"):
+        folder.find("x", folders_of_images(tmp_path, *paths))

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,9 +32,12 @@ def find(name: str, path: str) -> Files:
     titles = sorted(found[first])
     for split, classes in found.items():
         if unknown := sorted(classes.keys() - found[first].keys()):
+            alike = {unicodedata.normalize("NFC", title): title for title in titles}
+            like = alike.get(unicodedata.normalize("NFC", unknown[0]))
+            form = f": {like!a} there is another form of {unknown[0]!a}" if like else ""
             raise InputError(
                 f"dataset {name!r}: {of_splits[split]} has the class {unknown[0]!r}, which "
-                f"{of_splits[first]} lacks"
+                f"{of_splits[first]} lacks{form}"
             )
     examples = [
         Example(str(image), titles.index(title), image.relative_to(folder).as_posix(), split)
