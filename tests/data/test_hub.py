@@ -141,3 +141,19 @@ def test_a_new_export_of_equal_size_and_time_is_read_anew(tmp_path):
         os.utime(path, (1e9, 1e9))
         found = lookup.find(f"hf:{tmp_path}").examples["train"]
         assert [labels[row.number] for row in found.files] == found.labels.tolist()
+
+
+def test_parquet_files_of_several_folders_in_one_split_are_said_to_be(tmp_path, caplog):
+    """A copy of a repository may have several configurations of the same images."""
+    pytest.importorskip("datasets")
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": content, "path": None} for *_, content in by_key()["train"][:4]]
+    for file in ("full/train.parquet", "full/test.parquet", "cropped/train.parquet"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        parquet.write_table(pa.table({"image": images, "label": [0, 1, 0, 1]}), tmp_path / file)
+    lookup.find(f"hf:{tmp_path / 'full'}")
+    assert not caplog.messages
+    assert lookup.find(f"hf:{tmp_path}").splits["train"] == (8,)
+    (line,) = caplog.messages
+    assert "split 'train' of" in line
+    assert f"2 folders, {tmp_path / 'cropped'}, {tmp_path / 'full'} and so on" in line

@@ -4,9 +4,10 @@ import contextlib
 import hashlib
 import io
 import itertools
+import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,6 +189,7 @@ def _local(datasets: Any, name: str, place: str) -> Any:
             f"data.name: {name!r} is no folder that save_to_disk has written, and has no parquet "
             "files"
         )
+    _warn_of_folders(name, of_splits)
     # The library keeps what it reads, and knows files again by their paths and times alone, which a
     # new export may have as well.
     state = hashlib.sha256(same_files.look_at(map(str, found)).stamp.encode()).hexdigest()[:16]
@@ -218,6 +220,19 @@ def _check_shards(name: str, files: Sequence[Path]) -> None:
                 f"dataset {name!r} lacks file {min(missing):05} of {place}-*-of-{count:05}{PARQUET}"
                 f" ({len(numbers)} of {count} are there)"
             )
+
+
+def _warn_of_folders(name: str, of_splits: Mapping[str, Sequence[str]]) -> None:
+    """Say that files of several folders are one split: these may be configurations."""
+    for split, files in of_splits.items():
+        folders = sorted({os.path.dirname(file) for file in files})
+        if len(folders) > 1:
+            logging.getLogger(__name__).warning(
+                "split %r of %r is the parquet files of %d folders, %s, %s and so on: if these are "
+                "configurations, name one of them as the dataset",
+                *(split, name, len(folders), *folders[:2]),
+            )
+            return
 
 
 def _feature(datasets: Any, value: Any) -> Feature:
