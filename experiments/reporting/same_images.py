@@ -9,6 +9,7 @@ from typing import Any
 from experiments.grid.study import Study
 from experiments.reporting.collect import ASKED, Results, is_fold_of_seed
 from experiments.reporting.run_files import Result
+from senet_jax.runs.workdir import FINAL
 
 SOURCE = ("data.name", "data.image", "data.label")
 # What changes where that which a result says of a whole split is another, see data.split.Dataset.
@@ -97,7 +98,12 @@ def _other_origins(study: Study, results: Results) -> Iterator[str]:
     for row in study.rows:
         origins = results.get(row.starts_from or "", ())
         ends = {run["seed"]: _said(run, "params_sha256") for run in origins}
-        begun = results.get(row.label, ())
+        # Of the averages, or the best, of an origin its result has no digest.
+        begun = [
+            run
+            for run in results.get(row.label, ())
+            if run["config"].get("model.weights", FINAL) == FINAL
+        ]
         starts = {run["seed"]: _said(run, "pretrained_sha256") for run in begun}
         if any(start and ends.get(seed, start) != start for seed, start in starts.items()):
             yield (

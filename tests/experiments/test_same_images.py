@@ -121,3 +121,5 @@ def test_rows_that_did_not_start_from_the_weights_that_are_here_are_named():
     tuned["pretrained_sha256"] = "pretraining1"
     (line,) = [line for line in same_images.in_words(study, results) if line not in before]
     assert line.startswith("Row all-layers did not start from the runs of row pretraining")
+    tuned["config"]["model.weights"] = "ema"  # whose digest no result has
+    assert same_images.in_words(study, results) == before
