@@ -105,7 +105,7 @@ def _other_origins(study: Study, results: Results) -> Iterator[str]:
             if run["config"].get("model.weights", FINAL) == FINAL
         ]
         starts = {run["seed"]: _said(run, "pretrained_sha256") for run in begun}
-        if any(start and ends.get(seed, start) != start for seed, start in starts.items()):
+        if any(start and (ends.get(seed) or start) != start for seed, start in starts.items()):
             yield (
                 f"Row {row.label} did not start from the runs of row {row.starts_from} that are "
                 "here: these were trained again after it."
