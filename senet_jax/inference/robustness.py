@@ -56,15 +56,7 @@ def evaluate_suite(
     with interrupt.at_safe_points() as stop:
         members = load_members([*map(Path, directories)], weights, unfinished=unfinished)
         between = functools.partial(stop.if_asked, members[0].variables)
-        for reason in filter(None, (suites.doubt(suite, member) for member in members)):
-            print(f"warning: classes are compared by number, and {reason}", file=sys.stderr)
-        if made_of := suites.originals(suite):
-            for run, count in seen.by_run(made_of, *(member.name for member in members)).items():
-                print(
-                    f"warning: {count:,} of the images that {suite} was made of are among those "
-                    f"that {run} was trained on: its errors are too good",
-                    file=sys.stderr,
-                )
+        _warn(suite, members)
         rows, wrong = list[dict[str, Any]](), dict[str, np.ndarray]()
         lacking = dict[str, list[str]]()  # reasons, and what lacks for each
         with counting(len(sets), f"sets of {suite.partition(':')[0]}") as done:
@@ -87,6 +79,20 @@ def evaluate_suite(
         "missing": missing,
         **_over_corruptions({name: wrong[name] for name in MAIN if name in wrong}),
     }
+
+
+def _warn(suite: str, members: Sequence[TrainedNetwork]) -> None:
+    """Say where classes may be others than a network's, or images those it was trained on."""
+    for reason in filter(None, (suites.doubt(suite, member) for member in members)):
+        print(f"warning: classes are compared by number, and {reason}", file=sys.stderr)
+    if not (made_of := suites.originals(suite)):
+        return
+    for run, count in seen.by_run(made_of, *(member.name for member in members)).items():
+        print(
+            f"warning: {count:,} of the images that {suite} was made of are among those "
+            f"that {run} was trained on: its errors are too good",
+            file=sys.stderr,
+        )
 
 
 def wrong_of(
