@@ -69,6 +69,28 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+ROOT = Path(__file__).parents[1]
+
+
+def published():
+    """The time of the last change of each page and result of the checkout."""
+    paths = [ROOT / "README.md", *ROOT.glob("docs/**/*"), *ROOT.glob("experiments/results/**/*")]
+    kept = (path for path in paths if path.is_file() and path.suffix != ".pyc")
+    return {path: path.stat().st_mtime_ns for path in kept}
+
+
+def pytest_sessionstart(session):
+    session.config.published = published()
+
+
+def pytest_sessionfinish(session):
+    """Fail if a test has drawn over a picture, or written a page, of the checkout itself."""
+    if changed := session.config.published.items() ^ published().items():
+        names = sorted({str(path.relative_to(ROOT)) for path, _ in changed})
+        print(f"\nwritten while these tests ran: {', '.join(names)}", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_itemcollected(item):
     for mark in item.iter_markers("slow"):
         assert mark.kwargs["reason"], f"say why {item.nodeid} is slow"

@@ -11,7 +11,7 @@ from helpers.runs import finish
 from configs import digits
 from experiments import report, status
 from experiments.grid.plan import plan
-from experiments.reporting import blocks, headline, page, plot, publish
+from experiments.reporting import page, plot, publish
 from experiments.reporting.collect import collect
 from experiments.reporting.run_files import CONFIG_KINDS, KINDS, NEEDED
 from experiments.studies import load_study
@@ -220,10 +220,8 @@ def changed(table, name, value):
     return {k: v for k, v in (table | {name: value}).items() if k != name or value != ()}
 
 
-def test_what_is_published_is_all_but_the_damaged_run(runs, monkeypatch, tmp_path):
+def test_what_is_published_is_all_but_the_damaged_run(runs, checkout, monkeypatch):
     directory, run = runs
-    monkeypatch.setattr(blocks, "write_block", lambda *_: [tmp_path])
-    monkeypatch.setattr(headline, "write", lambda: None)
     (run / "result.json").write_text("{")
     monkeypatch.setattr(plot, "curves", lambda *_: 1 / 0)
     with pytest.raises(InputError) as caught:
@@ -232,7 +230,7 @@ def test_what_is_published_is_all_but_the_damaged_run(runs, monkeypatch, tmp_pat
     assert [str(run / "result.json") in said[0], "curves.png cannot be drawn" in said[1]] == [
         True
     ] * 2
-    published = tmp_path / "published" / "squeeze" / "digits"
+    published = checkout / "experiments" / "results" / "squeeze" / "digits"
     assert {path.name for path in published.iterdir()} == {
         "runs.csv",
         "curves.csv",

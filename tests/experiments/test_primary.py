@@ -4,6 +4,7 @@ The file is long because it goes from statistics to what is published and claime
 """
 
 import dataclasses
+import io
 import itertools
 import re
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 from helpers.results import results
 from helpers.runs import finish
+from PIL import Image
 
 from experiments import power, report
 from experiments.grid.comparison import Comparison, better, equivalent, worse
 from experiments.grid.plan import base_config, plan
-from experiments.reporting import forest, primary, publish, published, table, verdicts
+from experiments.reporting import blocks, forest, primary, publish, published, table, verdicts
 from experiments.reporting.claims import CLAIMS, Claim
 from experiments.reporting.collect import collect
 from experiments.run import main as run_main
@@ -437,11 +439,20 @@ def test_claims_on_rows_that_half_a_study_lacks_are_not_run(checkout, tmp_path):
 
 def test_our_pairs_are_above_all_that_are_published(checkout):
     pairs = forest.in_order()
-    assert [pair["source"] for pair in pairs[:2]] == ["ours, n = 2", "SE paper Table 5"]
+    mean, half = pairs[0]["gain"], pairs[0]["half"]
+    assert pairs[0]["source"] == f"ours, n = 2: {mean:+.2f} ± {half:.2f}"
+    assert pairs[1]["source"] == "SE paper Table 5"
     assert len(pairs) == 35
     datasets = [pair["dataset"] for pair, _ in itertools.groupby(pairs[1:], lambda p: p)]
     assert len(list(itertools.groupby(datasets))) == len(set(datasets))
     assert forest.draw().startswith(b"\x89PNG")
+
+
+def test_the_picture_in_the_docs_has_all_pairs():
+    """One that had been drawn without ours stood there for a day."""
+    picture = (blocks.ROOT / "docs" / "images" / "forest.png").read_bytes()
+    (_, height), drawn = (Image.open(io.BytesIO(png)).size for png in (picture, forest.draw()))
+    assert height == drawn[1]
 
 
 def test_remarks_of_a_study_without_claims_are_as_they_were():
