@@ -54,7 +54,7 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
     """Write a suite of corrupted images; see the file's first lines.
 
     Raises: InputError for an unknown dataset, split or kind, other images, or a folder with a suite
-      of others.
+      of others, or with arrays of which nothing says what they are of.
     """
     import numpy as np
 
@@ -80,7 +80,13 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
         "classes": [*class_names],
         "originals": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
     }
-    before = files.read_table(folder / "suite.json") or about
+    before = files.read_table(folder / "suite.json")
+    if before is None and (there := sorted(folder.glob("*.npy"))):
+        raise InputError(
+            f"{folder} has {there[0].name}, and no suite.json that says of which images: choose "
+            "another --output"
+        )
+    before = before or about
     # Suites of earlier versions do not say all of it.
     if differing := [key for key, value in about.items() if before.get(key, value) != value]:
         raise InputError(
@@ -90,9 +96,15 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
+    # Only what is written here is signed, and before it is, so that a suite of which a part was
+    # written says what it is of.
+    sums = dict(before.get("sha256", {}))
+
     def save(name: str, array: np.ndarray) -> None:
         content = io.BytesIO()
         np.save(content, array)
+        sums[f"{name}.npy"] = hashlib.sha256(content.getvalue()).hexdigest()
+        files.write_json(folder / "suite.json", {**about, "sha256": dict(sorted(sums.items()))})
         files.write(folder / f"{name}.npy", content.getvalue())
 
     save("labels", labels)
@@ -104,8 +116,6 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
                     corrupted.append(corruptions.corrupt(image, kind, severity, place))
                 done(len(images))
             save(kind, np.stack(corrupted))
-    sums = {path.name: files.sha256(path) for path in sorted(folder.glob("*.npy"))}
-    files.write_json(folder / "suite.json", {**about, "sha256": sums})
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from helpers.runs import finish_untrained, tiny_config
 from PIL import Image
 
 from senet_jax import corrupt, evaluate
+from senet_jax.data import corruptions
 from senet_jax.data.corruptions import KINDS, MAIN
 from senet_jax.errors import InputError
 from senet_jax.inference import ensemble, robustness, suites
 from senet_jax.inference.robustness import evaluate_suite
+from senet_jax.system import files
 from senet_jax.weights.class_names import imagenet
 
 pytestmark = pytest.mark.usefixtures("_leave_the_process_as_it_is")
@@ -205,6 +207,46 @@ def test_kinds_of_images_that_have_changed_are_not_added(dataset, tmp_path):
     with pytest.raises(InputError, match="other originals: choose another --output"):
         corrupt.write(tmp_path / "suite", f"folder:{root}", "test", ["saturate"])
     assert (tmp_path / "suite" / "labels.npy").read_bytes() == labels
+
+
+def test_arrays_of_which_nothing_says_what_they_are_of_are_not_signed(suite, dataset, tmp_path):
+    """Such as a suite that somebody else has published, whose labels are in another order."""
+    folder = tmp_path / "published"
+    shutil.copytree(suite, folder)
+    (folder / "suite.json").unlink()
+    labels = (folder / "labels.npy").read_bytes()
+    with pytest.raises(InputError, match=r"has .*\.npy, and no suite\.json.*another --output"):
+        corrupt.write(folder, dataset, "train", ["fog"])
+    assert (folder / "labels.npy").read_bytes() == labels
+
+
+def test_a_suite_that_was_interrupted_says_what_it_is_of(dataset, tmp_path, monkeypatch):
+    whole = corruptions.corrupt
+
+    def interrupted(image, kind, severity, place):
+        if kind == "brightness":
+            raise KeyboardInterrupt
+        return whole(image, kind, severity, place)
+
+    monkeypatch.setattr(corruptions, "corrupt", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        corrupt.write(tmp_path, dataset, "test", ["contrast", "brightness"])
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"has a suite of folder:.* with other split"):
+        corrupt.write(tmp_path, dataset, "train", ["brightness"])
+    corrupt.write(tmp_path, dataset, "test", ["brightness"])
+    signed = json.loads((tmp_path / "suite.json").read_text())["sha256"]
+    assert signed == {path.name: files.sha256(path) for path in sorted(tmp_path.glob("*.npy"))}
+
+
+def test_a_damaged_kind_is_not_signed_with_another_one(suite, dataset, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(suite, folder)
+    np.save(folder / "contrast.npy", np.roll(np.load(folder / "contrast.npy"), 1, axis=0))
+    corrupt.write(folder, dataset, "test", ["saturate"])
+    signed = json.loads((folder / "suite.json").read_text())["sha256"]
+    assert signed["contrast.npy"] == files.sha256(suite / "contrast.npy")
+    assert signed["saturate.npy"] == files.sha256(folder / "saturate.npy")
 
 
 @pytest.mark.parametrize(
