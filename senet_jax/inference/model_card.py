@@ -19,9 +19,9 @@ from senet_jax.data.sources import names
 from senet_jax.data.sources.tfds_builder import INFO
 from senet_jax.errors import counted
 from senet_jax.evaluation import intervals
+from senet_jax.inference import other_seeds
 from senet_jax.inference.classifier import Classifier
 from senet_jax.runs.stored import BEST, EMA, read_records
-from senet_jax.runs.workdir import load_config
 from senet_jax.system import files
 from senet_jax.weights import sources, timm
 
@@ -39,7 +39,8 @@ class Origin:
       config: configuration of the run that trained them, without paths of the machine; or {}.
       result: the content of its result.json, or {}.
       weights: which of the run's.
-      seeds: error of this and the runs beside it that differ in nothing but the seed, in per cent.
+      seeds: error of this and the runs beside it that differ in nothing but the seed, in per cent;
+        see other_seeds.py.
     """
 
     name: str
@@ -85,30 +86,8 @@ def origin_of(source: str, weights: str) -> Origin:
     config, result = read_records(path, unfinished=True)
     sections = {key: public(value) for key, value in flatten(config.to_dict()).items()}
     name = f"{sections['model.name']} trained on {sections['data.name']}"
-    errors = tuple(_errors_of_seeds(path, METRICS[weights]))
+    errors = other_seeds.errors(path, METRICS[weights])
     return Origin(name, "", sections, result or {}, weights, errors)
-
-
-def _errors_of_seeds(directory: Path, metric: str) -> list[float]:
-    """Errors of a run and of the finished runs beside it that differ only in the seed.
-
-    A seed counts once: a copy of a run, or one that was trained again elsewhere, is no other seed.
-    """
-    (_, wanted), errors = _seed_and_rest(directory), dict[int, float]()
-    others = sorted(directory.absolute().parent.glob("*/result.json"))
-    for path in (directory.absolute() / "result.json", *others):
-        value = (files.read_table(path) or {}).get(metric)
-        if value is not None and sources.is_run(path.parent):
-            seed, rest = _seed_and_rest(path.parent)
-            if rest == wanted:
-                errors.setdefault(seed, value)
-    return [errors[seed] for seed in sorted(errors)]
-
-
-def _seed_and_rest(directory: Path) -> tuple[int, dict[str, Any]]:
-    """The seed of a run, and the other values of its configuration."""
-    config: dict[str, Any] = flatten(load_config(directory).to_dict())
-    return config.pop("seed"), config
 
 
 def public(value: Any) -> Any:

@@ -14,7 +14,7 @@ from configs import cifar
 from senet_jax import export
 from senet_jax.errors import InputError
 from senet_jax.evaluation import intervals
-from senet_jax.inference import model_card
+from senet_jax.inference import model_card, other_seeds
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,29 @@ def test_a_copy_of_a_run_is_no_other_seed(run, tmp_path):
     again.write_text(json.dumps(json.loads(again.read_text()) | {"eval/top1_error": 21.0}))
     assert model_card.origin_of(str(tmp_path / "seed0"), "final").seeds == (20.0, 22.0, 24.0)
     assert model_card.origin_of(str(tmp_path / "a copy"), "final").seeds == (21.0, 22.0, 24.0)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ({"examples": [9, 4]}, {"examples": [9, 5]}),
+        ({"labels": ["a", "b"]}, {"labels": ["a", "c"]}),
+        ({"files": ["a", "b"]}, {"files": ["c", "b"]}),
+        ({"eval/examples": 360}, {"eval/examples": 359}),
+        ({"mean": [0.5]}, {"mean": [0.51]}),
+        ({"pretrained_sha256": "a"}, {"pretrained_sha256": "b"}),
+        ({"teacher_sha256": "a"}, {"teacher_sha256": "b"}),
+    ],
+)
+def test_a_run_with_other_images_or_weights_by_the_same_names_is_no_other_seed(
+    run, tmp_path, here, there
+):
+    for name, about in (("seed0", here), ("seed1", here), ("seed2", there)):
+        shutil.copytree(run.parent / name, tmp_path / name)
+        path = tmp_path / name / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | about))
+    assert other_seeds.errors(tmp_path / "seed0", "eval/top1_error") == (20.0, 22.0)
+    assert other_seeds.errors(tmp_path / "seed2", "eval/top1_error") == (24.0,)
 
 
 def test_an_error_is_not_claimed_of_images_that_it_was_not_measured_on(run, tmp_path):
