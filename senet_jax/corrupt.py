@@ -20,7 +20,9 @@ and which of them are not the published ones to the last bit.
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -80,29 +82,14 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
         "classes": [*class_names],
         "originals": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
     }
-    before = files.read_table(folder / "suite.json")
-    if before is None and (there := sorted(folder.glob("*.npy"))):
-        raise InputError(
-            f"{folder} has {there[0].name}, and no suite.json that says of which images: choose "
-            "another --output"
-        )
-    before = before or about
-    # Suites of earlier versions do not say all of it.
-    if differing := [key for key, value in about.items() if before.get(key, value) != value]:
-        raise InputError(
-            f"{folder} has a suite of {before.get('dataset')} with other {differing[0]}: choose "
-            "another --output"
-        )
+    sums = _signed(folder, about)
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
-
-    # Only what is written here is signed, and before it is, so that a suite of which a part was
-    # written says what it is of.
-    sums = dict(before.get("sha256", {}))
 
     def save(name: str, array: np.ndarray) -> None:
         content = io.BytesIO()
         np.save(content, array)
+        # Signed before it is written: a suite that was interrupted says what it is of.
         sums[f"{name}.npy"] = hashlib.sha256(content.getvalue()).hexdigest()
         files.write_json(folder / "suite.json", {**about, "sha256": dict(sorted(sums.items()))})
         files.write(folder / f"{name}.npy", content.getvalue())
@@ -116,6 +103,27 @@ def write(folder: Path, dataset: str, split: str, kinds: list[str] | None = None
                     corrupted.append(corruptions.corrupt(image, kind, severity, place))
                 done(len(images))
             save(kind, np.stack(corrupted))
+
+
+def _signed(folder: Path, about: Mapping[str, Any]) -> dict[str, str]:
+    """The SHA-256 of the files of the suite in a folder, as far as it says them.
+
+    Raises: InputError for a suite of others, or arrays of which nothing says what they are of.
+    """
+    before = files.read_table(folder / "suite.json")
+    if before is None and (there := sorted(folder.glob("*.npy"))):
+        raise InputError(
+            f"{folder} has {there[0].name}, and no suite.json that says of which images: choose "
+            "another --output"
+        )
+    before = before or {}
+    # Suites of earlier versions do not say all of it.
+    if differing := [key for key, value in about.items() if before.get(key, value) != value]:
+        raise InputError(
+            f"{folder} has a suite of {before.get('dataset')} with other {differing[0]}: choose "
+            "another --output"
+        )
+    return dict(before.get("sha256", {}))
 
 
 if __name__ == "__main__":
