@@ -64,7 +64,8 @@ def main(argv: list[str]) -> None:
 
 
 def show(study: Study, results: Any, margin: float) -> None:
-    """Print the plan as a table, and what its hours are."""
+    """Print the plan as a table, what its hours are, and what its runs do not have in common."""
+    from experiments.reporting import same_images
     from experiments.reporting.primary import FEWEST
 
     drawn = Table(title=Text(study.title), title_justify="left", box=box.SIMPLE_HEAD)
@@ -81,6 +82,8 @@ def show(study: Study, results: Any, margin: float) -> None:
         "with the larger of the two numbers of seeds, less what there is, one run after another "
         "as long as those of its row took."
     )
+    for line in same_images.in_words(study, results):
+        print(line)
 
 
 def lines(study: Study, results: Any, margin: float) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import pytest
 from helpers.results import results as made_up
 
+from experiments import power
 from experiments.reporting import same_images
 from experiments.studies import load_study
 
@@ -48,6 +49,20 @@ def test_a_dataset_that_changed_between_runs_is_named(change):
     later["config"]["data.train_split"] = later["config"]["data.eval_split"] = "train[:99]"
     later["config"]["data.mean"] = [0.31]
     assert same_images.in_words(REDUCTION, results) == []
+
+
+def test_a_plan_names_a_dataset_that_changed_between_its_runs(capsys):
+    """Their deviation is that of two datasets, and so are the seeds that it asks for."""
+    results = finished()
+    for run in (run for runs in results.values() for run in runs):
+        run |= {"labels": ["a", "b"], "wall_time_seconds": 60.0}
+    power.show(REDUCTION, results, 0.5)
+    assert "dataset" not in capsys.readouterr().out
+    results["4"][1]["labels"] = ["a", "x"]
+    power.show(REDUCTION, results, 0.5)
+    assert "Runs were measured on images of one split with different labels" in (
+        capsys.readouterr().out
+    )
 
 
 def test_rows_whose_origins_know_the_evaluation_images_are_named():
