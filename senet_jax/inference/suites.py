@@ -160,8 +160,13 @@ def _about(folder: Path, key: str) -> Any:
 
 def _check_whole(path: Path) -> None:
     """Raises: InputError for a file that is not the one that `senet_jax.corrupt` has written."""
-    expected = _about(path.parent, "sha256").get(path.name)
-    if expected and files.sha256(path) != expected:
+    signed = _about(path.parent, "sha256")
+    if signed and path.name not in signed:
+        raise InputError(
+            f"{path} is not of the suite that `senet_jax.corrupt` wrote there, by its suite.json: "
+            "move it away"
+        )
+    if signed and files.sha256(path) != signed[path.name]:
         raise InputError(
             f"{path} has changed since `senet_jax.corrupt` wrote it, by its SHA-256 in suite.json; "
             "make the suite again"

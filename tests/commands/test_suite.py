@@ -176,6 +176,15 @@ def test_a_file_of_a_suite_that_has_changed_is_named(suite, runs, tmp_path, name
     assert ("no set of the suite" in str(caught.value)) == (name == "labels")
 
 
+def test_a_kind_that_was_put_beside_a_suite_is_named(suite, runs, tmp_path, capsys):
+    """Its labels may be others."""
+    shutil.copytree(suite, tmp_path / "copy")
+    shutil.copy(suite / "contrast.npy", tmp_path / "copy" / "fog.npy")
+    with pytest.raises(InputError, match=r"fog\.npy is not of the suite that"):
+        call(f"--suite=cifar100c:{tmp_path / 'copy'}", f"--workdir={runs[0]}", "--json")
+    assert "fog" not in {row["set"] for row in json.loads(capsys.readouterr().out)["sets"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
