@@ -3,12 +3,14 @@
 import collections
 import functools
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.grid.study import Study
 from experiments.reporting.collect import ASKED, Results, is_fold_of_seed
 from experiments.reporting.run_files import Result
+from senet_jax.data.split import DECIMALS
 from senet_jax.runs.workdir import FINAL
 
 SOURCE = ("data.name", "data.image", "data.label")
@@ -22,7 +24,6 @@ ORIGINS = {
     "first weights": ("pretrained_sha256", ("model.pretrained", "model.name", "model.weights")),
     "teachers": ("teacher_sha256", ("train.teacher", "train.teacher_weights")),
 }
-DECIMALS = 6  # of a mean of images from 0 to 1, up to which machines agree
 
 
 def in_words(study: Study, results: Results) -> list[str]:
@@ -89,7 +90,7 @@ def _other_origins(study: Study, results: Results) -> Iterator[str]:
     """Sentences on weights that changed between the runs that start or learn from them."""
     runs = [run for of_row in results.values() for run in of_row]
     for what, (digest, keys) in ORIGINS.items():
-        chosen, ask = functools.partial(_values_of, keys=keys), functools.partial(_said, key=digest)
+        chosen, ask = functools.partial(_values_of, keys=keys), operator.methodcaller("get", digest)
         if any(len(found) > 1 for found in _by(chosen, runs, ask).values()):
             yield (
                 f"Runs had different {what} by one name ({keys[0]}): these were trained again, or "
@@ -97,14 +98,14 @@ def _other_origins(study: Study, results: Results) -> Iterator[str]:
             )
     for row in study.rows:
         origins = results.get(row.starts_from or "", ())
-        ends = {run["seed"]: _said(run, "params_sha256") for run in origins}
+        ends = {run["seed"]: run.get("params_sha256") for run in origins}
         # Of the averages, or the best, of an origin its result has no digest.
         begun = [
             run
             for run in results.get(row.label, ())
             if run["config"].get("model.weights", FINAL) == FINAL
         ]
-        starts = {run["seed"]: _said(run, "pretrained_sha256") for run in begun}
+        starts = {run["seed"]: run.get("pretrained_sha256") for run in begun}
         if any(start and (ends.get(seed) or start) != start for seed, start in starts.items()):
             yield (
                 f"Row {row.label} did not start from the runs of row {row.starts_from} that are "
@@ -139,10 +140,6 @@ def _by(
         if (value := ask(run)) is not None:
             found[key_of(run)].add(value)
     return found
-
-
-def _said(run: Result, key: str) -> Any:
-    return run.get(key)
 
 
 def _of_split(run: Result, key: str, number: int) -> Any:

@@ -19,6 +19,7 @@ from senet_jax.config import differences
 from senet_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
+DECIMALS = 6  # of a mean of images from 0 to 1, up to which machines agree
 # What of a dataset's identity has a value for the training and one for the evaluation images.
 OF_SPLITS = {
     "examples": "the number",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_jax.config import flatten
-from senet_jax.data.split import OF_SPLITS
+from senet_jax.data.split import DECIMALS, OF_SPLITS
 from senet_jax.runs.workdir import load_config
 from senet_jax.system import files
 from senet_jax.weights import sources
@@ -13,7 +13,6 @@ from senet_jax.weights import sources
 # What a result has of the images, and of the weights to start or to learn from, that the keys of
 # its configuration name: they may have changed between two runs of one configuration.
 NAMED = (*OF_SPLITS, "eval/examples", "mean", "pretrained_sha256", "teacher_sha256")
-DECIMALS = 6  # of a mean of images from 0 to 1, up to which machines agree
 
 
 def errors(directory: Path, metric: str) -> tuple[float, ...]:

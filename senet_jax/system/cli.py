@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, Terminated, did_you_mean, first_line
-from senet_jax.system import files, home, processes, terminal
+from senet_jax.system import files, home, processes, startup, terminal
 
 # What Python says of a value that does not fit, and what the value should have been.
 NOT_A_VALUE = {
@@ -94,12 +94,12 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
         remedy = "; the same command continues" if continues else ""
         _exit(f"\n{kind}{remedy}", status)
     except BrokenPipeError:  # the reader of our output, `head` say, is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        startup.to_nowhere(sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             # Of a file there would be an InputError: it is the output, of which something is left.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            startup.to_nowhere(sys.stdout.fileno())
             _exit(f"error: the output cannot be written: {error.strerror}", 2)
         if (refusal := re.search(r"Disallowed [a-z-]+ transfer", str(error))) and guards():
             _exit(f"error: {guards()} forbids what this needs, {refusal[0]!r}: unset it", 2)
