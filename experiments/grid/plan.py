@@ -224,8 +224,14 @@ def plan(
             config = row_config(row, base)
             config.seed = seed
             if folds:
-                config.data.fold = (seed + 1, folds)
+                config.data.fold = (seed + 1, folds)  # is_fold_of_seed reads this rule
             if row.starts_from:
                 config.model.pretrained = str(place(row.starts_from, seed))
             runs.append(PlannedRun(row, seed, config, place(row.label, seed)))
     return runs
+
+
+def is_fold_of_seed(config: Mapping[str, Any]) -> bool:
+    """Whether a run's flat configuration is on the fold that `plan` gives its seed."""
+    fold = config.get("data.fold")
+    return bool(fold) and fold[0] == config.get("seed", 0) + 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid.plan import PlannedRun
+from experiments.grid.plan import PlannedRun, is_fold_of_seed
 from experiments.grid.study import PRETRAINED
 from senet_jax.config import flatten
 from senet_jax.errors import InputError, Pruned
@@ -58,11 +58,11 @@ def launch(runs: Sequence[PlannedRun], launcher: Launcher) -> Failures:
 
 def _of_seeds(run: PlannedRun, neighbour: Path) -> list[str]:
     """The keys in which runs of one row may differ: on folds of their seeds, also the fold."""
-    stored: dict[str, Any] = flatten(files.read_table(neighbour / "config.json") or {})
-    planned: dict[str, Any] = flatten(run.config.to_dict())
-    ours, theirs = ([*(sections.get(FOLD) or ())] for sections in (planned, stored))
-    of_seeds = [run.seed + 1, *ours[1:]], [stored.get("seed", 0) + 1, *ours[1:]]
-    return ["seed", PRETRAINED, *([FOLD] if (ours, theirs) == of_seeds else [])]
+    stored = files.read_table(neighbour / "config.json") or {}
+    both: list[dict[str, Any]] = [flatten(run.config.to_dict()), flatten(stored)]
+    one_of_as_many = len({tuple(config.get(FOLD) or ())[1:] for config in both}) == 1
+    on_folds = one_of_as_many and all(map(is_fold_of_seed, both))
+    return ["seed", PRETRAINED, *([FOLD] if on_folds else [])]
 
 
 def in_waves(launcher: Launcher) -> Launcher:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import common
+from experiments.grid.plan import is_fold_of_seed
 from experiments.grid.study import PRETRAINED, Row, Study
 from experiments.reporting.run_files import Result, read_run
 from senet_jax.config import differences
@@ -188,7 +189,7 @@ def check_comparable(study: Study, results: Results, directory: Path = Path()) -
                     continue
                 compared.add((its, shared))
             idle = {*effect.without(other["config"]), *effect.without(result["config"])}
-            by_seed = all(map(is_fold_of_seed, (other, result)))
+            by_seed = all(is_fold_of_seed(run["config"]) for run in (other, result))
             configs = (
                 {
                     key: value
@@ -211,7 +212,7 @@ def _signatures(study: Study, row: Row, run: Result) -> tuple[str, str]:
 
     Runs of two rows compare without the keys that the rows vary, and those without an effect.
     """
-    config = _but_seed(run, by_seed=is_fold_of_seed(run))
+    config = _but_seed(run, by_seed=is_fold_of_seed(run["config"]))
     if row.starts_from:  # the weights of its seed
         config.pop(PRETRAINED, None)
     shared = {key: value for key, value in config.items() if key not in row.varied}
@@ -226,12 +227,6 @@ def _but_seed(run: Result, *, by_seed: bool) -> dict[str, Any]:
         for key, value in with_added(run["config"]).items()
         if key != "seed"
     }
-
-
-def is_fold_of_seed(run: Result) -> bool:
-    """Whether a run is on the fold that its seed has in a study on folds; see `plan`."""
-    fold = run.get("config", {}).get("data.fold")
-    return bool(fold) and fold[0] == run["seed"] + 1
 
 
 def _in_common(study: Study, row: Row, other: Row, key: str) -> bool:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import scipy
 
+from experiments.grid.plan import is_fold_of_seed
 from experiments.grid.study import Study
-from experiments.reporting.collect import Result, Results, is_fold_of_seed
+from experiments.reporting.collect import Result, Results
 from experiments.statistics.paired import ROUNDING, t_interval
 
 FALSE_ALARMS = 0.01  # rows called unstable among those that vary like their reference
@@ -97,7 +98,7 @@ UNSTABLE = "unstable"
 def folds_of(results: Results) -> int:
     """The number of folds of a study on folds, in which seed N is on fold N + 1; 0 for others."""
     runs = [run for of_row in results.values() for run in of_row]
-    if not all(is_fold_of_seed(run) for run in runs):
+    if not all(is_fold_of_seed(run.get("config", {})) for run in runs):
         return 0
     folds = {tuple(run["config"]["data.fold"]) for run in runs}
     return max(fold[1] for fold in folds) if len(folds) > 1 else 0

@@ -7,8 +7,9 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from experiments.grid.plan import is_fold_of_seed
 from experiments.grid.study import Study
-from experiments.reporting.collect import ASKED, Results, is_fold_of_seed
+from experiments.reporting.collect import ASKED, Results
 from experiments.reporting.run_files import Result
 from senet_jax.data.split import DECIMALS
 from senet_jax.runs.workdir import FINAL
@@ -159,7 +160,7 @@ def _split_of(run: Result) -> str:
     """The images that a run was measured on, by the keys of its configuration that choose them."""
     keys = SPLIT
     if run["config"].get("data.fold"):
-        keys = POOL if is_fold_of_seed(run) else (*POOL, "data.fold")
+        keys = POOL if is_fold_of_seed(run["config"]) else (*POOL, "data.fold")
     return _values_of(run, keys)
 
 

@@ -44,7 +44,8 @@ def on(found, folds):
     """Results of runs of which seed N is on fold N + 1."""
     for runs in found.values():
         for each in runs:
-            each["config"] = {"data.fold": [each["seed"] + 1, folds], "data.train_split": "train"}
+            fold = [each["seed"] + 1, folds]
+            each["config"] = {"data.fold": fold, "data.train_split": "train", "seed": each["seed"]}
     return found
 
 

@@ -89,7 +89,7 @@ def test_a_split_that_changed_between_runs_on_parts_of_it_is_named(parts, after,
         for run in runs:
             run |= {"examples": [80, run["seed"]], "splits": {"train": [100, "a", "f"]}}
             if parts == "folds":
-                run["config"]["data.fold"] = [run["seed"] + 1, 5]
+                run["config"] |= {"data.fold": [run["seed"] + 1, 5], "seed": run["seed"]}
             else:
                 run["config"]["data.train_split"] = f"train[:{label}]"
                 run["config"]["data.eval_split"] = f"train[-{label}:]"
