@@ -12,6 +12,7 @@ import json
 import math
 import numbers
 import os
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,6 +87,12 @@ def check_present(section: str, values: Mapping[str, Any], keys: Iterable[str]) 
 
 def right_kind(annotation: Any, value: Any) -> str | None:
     """What the value should be, in words; None if it is that, or if the annotation is not ours."""
+    if typing.get_origin(annotation) is types.UnionType:
+        if value is None and type(None) in typing.get_args(annotation):
+            return None
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        words = [right_kind(kind, value) for kind in kinds]
+        return None if None in words else " or ".join(map(str, words))
     if typing.get_origin(annotation) is tuple:
         item_type = typing.get_args(annotation)[0]
         if isinstance(value, tuple | list) and not any(right_kind(item_type, v) for v in value):

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from senet_jax.errors import InputError
 from senet_jax.layers.cpu import conv as cpu_conv  # the formulations of the table above
 from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
 from senet_jax.layers.platforms import by_platform
@@ -53,7 +54,8 @@ class Conv(nn.Module):
       (others): see `flax.linen.Conv`; `padding` is "SAME", "VALID", or pixels.
 
     Raises:
-      ValueError: for an unknown implementation, or channels that do not divide into groups.
+      ValueError: for an unknown implementation, and an InputError, which is one, for channels that
+        do not divide into groups.
     """
 
     features: int
@@ -72,10 +74,17 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         inputs = x.shape[-1]
+        if min(inputs, self.features, self.feature_group_count) < 1:
+            raise InputError(
+                f"the convolution {'/'.join(self.path)} would have {inputs} input and "
+                f"{self.features} output channels in {self.feature_group_count} groups; the "
+                "network must be wider, so that there is at least one of each"
+            )
         if inputs % self.feature_group_count or self.features % self.feature_group_count:
-            raise ValueError(
-                f"{self.feature_group_count} groups divide neither or only one of {inputs} input "
-                f"and {self.features} output channels"
+            raise InputError(
+                f"the convolution {'/'.join(self.path)} has {self.feature_group_count} groups, "
+                f"which must divide its {inputs} input and {self.features} output channels; choose "
+                "another width, or another number of groups"
             )
         shape = (*self.kernel_size, inputs // self.feature_group_count, self.features)
         w = self.param("kernel", self.kernel_init, shape, self.param_dtype)

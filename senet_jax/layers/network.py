@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from senet_jax.layers.conv import Conv, check_implementation
 from senet_jax.layers.dropout import Dropout
 from senet_jax.layers.initial import he_normal
 from senet_jax.layers.norm import BatchNorm
+from senet_jax.layers.squeeze_excite import is_count
 
 Size = int | tuple[int, int]
 
@@ -126,6 +128,21 @@ def check_batch(images: jax.Array, train: bool) -> None:
         raise InputError("a batch without images has no statistics to train with")
 
 
+def check_counts(module: Any) -> None:
+    """Raises: ValueError for a field of whole numbers with another value, or with one below 1."""
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name)
+        several = typing.get_origin(field.type) is tuple and typing.get_args(field.type)[0] is int
+        if several and not (value and all(map(is_count, value))):
+            raise ValueError(
+                f"{field.name} must be whole numbers of at least 1, not {tuple(value)}"
+            )
+        if field.type == (int | None) and value is None:
+            continue
+        if field.type in (int, int | None) and not is_count(value):
+            raise ValueError(f"{field.name} must be at least 1, not {value!r}")
+
+
 class Network(nn.Module):
     """The base of every network: images [B, H, W, C] to logits [B, num_classes] in float32.
 
@@ -162,8 +179,7 @@ class Network(nn.Module):
 
     def __post_init__(self) -> None:
         check_implementation(self.implementation)
-        if isinstance(self.num_classes, bool) or not self.num_classes >= 1:
-            raise ValueError(f"num_classes must be at least 1, not {self.num_classes!r}")
+        check_counts(self)
         for field in ("dropout", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 value = getattr(self, field)

@@ -10,6 +10,7 @@ these tables and functions, are in `layers/attention.py`.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -179,7 +180,7 @@ def check_fields(owner: Any, prefix: str = "") -> None:
         name, value = f"{prefix}{field.name}", getattr(owner, field.name)
         if field.name in CHOICES:
             check_choice(name, value, CHOICES[field.name])
-        elif field.name in COUNTS and not (is_whole(value) and value >= 1):
+        elif field.name in COUNTS and not is_count(value):
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
         elif field.name in SWITCHES and not isinstance(value, bool):
             raise ValueError(f"{name} must be True or False, not {value!r}")
@@ -191,6 +192,11 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value is an integer of at least 1."""
+    return is_whole(value) and value >= 1
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is an integer; a bool, which Python counts among them, is not."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

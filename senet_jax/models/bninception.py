@@ -104,6 +104,7 @@ class BNInception(ScalableNetwork):
     modules: tuple[str, ...] = tuple(MODULES)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_order = tuple(name for name in MODULES if name in self.modules)
         if self.modules != in_order or not {"inception_3c", "inception_4e"} <= set(in_order[1:]):
             raise ValueError(
@@ -111,7 +112,6 @@ class BNInception(ScalableNetwork):
                 f"2, inception_3c and inception_4e, and one before them, not {self.modules}"
             )
         self.se.check("BN-Inception, which has no residual branches", STAGES, NO_BRANCH)
-        super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         conv = functools.partial(ConvNorm, layers=self.layers, relu=True)

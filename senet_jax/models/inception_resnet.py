@@ -164,10 +164,10 @@ class InceptionResNet(ScalableNetwork):
     least_image_size = 75
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.blocks) != len(STAGES) or min(self.blocks) < 1:
             raise ValueError(f"blocks must be three numbers of at least 1, not {self.blocks}")
         self.se.check("Inception-ResNet, which has many 3x3", tuple(STAGES), NO_3X3)
-        super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         conv = functools.partial(ConvNorm, layers=self.layers, relu=True)

@@ -71,6 +71,7 @@ class MobileNet(ScalableNetwork):
     least_width = 8  # number of channels, whatever the factor
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.se_after not in SE_AFTER:
             raise ValueError(
                 f"se_after must be one of {', '.join(SE_AFTER)}, not {self.se_after!r}"
@@ -78,7 +79,6 @@ class MobileNet(ScalableNetwork):
         if self.se_after != "pointwise" and not self.se.stages:
             raise ValueError("se_after has no effect without SE blocks; leave it out")
         self.se.check("MobileNet, which has no residual branches (see se_after)", STAGES, NO_BRANCH)
-        super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         limit = 6.0 if self.relu6 else math.inf

@@ -168,6 +168,7 @@ class ResNet(Network):
     residual = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.stride_on not in ("3x3", "1x1"):
             raise ValueError(f"stride_on must be 3x3 or 1x1, not {self.stride_on!r}")
         for field in BLOCK_FIELDS:
@@ -186,7 +187,6 @@ class ResNet(Network):
                 f"se.stages={self.se.stages} with se.placement='between_stages' leaves no block: "
                 "nothing follows the last stage"
             )
-        super().__post_init__()
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         ending = self.block.ending

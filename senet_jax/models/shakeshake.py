@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from senet_jax.errors import InputError
 from senet_jax.layers.example_keys import example_keys
 from senet_jax.layers.network import Layers
 from senet_jax.layers.slot import NO_3X3
@@ -60,6 +61,8 @@ class ShakeBlock(ResidualBlock):
 
     def project(self, x: jax.Array, entry: jax.Array, channels: int, train: bool) -> jax.Array:
         """Two 1x1 convolutions side by side: one on pixels, one on their neighbours."""
+        if channels % 2:
+            raise InputError(f"width must be even in {type(self).__name__}s, not {channels}")
         x = nn.relu(x)
         moved = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
         halves = [

@@ -89,13 +89,19 @@ class ShuffleNet(Network):
     residual = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.se.check("ShuffleNet", STAGES[: len(self.stage_sizes)], IN_UNIT)
+        if len(self.stage_sizes) > len(STAGES):
+            raise ValueError(
+                f"stage_sizes must be at most {len(STAGES)} numbers, not {self.stage_sizes}"
+            )
         if self.width % (4 * self.groups) or (self.width - STEM_WIDTH) % self.groups:
             raise ValueError(
                 f"width must be a multiple of 4 x {self.groups} groups, and {STEM_WIDTH} less of "
                 f"the groups, not {self.width}"
             )
-        super().__post_init__()
+        if self.width <= STEM_WIDTH:  # the first unit's branch has what the stem's map lacks
+            raise ValueError(f"width must be above the stem's {STEM_WIDTH}, not {self.width}")
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         x = ConvNorm(STEM_WIDTH, 3, 2, self.layers, relu=True, name="stem")(x, train)

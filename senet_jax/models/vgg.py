@@ -59,9 +59,9 @@ class VGG(Network):
     fc_width: int = 4096
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         numbers = range(1, 1 + len(self.stage_sizes))
         self.se.check("VGG, which has no residual branches", numbers, NO_BRANCH)
-        super().__post_init__()
 
     @property
     def least_image_size(self) -> int:

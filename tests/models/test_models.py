@@ -14,13 +14,8 @@ from helpers.quick import one_in
 from helpers.weights import fill
 
 import senet_jax
-from senet_jax.errors import InputError
 from senet_jax.layers.slot import PLACEMENTS
 from senet_jax.models.counts import image_shape_of, summarize
-from senet_jax.models.preresnet import PreBasicBlock, PreBottleneck
-from senet_jax.models.resnet import BLOCK_FIELDS, PLAIN, BasicBlock, Bottleneck, ResNet
-from senet_jax.models.senet import SENetBottleneck
-from senet_jax.models.shakeshake import ShakeBlock, ShakeEvenBottleneck
 from senet_jax.summary import markdown_table
 
 GOLDEN = list(
@@ -224,67 +219,3 @@ def test_list_models_matches_shell_patterns():
         "seresnet56_cifar",
     ]
     assert len(senet_jax.list_models()) == 50
-
-
-MEANINGFUL = {
-    BasicBlock: {"zero_init_last_bn"},
-    Bottleneck: set(BLOCK_FIELDS),
-    SENetBottleneck: set(BLOCK_FIELDS),
-    PreBasicBlock: set(),
-    PreBottleneck: {"stride_on"},
-    ShakeBlock: set(),
-    ShakeEvenBottleneck: {"cardinality", "base_width"},
-}
-
-
-@pytest.mark.parametrize("block", MEANINGFUL)
-@pytest.mark.parametrize(
-    "change",
-    [{"stride_on": "1x1"}, {"zero_init_last_bn": True}, {"cardinality": 2}, {"base_width": 32}],
-    ids=str,
-)
-def test_a_network_refuses_the_fields_that_its_blocks_lack(block, change):
-    (field,) = change
-    if field in MEANINGFUL[block]:
-        assert getattr(ResNet(block=block, se=PLAIN, **change), field) == change[field]
-    else:
-        with pytest.raises(
-            ValueError, match=f"^{field} has no meaning in {block.__name__}s; leave"
-        ):
-            ResNet(block=block, se=PLAIN, **change)
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "sentence"),
-    [
-        ("seresnet5", {}, "did you mean 'seresnet50'"),
-        ("seresnet50", {"se": {"ratio": 0}}, "ratio must be a whole number of at least 1, not 0"),
-        ("seresnet50", {"se": {"ratoi": 8}}, "did you mean 'ratio'"),
-        ("seresnet50", {"strid_on": "1x1"}, "did you mean 'stride_on'"),
-        ("seresnet50", {"stride_on": "2x2"}, "stride_on must be 3x3 or 1x1, not '2x2'"),
-        ("seresnet50", {"num_classes": 0}, "num_classes must be at least 1, not 0"),
-        ("seresnet50", {"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
-        ("seresnet50", {"implementation": "fast"}, "must be one of auto, xla, fused, not 'fast'"),
-        ("resnet50", {"se": {"ratio": 8}}, "use 'seresnet50'"),
-        (
-            "seresnet20_cifar",
-            {"se": {"stages": (5,)}},
-            "stage 5, but this network has stages 2, 3, 4",
-        ),
-        ("seresnet50", {"dtype": "float33"}, "float33"),
-        ("seresnet50", {"stem_pool": "none"}, "stem_pool must be padded or caffe, not 'none'"),
-        ("sevgg16_bn", {"se": {"placement": "pre"}}, "'pre' has no meaning in VGG"),
-        ("sepreresnet110_cifar", {"zero_init_last_bn": True}, "no meaning in PreBasicBlocks"),
-        ("seshufflenet_g3", {"width": 100}, "width must be a multiple of 4 x 3 groups"),
-        (
-            "inception_resnet_v2",
-            {"blocks": (1, 2)},
-            r"blocks must be three numbers .* not \(1, 2\)",
-        ),
-        ("bninception", {"width_multiplier": 0}, "width_multiplier must be positive, not 0"),
-    ],
-)
-def test_bad_models_are_refused_with_a_sentence(name, fields, sentence):
-    with pytest.raises(InputError, match=sentence) as caught:
-        senet_jax.create_model(name, **fields)
-    assert "\n" not in str(caught.value)
