@@ -1,7 +1,8 @@
 """What a command line gives for all rows of a study: seeds, and values of configuration keys."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,6 +15,7 @@ from senet_jax.system import cli
 from senet_jax.training.given import add_fields
 
 SE_FLAG = re.compile(r"--?(no)?config\.model\.se\.")
+DRAWN_FLAG = re.compile(r"--?(no)?config\.model\.zero_init_last_bn(=|$)")
 
 
 def override(
@@ -21,7 +23,8 @@ def override(
 ) -> list[ConfigDict]:
     """Apply every `--config.KEY=VALUE` of the command line to the rows' configurations.
 
-    A plain network lacks the `model.se` section; flags for that section apply to the other rows.
+    Flags for SE blocks apply to the rows that have some, and those for weights that are drawn to
+    the rows that do not start from others.
 
     Args:
       bases: the configuration of each row.
@@ -53,8 +56,7 @@ def override(
     configs = []
     for row, base in zip(study.rows, bases, strict=True):
         values = flatten(base.to_dict())
-        has_se = "model.se.ratio" in values
-        of_row = [a for a in arguments if has_se or not SE_FLAG.match(a)]
+        of_row = [a for a in arguments if not _is_of_others(row, values, a)]
         given = cli.given_keys(of_row, "config", everything)
         for key in given:
             if key not in values:
@@ -64,6 +66,15 @@ def override(
         config = cli.with_flags(base, of_row)
         configs.append(without_leftovers(row, config, {*given, *row.overrides}))
     return configs
+
+
+def _is_of_others(row: Row, values: Mapping[str, Any], argument: str) -> bool:
+    """Whether a flag is for what a row, of these values, does not have."""
+    has_blocks = "model.se.ratio" in values and row.overrides.get("model.se.stages") != ()
+    return bool(
+        (not has_blocks and SE_FLAG.match(argument))
+        or (row.starts_from and DRAWN_FLAG.match(argument))
+    )
 
 
 def without_leftovers(row: Row, config: ConfigDict, given: set[str]) -> ConfigDict:

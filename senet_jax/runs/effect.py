@@ -48,6 +48,18 @@ def _needs(key: str, *values: Any) -> tuple[Callable[[Flat], bool], tuple[str, .
 STREAMED = _needs("data.image_size")  # images in memory are never cropped, nor read again
 STEP, PLATEAU = (_needs("optim.schedule", name) for name in ("step", "plateau"))
 
+# The fields of a block, with the defaults of SEConfig, which is not asked: it brings JAX.
+OF_A_BLOCK = {
+    "kind": "se",
+    "ratio": 16,
+    "squeeze": "avg",
+    "excitation": "mlp",
+    "gate": "sigmoid",
+    "placement": "standard",
+    "bias": False,
+    "groups": 1,
+    "rounding": "none",
+}
 SGD = ("sgd", None)  # None: configurations of versions that had nothing else
 
 
@@ -86,14 +98,30 @@ def _has_threshold(flat: Flat) -> bool:
     return flat.get("train.loss") == "bce" and _learns_labels(flat) and _mixes(flat, any)
 
 
+def _is_of_tfds(flat: Flat) -> bool:
+    return names.parted(str(flat.get("data.name")))[0] in ("", "tfds")
+
+
+def _is_buffered(flat: Flat) -> bool:
+    """Of files every epoch is shuffled as a whole."""
+    return STREAMED[0](flat) and _is_of_tfds(flat)
+
+
 def _may_be_unreadable(flat: Flat) -> bool:
     """Of TFDS datasets in memory all images must be readable."""
-    return STREAMED[0](flat) or names.parted(str(flat.get("data.name")))[0] not in ("", "tfds")
+    return STREAMED[0](flat) or not _is_of_tfds(flat)
 
 
+def _starts_anew(flat: Flat) -> bool:
+    return not flat.get("model.pretrained")
+
+
+BLOCKS = _needs("model.se.stages")  # without any, the network is plain
 LABELS = _learns_labels, ("train.teacher", "train.distill_weight")
 
 KEYS = {
+    **{f"model.se.{field}": Dependence(default, *BLOCKS) for field, default in OF_A_BLOCK.items()},
+    "model.zero_init_last_bn": Dependence(False, _starts_anew, ("model.pretrained",)),
     "model.new_head": Dependence(False, *_needs("model.pretrained")),
     "data.eval_split": Dependence("test", lambda flat: not flat.get("data.fold"), ("data.fold",)),
     "data.size_stages": Dependence(4, *_needs("data.first_size")),
@@ -101,7 +129,7 @@ KEYS = {
     "data.eval_crop": Dependence(224 / 256, *STREAMED),
     "data.crop_area": Dependence(0.08, *STREAMED),
     "data.interpolation": Dependence("bilinear", *STREAMED),
-    "data.shuffle_buffer": Dependence(8192, *STREAMED),
+    "data.shuffle_buffer": Dependence(8192, _is_buffered, ("data.image_size", "data.name")),
     "data.max_unreadable": Dependence(10, _may_be_unreadable, ("data.image_size", "data.name")),
     "data.randaugment_magnitude": Dependence(9.0, *_needs("data.randaugment_layers")),
     "data.randaugment_kind": Dependence("torchvision", *_needs("data.randaugment_layers")),

@@ -122,12 +122,17 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
         count = data.channels_of(section["name"], sizes.get("image_size", 0), **chosen)
         if len(images["mean"]) != count:
             images |= {"mean": (), "std": ()}  # the dataset's own
+    theirs = {f"model.{key}" for key in flatten(model)} - flatten(sections).keys()
     model |= sections["model"]
     if origin.source is not True:  # from its root, or the same words would mean others elsewhere
         model["pretrained"] = whole_path(origin.pretrained)
     filled = ConfigDict(sections | {"model": model})
     filled.update_from_flattened_dict({key: images[key.removeprefix("data.")] for key in missing})
-    effect.check(flatten(filled.to_dict()), apart_from=missing)
+    flat = flatten(filled.to_dict())
+    effect.check(flat, apart_from={*missing, *theirs})
+    # What the other run left idle, or drew for itself, is nobody's choice here.
+    idle = theirs & {*effect.without(flat)}
+    filled.update_from_flattened_dict({key: effect.KEYS[key].default for key in idle})
     return filled.lock()
 
 
@@ -219,7 +224,9 @@ def _fields(model: Network) -> dict[str, Any]:
     bare = saving.bare(model)
     fields = {field.name: getattr(bare, field.name) for field in dataclasses.fields(bare)}
     nested = {k: dataclasses.asdict(v) if isinstance(v, SEConfig) else v for k, v in fields.items()}
-    return flatten(nested)
+    flat = flatten(nested)
+    idle = effect.without({f"model.{key}": value for key, value in flat.items()})
+    return {key: value for key, value in flat.items() if f"model.{key}" not in idle}
 
 
 def check_shapes(

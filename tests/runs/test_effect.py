@@ -1,5 +1,7 @@
 """A value that somebody chose and that does nothing is refused by the name of its key."""
 
+import dataclasses
+
 import pytest
 from helpers.command_line import configured
 from helpers.runs import finish
@@ -11,9 +13,10 @@ from experiments.grid import sweep
 from experiments.grid.plan import base_config, plan, row_config
 from experiments.reporting.collect import collect
 from experiments.run import override
-from experiments.studies import load_studies
+from experiments.studies import load_studies, load_study
 from senet_jax.config import flatten
 from senet_jax.errors import InputError
+from senet_jax.layers.slot import SEConfig
 from senet_jax.runs import effect, workdir
 from senet_jax.training.prepare import prepare
 
@@ -28,10 +31,23 @@ def test_defaults_of_dependent_keys_are_those_of_the_configuration():
     assert {key: flat[key] for key in effect.KEYS} == {
         key: dependence.default for key, dependence in effect.KEYS.items()
     }
+    fields = {field.name: field.default for field in dataclasses.fields(SEConfig)}
+    del fields["stages"]
+    assert fields == effect.OF_A_BLOCK
 
 
 # Every dependent key: a value of its own, and what gives it an effect.
 ACTING = {
+    "model.se.kind": ("eca", {"model.se.stages": (2,)}),
+    "model.se.ratio": (4, {"model.se.stages": (2,)}),
+    "model.se.squeeze": ("max", {"model.se.stages": (2,)}),
+    "model.se.excitation": ("none", {"model.se.stages": (2,)}),
+    "model.se.gate": ("relu", {"model.se.stages": (2,)}),
+    "model.se.placement": ("pre", {"model.se.stages": (2,)}),
+    "model.se.bias": (True, {"model.se.stages": (2,)}),
+    "model.se.groups": (2, {"model.se.stages": (2,)}),
+    "model.se.rounding": ("timm", {"model.se.stages": (2,)}),
+    "model.zero_init_last_bn": (True, {"model.pretrained": ""}),
     "model.new_head": (True, {"model.pretrained": "x"}),
     "data.eval_split": ("train", {"data.fold": ()}),
     "data.size_stages": (3, {"data.first_size": 4}),
@@ -78,6 +94,10 @@ IDLE = {"optim.warmup_epochs": 0.0, "optim.nesterov": False, "optim.weight_decay
 def test_a_value_without_effect_is_refused_by_the_name_of_its_key(key):
     value, acting = ACTING[key]
     flat = flatten(digits.get_config().to_dict()) | IDLE | {key: value}
+    if key.startswith("model.se."):
+        flat["model.se.stages"] = ()
+    if key == "model.zero_init_last_bn":
+        flat["model.pretrained"] = "x"
     if key in ("optim.momentum", "optim.nesterov"):
         flat["optim.name"] = "adamw"
     if key == "parallel.shard_optimizer":
@@ -96,6 +116,32 @@ def test_a_run_refuses_it_when_it_begins_but_not_when_it_continues(tiny, one_dev
     with pytest.raises(InputError, match=rf"^{key}="):
         prepare(tiny, one_device)
     assert prepare(tiny, one_device, begun=True)  # of a version that did not refuse it
+
+
+def test_streamed_files_have_no_buffer():
+    flat = {"data.image_size": 32, "data.shuffle_buffer": 9}
+    for name in ("imagenet2012", "tfds:/data/cifar100/3.0.2"):
+        effect.check(flat | {"data.name": name})
+    for name in ("folder:photos", "csv:photos.csv", "hf:org/name"):
+        with pytest.raises(InputError, match=r"shuffle_buffer=9 has no effect with .*data\.name="):
+            effect.check(flat | {"data.name": name})
+
+
+def test_flags_of_a_study_hold_for_the_rows_on_which_they_have_an_effect():
+    def configs(name, *flags):
+        study = load_study(name)
+        bases = [base_config(study, row, "digits", smoke=False) for row in study.rows]
+        labels = [row.label for row in study.rows]
+        return dict(zip(labels, override(bases, flags, study, []), strict=True))
+
+    reduction = configs("reduction", "--config.model.se.bias=true")
+    assert not reduction.pop("original").model.se.bias
+    assert all(config.model.se.bias for config in reduction.values())
+    transfer = configs("transfer", "--config.model.zero_init_last_bn=true")
+    drawn = {label for label, config in transfer.items() if config.model.zero_init_last_bn}
+    assert drawn == {"pretraining", "scratch"}
+    transfer = configs("transfer", "--noconfig.model.zero_init_last_bn")
+    assert not any(config.model.zero_init_last_bn for config in transfer.values())
 
 
 def test_a_factor_needs_a_boundary_or_a_plateau():
