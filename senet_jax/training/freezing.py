@@ -51,6 +51,19 @@ def tuning(
     return Tuning(is_trained, norms, scales)
 
 
+def idle(tuned: Tuning, batch_stats: Any) -> dict[str, str]:
+    """The keys that have no effect on the parameters that are trained, each with the reason."""
+    found = {}
+    if tuned.trained is not None and tuned.scales is not None:
+        scales, is_trained = flatten_dict(tuned.scales), flatten_dict(tuned.trained)
+        if all(scale == 1 for path, scale in scales.items() if is_trained[path]):
+            found["optim.layer_decay"] = "optim.freeze leaves only the last layer to train"
+    norms = {"/".join(path[:-1]) for path in flatten_dict(batch_stats)}
+    if norms <= {*tuned.frozen_norms}:
+        found["train.freeze_bn_epochs"] = "optim.freeze has frozen all batch norm"
+    return found
+
+
 def trained(params: Any, patterns: Sequence[str]) -> Any:
     """Tree of booleans: whether none of the regular expressions is in a parameter's path."""
     paths = sorted(flatten_dict(params, sep="/"))

@@ -145,6 +145,18 @@ def check_course(recipe: Recipe, plan: Plan) -> None:
         )
 
 
+def warn_of_idle(recipe: Recipe, reasons: Mapping[str, str]) -> None:
+    """Warn of values that have no effect where few parameters are trained."""
+    values = {
+        "optim.layer_decay": (recipe.optim.layer_decay, 1.0),
+        "train.freeze_bn_epochs": (recipe.train.freeze_bn_epochs, 0.0),
+    }
+    for key, reason in reasons.items():
+        value, default = values[key]
+        if value != default:
+            logging.getLogger(__name__).warning("%s=%g has no effect: %s", key, value, reason)
+
+
 def build_run(
     recipe: Recipe,
     devices: Devices,
@@ -181,6 +193,8 @@ def build_run(
         records |= part.records if part else {}
     if teacher:
         state = TaughtState.of(state, teacher.variables)
+    if not begun:
+        warn_of_idle(recipe, freezing.idle(tuning, state.batch_stats))
     state = replicate(state, devices)
     if recipe.parallel.shard_optimizer:
         state = jax.device_put(state, divided(state, devices))
