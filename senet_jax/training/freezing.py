@@ -51,13 +51,21 @@ def tuning(
     return Tuning(is_trained, norms, scales)
 
 
-def idle(tuned: Tuning, batch_stats: Any) -> dict[str, str]:
-    """The keys that have no effect on the parameters that are trained, each with the reason."""
+def idle(tuned: Tuning, decays: Any, batch_stats: Any) -> dict[str, str]:
+    """The keys that have no effect on the parameters that are trained, each with the reason.
+
+    Args:
+      decays: tree of booleans, whether weight decay is kept for each parameter where
+        optim.decay_norm_and_bias is False.
+    """
+    if tuned.trained is None:
+        return {}
     found = {}
-    if tuned.trained is not None and tuned.scales is not None:
-        scales, is_trained = flatten_dict(tuned.scales), flatten_dict(tuned.trained)
-        if all(scale == 1 for path, scale in scales.items() if is_trained[path]):
-            found["optim.layer_decay"] = "optim.freeze leaves only the last layer to train"
+    left = [path for path, is_trained in flatten_dict(tuned.trained).items() if is_trained]
+    if tuned.scales is not None and all(flatten_dict(tuned.scales)[path] == 1 for path in left):
+        found["optim.layer_decay"] = "optim.freeze leaves only the last layer to train"
+    if all(flatten_dict(decays)[path] for path in left):
+        found["optim.decay_norm_and_bias"] = "optim.freeze leaves only kernels to train"
     norms = {"/".join(path[:-1]) for path in flatten_dict(batch_stats)}
     if norms <= {*tuned.frozen_norms}:
         found["train.freeze_bn_epochs"] = "optim.freeze has frozen all batch norm"

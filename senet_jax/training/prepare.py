@@ -26,6 +26,7 @@ from senet_jax.system.devices import (
 from senet_jax.training import class_weights, freezing, optim, seen
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.optim import OptimConfig
+from senet_jax.training.optimizers import decay_mask
 from senet_jax.training.plan import Plan, plan_steps
 from senet_jax.training.recipe import Recipe, check, check_images
 from senet_jax.training.schedules import make_schedule, warmup_of
@@ -149,12 +150,13 @@ def warn_of_idle(recipe: Recipe, reasons: Mapping[str, str]) -> None:
     """Warn of values that have no effect where few parameters are trained."""
     values = {
         "optim.layer_decay": (recipe.optim.layer_decay, 1.0),
+        "optim.decay_norm_and_bias": (recipe.optim.decay_norm_and_bias, True),
         "train.freeze_bn_epochs": (recipe.train.freeze_bn_epochs, 0.0),
     }
     for key, reason in reasons.items():
         value, default = values[key]
         if value != default:
-            logging.getLogger(__name__).warning("%s=%g has no effect: %s", key, value, reason)
+            logging.getLogger(__name__).warning("%s=%s has no effect: %s", key, value, reason)
 
 
 def build_run(
@@ -194,7 +196,7 @@ def build_run(
     if teacher:
         state = TaughtState.of(state, teacher.variables)
     if not begun:
-        warn_of_idle(recipe, freezing.idle(tuning, state.batch_stats))
+        warn_of_idle(recipe, freezing.idle(tuning, decay_mask(state.params), state.batch_stats))
     state = replicate(state, devices)
     if recipe.parallel.shard_optimizer:
         state = jax.device_put(state, divided(state, devices))
