@@ -15,7 +15,7 @@ BRIGHTEST = 0.85  # the part of the colour map that is used; its last colours ar
 OPACITY = 0.6  # what covers the image where the map is highest
 
 
-def grad_cam(model: Network, variables: Any, images: jax.Array, classes: jax.Array) -> jax.Array:
+def grad_cam(model: Network, variables: Any, images: jax.Array, classes: Any) -> jax.Array:
     """Compute Grad-CAM (Selvaraju et al., arXiv 1610.02391) on the last map before the classifier.
 
     Each channel is weighted by the mean gradient of a class's logit over the map; where the
@@ -26,13 +26,16 @@ def grad_cam(model: Network, variables: Any, images: jax.Array, classes: jax.Arr
     Args:
       variables: `params` and `batch_stats`, as `model.apply` takes them.
       images: [B, H, W, C], normalised.
-      classes: the class to explain for each image [B].
+      classes: the class to explain for each image [B], whole numbers.
 
     Returns: maps [B, H', W'], at least 0, in the units of the logit; NaN for a class that the
       network lacks.
 
-    Raises: ValueError if there is not one class for each image.
+    Raises: ValueError if there is not one class, a whole number, for each image.
     """
+    classes = jnp.asarray(classes)
+    if not jnp.issubdtype(classes.dtype, jnp.integer):
+        raise ValueError(f"classes must be whole numbers, not of {classes.dtype}")
     if jnp.shape(classes) != images.shape[:1]:
         raise ValueError(
             f"classes must be one for each of {len(images)} images, not {list(jnp.shape(classes))}"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from senet_jax.errors import InputError, did_you_mean
+from senet_jax.layers.squeeze_excite import is_whole
 from senet_jax.layers.with_se import SE, WithSE
 from senet_jax.models import MODELS
 from senet_jax.models.shapes import traced_variables
@@ -55,8 +56,14 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     positions of its input. Blocks of `with_se` belong to what they follow. Products of two maps, as
     in attention, do not count, and layers inside nn.scan count once.
 
-    Raises: InputError for an image of which nothing would be left on the way.
+    Raises: InputError for what is no shape of an image, or one of which nothing would be left on
+      the way.
     """
+    if len(image_shape) != 3 or not all(map(is_whole, image_shape)):
+        raise InputError(
+            f"the shape of an image is height, width and channels, such as (224, 224, 3), not "
+            f"{tuple(image_shape)}"
+        )
     height, width, _ = image_shape
     if min(height, width) < (least := getattr(model, "least_image_size", 1)):
         raise InputError(

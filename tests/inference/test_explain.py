@@ -98,6 +98,10 @@ def test_a_class_that_there_is_not_has_no_map():
     assert np.isfinite(maps[::2]).all()
     with pytest.raises(ValueError, match=r"one for each of 4 images, not \[1\]"):
         explain.grad_cam(model, variables, images, np.array([0]))
+    with pytest.raises(ValueError, match="must be whole numbers, not of float32"):
+        explain.grad_cam(model, variables, images, np.zeros(4))
+    listed = explain.grad_cam(model, variables, images, [0, 1, 1, 0])
+    np.testing.assert_array_equal(listed[::2], maps[::2])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

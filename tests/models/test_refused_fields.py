@@ -113,3 +113,9 @@ def test_whole_numbers_of_a_network_are_at_least_one(name):
 def test_networks_too_narrow_for_their_blocks_are_refused(name, fields, sentence):
     with pytest.raises(InputError, match=sentence):
         senet_jax.summarize(senet_jax.create_model(name, **fields), (32, 32, 3))
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (1, 32, 32, 3), (32.0, 32.0, 3), ("32", "32", "3")])
+def test_what_is_no_shape_of_an_image_is_refused(shape):
+    with pytest.raises(InputError, match="is height, width and channels, such as "):
+        senet_jax.summarize(senet_jax.create_model("seresnet20_cifar"), shape)
