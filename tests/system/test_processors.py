@@ -1,5 +1,6 @@
 """Processors are shared as a person asks for it."""
 
+import os
 import subprocess
 import sys
 
@@ -24,4 +25,5 @@ def test_a_process_with_a_session_of_its_own_is_as_nice_as_it_was_started(nicene
         text=True,
         check=True,
     )
-    assert done.stdout.split()[-2:] == ["nice", str(niceness)]
+    expected = min(os.nice(0) + niceness, 19)  # the suite may be nice itself
+    assert done.stdout.split()[-2:] == ["nice", str(expected)]
