@@ -35,6 +35,7 @@ def _article(variant: int, text: str) -> Claim:
 
 CLAIMS = (
     _paper("Table 10", "SE improves the network", "reduction", "16"),
+    _paper("Table 5", "SE improves networks with pre-activation", "preactivation", "SE"),
     _paper(
         "section 6.1",
         "Between r = 2 and r = 16 the reduction ratio hardly matters",

@@ -448,6 +448,24 @@ def test_our_pairs_are_above_all_that_are_published(checkout):
     assert forest.draw().startswith(b"\x89PNG")
 
 
+def test_every_study_of_a_plain_row_and_se_gives_the_forest_its_pair(
+    checkout, tmp_path, monkeypatch
+):
+    study = load_study("preactivation")
+    for label, errors in (("plain", (5.0, 6.0)), ("SE", (4.0, 4.5))):
+        _, runs = planned(study, tmp_path / "pairs", (0, 1))
+        for run in (run for run in runs if run.row.label == label):
+            finish(run.workdir, run.config, **{"eval/top1_error": errors[run.seed]})
+    monkeypatch.setattr(publish, "figure_files", lambda *_: {})
+    publish.publish(study, collect(study, tmp_path / "pairs").results, {})
+    of_reduction, pair, theirs, *_ = forest.in_order()
+    assert of_reduction["network"] == "resnet20_cifar"
+    assert (pair["dataset"], pair["network"]) == ("digits", "preresnet20_cifar")
+    assert pair["gain"] == pytest.approx(1.25)
+    assert pair["half"] == pytest.approx(0.25 * 12.706, rel=1e-4)  # t of one degree of freedom
+    assert theirs["source"] == "SE paper Table 5"
+
+
 def test_the_picture_in_the_docs_has_all_pairs():
     """One that had been drawn without ours stood there for a day."""
     picture = (blocks.ROOT / "docs" / "images" / "forest.png").read_bytes()
