@@ -34,16 +34,29 @@ def variables_of(
     model: Network,
     arrays: Mapping[tuple[str, ...], np.ndarray],
     shapes: Shapes,
+    origin: str,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Variables:
     """What `model.apply` takes: arrays of JAX, with a new classifier where the weights lack one.
 
     Args:
       shapes: shapes of all variables of the model with its classifier, for images [H, W, C].
+      origin: what errors call the arrays.
+
+    Raises: InputError for arrays of another type, or with which no answer could be finite.
     """
     for path, value in arrays.items():
         if value.dtype != np.float32:
             raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
+        least = -model.layers.epsilon if path[-1] == "var" else -np.inf
+        if not (np.isfinite(value).all() and (value > least).all()):
+            kind = (
+                "a variance below 0" if np.isfinite(value).all() else "numbers that are not finite"
+            )
+            raise InputError(
+                f"{origin} has {kind} in {'/'.join(path[1:])}, as if its training had diverged or "
+                "the file were damaged; take other weights"
+            )
     variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in arrays.items()}
     for path in shapes.keys() - variables.keys():
         initialise = he_normal if path == HEAD else jax.nn.initializers.zeros

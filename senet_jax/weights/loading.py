@@ -237,7 +237,7 @@ def from_tensors(
     }
     arrays, theirs = adapt(arrays, model, in_channels, origin)
     spec = dataclasses.replace(timm.image_spec_of(name, {}), num_classes=classes)
-    variables = variables_of(model, arrays, shapes)
+    variables = variables_of(model, arrays, shapes, origin)
     return Weights(network, model, variables, spec, classes, channels=theirs)
 
 
@@ -268,6 +268,6 @@ def from_run(run: StoredRun, *, in_channels: int | None = None, **fields: Any) -
     )
     arrays, theirs = adapt(arrays, model, in_channels, str(directory), (run.image_shape or ())[:2])
     sha256 = provenance.fingerprint(variables)
-    variables = variables_of(model, arrays, shapes, run.image_shape)
+    variables = variables_of(model, arrays, shapes, str(directory), run.image_shape)
     names = readable((run.dataset | run.result).get("class_names", ()))
     return Weights(name, model, variables, None, classes, sha256, names, theirs)

@@ -144,6 +144,14 @@ BN = "blocks.0.0.bn1.bias"
         (put("conv_stem.weight", np.zeros((32, 3, 5, 3), "f")), r"is \[32, 3, 5, 3\] there"),
         (put(BN, np.zeros(32)), "must be float32 or shorter, not float64"),
         (
+            put(BN, np.full(32, np.nan, "f")),
+            r"\.safetensors has numbers that are not finite in stage1/",
+        ),
+        (
+            put(BN.replace("bias", "running_var"), np.full(32, -1, "f")),
+            "has a variance below 0 in stage1/.*; take other weights",
+        ),
+        (
             lambda t: t.update(
                 {"classifier.weight": np.zeros((4, 1024), "f"), "classifier.bias": np.zeros(4, "f")}
             ),
