@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.grid.study import Study
 from experiments.reporting import blocks, primary, publish
 from experiments.reporting.plot import OURS
 from experiments.statistics.paired import t_interval
@@ -39,26 +40,27 @@ def published() -> list[dict[str, Any]]:
 
 def ours() -> Iterator[dict[str, Any]]:
     """Our pairs, from the published runs of PLAIN_ROWS: what is compared with the plain network."""
-    published = (
-        (study, plain, dataset)
-        for study, plain in ((load_study(name), plain) for name, plain in PLAIN_ROWS.items())
-        for dataset in publish.published_datasets(study)
-    )
-    for study, plain, dataset in published:
-        results, _ = publish.read(study, dataset)
-        for decided in primary.decisions(study, results):
-            interval = t_interval(decided.differences)
-            if decided.comparison.reference == plain and interval:
-                mean = sum(interval) / 2
-                half = interval[1] - mean
-                network = results[plain][0]["model"].removeprefix("se")
-                yield {
-                    "dataset": dataset,
-                    "network": network,
-                    "gain": mean,
-                    "half": half,
-                    "source": f"ours, n = {len(decided.differences)}: {mean:+.2f} ± {half:.2f}",
-                }
+    for name, plain in PLAIN_ROWS.items():
+        study = load_study(name)
+        for dataset in publish.published_datasets(study):
+            yield from _pairs_on(dataset, study, plain)
+
+
+def _pairs_on(dataset: str, study: Study, plain: str) -> Iterator[dict[str, Any]]:
+    """The pairs of a study's published runs on a dataset with its row without SE."""
+    results, _ = publish.read(study, dataset)
+    for decided in primary.decisions(study, results):
+        interval = t_interval(decided.differences)
+        if decided.comparison.reference == plain and interval:
+            mean = sum(interval) / 2
+            half = interval[1] - mean
+            yield {
+                "dataset": dataset,
+                "network": results[plain][0]["model"].removeprefix("se"),
+                "gain": mean,
+                "half": half,
+                "source": f"ours, n = {len(decided.differences)}: {mean:+.2f} ± {half:.2f}",
+            }
 
 
 def in_order() -> list[dict[str, Any]]:

@@ -61,10 +61,14 @@ def idle(tuned: Tuning, decays: Any, batch_stats: Any) -> dict[str, str]:
     if tuned.trained is None:
         return {}
     found = {}
-    left = [path for path, is_trained in flatten_dict(tuned.trained).items() if is_trained]
-    if tuned.scales is not None and all(flatten_dict(tuned.scales)[path] == 1 for path in left):
+    is_trained = flatten_dict(tuned.trained)
+
+    def of_trained(tree: Any) -> list[Any]:
+        return [value for path, value in flatten_dict(tree).items() if is_trained[path]]
+
+    if tuned.scales is not None and all(scale == 1 for scale in of_trained(tuned.scales)):
         found["optim.layer_decay"] = "optim.freeze leaves only the last layer to train"
-    if all(flatten_dict(decays)[path] for path in left):
+    if all(of_trained(decays)):
         found["optim.decay_norm_and_bias"] = "optim.freeze leaves only kernels to train"
     norms = {"/".join(path[:-1]) for path in flatten_dict(batch_stats)}
     if norms <= {*tuned.frozen_norms}:

@@ -48,13 +48,14 @@ def variables_of(
     for path, value in arrays.items():
         if value.dtype != np.float32:
             raise InputError(f"{'/'.join(path)} must be float32 or shorter, not {value.dtype}")
-        least = -model.layers.epsilon if path[-1] == "var" else -np.inf
-        if not (np.isfinite(value).all() and (value > least).all()):
-            kind = (
-                "a variance below 0" if np.isfinite(value).all() else "numbers that are not finite"
-            )
+        fault = ""
+        if not np.isfinite(value).all():
+            fault = "numbers that are not finite"
+        elif path[-1] == "var" and (value <= -model.layers.epsilon).any():
+            fault = "a variance below 0"
+        if fault:
             raise InputError(
-                f"{origin} has {kind} in {'/'.join(path[1:])}, as if its training had diverged or "
+                f"{origin} has {fault} in {'/'.join(path[1:])}, as if its training had diverged or "
                 "the file were damaged; take other weights"
             )
     variables: dict[tuple[str, ...], Any] = {p: jnp.asarray(value) for p, value in arrays.items()}
