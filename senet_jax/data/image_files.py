@@ -20,7 +20,13 @@ DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for grey image
 # colours, without transparency; colours and transparency as stored, 255 where there is none.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GREY = ("1", "L", "LA", "La", *DEEP)  # Pillow's modes without colours
-UNKNOWN_WHITE = "its pixels have 32 bits, and nothing says which is white; convert it to 8 or 16"
+# Formats whose 16 bits Pillow opens in its mode of 32, the first always and the second once did.
+IN_32_BITS = ("PPM", "PNG")
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+WHITE_IS_ZERO, SIGNED = 0, 2
+UNKNOWN_WHITE = (
+    "its pixels have 32 bits or a sign, and nothing says which is white; convert it to 8 or 16 bits"
+)
 # What opening might never come back from, or has no image in it.
 NO_FILES = (
     (stat.S_ISDIR, "it is a folder, from which no image was taken"),
@@ -43,13 +49,14 @@ def open_image(path: Path | str | IO[bytes], *, upright: bool = True) -> Image.I
 
     Raises:
       InputError: if the file cannot be read or is none, has more pixels than Pillow takes for a
-        decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`), or has 32-bit pixels, where nothing
-        says what is white.
+        decompression bomb (twice `PIL.Image.MAX_IMAGE_PIXELS`), or has pixels of 32 bits or with a
+        sign, where nothing says what is white.
     """
 
     def load(image: Image.Image) -> Image.Image:
         image.load()
-        return in_eight_bits(orientation.upright(image) if upright else image)
+        grey = _black_and_white(image)  # of which a turned image no longer tells
+        return _in_eight_bits(orientation.upright(image) if upright else image, grey)
 
     return _opened(path, load)
 
@@ -97,22 +104,39 @@ def _opened(path: Path | str | IO[bytes], look: Callable[[Image.Image], T]) -> T
 def in_eight_bits(image: Image.Image) -> Image.Image:
     """Convert an image of any mode to RGB, or RGBA where it has transparency.
 
-    Grey becomes RGB, 16 bits become 8, and CMYK is converted without a colour profile. Transparent
-    pixels keep their colours. All this is as in Pillow's `convert("RGB")`, and so in timm, except
-    for grey images of 16 bits, which that would cut off at 255.
+    Grey becomes RGB, 16 bits become 8 (of TIFF also 12), and CMYK is converted without a colour
+    profile. Transparent pixels keep their colours. All this is as in Pillow's `convert("RGB")`, and
+    so in timm, except for grey images above 8 bits, which that would cut off at 255.
 
-    Raises: ValueError for pixels of 32 bits.
+    Raises: ValueError for pixels of 32 bits or with a sign.
     """
+    return _in_eight_bits(image, _black_and_white(image))
+
+
+def _in_eight_bits(image: Image.Image, grey: tuple[int, int]) -> Image.Image:
+    """`in_eight_bits`, where black and white are these if the image is grey and above 8 bits."""
     if image.mode in DEEP:
-        pixels = np.asarray(image, np.int64)
-        if pixels.min() < 0 or pixels.max() >= 2**16:
-            raise ValueError(UNKNOWN_WHITE)
-        image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError(UNKNOWN_WHITE)
+        black, white = grey
+        bits = np.asarray(image, np.int64)
+        scaled = (510 * (bits - black) + (white - black)) // (2 * (white - black))  # rounded
+        image = Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
     elif image.mode == "La":  # multiplied by its alpha, which Pillow undoes for no other mode
         image = image.convert("LA")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _black_and_white(image: Image.Image) -> tuple[int, int]:
+    """The values of black and white of a grey image above 8 bits, by what its file says of them.
+
+    Raises: ValueError where nothing says which is white.
+    """
+    tags = getattr(image, "tag_v2", {})  # only TIFF has any
+    is_of_16 = image.mode != "I" or image.format in IN_32_BITS
+    if image.mode == "F" or not is_of_16 or SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        raise ValueError(UNKNOWN_WHITE)
+    white = 2 ** tags.get(BITS, (16,))[0] - 1
+    # Pillow turns this round for 8 bits alone.
+    return (white, 0) if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else (0, white)
 
 
 def pixels(image: Image.Image, channels: int) -> np.ndarray:

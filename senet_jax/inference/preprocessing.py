@@ -104,7 +104,7 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Turn an image of Pillow's into uint8 [H, W, C].
 
-        Raises: InputError for anything but an image, and for pixels of 32 bits.
+        Raises: InputError for anything but an image, and for pixels of 32 bits or with a sign.
         """
         if not isinstance(image, Image.Image):
             raise InputError(
