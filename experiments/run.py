@@ -44,6 +44,7 @@ from experiments.grid import sweep
 from experiments.grid.override import override, parse_seeds
 from experiments.grid.plan import (
     base_configs,
+    check_rows,
     dataset_of,
     define_flags,
     define_published,
@@ -88,6 +89,7 @@ def main(argv: list[str]) -> None:
     # These import JAX and the models.
     from experiments.reporting.write import write_report
 
+    check_rows(study, bases)
     collected, results, failures = train(study, bases, seeds, directory, launcher, values)
     problems = [*collected.damaged]
     if results:

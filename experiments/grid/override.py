@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments.grid.plan import row_config
 from experiments.grid.study import PRETRAINED, Row, Study
-from senet_jax.config import build, flatten
+from senet_jax.config import flatten
 from senet_jax.errors import InputError, did_you_mean, named
 from senet_jax.runs import effect
 from senet_jax.system import cli
@@ -64,18 +64,8 @@ def override(
                     f"--config.{key} cannot hold for every row: {row.label} has no such key"
                 )
         config = cli.with_flags(base, of_row)
-        if any(map(SE_FLAG.match, of_row)):
-            _check_blocks(row, config)
         configs.append(without_leftovers(row, config, {*given, *row.overrides}))
     return configs
-
-
-def _check_blocks(row: Row, config: ConfigDict) -> None:
-    """Raises: InputError for a row's SE blocks that cannot be; rows without any would train."""
-    from senet_jax.layers.slot import SEConfig  # brings JAX, and few command lines ask
-
-    with named(f"row {row.label}"):
-        build(SEConfig, "model.se", row_config(row, config).to_dict()["model"]["se"])
 
 
 def _is_of_others(row: Row, values: Mapping[str, Any], argument: str) -> bool:

@@ -17,7 +17,7 @@ from experiments.grid.folder_names import folder_of
 from experiments.grid.narrow import least_size_of
 from experiments.grid.study import Row, Study, on_dataset
 from senet_jax.data.sources import lookup, names
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, named
 from senet_jax.system import cli
 
 # A few steps per row on a handful of images: the whole grid as a first look, and for tests.
@@ -229,6 +229,20 @@ def plan(
                 config.model.pretrained = str(place(row.starts_from, seed))
             runs.append(PlannedRun(row, seed, config, place(row.label, seed)))
     return runs
+
+
+def check_rows(study: Study, bases: Sequence[ConfigDict]) -> None:
+    """Check every row's configuration, as its run will, so that none trains before one is refused.
+
+    What only the data or the devices tell is for the runs themselves.
+
+    Raises: InputError, naming the row, for the first that cannot be.
+    """
+    from senet_jax.training import recipe  # brings JAX
+
+    for row, base in zip(study.rows, bases, strict=True):
+        with named(f"row {row.label}"):
+            recipe.check_sections(row_config(row, base))
 
 
 def is_fold_of_seed(config: Mapping[str, Any]) -> bool:

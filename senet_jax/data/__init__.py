@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from senet_jax.config import build
 from senet_jax.data import fake, file_stream, in_memory, streaming
 from senet_jax.data.crops import CropSpec
+from senet_jax.data.fields import crop_spec_of, read_fields
 from senet_jax.data.folds import Fold
 from senet_jax.data.sources import lookup, tfds_source
 from senet_jax.data.sources.lookup import image_size_for, is_same
 from senet_jax.data.sources.source import Listed, Source, digest
 from senet_jax.data.sources.tfds_source import TfdsSource
 from senet_jax.data.split import WHOLE, Batch, Dataset, Share, Split
-from senet_jax.data.statistics import Statistics
 from senet_jax.errors import InputError, named
 
 __all__ = [
@@ -83,10 +82,10 @@ def load_dataset(
         or numbers that are no mean and deviation of its channels.
     """
     # The function is long because it is the reference of what a dataset can be.
-    crop_spec = _crop_spec(image_size, crops)
-    eval_spec = _eval_spec(crop_spec, eval_size)
-    _check_repeats(repeats, name)
-    statistics, part = build(Statistics, "data", {"mean": mean, "std": std}), Fold.of(fold)
+    sizes = {"image_size": image_size, "eval_size": eval_size}
+    crop_spec, eval_spec, statistics, part = read_fields(
+        name, fold=fold, mean=mean, std=std, repeats=repeats, **sizes, **crops
+    )
     if name == "fake":
         _refuse_classes(classes, "noise has none")
         if part:
@@ -149,7 +148,7 @@ def load_split(
     if name == "fake":
         dataset = fake.dataset(image_size or 224)
         return dataset.eval, dataset.class_names
-    crop_spec = _crop_spec(image_size, crops)
+    crop_spec = crop_spec_of(image_size, crops)
     source = _prepared(name, image, label, crop_spec)
     source.count(split)
     labels = _labels(classes, source, crop_spec)
@@ -170,32 +169,6 @@ def channels_of(name: str, image_size: int, image: str = "", label: str = "") ->
     if name == "fake" or image_size:
         return 3
     return lookup.find(name, image, label).image_shape[-1] or 3
-
-
-def _crop_spec(image_size: int, crops: dict[str, Any]) -> CropSpec | None:
-    """The crops of streamed images; None for images that are kept in memory.
-
-    What streaming alone looks at is checked all the same: a slip shows before it matters.
-    """
-    spec = build(CropSpec, "data", {"image_size": image_size, **crops}) if crops else None
-    return spec if image_size else None
-
-
-def _eval_spec(crop_spec: CropSpec | None, eval_size: int) -> CropSpec | None:
-    """The crops of evaluation. Raises: InputError if `eval_size` is no size."""
-    if not eval_size or crop_spec is None:
-        return crop_spec
-    with named("data.eval_size"):
-        fields = dataclasses.asdict(crop_spec) | {"image_size": eval_size}
-        return build(CropSpec, "data", fields)
-
-
-def _check_repeats(repeats: int, name: str) -> None:
-    """Raises: InputError for a number of views that is none, or of noise, which is all alike."""
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise InputError(f"data.repeats must be at least 1 and whole, not {repeats!r}")
-    if repeats > 1 and name == "fake":
-        raise InputError(f"data.repeats has no effect on {name!r}: leave it at 1")
 
 
 def _prepared(name: str, image: str, label: str, crop_spec: CropSpec | None) -> Source:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from senet_jax.config import build, check_present, flatten
 from senet_jax.data.augment import Augmentation, Mixing
+from senet_jax.data.fields import ON_SOURCES, read_fields
 from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
 from senet_jax.models.shapes import takes, variable_shapes
@@ -50,7 +51,27 @@ class Recipe:
 
 
 def check(config: ConfigDict, devices: Devices) -> Recipe:
-    """Check a configuration, each section alone and all together.
+    """Check a configuration, each section alone, all together, and for the devices.
+
+    Raises: InputError, naming the key, for the first that is missing, unknown or impossible.
+    """
+    recipe = check_sections(config)
+    train, parallel = recipe.train, recipe.parallel
+    check_divisible(train.batch_size, devices)
+    check_parts(train, len(devices), recipe.mixing, recipe.data.get("repeats", 1))
+    devices = DeviceGroup.of(devices, parallel.backend)
+    check_parallel(parallel, train, devices)
+    across = {"axis_name": axis_of(devices), "sync_batch_norm": train.sync_batch_norm}
+    recipe = dataclasses.replace(recipe, network=recipe.network | across)
+    check_network(recipe.network)
+    return recipe
+
+
+def check_sections(config: ConfigDict) -> Recipe:
+    """Check what a configuration says on whatever devices, data and weights.
+
+    The network and the images of one that starts from weights are left to the run: the weights
+    decide some of their fields.
 
     Raises: InputError, naming the key, for the first that is missing, unknown or impossible.
     """
@@ -64,21 +85,23 @@ def check(config: ConfigDict, devices: Devices) -> Recipe:
     seed = sections["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"seed must be from 0 to 2^32 - 1 and whole, not {seed!r}")
-    check_divisible(train.batch_size, devices)
     mixing, data_fields = _split_off(Mixing, sections["data"])
     augment, data_fields = _split_off(Augmentation, data_fields)
     growth, data_fields = _split_off(Growth, data_fields)
-    check_parts(train, len(devices), mixing, data_fields.get("repeats", 1))
     origin, network = split_origin(sections["model"])
     parallel = build(ParallelConfig, "parallel", sections.get("parallel", {}))
-    devices = DeviceGroup.of(devices, parallel.backend)
-    check_parallel(parallel, train, devices)
-    network |= {"axis_name": axis_of(devices), "sync_batch_norm": train.sync_batch_norm}
-    create_model(**network)  # refuses what it must before any data is read
-    check_name(network)
+    if not origin.source:
+        check_network(network)
+        read_fields(**{k: v for k, v in data_fields.items() if k not in ON_SOURCES})
     return Recipe(
         seed, train, optim_config, parallel, augment, mixing, growth, origin, network, data_fields
     )
+
+
+def check_network(network: Mapping[str, Any]) -> None:
+    """Raises: InputError for a network that cannot be, before any data are read."""
+    create_model(**network)
+    check_name(network)
 
 
 def _split_off(owner: type[Any], section: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Grey images above eight bits: which value is white is taken from the file, or not taken at all."""
+"""Grey images above eight bits: a file says which value is white, or is refused."""
 
 import io
 import struct
@@ -44,7 +44,11 @@ def tiff(pixels, bits, photometric=BLACK_IS_ZERO, sample_format=UNSIGNED, order=
     head = b"II*\0" if order == "<" else b"MM\0*"
     entries = b"".join(
         struct.pack(f"{order}HHI", tag, kind, 1)
-        + (struct.pack(f"{order}HH", value, 0) if kind == SHORT else struct.pack(f"{order}I", value))
+        + (
+            struct.pack(f"{order}HH", value, 0)
+            if kind == SHORT
+            else struct.pack(f"{order}I", value)
+        )
         for tag, (kind, value) in tags.items()
     )
     where = struct.pack(f"{order}I", 8 + len(strip))
@@ -92,7 +96,7 @@ def test_a_ramp_from_black_to_white_is_one_in_eight_bits(name):
     read = np.asarray(open_image(io.BytesIO(encoded)))
     # Values were cut to whole numbers of the file before, at most a step of 8 bits.
     assert np.abs(read[..., 0].astype(int) - EIGHT_BITS).max() <= 1
-    assert read.min() == 0 and read.max() == 255
+    assert (read.min(), read.max()) == (0, 255)
     opened = Image.open(io.BytesIO(encoded))
     assert np.abs(NETWORK(opened)[..., 0].astype(int) - EIGHT_BITS).max() <= 1
 
