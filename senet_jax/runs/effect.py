@@ -46,6 +46,7 @@ def _needs(key: str, *values: Any) -> tuple[Callable[[Flat], bool], tuple[str, .
 
 
 STREAMED = _needs("data.image_size")  # images in memory are never cropped, nor read again
+FACTOR = ("optim.schedule", "optim.factor")
 STEP, PLATEAU = (_needs("optim.schedule", name) for name in ("step", "plateau"))
 
 # The fields of a block, with the defaults of SEConfig, which is not asked: it brings JAX.
@@ -61,6 +62,14 @@ OF_A_BLOCK = {
     "rounding": "none",
 }
 SGD = ("sgd", None)  # None: configurations of versions that had nothing else
+
+
+def _steps(flat: Flat) -> bool:
+    return STEP[0](flat) and flat.get("optim.factor") != 1
+
+
+def _waits(flat: Flat) -> bool:
+    return PLATEAU[0](flat) and flat.get("optim.factor") != 1
 
 
 def _multiplies(flat: Flat) -> bool:
@@ -153,10 +162,10 @@ KEYS = {
     "train.teacher_weights": Dependence("final", *_needs("train.teacher")),
     "train.distill_weight": Dependence(0.5, *_needs("train.teacher")),
     "train.distill_temperature": Dependence(1.0, *_needs("train.teacher")),
-    "optim.boundaries": Dependence((0.5, 0.75), *STEP),
+    "optim.boundaries": Dependence((0.5, 0.75), _steps, FACTOR),
     "optim.factor": Dependence(0.1, _multiplies, ("optim.schedule", "optim.boundaries")),
-    "optim.patience": Dependence(5, *PLATEAU),
-    "optim.reductions": Dependence(3, *PLATEAU),
+    "optim.patience": Dependence(5, _waits, FACTOR),
+    "optim.reductions": Dependence(3, _waits, FACTOR),
     "optim.warmup": Dependence("linear", _warms_up, ("optim.warmup_epochs", "optim.warmup_steps")),
     "optim.momentum": Dependence(0.9, *_needs("optim.name", "rmsprop_tf", *SGD)),
     "optim.nesterov": Dependence(False, _has_momentum, ("optim.name", "optim.momentum")),

@@ -72,7 +72,8 @@ def idle(tuned: Tuning, decays: Any, batch_stats: Any) -> dict[str, str]:
         found["optim.decay_norm_and_bias"] = "optim.freeze leaves only kernels to train"
     norms = {"/".join(path[:-1]) for path in flatten_dict(batch_stats)}
     if norms <= {*tuned.frozen_norms}:
-        found["train.freeze_bn_epochs"] = "optim.freeze has frozen all batch norm"
+        for key in ("train.freeze_bn_epochs", "train.sync_batch_norm"):
+            found[key] = "optim.freeze has frozen all batch norm"
     return found
 
 

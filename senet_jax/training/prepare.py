@@ -19,6 +19,7 @@ from senet_jax.errors import InputError, counted
 from senet_jax.layers.network import Network
 from senet_jax.runs import effect
 from senet_jax.system.devices import (
+    JIT,
     DeviceGroup,
     Devices,
     replicate,
@@ -148,10 +149,12 @@ def check_course(recipe: Recipe, plan: Plan) -> None:
 
 def warn_of_idle(recipe: Recipe, reasons: Mapping[str, str]) -> None:
     """Warn of values that have no effect where few parameters are trained."""
+    needs_sync = recipe.parallel.backend == JIT  # of several devices, whatever is frozen
     values = {
         "optim.layer_decay": (recipe.optim.layer_decay, 1.0),
         "optim.decay_norm_and_bias": (recipe.optim.decay_norm_and_bias, True),
         "train.freeze_bn_epochs": (recipe.train.freeze_bn_epochs, 0.0),
+        "train.sync_batch_norm": (recipe.train.sync_batch_norm and not needs_sync, False),
     }
     for key, reason in reasons.items():
         value, default = values[key]

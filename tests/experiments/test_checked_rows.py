@@ -40,7 +40,10 @@ def test_a_later_row_that_cannot_be_is_refused_before_an_earlier_one_trains(give
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [  # the first row of the study has no SE blocks, and could be trained
-        ("--config.model.se.gate=softmax", r"^row 2: model seresnet20_cifar: se\.gate must be one of"),
+        (
+            "--config.model.se.gate=softmax",
+            r"^row 2: model seresnet20_cifar: se\.gate must be one of",
+        ),
         ("--config.optim.momentum=2", r"^row original: optim: momentum"),
     ],
 )

@@ -144,6 +144,17 @@ def test_flags_of_a_study_hold_for_the_rows_on_which_they_have_an_effect():
     assert not any(config.model.zero_init_last_bn for config in transfer.values())
 
 
+@pytest.mark.parametrize(
+    ("schedule", "key"),
+    [("step", "boundaries"), ("plateau", "patience"), ("plateau", "reductions")],
+)
+def test_a_factor_of_one_leaves_nothing_to_time(schedule, key):
+    flat = {"optim.schedule": schedule, f"optim.{key}": ACTING[f"optim.{key}"][0]}
+    effect.check(flat | {"optim.factor": 0.5})
+    with pytest.raises(InputError, match=rf"optim\.{key}=.* has no effect with .*factor=1\.0"):
+        effect.check(flat | {"optim.factor": 1.0})
+
+
 def test_a_factor_needs_a_boundary_or_a_plateau():
     flat = {"optim.schedule": "step", "optim.boundaries": (), "optim.factor": 0.5}
     with pytest.raises(InputError, match=r"optim\.factor=0\.5 has no effect with optim\.schedule"):

@@ -49,11 +49,14 @@ def test_expressions_are_found_anywhere_in_a_path():
     assert freezing.tuning(small(), (8, 8, 1), (), 1.0) == freezing.Tuning()
 
 
+OF_NORMS = ["train.freeze_bn_epochs=1.0", "train.sync_batch_norm=True"]
+
+
 @pytest.mark.parametrize(
     ("freeze", "idle"),
     [
-        ("^(?!head/)", ["optim.layer_decay=0.5", "train.freeze_bn_epochs=1.0"]),
-        ("/(scale|bias)$", ["optim.decay_norm_and_bias=False", "train.freeze_bn_epochs=1.0"]),
+        ("^(?!head/)", ["optim.layer_decay=0.5", *OF_NORMS]),
+        ("/(scale|bias)$", ["optim.decay_norm_and_bias=False", *OF_NORMS]),
         ("^stem/", []),
     ],
 )
@@ -64,7 +67,7 @@ def test_what_has_no_effect_on_the_parameters_that_are_left_is_named(
     prepare(tiny, one_device)
     assert "no effect" not in caplog.text  # of defaults
     tiny.optim.layer_decay, tiny.train.freeze_bn_epochs = 0.5, 1.0
-    tiny.optim.decay_norm_and_bias = False
+    tiny.optim.decay_norm_and_bias, tiny.train.sync_batch_norm = False, True
     prepare(tiny, one_device)
     named = [line.getMessage() for line in caplog.records if "no effect" in line.getMessage()]
     assert [line.partition(" ")[0] for line in named] == idle
