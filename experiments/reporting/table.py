@@ -132,9 +132,15 @@ def caption(study: Study, results: Results) -> str:
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} "
         f"({counted(all_of('host_cpus'), 'processor')}), "
-        f"JAX {all_of('jax_version')}, commit {all_of('git_commit')}."
+        f"JAX {all_of('jax_version')}{_library(results)}, commit {all_of('git_commit')}."
         f"{not_as_declared(study, results)}{_mixed(results)}{_folds(results)}"
     )
+
+
+def _library(results: Results) -> str:
+    """The version of oneDNN, where runs had it."""
+    versions = made_with(results, key := "onednn_version")
+    return f", oneDNN {', '.join(versions)}" if versions != [provenance.USUAL[key]] else ""
 
 
 def _folds(results: Results) -> str:

@@ -36,7 +36,8 @@ from jax import lax
 
 from senet_jax.errors import InputError
 from senet_jax.layers.cpu import conv as cpu_conv  # the formulations of the table above
-from senet_jax.layers.cpu.conv import DIMENSIONS, ConvSpec
+from senet_jax.layers.cpu.conv import DIMENSIONS
+from senet_jax.layers.cpu.spec import ConvSpec
 from senet_jax.layers.platforms import by_platform
 
 # "auto": what is known to be fast on each platform; "xla": plain operations on every platform;
@@ -193,19 +194,25 @@ def kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     return _choose(cpu_conv.kernel_gradient, cpu_conv.native_kernel_gradient, layer, x, dy)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _output_in_training(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
+    return _choose(cpu_conv.output_in_training, cpu_conv.native_output, layer, x, w)
+
+
 def _choose(fast: Any, native: Any, layer: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
     return by_platform(
         a, b, cpu=functools.partial(fast, layer), default=functools.partial(native, layer)
     )
 
 
-output.defvjp(
-    lambda layer, x, w: (output(layer, x, w), (x, w)),
-    lambda layer, saved, dy: (
-        input_gradient(layer, dy, saved[1]),
-        kernel_gradient(layer, saved[0], dy),
-    ),
-)
+for function in (output, _output_in_training):
+    function.defvjp(
+        lambda layer, x, w: (_output_in_training(layer, x, w), (x, w)),
+        lambda layer, saved, dy: (
+            input_gradient(layer, dy, saved[1]),
+            kernel_gradient(layer, saved[0], dy),
+        ),
+    )
 input_gradient.defvjp(
     lambda layer, dy, w: (input_gradient(layer, dy, w), (dy, w)),
     lambda layer, saved, x: (output(layer, x, saved[1]), kernel_gradient(layer, x, saved[0])),

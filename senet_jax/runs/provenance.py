@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from senet_jax.layers.cpu import onednn
 from senet_jax.system import processors
 from senet_jax.system.devices import PMAP, Devices, backend_of
 
@@ -48,18 +49,23 @@ BITS = {
     "processor_features": "features of the processor",
     "settings": "settings of JAX and XLA",
     "jax_version": "version of JAX",
+    "onednn_version": "version of oneDNN",
 }
 # What is in an environment only where it is not as usual.
-USUAL = {"processes": 1, "parallel": PMAP}
+USUAL = {"processes": 1, "parallel": PMAP, "onednn_version": "none"}
 
 
 def environment(devices: Devices) -> dict[str, Any]:
     """Hardware, versions and commit: what a number depends on besides the configuration."""
     packages = ("jax", "flax", "optax")
-    sharing = {"processes": jax.process_count(), "parallel": backend_of(devices)}
+    unusual = {
+        "processes": jax.process_count(),
+        "parallel": backend_of(devices),
+        "onednn_version": onednn.in_use(devices[0].platform) or "none",
+    }
     return {
         "devices": len(devices),
-        **{key: value for key, value in sharing.items() if value != USUAL[key]},
+        **{key: value for key, value in unusual.items() if value != USUAL[key]},
         "device_kind": devices[0].device_kind,
         "processor": processor(),
         "processor_features": processor_features(),

@@ -13,54 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from senet_jax.layers.cpu import onednn
 from senet_jax.layers.cpu.fusion import materialize, zero_after
-from senet_jax.layers.cpu.windows import Windows, shift
+from senet_jax.layers.cpu.spec import ConvSpec
+from senet_jax.layers.cpu.windows import shift
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Channels per dense block of a grouped convolution. Fewer waste less, more make fewer kernels to
 # compile: 16 and 32 are equally fast, and 16 takes twice as long to compile.
 BLOCK_CHANNELS = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class ConvSpec:
-    """The static part of a convolution, by which its formulation is chosen.
-
-    Attributes:
-      size: height and width of the input.
-      kernel: height and width of the kernel, both odd.
-      stride: steps down and across.
-      groups: number of groups.
-      channels: numbers of channels of the input and of the output.
-    """
-
-    size: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    groups: int
-    channels: tuple[int, int]
-
-    @property
-    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        up, left = (side // 2 for side in self.kernel)
-        return ((up, up), (left, left))
-
-    @property
-    def windows(self) -> Windows:
-        return Windows(self.size, self.kernel, self.stride, self.padding)
-
-    @property
-    def depthwise(self) -> bool:
-        return self.groups > 1 and self.channels == (self.groups, self.groups)
-
-    @property
-    def pointwise(self) -> bool:
-        return self.kernel == (1, 1)
-
-    @property
-    def small(self) -> bool:
-        """Whether the output is smaller than the kernel in both directions."""
-        return max(self.windows.count) < min(self.kernel)
 
 
 # Native: what XLA makes of the plain operation and its own gradients.
@@ -107,7 +68,16 @@ def output(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     return native_output(layer, x, w)
 
 
+def output_in_training(layer: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
+    """The output, where a gradient follows."""
+    if onednn.takes(onednn.OUTPUT, layer, x, w):
+        return onednn.output(layer, x, w)
+    return output(layer, x, w)
+
+
 def input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
+    if onednn.takes(onednn.INPUT_GRADIENT, layer, dy, w):
+        return onednn.input_gradient(layer, dy, w)
     if layer.depthwise:
         return _depthwise_input_gradient(layer, dy, w)
     if layer.groups > 1:
@@ -119,6 +89,8 @@ def input_gradient(layer: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def kernel_gradient(layer: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
+    if onednn.takes(onednn.KERNEL_GRADIENT, layer, x, dy):
+        return onednn.kernel_gradient(layer, x, dy)
     if layer.groups > 1 and not layer.depthwise:
         block, blocks = _blocks(layer)
         parts = zip(_split(x, blocks), _split(dy, blocks), strict=True)
