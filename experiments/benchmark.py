@@ -16,7 +16,8 @@ that in training; bytes are those of XLA's cost analysis. Beside both stands wha
 a large matrix product and in a copy. Compilation is timed twice, the second time with the programs
 of the first at hand. --csv may be a folder, whose files are named by the hardware.
 
-`fused` and `plain` are ours with that implementation. `torch` stands for three contestants: `torch`
+`fused` and `plain` are ours with that implementation, `no-onednn` is ours with the convolutions of
+training left to XLA on a CPU. `torch` stands for three contestants: `torch`
 (channels last) and `torch-nchw`, as PyTorch comes, and `torch-huge`, with the huge pages that our
 commands take; on a GPU for the first alone. `torch-compile` is beside them; pip install -e
 '.[parity]'. The batch is that of all --devices together, which a CPU simulates.

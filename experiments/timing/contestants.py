@@ -6,14 +6,15 @@ The command is one contestant, a process that experiments/timing/race.py asks; E
 of an Entry in JSON. Data are random and lie on the device. A training step is forward, backward and
 an update by SGD with Nesterov momentum and weight decay.
 
-`fused` is ours with implementation="fused". PyTorch's processes do not import JAX; for a dtype
-other than float32 they use autocast. On a GPU both sides choose their kernels by trying them, and
-have TF32 for float32. On a CPU our networks and those of plain layers have huge pages, as our
-commands do; of PyTorch's contestants only `torch-huge` has them.
+`fused` is ours with implementation="fused", `no-onednn` is ours without oneDNN. PyTorch's processes
+do not import JAX; for a dtype other than float32 they use autocast. On a GPU both sides choose
+their kernels by trying them, and have TF32 for float32. On a CPU our networks and those of plain
+layers have huge pages, as our commands do; of PyTorch's contestants only `torch-huge` has them.
 """
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from experiments.timing.answers import Steps, serve
 from senet_jax.errors import InputError
 from senet_jax.system import cli, host_memory
 
-IMPLEMENTATIONS = {"ours": "auto", "fused": "fused", "plain": "xla"}
+IMPLEMENTATIONS = {"ours": "auto", "no-onednn": "auto", "fused": "fused", "plain": "xla"}
 WITHOUT_HUGE_PAGES = ("torch", "torch-nchw", "torch-compile")
 CONTESTANTS = (*IMPLEMENTATIONS, *WITHOUT_HUGE_PAGES, "torch-huge")
 WHAT = ("train", "infer")
@@ -106,7 +107,10 @@ def _jax(entry: Entry, images: np.ndarray, labels: np.ndarray) -> Built:
 
     from experiments.timing import ceilings
     from senet_jax import create_model
+    from senet_jax.layers.cpu import onednn
 
+    if entry.who == "no-onednn":
+        os.environ[onednn.VARIABLE] = "0"
     devices = _devices(entry.devices)
     fields = dict(entry.fields)
     if entry.who != "ours":

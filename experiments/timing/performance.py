@@ -168,6 +168,7 @@ def _line(race: tuple[str, ...], entries: Mapping[str, Row]) -> dict[str, str]:
         "images/s": str(ours.get("images_per_s") or "-"),
         "fused / ours": ratio(entries.get("fused")),
         "plain / ours": ratio(entries.get("plain")),
+        "without oneDNN / ours": ratio(entries.get("no-onednn")),
         "PyTorch / ours": ratio(best),
         "compiled": ratio(entries.get("torch-compile")),
         "with huge pages": ratio(entries.get("torch-huge")),

@@ -172,7 +172,7 @@ def machine(accelerator: str = "") -> str:
     import importlib.metadata
 
     versions = []
-    for package in ("jax", "torch", "timm"):
+    for package in ("jax", "onednn-cpu-gomp", "torch", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
     return f"{hardware(accelerator)}, {', '.join(versions)}"

@@ -147,6 +147,7 @@ def _corrupted(folder: Path, kind: str) -> TestSet:
             )
         if len(image) != len(label) or len(image) % len(corruptions.SEVERITIES):
             raise InputError(f"{folder} has {len(image)} images of {kind} and {len(label)} labels")
+        _check_severities(folder, label)
         _check_classes(folder, label, member)
         return Shown((in_memory.Images(image, label.astype(np.int32)),))
 
@@ -170,6 +171,20 @@ def _check_whole(path: Path) -> None:
         raise InputError(
             f"{path} has changed since `senet_jax.corrupt` wrote it, by its SHA-256 in suite.json; "
             "make the suite again"
+        )
+
+
+def _check_severities(folder: Path, label: np.ndarray) -> None:
+    """Raises: InputError for labels that are not those of the same images at each severity."""
+    by_severity = np.reshape(label, (len(corruptions.SEVERITIES), -1))
+    if len(differing := np.argwhere(by_severity != by_severity[0])):
+        place, number = differing[0]
+        first, other = by_severity[[0, place], number]
+        raise InputError(
+            f"{folder} has arrays of {len(label)} images, a fifth of them for each severity, but "
+            f"image {number} has label {first} at severity {corruptions.SEVERITIES[0]} and {other} "
+            f"at severity {corruptions.SEVERITIES[place]}: give the same images at all of "
+            f"{', '.join(map(str, corruptions.SEVERITIES))}, one severity after another"
         )
 
 

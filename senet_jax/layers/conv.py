@@ -15,7 +15,9 @@ gradients. So all of these are written as what it runs well:
     anything else            native            native              native
 
 "Anything else" is a kernel with an even side, a padding other than half the kernel, and dilation.
-The results are the same but for the order of additions.
+The results are the same but for the order of additions. In training, where a gradient follows,
+dense convolutions of float32 above 1x1 are those of oneDNN instead, all three functions, if its
+package is there (cpu/onednn.py).
 
 The formulation is chosen when a program is lowered, not when it is traced. A program for GPU or TPU
 has the convolutions of `lax.conv_general_dilated` and of its own gradients, and nothing of this

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -23,20 +24,39 @@ def imagenet() -> dict[str, str]:
 def names_of_classes(config_json: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """The names of `count` classes by a config.json.
 
-    They are the first of KEYS that it has, or the `label_descriptions` of these: a list, or a table
-    from numbers of classes to names. Classes that this leaves out are called by their number. Where
+    They are those of any of KEYS, or the `label_descriptions` of these: a list, or a table from
+    numbers of classes to names. Classes that this leaves out are called by their number. Where
     nothing is said, 1,000 classes are taken for ImageNet's, as timm does.
 
-    Raises: InputError for names that are not those of as many classes.
+    Raises: InputError for names that are not those of as many classes, or that differ by key.
     """
-    places = config_json, table(config_json, NESTED)
-    for key, place in ((key, place) for key in KEYS for place in places):
+    places = {"": config_json, f"{NESTED}.": table(config_json, NESTED)}
+    said: dict[str, tuple[str, ...]] = {}
+    for key, (where, place) in itertools.product(KEYS, places.items()):
         if (names := place.get(key)) is not None:
-            descriptions = _descriptions(places)
-            return readable([descriptions.get(n, n) for n in _in_order(key, names, count)])
+            descriptions = _descriptions(places.values())
+            in_words = [descriptions.get(n, n) for n in _in_order(key, names, count)]
+            said[where + key] = readable(in_words)
+    if said:
+        (first, names), *others = said.items()
+        for key, theirs in others:
+            own = [_own(*each) for each in enumerate(zip(names, theirs, strict=True))]
+            if difference := first_difference(*zip(*own, strict=True)):
+                raise InputError(
+                    f"config.json: {first} and {key} name other classes: {difference}; leave one "
+                    "of them out"
+                )
+        return names
     if count == len(imagenet()):
         return tuple(imagenet().values())
     return tuple(map(str, range(count)))
+
+
+def _own(number: int, names: tuple[str, str]) -> tuple[str, str]:
+    """Two names of a class; the same twice if one of them is no name, but stands for none."""
+    one, other = names
+    for_none = (str(number), f"LABEL_{number}")  # ours and that of Hugging Face
+    return (one, one) if one in for_none or other in for_none else names
 
 
 def _in_order(key: str, names: Any, count: int) -> list[str]:

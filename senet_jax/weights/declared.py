@@ -129,10 +129,10 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(_is_whole(v, 1) for v in value)
 
 
-def _are_numbers(value: Any, above: float = -math.inf) -> bool:
-    return (
-        isinstance(value, list) and value != [] and all(_is_number(v) and v > above for v in value)
-    )
+def _are_shares(value: Any, above: float = -math.inf) -> bool:
+    """Whether these are numbers of images from 0 to 1, as timm has them, and not to 255."""
+    is_list = isinstance(value, list) and value != []
+    return is_list and all(_is_number(v) and max(0, above) <= v <= 1 and v > above for v in value)
 
 
 _SIZE = "three whole numbers above 0 (channels, height, width)", _is_size
@@ -142,8 +142,11 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "input_size": _SIZE,
     "crop_pct": _CROP,
     "interpolation": (" or ".join(INTERPOLATIONS), lambda value: value in INTERPOLATIONS),
-    "mean": ("a number per channel", _are_numbers),
-    "std": ("a number above 0 per channel", lambda value: _are_numbers(value, above=0)),
+    "mean": ("a number from 0 to 1 per channel", _are_shares),
+    "std": (
+        "a number above 0 and at most 1 per channel",
+        lambda value: _are_shares(value, above=0),
+    ),
     "test_input_size": _SIZE,
     "test_crop_pct": _CROP,
     "crop_mode": (" or ".join(CROP_MODES), lambda value: value in CROP_MODES),

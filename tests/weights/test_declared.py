@@ -144,11 +144,18 @@ SIZE = r"three whole numbers above 0 \(channels, height, width\)"
         ("test_input_size", "288", f"test_input_size must be {SIZE}"),
         ("interpolation", "random", "interpolation must be bilinear or bicubic, not 'random'"),
         ("interpolation", "BICUBIC", "interpolation must be bilinear or bicubic"),
-        ("mean", [0.5, 0.5], "mean must be a number per channel, which are 3 .input_size."),
-        ("mean", "0.5", "mean must be a number per channel, not '0.5'"),
-        ("mean", [0.5, None, 0.5], "mean must be a number per channel"),
-        ("std", [0.1, 0, 0.1], "std must be a number above 0 per channel"),
-        ("std", [], "std must be a number above 0 per channel"),
+        (
+            "mean",
+            [0.5, 0.5],
+            "mean must be a number per channel, which are 3 .input_size.",
+        ),
+        ("mean", "0.5", "mean must be a number from 0 to 1 per channel, not '0.5'"),
+        ("mean", [0.5, None, 0.5], "mean must be a number from 0 to 1 per channel"),
+        ("std", [0.1, 0, 0.1], "std must be a number above 0 and at most 1 per channel"),
+        ("mean", [123.7, 116.3, 103.5], "mean must be a number from 0 to 1 per channel"),
+        ("mean", [-0.1, 0.5, 0.5], "mean must be a number from 0 to 1 per channel"),
+        ("std", [58.4, 57.1, 57.4], "std must be a number above 0 and at most 1 per channel"),
+        ("std", [], "std must be a number above 0 and at most 1 per channel"),
         ("num_classes", "3", "num_classes must be a whole number from 0 on, not '3'"),
         ("num_classes", 3.0, "num_classes must be a whole number"),
         ("label_offset", 1, "label_offset must be 0"),
@@ -270,3 +277,20 @@ def test_networks_are_loaded_as_config_json_says_or_not_at_all(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match="json cannot be read"):
         loading.load_pretrained(SMALL, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"id2label": {"0": "a", "1": "B", "2": "c"}}, "class 1 is 'b' and 'B'"),
+        ({"id2label": {"2": "C"}}, "class 2 is 'c' and 'C'"),
+        ({"labels": ["a", "c", "b"]}, "class 1 is 'b' and 'c'"),
+        ({"pretrained_cfg": {"label_names": ["A", "b", "c"]}}, "class 0 is 'a' and 'A'"),
+    ],
+)
+def test_names_that_are_said_twice_must_be_the_same(other, difference):
+    with pytest.raises(InputError, match=f"name other classes: {difference}; leave one of them"):
+        names_of_classes({"label_names": ["a", "b", "c"]} | other, 3)
+    for key in other:
+        same = {"label_names": ["a", "b", "c"]} if key == "pretrained_cfg" else ["a", "b", "c"]
+        assert names_of_classes({"label_names": ["a", "b", "c"], key: same}, 3) == ("a", "b", "c")

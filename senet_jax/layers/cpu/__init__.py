@@ -2,7 +2,7 @@
 
 None of it changes a result. It is used in five places:
 
-    layers/conv.py       formulations of a convolution and of its gradients
+    layers/conv.py       formulations of a convolution and of its gradients, and oneDNN's
     layers/normalize.py  a backward pass that does not keep its maps too early (`zero_after`)
     layers/deferred.py   the same
     layers/pool.py       windows, of which the backward pass of a maximum is made

@@ -1,11 +1,10 @@
-"""Convolutions of oneDNN, the library behind PyTorch's speed on a CPU, where it is installed.
-
-    pip install -e '.[onednn]'
+"""Convolutions of oneDNN, the library behind PyTorch's speed on a CPU, within XLA's programs.
 
 XLA splits a convolution over processors by channels and columns, of which CIFAR networks have few.
 In training oneDNN takes what it was measured to be faster at: `takes` says what. Evaluation,
-prediction and exports stay as they are without it: it computes the output of a layer only where a
-gradient follows.
+prediction and exports do without it: it computes the output of a layer only where a gradient
+follows. Where its package is not, as on ARM, training does without it as well, and so it does with
+`SENET_JAX_ONEDNN=0` in the environment.
 """
 
 import ctypes
