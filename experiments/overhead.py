@@ -30,9 +30,10 @@ from experiments.timing.records import append
 from senet_jax import data
 from senet_jax.errors import InputError
 from senet_jax.runs import provenance
-from senet_jax.system import cli, compilation_cache, host_memory, interrupt
+from senet_jax.system import cli, host_memory, interrupt
 from senet_jax.system.devices import place_batches
 from senet_jax.training import loop as train
+from senet_jax.training import process
 from senet_jax.training.given import ConfigFlag
 from senet_jax.training.loggers import Loggers
 from senet_jax.training.prepare import Run, prepare
@@ -56,8 +57,7 @@ def main(argv: list[str]) -> None:
         if not number.value or number.value < 1:
             raise InputError(f"--{number.name} must be at least 1, not {number.value}")
     config = flag.value
-    compilation_cache.enable()
-    host_memory.release_after_compilation()
+    process.begin()
     run = prepare(config, jax.local_devices())
     ratios = []
     for number, (bare, loop) in enumerate(rounds(run, values.steps, values.rounds), start=1):

@@ -34,7 +34,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from senet_jax.errors import InputError, refuse
-from senet_jax.system import cli, host_memory, processes
+from senet_jax.system import cli, processes
 from senet_jax.training import loggers
 from senet_jax.training.given import ConfigFlag
 
@@ -54,13 +54,11 @@ def main(argv: list[str]) -> None:
     config, directory = parse(argv)
     join()
     # These import JAX, which is slow: flags come first.
-    from senet_jax.system import compilation_cache
-    from senet_jax.training import class_errors
+    from senet_jax.training import class_errors, process
     from senet_jax.training.loop import train_and_evaluate
     from senet_jax.training.result import caption, in_words
 
-    compilation_cache.enable()
-    host_memory.release_after_compilation()
+    process.begin()
     result = train_and_evaluate(config, directory, log=LOG.value)
     if processes.is_first():
         print(in_words(result, directory))

@@ -22,11 +22,10 @@ def train(
 
     Raises: InputError if the first run is refused: most likely the others would be, too.
     """
-    from senet_jax.system import compilation_cache, host_memory
+    from senet_jax.training import process
     from senet_jax.training.loop import train_and_evaluate
 
-    compilation_cache.enable()  # the seeds of a row compile to one program
-    host_memory.release_after_compilation()
+    process.begin()
     failures, names = {}, titles(runs)
     for run in runs:
         print(names[run.workdir], flush=True)

@@ -31,7 +31,7 @@ from absl import flags
 from experiments.launch import LOG, pruning
 from senet_jax.errors import InputError, Occupied, Pruned
 from senet_jax.runs import workdir
-from senet_jax.system import cli, files, host_memory, processes, processors, startup
+from senet_jax.system import cli, files, processes, processors, startup
 from senet_jax.training import loggers
 
 OCCUPIED = 75  # EX_TEMPFAIL of sysexits.h
@@ -98,10 +98,9 @@ def main(argv: list[str]) -> None:
     if values.distributed:
         processes.join(None, None, None, timeout=300)
 
-    from senet_jax.system import compilation_cache
+    from senet_jax.training import process
 
-    compilation_cache.enable()
-    host_memory.release_after_compilation()
+    process.begin()
     if values.answers is None:
         if status := train(Path(rest[0]), values.log, distributed=values.distributed):
             processes.leave(status)

@@ -111,6 +111,7 @@ def _jax(entry: Entry, images: np.ndarray, labels: np.ndarray) -> Built:
 
     if entry.who == "no-onednn":
         os.environ[onednn.VARIABLE] = "0"
+    onednn.enable()
     devices = _devices(entry.devices)
     fields = dict(entry.fields)
     if entry.who != "ours":

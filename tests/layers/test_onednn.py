@@ -3,6 +3,9 @@
 import functools
 import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -32,8 +35,9 @@ LAYERS = [
 
 @pytest.fixture(autouse=True)
 def one_of_one(monkeypatch):
-    """Tests have four devices, and users one, with which alone oneDNN is taken."""
+    """Tests have four devices, and commands one, with which alone oneDNN is taken, enabled."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    monkeypatch.setattr(onednn, "_waits", lambda: True)
 
 
 def arrays(kind, layer, images=4):
@@ -56,13 +60,15 @@ def test_each_function_of_a_layer_is_that_of_xla(kind, layer):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_all_calls_of_a_program_get_their_own_arrays():
-    layer = ConvSpec((8, 8), (3, 3), (1, 1), 1, (4, 4))
-    x, w = arrays(onednn.OUTPUT, layer)
-    many = [x * number for number in range(1, 9)]
-    found = jax.jit(lambda many: [onednn.output(layer, x, w) for x in many])(many)
-    for number, y in enumerate(found, start=1):
-        np.testing.assert_array_equal(y, number * cpu_conv.native_output(layer, x, w))
+def test_calls_at_the_same_time_do_not_disturb_each_other():
+    """XLA computes on several threads what does not depend on each other."""
+    layer = ConvSpec((64, 64), (3, 3), (1, 1), 1, (16, 16))
+    x, dy = arrays(onednn.KERNEL_GRADIENT, layer, 16)
+    one = cpu_conv.native_kernel_gradient(layer, x, dy)
+    program = jax.jit(lambda x, dy: [onednn.kernel_gradient(layer, n * x, dy) for n in range(1, 9)])
+    for _ in range(10):
+        for number, found in enumerate(program(x, dy), start=1):
+            np.testing.assert_array_equal(found, number * one)
 
 
 class Network(nn.Module):
@@ -189,3 +195,28 @@ def test_a_run_with_it_has_the_same_bits_again_and_says_what_it_had(tmp_path):
         hashes.add(result["params_sha256"])
     assert len(hashes) == 1
     assert "onednn_version" in provenance.BITS
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "del results"])
+def test_a_process_ends_that_never_looked_at_what_it_computed(end):
+    """Programs that call Python in the background would wait for a lock that the exit holds."""
+    code = f"""
+import jax, jax.numpy as jnp
+from senet_jax.layers.conv import convolve
+from senet_jax.layers.cpu import onednn
+onednn.enable()
+x, w = jnp.ones((64, 64, 64, 16)), jnp.ones((3, 3, 16, 16))
+step = jax.jit(jax.grad(lambda w: sum((convolve(x, w * n) ** 2).sum() for n in range(1, 9))))
+assert "onednn" in step.lower(w).as_text()
+results = [step(w) for _ in range(3)]
+{end}
+"""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, timeout=120)
+    assert done.returncode == (3 if "SystemExit" in end else 0)
+
+
+def test_without_being_enabled_it_is_not_taken(monkeypatch):
+    monkeypatch.setattr(onednn, "_waits", lambda: False)
+    assert onednn.in_use("cpu") is None
+    assert calls(jax.grad(loss), variables(), IMAGES) == dict.fromkeys(KINDS, 0)

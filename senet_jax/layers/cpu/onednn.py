@@ -4,7 +4,8 @@ XLA splits a convolution over processors by channels and columns, of which CIFAR
 In training oneDNN takes what it was measured to be faster at: `takes` says what. Evaluation,
 prediction and exports do without it: it computes the output of a layer only where a gradient
 follows. Where its package is not, as on ARM, training does without it as well, and so it does with
-`SENET_JAX_ONEDNN=0` in the environment.
+`SENET_JAX_ONEDNN=0` in the environment, and in processes that have not called `enable`, as our
+commands do.
 """
 
 import ctypes
@@ -13,7 +14,7 @@ import functools
 import importlib.metadata
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -27,12 +28,14 @@ VARIABLE = "SENET_JAX_ONEDNN"  # 0 leaves the library alone
 # Between two calls XLA computes on the same processors, which the library's threads would keep busy
 # with waiting: a step of SE-ResNet-20 would take a quarter longer.
 WAITING = ("OMP_WAIT_POLICY", "passive")
+IN_BACKGROUND = "jax_cpu_enable_async_dispatch"  # JAX's setting
 
 # Values of the library's types, dnnl_types.h of version 3.
 CPU, IN_ORDER, FLOAT32, ANY, DIRECT = 1, 1, 3, 1, 1
 FORWARD_TRAINING = 64
-WEIGHTS_OF, DIFF_WEIGHTS_OF = 131, 132  # what is asked of a primitive
-SRC, DST, WEIGHTS, DIFF_SRC, DIFF_DST, DIFF_WEIGHTS = 1, 17, 33, 129, 145, 161
+WEIGHTS_OF, DIFF_WEIGHTS_OF, SCRATCHPAD_OF = 131, 132, 136  # what is asked of a primitive
+SRC, DST, WEIGHTS, SCRATCHPAD, DIFF_SRC, DIFF_DST, DIFF_WEIGHTS = 1, 17, 33, 80, 129, 145, 161
+SCRATCHPAD_OF_USER = 1
 ALLOCATE = ctypes.c_void_p(-1)
 
 OUTPUT, INPUT_GRADIENT, KERNEL_GRADIENT = "output", "input_gradient", "kernel_gradient"
@@ -71,6 +74,10 @@ class _Library:
             raise OSError(f"{path} is oneDNN {found.major}, not 3")
         self.version = f"{found.major}.{found.minor}.{found.patch}"
         self.engine = self.new("engine_create", CPU, ctypes.c_size_t(0))
+        # The library's own scratchpad is shared by all primitives that a thread has made, which
+        # several threads may execute at once.
+        self.attributes = self.new("primitive_attr_create")
+        self.do("primitive_attr_set_scratchpad_mode", self.attributes, SCRATCHPAD_OF_USER)
 
     def do(self, name: str, *args: Any, free: bool = False) -> None:
         """Call a function. Raises: RuntimeError if it returns another status than success."""
@@ -114,23 +121,42 @@ def library() -> _Library | None:
     return None
 
 
+def enable() -> None:
+    """Take oneDNN in this process; call before JAX is asked for its devices.
+
+    JAX then waits for each program. At its exit Python waits, with its lock held, for programs that
+    still run in the background, and one that wants to call would wait for that lock.
+    """
+    if library() is not None:
+        jax.config.update(IN_BACKGROUND, False)
+
+
+def _usable() -> _Library | None:
+    """The library, where this process may take it: on a single device, enabled.
+
+    One program for several devices would have to be told how to divide a call.
+    """
+    return library() if _waits() and jax.device_count() == 1 else None
+
+
+def _waits() -> bool:
+    """Whether JAX waits for each program, as `enable` has it."""
+    return not jax.config.values[IN_BACKGROUND]
+
+
 def in_use(platform: str) -> str | None:
     """The version with which programs for a platform compute; None if they do without."""
-    found = library() if platform == "cpu" and jax.device_count() == 1 else None
+    found = _usable() if platform == "cpu" else None
     return found and found.version
 
 
 def takes(kind: str, layer: ConvSpec, *arrays: jax.Array) -> bool:
-    """Whether oneDNN computes this of a layer: dense convolutions in float32 on a single device.
-
-    One program for several devices would have to be told how to divide the call.
-    """
+    """Whether oneDNN computes this of a layer: of dense convolutions above 1x1, in float32."""
     is_dense = layer.groups == 1 and not layer.pointwise
     return (
         is_dense
         and all(array.dtype == jnp.float32 and array.size for array in arrays)
-        and library() is not None
-        and jax.device_count() == 1
+        and _usable() is not None
         and _name(kind, layer, arrays[0].shape[0]) is not None
     )
 
@@ -213,20 +239,20 @@ class _Convolution:
         )
         steps, none = _numbers(layer.stride), _numbers((0, 0))
         shape = (steps, none, low, high)
-        engine = found.engine
+        engine, attributes = found.engine, found.attributes
         made = forward = do(
             "convolution_forward_primitive_desc_create",
-            *(engine, FORWARD_TRAINING, DIRECT, x, w, None, y, *shape, None),
+            *(engine, FORWARD_TRAINING, DIRECT, x, w, None, y, *shape, attributes),
         )
         if kind == INPUT_GRADIENT:
             name = "convolution_backward_data_primitive_desc_create"
-            made = do(name, engine, DIRECT, x, w, y, *shape, forward, None)
+            made = do(name, engine, DIRECT, x, w, y, *shape, forward, attributes)
         if kind == KERNEL_GRADIENT:
             name = "convolution_backward_weights_primitive_desc_create"
-            made = do(name, engine, DIRECT, x, w, None, y, *shape, forward, None)
+            made = do(name, engine, DIRECT, x, w, None, y, *shape, forward, attributes)
         what = DIFF_WEIGHTS_OF if kind == KERNEL_GRADIENT else WEIGHTS_OF
         self._kernel = found.desc_of(made, what)
-        self._primitive = do("primitive_create", made)
+        self._made, self._primitive = made, do("primitive_create", made)
         self._descs = [x, self._own, y]
         if kind == INPUT_GRADIENT:
             self._descs = [y, self._own, x]
@@ -258,23 +284,33 @@ class _Convolution:
 
     def _execution(self) -> _Execution:
         new, engine, at = self._library.new, self._library.engine, KERNEL_AT[self._kind]
+        attributes = self._library.attributes
         stream = new("stream_create", engine, IN_ORDER)
         memories = [self._memory(desc, None) for desc in self._descs]
         used, steps = [*memories], []
         if is_moved := not self._library.are_same(self._own, self._kernel):
             used[at] = self._memory(self._kernel, ALLOCATE)
-        roles = zip(ROLES[self._kind], used, strict=True)
-        steps.append((self._primitive, _arguments(*roles)))
+        steps.append(
+            self._step(self._primitive, self._made, zip(ROLES[self._kind], used, strict=True))
+        )
         if is_moved:
             ends = [(self._own, memories[at]), (self._kernel, used[at])]
             (a, source), (b, target) = ends[::-1] if self._kind == KERNEL_GRADIENT else ends
-            made = new("reorder_primitive_desc_create", a, engine, b, engine, None)
-            move = (
-                new("primitive_create", made),
-                _arguments((SRC, source), (DST, target)),
-            )
+            made = new("reorder_primitive_desc_create", *(a, engine, b, engine), attributes)
+            move = self._step(new("primitive_create", made), made, [(SRC, source), (DST, target)])
             steps = [*steps, move] if self._kind == KERNEL_GRADIENT else [move, *steps]
         return _Execution(stream, memories, steps)
+
+    def _step(
+        self,
+        primitive: ctypes.c_void_p,
+        made: ctypes.c_void_p,
+        roles: Iterable[tuple[int, ctypes.c_void_p]],
+    ) -> tuple[ctypes.c_void_p, Any]:
+        """A primitive with its arguments, and a scratchpad of its own."""
+        scratchpad = self._memory(self._library.desc_of(made, SCRATCHPAD_OF), ALLOCATE)
+        pairs = [_Argument(*pair) for pair in (*roles, (SCRATCHPAD, scratchpad))]
+        return primitive, (_Argument * len(pairs))(*pairs)
 
 
 def _channels_last(channels: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -284,7 +320,3 @@ def _channels_last(channels: int, height: int, width: int) -> tuple[int, int, in
 
 def _numbers(values: Sequence[int]) -> Any:
     return (ctypes.c_int64 * 12)(*values)  # as many as the library reads at most
-
-
-def _arguments(*roles: tuple[int, ctypes.c_void_p]) -> Any:
-    return (_Argument * len(roles))(*(_Argument(role, memory) for role, memory in roles))
