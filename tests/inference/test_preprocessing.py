@@ -138,16 +138,16 @@ def test_images_of_any_mode_are_shown_without_their_file():
     deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     grey = ((deep.astype(int) + 128) // 257)[..., None].repeat(3, 2)
     np.testing.assert_array_equal(preprocess(Image.fromarray(deep)), grey)
-    colours = photo(1).convert("RGB").resize((16, 16))
     colours = photo(1).convert("RGBA").resize((16, 16))
-    for mode in ("P", "PA", "LA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "1", "I", "L"):
-        source = {"La": "LA", "RGBa": "RGBA", "I": "L", "PA": "P"}.get(mode, "RGB")
+    for mode in ("P", "PA", "LA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "1", "L"):
+        source = {"La": "LA", "RGBa": "RGBA", "PA": "P"}.get(mode, "RGB")
         assert preprocess(colours.convert(source).convert(mode)).shape == (16, 16, 3), mode
     for wrong, sentence in (
         (
             Image.fromarray(np.ones((4, 4), np.float32)),
             "an image of mode F cannot be read: ",
         ),
+        (photo(1).convert("L").convert("I"), "an image of mode I cannot be read: "),
         (np.zeros((16, 16, 3), np.uint8), "takes an image, as of open_image.* not ndarray"),
         ("cat.jpg", "takes an image, as of open_image.* not str"),
     ):
