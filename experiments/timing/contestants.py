@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.timing.answers import Steps, serve
 from senet_jax.errors import InputError
-from senet_jax.system import cli, host_memory
+from senet_jax.system import cli, host_memory, processors
 
 IMPLEMENTATIONS = {"ours": "auto", "no-onednn": "auto", "fused": "fused", "plain": "xla"}
 WITHOUT_HUGE_PAGES = ("torch", "torch-nchw", "torch-compile")
@@ -111,7 +111,7 @@ def _jax(entry: Entry, images: np.ndarray, labels: np.ndarray) -> Built:
 
     if entry.who == "no-onednn":
         os.environ[onednn.VARIABLE] = "0"
-    onednn.enable()
+    onednn.enable(len(processors.usable()))
     devices = _devices(entry.devices)
     fields = dict(entry.fields)
     if entry.who != "ours":

@@ -1,7 +1,7 @@
 """What a process does once, before it trains."""
 
 from senet_jax.layers.cpu import onednn
-from senet_jax.system import compilation_cache, host_memory
+from senet_jax.system import compilation_cache, host_memory, processors
 
 
 def begin() -> None:
@@ -9,6 +9,6 @@ def begin() -> None:
 
     Call before JAX is asked for its devices. Raises: InputError if there are none.
     """
-    onednn.enable()
+    onednn.enable(len(processors.usable()))
     compilation_cache.enable()
     host_memory.release_after_compilation()

@@ -37,7 +37,7 @@ LAYERS = [
 def one_of_one(monkeypatch):
     """Tests have four devices, and commands one, with which alone oneDNN is taken, enabled."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    monkeypatch.setattr(onednn, "_waits", lambda: True)
+    monkeypatch.setattr(onednn, "_enabled", [True])
 
 
 def arrays(kind, layer, images=4):
@@ -204,7 +204,7 @@ def test_a_process_ends_that_never_looked_at_what_it_computed(end):
 import jax, jax.numpy as jnp
 from senet_jax.layers.conv import convolve
 from senet_jax.layers.cpu import onednn
-onednn.enable()
+onednn.enable(2)
 x, w = jnp.ones((64, 64, 64, 16)), jnp.ones((3, 3, 16, 16))
 step = jax.jit(jax.grad(lambda w: sum((convolve(x, w * n) ** 2).sum() for n in range(1, 9))))
 assert "onednn" in step.lower(w).as_text()
@@ -216,7 +216,48 @@ results = [step(w) for _ in range(3)]
     assert done.returncode == (3 if "SystemExit" in end else 0)
 
 
+def test_a_process_ends_while_arguments_are_still_on_their_way():
+    """Of which JAX computes in the background whatever its setting is."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from senet_jax.layers.conv import convolve
+from senet_jax.layers.cpu import onednn
+onednn.enable(2)
+x, w, late = jnp.ones((64, 64, 64, 16)), jnp.ones((3, 3, 16, 16)), np.ones(2**26 + 1, np.float32)
+step = jax.jit(lambda w, b: jax.grad(lambda w: (convolve(x * b[0], w) ** 2).sum())(w))
+step.lower(w, late[1:]).compile()
+result = step(w, late[1:])
+raise SystemExit(3)
+"""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_NUMPY_DTYPE_PROMOTION": "standard"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=60).returncode == 3
+
+
+def test_once_jax_has_its_devices_it_cannot_be_enabled(monkeypatch):
+    monkeypatch.setattr(onednn, "_enabled", [])
+    jax.local_devices()
+    onednn.enable(2)
+    assert onednn.in_use("cpu") is None
+
+
+def test_many_processors_do_without(monkeypatch):
+    monkeypatch.setattr(onednn, "_enabled", [])
+    monkeypatch.setattr(onednn.xla_bridge, "backends_are_initialized", lambda: False)
+    monkeypatch.setattr(onednn.atexit, "register", lambda _: None)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    onednn.enable(16)
+    assert onednn.in_use("cpu")
+    onednn._enabled.clear()
+    onednn.enable(17)
+    assert onednn.in_use("cpu") is None
+
+
+def test_what_divides_its_work_is_on_record(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert onednn.in_use("cpu").endswith(" OMP_NUM_THREADS=1")
+
+
 def test_without_being_enabled_it_is_not_taken(monkeypatch):
-    monkeypatch.setattr(onednn, "_waits", lambda: False)
+    monkeypatch.setattr(onednn, "_enabled", [])
     assert onednn.in_use("cpu") is None
     assert calls(jax.grad(loss), variables(), IMAGES) == dict.fromkeys(KINDS, 0)

@@ -8,13 +8,17 @@ follows. Where its package is not, as on ARM, training does without it as well, 
 commands do.
 """
 
+import atexit
+import contextlib
 import functools
 import importlib.metadata
 import logging
 import os
+import threading
 
 import jax
 import jax.numpy as jnp
+from jax._src import xla_bridge  # nothing public tells whether JAX has its devices
 
 from senet_jax.layers.cpu import xla_call
 from senet_jax.layers.cpu.onednn_convolution import (
@@ -32,6 +36,13 @@ VARIABLE = "SENET_JAX_ONEDNN"  # 0 leaves the library alone
 # with waiting: a step of SE-ResNet-20 would take a quarter longer.
 WAITING = ("OMP_WAIT_POLICY", "passive")
 IN_BACKGROUND = "jax_cpu_enable_async_dispatch"  # JAX's setting
+# OpenMP keeps as many threads for each thread that calls, and XLA calls from all of its own.
+MOST_PROCESSORS = 16
+# What divides the work, and so decides the last bits, beside the processors.
+DIVIDES = ("OMP_", "DNNL_", "ONEDNN_")
+
+_enabled: list[bool] = []  # not empty once `enable` had an effect
+_naming = threading.Lock()
 
 
 @functools.cache
@@ -54,14 +65,26 @@ def library() -> Library | None:
     return None
 
 
-def enable() -> None:
-    """Take oneDNN in this process; call before JAX is asked for its devices.
+def enable(processors: int) -> None:
+    """Take oneDNN in this process; call before JAX is asked for its devices, or it has no effect.
 
-    JAX then waits for each program. At its exit Python waits, with its lock held, for programs that
-    still run in the background, and one that wants to call would wait for that lock.
+    It has none either with more than MOST_PROCESSORS.
+
+    At its exit Python waits, with its lock held, for programs that still run in the background, and
+    one that wants to call would wait for that lock. So JAX waits for each program whose arguments
+    are there, and before the exit for all whose results anybody holds.
     """
-    if library() is not None:
-        jax.config.update(IN_BACKGROUND, False)
+    if xla_bridge.backends_are_initialized() or processors > MOST_PROCESSORS or library() is None:
+        return
+    jax.config.update(IN_BACKGROUND, False)
+    atexit.register(_finish)
+    _enabled.append(True)
+
+
+def _finish() -> None:
+    for array in jax.live_arrays():
+        with contextlib.suppress(Exception):  # deleted, or what failed, of which others have told
+            array.block_until_ready()
 
 
 def _usable() -> Library | None:
@@ -69,18 +92,22 @@ def _usable() -> Library | None:
 
     One program for several devices would have to be told how to divide a call.
     """
-    return library() if _waits() and jax.device_count() == 1 else None
-
-
-def _waits() -> bool:
-    """Whether JAX waits for each program, as `enable` has it."""
-    return not jax.config.values[IN_BACKGROUND]
+    return library() if _enabled and jax.device_count() == 1 else None
 
 
 def in_use(platform: str) -> str | None:
-    """The version with which programs for a platform compute; None if they do without."""
+    """The version with which programs for a platform compute; None if they do without.
+
+    Variables of the environment that divide its work otherwise stand beside it.
+    """
     found = _usable() if platform == "cpu" else None
-    return found and found.version
+    if found is None:
+        return None
+    given = {**os.environ, WAITING[0]: ""}
+    divided = [
+        f"{key}={value}" for key, value in given.items() if value and key.startswith(DIVIDES)
+    ]
+    return " ".join([found.version, *sorted(divided)])
 
 
 def takes(kind: str, layer: ConvSpec, *arrays: jax.Array) -> bool:
@@ -116,9 +143,14 @@ def _call(
     return xla_call.call(name, shape, a, b)
 
 
-@functools.cache
 def _name(kind: str, layer: ConvSpec, images: int) -> str | None:
     """The name by which programs call a convolution; None if the library has none."""
+    with _naming:  # two threads may trace the same layer
+        return _named(kind, layer, images)
+
+
+@functools.cache
+def _named(kind: str, layer: ConvSpec, images: int) -> str | None:
     found = library()
     assert found is not None
     try:
