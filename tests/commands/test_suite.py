@@ -120,13 +120,11 @@ def test_errors_are_those_of_the_images_alone(suite, runs, tmp_path, dataset):
     assert f"mean corruption error over 1 kinds: {error:.2f}" in words
 
 
-@pytest.mark.parametrize("cut", [slice(20, None), slice(5), slice(1, 21)])
+@pytest.mark.parametrize("cut", [slice(20, None), slice(10), slice(1, 21)])
 def test_images_that_are_not_the_same_at_each_severity_are_refused(cut, suite, runs, tmp_path):
     """A part of the files would be taken for images of all severities."""
     for path in suite.glob("*.npy"):
         np.save(tmp_path / path.name, np.load(path)[cut])
-    if len(set(np.load(tmp_path / "labels.npy"))) == 1:
-        pytest.skip("images of one class cannot be told apart")
     with pytest.raises(InputError, match=r"image \d+ has label \d+ at severity 1 and \d+ at sev"):
         evaluate_suite(f"cifar100c:{tmp_path}", [runs[0]])
 

@@ -248,7 +248,8 @@ def test_two_devices_and_bfloat16_race_without_tensorflow(tmp_path):
         (
             "benchmark",
             "seresnet50 --against=keras",
-            "--against takes no-onednn, fused, plain, torch, torch-nchw, torch-compile, torch-huge",
+            "takes no-onednn, fused, plain, torch, torch-nchw, torch-compile, torch-huge, "
+            "not 'keras'",
         ),
         ("benchmark", "seresnet50 --what=traine", "--what takes train, infer, not 'traine'"),
         ("benchmark", "resnet50 --dtype=float16", "takes float32, bfloat16, not 'float16'"),

@@ -103,11 +103,8 @@ def in_use(platform: str) -> str | None:
     found = _usable() if platform == "cpu" else None
     if found is None:
         return None
-    given = {**os.environ, WAITING[0]: ""}
-    divided = [
-        f"{key}={value}" for key, value in given.items() if value and key.startswith(DIVIDES)
-    ]
-    return " ".join([found.version, *sorted(divided)])
+    given = [key for key in os.environ if key.startswith(DIVIDES) and key != WAITING[0]]
+    return " ".join([found.version, *(f"{key}={os.environ[key]}" for key in sorted(given))])
 
 
 def takes(kind: str, layer: ConvSpec, *arrays: jax.Array) -> bool:
