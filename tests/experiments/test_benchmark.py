@@ -10,34 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.commands import call
-from helpers.photos import torchvisions_window
+from helpers.commands import call, start
 
 from experiments import overhead
 from experiments.reporting.blocks import pages_with
 from experiments.statistics.medians import interval_of_median
-from experiments.timing import answers, contestants, growth, input_race, performance, race, readers
+from experiments.timing import answers, contestants, growth, input_race, performance, race
 from senet_jax.errors import InputError
 from senet_jax.training.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 
 
-def command(*arguments, module="benchmark"):
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.slow(reason="compiles eight steps and inferences in processes of their own")
 def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     path = tmp_path / "rows.csv"
     arguments = "--what=train,infer", "--batch=2", "--steps=1", "--against=plain"
-    done = command("seresnet20_cifar", *arguments, f"--csv={path}")
+    done = start("experiments.benchmark", "seresnet20_cifar", *arguments, f"--csv={path}")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [(row["what"], row["contestant"]) for row in rows] == [
@@ -55,7 +44,7 @@ def test_contestants_take_their_steps_and_leave_a_row_each(tmp_path):
     table = performance.markdown_table(rows)
     assert "| `seresnet20_cifar` train, 2, 32 |" in table
     assert rows[0]["machine"] in table
-    assert command(f"--growth={path}").returncode == 0
+    assert start("experiments.benchmark", f"--growth={path}").returncode == 0
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -72,41 +61,6 @@ def test_a_race_that_is_measured_again_is_a_line_of_its_own():
     after = [row("ours", 1.0, 1.0, "b")]
     lines = performance.markdown_table(before + after).splitlines()
     assert [line.split(" | ")[1:3] for line in lines[2:4]] == [["2.000", "2.50"], ["1.000", "-"]]
-
-
-@pytest.mark.slow(reason="three rounds of reading by two readers in processes of their own")
-def test_readers_read_in_turn_and_leave_a_row_each(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    path = tmp_path / "rows.csv"
-    done = command("--input=photographs", "--size=32", "--batch=8", "--steps=2", f"--csv={path}")
-    assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader(path.read_text().splitlines()))
-    assert [row["contestant"] for row in rows] == ["ours", "pillow"]
-    assert rows[0]["times_ours"] == "1.0"
-    for row in rows:
-        assert row["images"] == "64"  # two steps of four batches of eight
-        assert float(row["least"]) <= float(row["times_ours"]) <= float(row["most"])
-        assert float(row["images_per_s_core"]) > 0
-    assert input_race.markdown_table(rows) in done.stdout
-    assert command(f"--markdown={path}").stdout == input_race.markdown_table(rows)
-
-
-@pytest.mark.slow(reason="imports TensorFlow")
-def test_what_is_not_of_tfds_is_refused_by_name():
-    with pytest.raises(InputError, match="races on datasets of TFDS, and 'digits' is none"):
-        readers.find("digits")
-
-
-def test_the_other_reader_crops_as_torchvision_does():
-    rng = np.random.default_rng(0)
-    boxes = np.array([readers.random_box(500, 375, rng) for _ in range(2000)])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    assert (boxes[:, :2] >= 0).all()
-    assert (boxes[:, 2:] <= (500, 375)).all()
-    areas, ratios = sides.prod(1) / (500 * 375), sides[:, 0] / sides[:, 1]
-    assert 0.075 < areas.min() < 0.1 < 0.9 < areas.max()
-    assert 0.73 < ratios.min() < 0.78 < 1.28 < ratios.max() < 1.36
-    assert readers.random_box(1000, 100, rng)[1::2] == (0, 100)  # no attempt fits
 
 
 def of_input():
@@ -288,14 +242,3 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
     bounds = [interval_of_median(draw) for draw in draws]
     covered = sum(low <= 1 <= high for low, high in bounds)
     assert 0.9 * len(draws) < covered < 0.995 * len(draws)
-
-
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (90, 10), (10, 90)])
-def test_the_reader_on_pillow_draws_the_parts_that_torchvision_draws(height, width):
-    one, two = np.random.default_rng(0), np.random.default_rng(0)
-    for _ in range(100):
-        left, top, right, bottom = readers.random_box(width, height, one)
-        window = torchvisions_window(height, width, two)
-        assert window[2:] == (bottom - top, right - left)
-        assert sorted(window[:2]) <= [height, width]
-        one.bit_generator.state = two.bit_generator.state  # they draw the corner in another order

@@ -1,4 +1,4 @@
-"""A command called as a function: what a start of Python would take ten times as long to say."""
+"""A command in a process, and called as a function, which takes a tenth of the time."""
 
 import contextlib
 import importlib
@@ -13,6 +13,12 @@ from unittest import mock
 from senet_jax.system import cli
 
 ROOT = Path(__file__).parents[2]
+
+
+def start(module, *arguments):
+    """The outcome of `python -m MODULE ARGUMENT ...` at the root of the checkout, in a process."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def call(module, *arguments):
