@@ -8,6 +8,7 @@ gets into it.
 """
 
 import dataclasses
+import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,11 +119,12 @@ def readme(network: Classifier, origin: Origin, written: Sequence[str], reposito
       repository: what it is called on the hub, "ORG/NAME"; "" if it is in a folder alone.
     """
     has_weights = "model.safetensors" in written
+    name = html.escape(origin.name, quote=False)  # a dataset's folder may be called anything
     architecture = _architecture(network) if has_weights else ""
     parts = [
         f"---\n{_front_matter(network, origin, architecture)}\n---\n",
-        f"# {repository.partition('/')[2] or origin.name}\n",
-        f"{MARK} ({origin.name}).\n",
+        f"# {repository.partition('/')[2] or name}\n",
+        f"{MARK} ({name}).\n",
         *_training(network, origin),
         "## Images\n",
         _images(network),

@@ -1,6 +1,7 @@
 """What a card says of weights: the images of their error, its intervals, no path of the machine."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from helpers.runs import tiny_config
@@ -95,6 +96,17 @@ def test_published_weights_have_their_licence_and_claim_no_error():
 )
 def test_no_path_of_the_machine_gets_into_a_card(value, shown):
     assert model_card.public(value) == shown
+
+
+def test_a_name_is_text_and_no_markup():
+    """A dataset is called as its folder is, and a browser would read `<b>` as bold from here on."""
+    shown = SimpleNamespace(image_shape=(8, 8, 3), eval_crop=1.0, crop_mode="center")
+    shown.interpolation = "bilinear"
+    network = SimpleNamespace(model=None, preprocessing=shown, class_names=("a", "b"))
+    card = model_card.readme(network, model_card.Origin("x trained on <b> & c"), (), "")
+    _, _, text = card.decode().split("---\n", 2)
+    assert "# x trained on &lt;b&gt; &amp; c\n" in text
+    assert "<b>" not in text
 
 
 @pytest.mark.parametrize("kind", ["", "tfds:"])
