@@ -1,7 +1,7 @@
 """Folds of a split: a part to evaluate on, and the others to train on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -55,9 +55,10 @@ class Fold:
         """The training and the evaluation part of a split.
 
         Folds are stratified: their sizes, and the numbers of each class in them, differ by at most
-        one. They are a function of the labels, the number of folds and the seed alone.
+        one. They are a function of the labels, the number of folds and the seed alone; images in
+        memory that cannot be read are then left out of the parts that they are in.
 
-        Raises: InputError if there are more folds than examples, or these are a stream of TFDS.
+        Raises: InputError as `places` does, or if the examples are a stream of TFDS.
         """
         if not isinstance(split, Images | FileStream):
             raise InputError(
@@ -66,27 +67,43 @@ class Fold:
             )
         # What stands in for an unreadable image might be in the other part. In a stream it is of
         # the same batch.
-        unreadable = [*split.unreadable] if isinstance(split, Images) else []
-        readable = np.setdiff1d(np.arange(len(split)), unreadable)
-        train, evaluation = self.places(split.labels(), readable)
+        labels, unreadable = split.labels(), split.unreadable if isinstance(split, Images) else {}
+        if unreadable:
+            labels = labels.copy()
+            labels[[*unreadable]] = [*unreadable.values()]
+        train, evaluation = self.places(labels, unreadable)
         return split.take(train), split.take(evaluation)
 
-    def places(self, labels: np.ndarray, readable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The places to train and to evaluate on, of `readable` ones [M], by all labels [N].
+    def places(
+        self, labels: np.ndarray, unreadable: Collection[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The places to train and to evaluate on, of all labels [N], without `unreadable` ones.
 
-        Raises: InputError if there are more folds than examples.
+        Those do not move the others: a stream, which does not know them, has the same folds.
+
+        Raises: InputError if there are more folds than examples, or nothing in a part can be read.
         """
-        if self.count > len(readable):
+        if self.count > len(labels):
             raise InputError(
                 f"data.fold asks for {self.count} folds of "
-                f"{counted(len(readable), 'training example')}"
+                f"{counted(len(labels), 'training example')}"
             )
-        shuffled = np.random.default_rng([self.seed, self.count]).permutation(readable)
+        shuffled = np.random.default_rng([self.seed, self.count]).permutation(len(labels))
         by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
         is_evaluated = np.zeros(len(labels), bool)
         is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
-        places = np.flatnonzero(is_evaluated)
-        return np.setdiff1d(readable, places), places
+        is_readable = np.ones(len(labels), bool)
+        is_readable[[*unreadable]] = False
+        train, evaluation = (
+            np.flatnonzero(chosen & is_readable) for chosen in (~is_evaluated, is_evaluated)
+        )
+        for part, places in (("trained", train), ("evaluated", evaluation)):
+            if not len(places):
+                raise InputError(
+                    f"fold {self.number} of {self.count} has no image to be {part} on that can be "
+                    "read: ask for fewer folds"
+                )
+        return train, evaluation
 
 
 def in_words(split: str, fold: Sequence[int]) -> str:

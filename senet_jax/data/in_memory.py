@@ -8,7 +8,7 @@ together get the batches that one would.
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,15 @@ class Rows:
 class Images:
     """A split in memory: image [N, H, W, C] uint8 and label [N] int32.
 
-    At the places of images that cannot be read, `unreadable`, others stand in; evaluation leaves
-    them out. A training batch has `repeats` views of an example, see places_of_batch.
+    At the places of images that cannot be read others stand in, with their labels; evaluation
+    leaves these places out. `unreadable` has the places, and the labels that were theirs. A
+    training batch has `repeats` views of an example, see places_of_batch.
     """
 
     image: np.ndarray | Rows
     label: np.ndarray
     share: Share = WHOLE
-    unreadable: frozenset[int] = frozenset()
+    unreadable: Mapping[int, int] = dataclasses.field(default_factory=dict)
     repeats: int = 1
 
     def __len__(self) -> int:
@@ -99,8 +100,9 @@ class Images:
         rows = self.image
         if not isinstance(rows, Rows):
             rows = Rows([rows], np.zeros(len(self), int), np.arange(len(self)))
-        bad = np.flatnonzero(np.isin(places, [*self.unreadable]))
-        return Images(rows.take(places), self.label[places], self.share, frozenset(bad.tolist()))
+        bad = np.flatnonzero(np.isin(places, [*self.unreadable])).tolist()
+        unreadable = {place: self.unreadable[int(places[place])] for place in bad}
+        return Images(rows.take(places), self.label[places], self.share, unreadable)
 
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over all pixels, in units of 0 to 255."""
@@ -207,7 +209,8 @@ def read(
     stand_in = np.arange(len(label))
     stand_in[bad] = good[nearest_readable(good, len(label), source.name)[bad]]
     image = Rows.of([source.images(name) for name in names], array[stand_in], row[stand_in])
-    return Images(image, label[stand_in], share, frozenset(bad.tolist()))
+    unreadable = dict(zip(bad.tolist(), label[bad].tolist(), strict=True))
+    return Images(image, label[stand_in], share, unreadable)
 
 
 def class_ends(classes: tuple[Any, ...], count: int) -> tuple[Any, ...]:

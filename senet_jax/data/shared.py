@@ -119,7 +119,7 @@ def _places(source: Source, section: Mapping[str, Any], *, is_training: bool) ->
             kept = () if section.get("image_size") else splits
             unreadable = {name: np.flatnonzero(source.unreadable(name)) for name in kept}
             bad = {(name, place) for name, places in unreadable.items() for place in places}
-            readable = [place for place, n in enumerate(chosen) if where[n] not in bad]
-            train, evaluation = part.places(labels[chosen], np.array(readable, int))
+            left_out = [place for place, n in enumerate(chosen) if where[n] in bad]
+            train, evaluation = part.places(labels[chosen], left_out)
             chosen = chosen[train if is_training else evaluation]
     return (where[n] for n in chosen)

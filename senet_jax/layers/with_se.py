@@ -38,9 +38,9 @@ def with_se(model: nn.Module, se: SEConfig | dict[str, Any], where: Where) -> "W
     """A module that computes what `model` does, with a block after each submodule that matches.
 
     It is called as `model` is, and has its parameters at the same paths. Blocks of a kind with
-    batch normalisation take the statistics of the batch where the call says train=True,
-    training=True, is_training=True or deterministic=False; a module that knows none of these words
-    is refused.
+    batch normalisation take the statistics of the batch where the call, or else a field of the
+    module, says train=True, training=True, is_training=True or deterministic=False; where neither
+    says one of these words, or both say None, the call is refused.
 
     Args:
       model: a Linen module, not bound to variables.
@@ -127,7 +127,10 @@ class WithSE(nn.Module):
         return bool(re.fullmatch(self.where, path))
 
     def _is_training(self, args: Any, kwargs: Any) -> bool:
-        """Whether the call says that the network is trained; False where it says nothing."""
+        """Whether the network is trained, which its call says, or else its field of the same name.
+
+        None says nothing, as to nn.merge_param.
+        """
         if not self._has_norm:
             return False
         signature = inspect.signature(self.model.__call__)
@@ -137,11 +140,11 @@ class WithSE(nn.Module):
         for parameter in signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(parameter.name)
-        for name in TRAIN:
-            if name in given:
-                return bool(given[name])
-        if DETERMINISTIC in given:
-            return not given[DETERMINISTIC]
+        fields = {f.name: getattr(self.model, f.name) for f in dataclasses.fields(self.model)}
+        for said in (given, fields):
+            for name in (*TRAIN, DETERMINISTIC):
+                if (value := said.get(name)) is not None:
+                    return bool(value) != (name == DETERMINISTIC)
         raise ValueError(
             f"se.kind={self.se.kind!r} has batch normalisation, and {type(self.model).__name__} is "
             f"not told whether it is trained, by {', '.join((*TRAIN, DETERMINISTIC))}; choose a "

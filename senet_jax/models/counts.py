@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.squeeze_excite import is_whole
-from senet_jax.layers.with_se import SE, WithSE
+from senet_jax.layers.with_se import SE
 from senet_jax.models import MODELS
 from senet_jax.models.shapes import traced_variables
 
@@ -69,7 +69,8 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         raise InputError(
             f"this network needs {least} pixels in height and width, not {height} x {width}"
         )
-    counter = _Counter()
+    # Whether modules that are alike share layers is known of our own networks alone.
+    counter = _Counter(repeats=type(model) in {constructor.func for constructor in MODELS.values()})
     with nn.intercept_methods(counter.call):
         variables = traced_variables(model, image_shape)
     params, macs = counter.params, counter.macs
@@ -114,31 +115,31 @@ class _Counted:
 class _Counter:
     """A count of a network, made as its modules are called.
 
-    A network repeats itself, and to trace it takes long. So a module like one that was counted,
-    with the same fields and inputs, is not called: it has what that one has.
+    Networks repeat themselves, and to trace them takes long. So where it `repeats`, a module like
+    one that was counted, with the same fields and inputs, is not called: it has what that one has.
+    This is wrong of networks that call a module twice, or share layers, or have blocks of `with_se`
+    after one of two modules that are alike.
 
     Blocks of `with_se` have scopes of their own, apart from the network's: they belong to the scope
-    that is entered at the time, and what they follow may be like another module that has none.
+    that is entered at the time.
 
     Attributes:
       macs: multiply-adds by outermost scope, in the order of the computation.
       params: parameters of modules that were not called, by outermost scope.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, repeats: bool) -> None:
         self.macs: dict[str, int] = collections.defaultdict(int)
         self.params: dict[str, int] = collections.defaultdict(int)
+        self._repeats = repeats
         self._counted: dict[Any, _Counted] = {}
-        self._paths: set[tuple[str, ...]] = set()
         self._entered: list[str] = []  # outermost scopes of the modules that are being called
         self._block_in = ""  # outermost scope of what the block follows that is being called
-        self._has_blocks = False
 
     def call(
         self, method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         module, path = context.module, context.module.path
-        self._has_blocks |= isinstance(module, WithSE)
         if context.method_name != "__call__":
             return method(*args, **kwargs)
         if self._block_in or (self._entered and not path):
@@ -162,11 +163,9 @@ class _Counter:
         return outputs
 
     def _call(self, method: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:
-        path = module.path
-        scope, is_new = path[0], path not in self._paths
-        self._paths.add(path)  # whose parameters are there, if it is called again
-        kind = None if self._has_blocks else _kind(module, args, kwargs)
-        if is_new and kind in self._counted:
+        scope = module.path[0]
+        kind = _kind(module, args, kwargs) if self._repeats else None
+        if kind in self._counted:
             like = self._counted[kind]
             self.params[scope] += like.params
             self.macs[scope] += like.macs
@@ -174,7 +173,7 @@ class _Counter:
         params_before, macs_before = self.params[scope], self.macs[scope]
         outputs = method(*args, **kwargs)
         self.macs[scope] += _macs(module, args, outputs)
-        if is_new and kind is not None:
+        if kind is not None:
             self._counted[kind] = _Counted(
                 jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),
                 _size(module.variables.get("params", {})) + self.params[scope] - params_before,

@@ -1,6 +1,10 @@
 """Parameters and multiply-adds of networks of others, with blocks and without, as by hand."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import pytest
 
 import senet_jax
@@ -44,6 +48,62 @@ def test_a_layer_of_flax_has_as_many_multiply_adds_as_by_hand(case):
     layer, params, macs = BY_HAND[case]
     summary = summarize(One(layer), (8, 8, 16))
     assert (summary.params, summary.macs) == (params, macs)
+
+
+class Block(nn.Module):
+    """A layer of its own and one of others."""
+
+    shared: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        return x + self.shared(nn.relu(nn.Dense(16, name="own")(x)))
+
+
+class Tied(nn.Module):
+    """Blocks that share a layer, which they get as what `given_as` makes of it."""
+
+    given_as: Callable[[nn.Module], Callable]
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(16, name="stem")(x)
+        shared = nn.Dense(16, name="shared")
+        for number in range(3):
+            x = Block(self.given_as(shared), name=f"block{number}")(x)
+        return x.mean((1, 2))
+
+
+class Recurrent(nn.Module):
+    """Two layers that are alike, the second called twice, and then the first's."""
+
+    def setup(self):
+        self.units = [Unit(), Unit()]
+        self.last = nn.Conv(16, (3, 3))
+
+    def __call__(self, x):
+        for unit in (*self.units, self.units[1]):
+            x = unit(x)
+        return self.last(self.last(x)).mean((1, 2))
+
+
+def as_function(layer):
+    return lambda x: layer(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "params", "applied"),
+    [
+        (Tied(lambda layer: layer), 5 * 272, 7 * 256),
+        (Tied(as_function), 5 * 272, 7 * 256),
+        (Recurrent(), 3 * 2320, 5 * 2304),
+    ],
+)
+def test_a_layer_that_is_called_again_has_its_parameters_once(network, params, applied):
+    summary = summarize(network, (8, 8, 16))
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 16)))
+    assert params == sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert (summary.params, summary.macs) == (params, 64 * applied)
 
 
 @pytest.mark.parametrize("where", ["unit0", "unit1", "unit[02]", r"unit\d/conv", r"unit\d(/conv)?"])
