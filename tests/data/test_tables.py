@@ -106,6 +106,29 @@ def test_a_file_with_two_labels_is_refused_and_one_listed_again_counted(elks, tm
         data.load_split(write_rows(tmp_path / "x.csv", [head, *rows, other]), "train")
 
 
+LISTS = [[0, 1], ["cat", "dog"], [], {"a": 1}, [0.0, 1.0], "[0, 1]", "['cat', 'dog']", "(0, 1)"]
+LISTS += ["[0. 1. 0.]", "['cat' 'dog']", "[true, false]", '{"a": null}', " [0] ", "{'a', 'b'}"]
+
+
+@pytest.mark.parametrize("value", LISTS, ids=str)
+def test_several_labels_of_an_image_are_refused_and_no_class(value, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"file": ["a.png", "b.png"], "tags": [value, value]})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    rows = [("file", "tags"), ("a.png", str(value)), ("b.png", str(value))]
+    for name in (f"csv:{tmp_path / 'x.parquet'}", write_rows(tmp_path / "x.csv", rows)):
+        with pytest.raises(InputError, match=r"no single label in row 1, but .* column 'tags'"):
+            data.load_split(name, "train", label="tags")
+
+
+@pytest.mark.parametrize("label", ["[none]", "(cat)", "cat [big]", "[a, b", "{x}", "(1)"])
+def test_a_name_in_brackets_is_a_class(label, elks, tmp_path):
+    rows = labelled(elks, tmp_path, lambda number: label if number == 1 else str(number))
+    name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])
+    assert label in data.load_split(name, "train")[1]
+
+
 def test_a_table_of_files_none_of_which_can_be_read_says_why(tmp_path):
     rows = [(f"https://example.org/{index}.png", "ab"[index % 2]) for index in range(9)]
     name = write_rows(tmp_path / "x.csv", [("file", "label"), *rows])

@@ -1,8 +1,10 @@
 """`csv:PATH`: a table of image files and their labels, as .csv, .tsv or .parquet."""
 
+import ast
 import csv
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,13 @@ def find(name: str, path: str, image: str, label: str) -> Files:
             f"dataset {name!r} has images, not paths of files, in its column {chosen!r}: hf: reads "
             f"that, as in 'hf:{path}'"
         )
-    labels = columns[_chosen(name, "label", label, LABEL, [*columns])]
+    labels = columns[titled := _chosen(name, "label", label, LABEL, [*columns])]
+    for row, value in enumerate(labels, start=1):
+        if _has_parts(value):
+            raise InputError(
+                f"dataset {name!r} has no single label in row {row}, but {value!r} in its column "
+                f"{titled!r}: an image has one label"
+            )
     split_column = _usual(name, SPLIT, [*columns])
     in_split = columns[split_column] if split_column else [""] * len(files)
     folder = os.path.dirname(path)
@@ -60,6 +68,22 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):  # as some programs write text into parquet files
         value = value.decode("utf-8", "surrogateescape")  # of which classes are refused
     return "" if value is None or value != value else str(value).strip()
+
+
+def _has_parts(value: Any) -> bool:
+    """Whether a value is a list or the like, or how Python, NumPy or JSON writes one."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "(", "{"):
+        text = value.strip()
+        for read, written in (
+            (ast.literal_eval, text),
+            (ast.literal_eval, ",".join(text.split())),  # as NumPy does
+            (json.loads, text),
+        ):
+            try:
+                return _has_parts(read(written))
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue  # a name such as "[none]", in the end
+    return isinstance(value, Collection) and not isinstance(value, str | bytes)
 
 
 def _columns(name: str, path: str) -> dict[str, Sequence[Any]]:
