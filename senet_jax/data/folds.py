@@ -55,8 +55,8 @@ class Fold:
         """The training and the evaluation part of a split.
 
         Folds are stratified: their sizes, and the numbers of each class in them, differ by at most
-        one. They are a function of the labels, the number of folds and the seed alone; images in
-        memory that cannot be read are then left out of the parts that they are in.
+        one. They are a function of the labels, the number of folds and the seed alone. Images in
+        memory that cannot be read are left out of the training part; evaluation masks them.
 
         Raises: InputError as `places` does, or if the examples are a stream of TFDS.
         """
@@ -77,9 +77,10 @@ class Fold:
     def places(
         self, labels: np.ndarray, unreadable: Collection[int] = ()
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The places to train and to evaluate on, of all labels [N], without `unreadable` ones.
+        """The places to train and to evaluate on, of all labels [N].
 
-        Those do not move the others: a stream, which does not know them, has the same folds.
+        Places of `unreadable` images are not trained on. They do not move the others: a stream,
+        which does not know them, has the same folds, at the same places.
 
         Raises: InputError if there are more folds than examples, or nothing in a part can be read.
         """
@@ -94,16 +95,13 @@ class Fold:
         is_evaluated[by_class[self.number - 1 :: self.count]] = True  # dealt out class by class
         is_readable = np.ones(len(labels), bool)
         is_readable[[*unreadable]] = False
-        train, evaluation = (
-            np.flatnonzero(chosen & is_readable) for chosen in (~is_evaluated, is_evaluated)
-        )
-        for part, places in (("trained", train), ("evaluated", evaluation)):
-            if not len(places):
+        for part, chosen in (("trained", ~is_evaluated), ("evaluated", is_evaluated)):
+            if not (chosen & is_readable).any():
                 raise InputError(
                     f"fold {self.number} of {self.count} has no image to be {part} on that can be "
                     "read: ask for fewer folds"
                 )
-        return train, evaluation
+        return np.flatnonzero(~is_evaluated & is_readable), np.flatnonzero(is_evaluated)
 
 
 def in_words(split: str, fold: Sequence[int]) -> str:
