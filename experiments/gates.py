@@ -67,10 +67,12 @@ NOTES = (
 )
 REMOVED_NOTES = (
     "Errors in per cent, with the weights as they are: nothing is trained again. 1 is the network "
-    "without these blocks; their mean is one constant per channel, over all evaluation images.",
+    "without these blocks; {mean}.",
     "The paper (section 4): without them the top-5 error on ImageNet (top-1 at CVPR) grows by less "
     "than 0.1 %.",
 )
+MEAN = "their mean is one constant per channel, over all evaluation images"
+NO_MEAN = "CBAM gates positions as well, of which no constants per channel could be a mean"
 
 
 def main(argv: list[str]) -> None:
@@ -164,6 +166,7 @@ def removal(
 ) -> list[dict[str, Any]]:
     """Evaluate the run as it is, and with the last stage's gates replaced by constants.
 
+    Mean gates are left out where no constant can stand for a block, see is_all_gates.
     The last stage is the last that has SE blocks. Parameters are those that each case needs: gates
     of 1 need no SE block in that stage, mean gates one constant for each of their channels.
     """
@@ -171,11 +174,12 @@ def removal(
     means = {b.name: of_block.mean for b, of_block in sums.split(blocks) if b.stage == stage}
     plain_stage = gated_blocks.without_stage(trained.run.model, stage)
     without = summarize(plain_stage, trained.image_shape).params
-    cases = (
+    cases: list[tuple[str, dict[str, Any], int]] = [
         ("as trained", {}, trained.result["params"]),
         ("1 (blocks removed)", dict.fromkeys(means, 1.0), without),
-        ("their mean", means, without + sum(map(len, means.values()))),
-    )
+    ]
+    if gated_blocks.is_all_gates(trained.run.model):
+        cases.append(("their mean", means, without + sum(map(len, means.values()))))
     return [
         {"gates": name, "stage": stage, **evaluate_with(trained, constants), "params": params}
         for name, constants, params in cases
@@ -270,8 +274,9 @@ def show(
     stage = removed[0]["stage"]
     console.print()
     _print(REMOVED, removed, f"The run with other gates in stage {stage}")
+    mean = MEAN if gated_blocks.is_all_gates(trained.run.model) else NO_MEAN
     for note in REMOVED_NOTES:
-        console.print(f"- {note}")
+        console.print(f"- {note.format(mean=mean)}")
     recorded = trained.result["eval/top1_error"]
     if removed[0]["top1_error"] != recorded:
         console.print(

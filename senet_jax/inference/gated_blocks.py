@@ -1,8 +1,8 @@
 """The gated blocks of a network: found, asked for their gates, and replaced by constants.
 
 A gated block is a module that sows its gate as "gate" into the collection "gates", and whose
-`__call__(u, ...)` returns `u` scaled by it. Nothing is kept unless the collection is made mutable,
-which happens only here.
+`__call__(u, ...)` returns `u` scaled by it, and perhaps by another. Nothing is kept unless the
+collection is made mutable, which happens only here.
 """
 
 import dataclasses
@@ -114,12 +114,18 @@ def without_stage(model: Any, stage: int) -> Network:
         return model.clone(se=dataclasses.replace(model.se, stages=()))
 
 
+def is_all_gates(model: Any) -> bool:
+    """Whether blocks do no more than scale each channel by its gate: CBAM gates positions, too."""
+    return model.se.kind != "cbam"
+
+
 def with_constants(
     apply: Callable[..., Any], constants: Mapping[str, float | np.ndarray]
 ) -> Callable[..., Any]:
     """Replace the gates of the named blocks in whatever `apply` computes.
 
-    A gate of 1 gives the network without the block.
+    A gate of 1 gives the network without the block. Other constants stand for gates of blocks that
+    are no more than these, see is_all_gates.
 
     Args:
       apply: a function that applies the network, such as an evaluation step.
