@@ -67,12 +67,10 @@ NOTES = (
 )
 REMOVED_NOTES = (
     "Errors in per cent, with the weights as they are: nothing is trained again. 1 is the network "
-    "without these blocks; {mean}.",
+    "without these blocks; their mean is one constant per channel, over all evaluation images.",
     "The paper (section 4): without them the top-5 error on ImageNet (top-1 at CVPR) grows by less "
     "than 0.1 %.",
 )
-MEAN = "their mean is one constant per channel, over all evaluation images"
-NO_MEAN = "CBAM gates positions as well, of which no constants per channel could be a mean"
 
 
 def main(argv: list[str]) -> None:
@@ -166,23 +164,22 @@ def removal(
 ) -> list[dict[str, Any]]:
     """Evaluate the run as it is, and with the last stage's gates replaced by constants.
 
-    Mean gates are left out where no constant can stand for a block, see is_all_gates.
     The last stage is the last that has SE blocks. Parameters are those that each case needs: gates
     of 1 need no SE block in that stage, mean gates one constant for each of their channels.
     """
     stage = blocks[-1].stage
     means = {b.name: of_block.mean for b, of_block in sums.split(blocks) if b.stage == stage}
-    plain_stage = gated_blocks.without_stage(trained.run.model, stage)
-    without = summarize(plain_stage, trained.image_shape).params
-    cases: list[tuple[str, dict[str, Any], int]] = [
+    model = trained.run.model
+    without = summarize(gated_blocks.without_stage(model, stage), trained.image_shape).params
+    cases = (
         ("as trained", {}, trained.result["params"]),
         ("1 (blocks removed)", dict.fromkeys(means, 1.0), without),
-    ]
-    if gated_blocks.is_all_gates(trained.run.model):
-        cases.append(("their mean", means, without + sum(map(len, means.values()))))
+        ("their mean", means, without + sum(map(len, means.values()))),
+    )
+    most = 3 if gated_blocks.is_all_gates(model) else 2  # what a mean can stand for
     return [
         {"gates": name, "stage": stage, **evaluate_with(trained, constants), "params": params}
-        for name, constants, params in cases
+        for name, constants, params in cases[:most]
     ]
 
 
@@ -191,9 +188,8 @@ def evaluate_with(trained: TrainedRun, constants: dict[str, Any]) -> dict[str, f
     run = trained.run
     step = make_eval_step(run.model, run.normalize, axis_of(run.devices))
     mapped = map_step(gated_blocks.with_constants(step, constants), run.devices, donate_state=False)
-    weights, split, size = trained.state.variables, run.dataset.eval, run.settings.batch_size
-    classes = run.dataset.num_classes
-    metrics, _ = evaluate(mapped, weights, split, size, run.devices, classes=classes)
+    weights, data, size = trained.state.variables, run.dataset, run.settings.batch_size
+    metrics, _ = evaluate(mapped, weights, data.eval, size, run.devices, classes=data.num_classes)
     return {name: value for name, value in metrics.items() if name != "right"}
 
 
@@ -274,9 +270,10 @@ def show(
     stage = removed[0]["stage"]
     console.print()
     _print(REMOVED, removed, f"The run with other gates in stage {stage}")
-    mean = MEAN if gated_blocks.is_all_gates(trained.run.model) else NO_MEAN
     for note in REMOVED_NOTES:
-        console.print(f"- {note.format(mean=mean)}")
+        console.print(f"- {note}")
+    if len(removed) < 3:
+        console.print("- CBAM gates positions as well: no constants per channel are its mean.")
     recorded = trained.result["eval/top1_error"]
     if removed[0]["top1_error"] != recorded:
         console.print(
