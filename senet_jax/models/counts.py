@@ -117,8 +117,8 @@ class _Counter:
 
     Networks repeat themselves, and to trace them takes long. So where it `repeats`, a module like
     one that was counted, with the same fields and inputs, is not called: it has what that one has.
-    This is wrong of networks that call a module twice, or share layers, or have blocks of `with_se`
-    after one of two modules that are alike.
+    This is wrong of networks whose modules call layers of others, or have blocks of `with_se` after
+    one of two that are alike.
 
     Blocks of `with_se` have scopes of their own, apart from the network's: they belong to the scope
     that is entered at the time.
@@ -133,6 +133,8 @@ class _Counter:
         self.params: dict[str, int] = collections.defaultdict(int)
         self._repeats = repeats
         self._counted: dict[Any, _Counted] = {}
+        self._called: set[tuple[str, ...]] = set()  # paths, whose parameters are there
+        self._not_called: set[tuple[str, ...]] = set()  # paths, whose parameters are counted
         self._entered: list[str] = []  # outermost scopes of the modules that are being called
         self._block_in = ""  # outermost scope of what the block follows that is being called
 
@@ -163,17 +165,21 @@ class _Counter:
         return outputs
 
     def _call(self, method: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:
-        scope = module.path[0]
+        path, scope = module.path, module.path[0]
         kind = _kind(module, args, kwargs) if self._repeats else None
-        if kind in self._counted:
+        is_new = path not in self._called
+        if is_new and kind in self._counted:
             like = self._counted[kind]
-            self.params[scope] += like.params
             self.macs[scope] += like.macs
+            if path not in self._not_called:
+                self.params[scope] += like.params
+                self._not_called.add(path)
             return jax.tree.map(jnp.zeros_like, like.outputs)
+        self._called.add(path)
         params_before, macs_before = self.params[scope], self.macs[scope]
         outputs = method(*args, **kwargs)
         self.macs[scope] += _macs(module, args, outputs)
-        if kind is not None:
+        if is_new and kind is not None:
             self._counted[kind] = _Counted(
                 jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),
                 _size(module.variables.get("params", {})) + self.params[scope] - params_before,

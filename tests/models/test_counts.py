@@ -1,5 +1,6 @@
 """Parameters and multiply-adds of networks of others, with blocks and without, as by hand."""
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 import senet_jax
+from senet_jax.layers.attention import KINDS
 from senet_jax.models.counts import summarize
+from senet_jax.models.shapes import variable_shapes
 
 BY_HAND = {  # of one image [8, 8, 16]: parameters, multiply-adds
     "strided": (nn.Conv(4, (3, 3), strides=2), 9 * 16 * 4 + 4, 4 * 4 * 9 * 16 * 4),
@@ -104,6 +107,16 @@ def test_a_layer_that_is_called_again_has_its_parameters_once(network, params, a
     variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 16)))
     assert params == sum(leaf.size for leaf in jax.tree.leaves(variables))
     assert (summary.params, summary.macs) == (params, 64 * applied)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_with_blocks_of_any_kind_has_the_parameters_that_are_drawn(kind):
+    """Some call a layer twice, or the block that they derive from."""
+    se = {"kind": kind} | ({"placement": "between_stages"} if kind == "bam" else {})
+    model = senet_jax.create_model("seresnet20_cifar", se=se, stage_sizes=(2, 2, 2))
+    drawn = variable_shapes(model, (32, 32, 3))["params"]
+    params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(drawn))
+    assert summarize(model, (32, 32, 3)).params == params
 
 
 @pytest.mark.parametrize("where", ["unit0", "unit1", "unit[02]", r"unit\d/conv", r"unit\d(/conv)?"])
