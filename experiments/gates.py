@@ -265,13 +265,13 @@ def show(
     """Print both tables and the meaning of their columns."""
     console = Console(file=sys.stdout, highlight=False)
     _print(SUMMARY, rows, "Gates of every SE block")
-    for note in NOTES:
-        console.print(f"- {note}")
+    console.print(*(f"- {note}" for note in NOTES), sep="\n")
+    if trained.run.model.se.squeeze == "none":
+        console.print("- Gates of positions are averaged over these first, image by image.")
     stage = removed[0]["stage"]
     console.print()
     _print(REMOVED, removed, f"The run with other gates in stage {stage}")
-    for note in REMOVED_NOTES:
-        console.print(f"- {note}")
+    console.print(*(f"- {note}" for note in REMOVED_NOTES), sep="\n")
     if len(removed) < 3:
         console.print("- CBAM gates positions as well: no constants per channel are its mean.")
     recorded = trained.result["eval/top1_error"]

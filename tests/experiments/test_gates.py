@@ -82,6 +82,22 @@ def test_whatever_spread_the_steps_of_a_run_its_gates_are_the_same(tmp_path):
     np.testing.assert_allclose(*tables, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("se", "cases", "sentence"),
+    [
+        ({"kind": "cbam"}, 2, "- CBAM gates positions as well: no constants per channel"),
+        ({"squeeze": "none"}, 3, "- Gates of positions are averaged over these first"),
+    ],
+)
+def test_of_gates_of_positions_is_said_what_is_not_shown(se, cases, sentence, tmp_path, capsys):
+    config = tiny_config()
+    config.model.se.update(se)
+    finish_untrained(tmp_path, config)
+    gates.main(["gates", f"--workdir={tmp_path}"])
+    assert sentence in capsys.readouterr().out
+    assert len(read(tmp_path / "excitation_removed.csv")) == cases
+
+
 def test_without_flags_four_classes_that_have_examples_are_drawn():
     names = tuple("abcdefghij")
     examples = np.array([0, 0, 3, 3, 3, 3, 3, 3, 3, 0])
