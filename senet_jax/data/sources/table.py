@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import os
+import reprlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ def find(name: str, path: str, image: str, label: str) -> Files:
     for row, value in enumerate(labels, start=1):
         if _has_parts(value):
             raise InputError(
-                f"dataset {name!r} has no single label in row {row}, but {value!r} in its column "
-                f"{titled!r}: an image has one label"
+                f"dataset {name!r} has no single label in row {row}, but {reprlib.repr(value)} in "
+                f"its column {titled!r}: an image has one label"
             )
     split_column = _usual(name, SPLIT, [*columns])
     in_split = columns[split_column] if split_column else [""] * len(files)
