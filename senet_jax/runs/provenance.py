@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from senet_jax.layers.cpu import onednn
+from senet_jax.layers.network import Layers, Network
 from senet_jax.system import processors
 from senet_jax.system.devices import PMAP, Devices, backend_of
 
@@ -55,13 +56,17 @@ BITS = {
 USUAL = {"processes": 1, "parallel": PMAP, "onednn_version": "none"}
 
 
-def environment(devices: Devices) -> dict[str, Any]:
-    """Hardware, versions and commit: what a number depends on besides the configuration."""
+def environment(devices: Devices, network: Layers | Network) -> dict[str, Any]:
+    """Hardware, versions and commit: what a number depends on besides the configuration.
+
+    `network` says in which dtype layers train, and by what implementation.
+    """
     packages = ("jax", "flax", "optax")
     unusual = {
         "processes": jax.process_count(),
         "parallel": backend_of(devices),
-        "onednn_version": onednn.in_use(devices[0].platform) or "none",
+        "onednn_version": onednn.in_use(devices[0].platform, network.dtype, network.implementation)
+        or "none",
     }
     return {
         "devices": len(devices),

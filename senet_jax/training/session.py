@@ -80,7 +80,8 @@ class Session:
         Raises: InputError if there are checkpoints and none can be read, they do not fit, or the
           dataset has changed since.
         """
-        now = provenance.environment(run.devices)  # at once: files may change while it trains
+        # At once: files may change while it trains.
+        now = provenance.environment(run.devices, run.model)
         if not on_first(lambda: checkpoints.complete_steps(directory)):
             return cls(
                 run,

@@ -20,6 +20,7 @@ from senet_jax.layers.cpu import onednn, xla_call
 from senet_jax.layers.cpu.spec import ConvSpec
 from senet_jax.runs import provenance
 from senet_jax.training.loop import train_and_evaluate
+from senet_jax.training.prepare import prepare
 
 KINDS = (onednn.OUTPUT, onednn.INPUT_GRADIENT, onednn.KERNEL_GRADIENT)
 LAYERS = [
@@ -195,6 +196,21 @@ def test_a_run_with_it_has_the_same_bits_again_and_says_what_it_had(tmp_path):
         hashes.add(result["params_sha256"])
     assert len(hashes) == 1
     assert "onednn_version" in provenance.BITS
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_used"),
+    [({}, True), ({"implementation": "xla"}, False), ({"dtype": "bfloat16"}, False)],
+)
+def test_a_network_that_does_without_has_none_on_record(fields, is_used, one_device):
+    config = tiny_config()
+    config.model.update(fields)
+    run = prepare(config, one_device)
+    shape = (4, *run.dataset.train.image_shape)
+    step = jax.grad(lambda x: run.model.apply(run.initial_state.variables, x).sum())
+    assert any(calls(step, jnp.zeros(shape)).values()) == is_used
+    recorded = provenance.environment(one_device, run.model)
+    assert ("onednn_version" in recorded) == is_used
 
 
 @pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "del results"])

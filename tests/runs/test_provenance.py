@@ -5,6 +5,7 @@ import os
 import jax
 import pytest
 
+from senet_jax.layers.network import Layers
 from senet_jax.runs import provenance
 from senet_jax.system import processors
 
@@ -36,7 +37,7 @@ cpu MHz\t\t: {speed}
 
 
 def here():
-    return provenance.environment(jax.devices())
+    return provenance.environment(jax.devices(), Layers())
 
 
 def test_a_restricted_mask_is_another_environment():

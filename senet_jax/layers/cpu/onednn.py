@@ -15,6 +15,7 @@ import importlib.metadata
 import logging
 import os
 import threading
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,12 +96,14 @@ def _usable() -> Library | None:
     return library() if _enabled and jax.device_count() == 1 else None
 
 
-def in_use(platform: str) -> str | None:
-    """The version with which programs for a platform compute; None if they do without.
+def in_use(platform: str, dtype: Any = jnp.float32, implementation: str = "auto") -> str | None:
+    """The version with which programs for a platform train; None if they do without.
 
-    Variables of the environment that divide its work otherwise stand beside it.
+    `dtype` and `implementation` are those of the network's layers. Variables of the environment
+    that divide the library's work otherwise stand beside the version.
     """
-    found = _usable() if platform == "cpu" else None
+    may_take = platform == "cpu" and dtype == jnp.float32 and implementation != "xla"
+    found = _usable() if may_take else None
     if found is None:
         return None
     given = [key for key in os.environ if key.startswith(DIVIDES) and key != WAITING[0]]
