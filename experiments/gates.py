@@ -171,15 +171,15 @@ def removal(
     means = {b.name: of_block.mean for b, of_block in sums.split(blocks) if b.stage == stage}
     model = trained.run.model
     without = summarize(gated_blocks.without_stage(model, stage), trained.image_shape).params
-    cases = (
+    cases: list[tuple[str, dict[str, Any], int]] = [
         ("as trained", {}, trained.result["params"]),
         ("1 (blocks removed)", dict.fromkeys(means, 1.0), without),
-        ("their mean", means, without + sum(map(len, means.values()))),
-    )
-    most = 3 if gated_blocks.is_all_gates(model) else 2  # what a mean can stand for
+    ]
+    if gated_blocks.is_all_gates(model):
+        cases.append(("their mean", means, without + sum(map(len, means.values()))))
     return [
         {"gates": name, "stage": stage, **evaluate_with(trained, constants), "params": params}
-        for name, constants, params in cases[:most]
+        for name, constants, params in cases
     ]
 
 
@@ -272,7 +272,7 @@ def show(
     console.print()
     _print(REMOVED, removed, f"The run with other gates in stage {stage}")
     console.print(*(f"- {note}" for note in REMOVED_NOTES), sep="\n")
-    if len(removed) < 3:
+    if not gated_blocks.is_all_gates(trained.run.model):
         console.print("- CBAM gates positions as well: no constants per channel are its mean.")
     recorded = trained.result["eval/top1_error"]
     if removed[0]["top1_error"] != recorded:

@@ -1,7 +1,6 @@
 """The race of reading: our reader and the other one, in turn, on the same parts of images."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ from helpers.photos import torchvisions_window
 
 from experiments.timing import input_race, readers
 from senet_jax.errors import InputError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow(reason="three rounds of reading by two readers in processes of their own")
