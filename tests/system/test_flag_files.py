@@ -1,10 +1,7 @@
 """Flags from a file are those of the command line, or refused in a sentence, in every command."""
 
-import subprocess
-import sys
-
 import pytest
-from helpers.commands import ROOT, call
+from helpers.commands import call, start
 
 from senet_jax.errors import InputError
 from senet_jax.system import cli
@@ -31,8 +28,7 @@ def test_a_command_takes_flags_from_a_file(file):
 def test_training_takes_its_configuration_and_keys_from_a_file(file):
     """Both are looked for in `sys.argv`, by us and by ml_collections."""
     file.write_text("--config=configs/digits.py:seresnet20\n--config.seed=abc\n--workdir=x\n")
-    command = [sys.executable, "-m", "senet_jax.main", f"--flagfile={file}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = start("senet_jax.main", f"--flagfile={file}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --config.seed must be a whole number, not 'abc'\n"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers.commands import start
 from helpers.runs import logged, same
 
 from senet_jax.errors import Diverged, InputError
@@ -185,9 +186,8 @@ def test_what_the_second_process_is_refused_the_first_is_refused_as_well(command
     ],
 )
 def test_processes_that_cannot_meet_are_told_why(flags, sentence, tmp_path):
-    command = [sys.executable, "-m", "senet_jax.main", "--config=configs/digits.py"]
-    command += [f"--workdir={tmp_path}/run", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    place = f"--workdir={tmp_path}/run"
+    done = start("senet_jax.main", "--config=configs/digits.py", place, *flags)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
