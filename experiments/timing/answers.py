@@ -3,7 +3,8 @@
 A line of its output that begins with "answer" holds one value in JSON. The first are the seconds
 that it took to get ready. Then it answers the lines that it reads:
 
-    steps N   seconds of N steps that are dispatched in a burst and waited for once
+    steps N   seconds of N steps that are dispatched in a burst and waited for once, or all seconds
+              of work since the last answer, for a contestant that works ahead between questions
     facts     its peak memory in GB, and what else it knows, by name
 """
 
@@ -20,7 +21,7 @@ Steps = Callable[[int], None]
 def serve(
     steps: Steps,
     seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
+    work: Callable[[], float] | None = None,
     facts: Mapping[str, Callable[[], Any]] | None = None,
 ) -> None:
     """Answer with `seconds`, the time to get ready, then answer whatever is asked.
@@ -28,16 +29,20 @@ def serve(
     Args:
       steps: takes that many steps and returns when the last one is done.
       seconds: the time that it took to get ready.
-      clock: the clock that steps are timed with, in seconds.
+      work: seconds of work so far, for a contestant that works ahead: what it does while it waits
+        belongs to its next answer. None if it only works while it takes steps.
       facts: functions by name, called when facts are asked for.
     """
     _answer(seconds)
+    clock = work or time.perf_counter
+    start = clock()
     for line in sys.stdin:
         question, *numbers = line.split()
         if question == "steps":
-            start = clock()
+            start = start if work else clock()
             steps(int(numbers[0]))
-            _answer(clock() - start)
+            start, before = clock(), start
+            _answer(start - before)
         else:
             kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             known = {"peak_gb": kilobytes / 1e6}  # before the others, which take memory themselves

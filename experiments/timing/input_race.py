@@ -4,6 +4,7 @@ import statistics
 from typing import Any
 
 from experiments.timing import readers
+from experiments.timing.performance import ratio_cell, ratio_of
 from experiments.timing.race import Reader, machine, race
 from senet_jax.runs import provenance
 
@@ -12,22 +13,23 @@ def rows(dataset: str, size: int, batch: int, steps: int) -> list[dict[str, Any]
     """Time the readers; returns one row each. Raises: InputError if the dataset cannot be read."""
     readers.find(dataset)
     entries = {who: Reader(who, dataset, size, batch) for who in readers.CONTESTANTS}
-    times, _ = race(entries, steps)
-    ours, images = times["ours"].seconds, batch * readers.BATCHES
+    times, _ = race(entries, steps, ahead=True)
+    ours, images = times["ours"], batch * readers.BATCHES
     conditions = {"machine": machine(), "commit": provenance.git_commit()}
     result = []
     for who, taken in times.items():
-        ratios = [seconds / base for seconds, base in zip(taken.seconds, ours, strict=True)]
+        step_s = statistics.median(taken.by_turn or taken.seconds)
+        ratio, *interval = ratio_of(taken, ours)
         result.append(
             {
                 "dataset": dataset,
                 "size": size,
                 "batch": batch,
                 "contestant": who,
-                "images_per_s_core": round(images / taken.median, 1),
-                "times_ours": round(statistics.median(ratios), 3),
-                "least": round(min(ratios), 3),
-                "most": round(max(ratios), 3),
+                "images_per_s_core": round(images / step_s, 1),
+                "times_ours": round(ratio, 3),
+                "low": round(interval[0], 3) if interval else "",
+                "high": round(interval[1], 3) if interval else "",
                 "steps": steps,
                 "images": images * steps,
                 **conditions,
@@ -39,17 +41,18 @@ def rows(dataset: str, size: int, batch: int, steps: int) -> list[dict[str, Any]
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """Rows as a table with one line per contestant."""
     lines = [
-        "| dataset, pixels | reader | images/s/core | times ours | least - most | steps |",
-        "|---|---|---:|---:|---:|---:|",
+        "| dataset, pixels | reader | images/s/core | times ours | steps |",
+        "|---|---|---:|---:|---:|",
     ]
     for row in rows:
         lines.append(
             f"| `{row['dataset']}`, {row['size']} | {row['contestant']} "
-            f"| {row['images_per_s_core']} "
-            f"| {float(row['times_ours']):.2f} | {float(row['least']):.2f} - "
-            f"{float(row['most']):.2f} | {row['steps']} |"
+            f"| {row['images_per_s_core']} | {ratio_cell(row)} | {row['steps']} |"
         )
     machines = dict.fromkeys(f"{row['machine']}, commit {row['commit']}" for row in rows)
-    note = f"Processor time; medians of steps of {readers.BATCHES} batches taken in turn. "
+    note = (
+        f"Processor time; medians over turns of {2 * readers.BATCHES} batches each, with 95 % "
+        "intervals. "
+    )
     lines += ["", *(note + f"{name}." for name in machines)]
     return "\n".join(lines) + "\n"

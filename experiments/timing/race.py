@@ -2,7 +2,8 @@
 
 Each contestant (contestants.py, readers.py) has a process of its own, which answers.py explains;
 the others wait while it works. The first step of a turn is not timed: it pays for caches and memory
-pages that the others have taken meanwhile, which steps in a training run do not.
+pages that the others have taken meanwhile, which steps in a training run do not. Contestants that
+work ahead while they wait are the exception: of theirs, all work counts.
 """
 
 import contextlib
@@ -83,6 +84,7 @@ def race(
     bursts: int,
     again: str | None = None,
     turn_s: float = 0.0,
+    ahead: bool = False,
 ) -> tuple[dict[str, Taken], Taken | None]:
     """Build the contestants one after the other, and let them take two timed bursts each in turn.
 
@@ -93,6 +95,7 @@ def race(
         programs compiled; None for no such contestant.
       turn_s: least seconds of the two bursts of a turn; each contestant takes as many steps in a
         burst as it needs for that, at least one.
+      ahead: whether contestants work ahead while they wait, so that every step of theirs is timed.
 
     Returns: the measurements by name, and those of the contestant built again.
 
@@ -110,7 +113,8 @@ def race(
         seconds: dict[str, list[float]] = {name: [] for name in entries}
         for _ in range(-(-bursts // 2)):
             for name, worker in workers.items():
-                _ask(worker, "steps 1")
+                if not ahead:
+                    _ask(worker, "steps 1")
                 for _ in range(2):
                     seconds[name].append(_ask(worker, f"steps {steps[name]}") / steps[name])
         taken = {

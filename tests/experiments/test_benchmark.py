@@ -150,6 +150,23 @@ def test_a_contestant_takes_its_steps_in_a_burst_and_knows_its_memory(monkeypatc
     assert json.loads(said[-1])["peak_gb"] > 0
 
 
+def test_what_a_contestant_does_ahead_counts_when_it_is_asked_next(monkeypatch, capsys):
+    done = [100.0]
+
+    def questions():
+        for number in (1, 7):
+            done[0] += 20.0  # it prepares what it will be asked for
+            yield f"steps {number}\n"
+
+    def steps(number):
+        done[0] += number
+
+    monkeypatch.setattr("sys.stdin", questions())
+    answers.serve(steps, 1.5, work=lambda: done[0])
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["answer 1.5", "answer 21.0", "answer 27.0"]
+
+
 WITHOUT_TENSORFLOW = "raise ImportError('this machine has no TensorFlow')\n"
 
 
