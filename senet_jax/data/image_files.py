@@ -1,5 +1,6 @@
 """Image files of any format, read as eight-bit RGB, with their transparency."""
 
+import contextlib
 import os
 import stat
 import warnings
@@ -68,7 +69,8 @@ def header(path: Path | str | IO[bytes]) -> tuple[int, int, bool]:
     """
 
     def look(image: Image.Image) -> tuple[int, int, bool]:
-        is_lying = orientation.of_image(image) >= orientation.TRANSPOSED
+        # The size of a TIFF is upright before it is loaded.
+        is_lying = image.format != "TIFF" and orientation.of_image(image) >= orientation.TRANSPOSED
         height, width = image.size if is_lying else image.size[::-1]
         return height, width, image.mode in GREY
 
@@ -78,15 +80,18 @@ def header(path: Path | str | IO[bytes]) -> tuple[int, int, bool]:
 def _opened(path: Path | str | IO[bytes], look: Callable[[Image.Image], T]) -> T:
     """What is seen of an image in a file. Raises: InputError as `open_image`."""
     try:
-        if isinstance(path, str | os.PathLike):
-            _check_is_file(path)
-        elif not hasattr(path, "read"):
-            raise InputError(f"open_image takes the path of a file, not {type(path).__name__}")
-        with warnings.catch_warnings():
+        with contextlib.ExitStack() as stack, warnings.catch_warnings():
             # Pillow warns of large images, and of metadata that nobody asked for.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return look(image)
+            file = path
+            if isinstance(path, str | os.PathLike):
+                _check_is_file(path)
+                # Given the path, Pillow would map a file whose pixels lie in it as in memory, and
+                # of a lying TIFF take them for rows as wide as those of the upright picture.
+                file = stack.enter_context(open(path, "rb"))
+            elif not hasattr(path, "read"):
+                raise InputError(f"open_image takes the path of a file, not {type(path).__name__}")
+            return look(stack.enter_context(Image.open(file)))
     except InputError:
         raise
     except Image.DecompressionBombError as error:

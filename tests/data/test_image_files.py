@@ -7,7 +7,7 @@ import pytest
 from helpers.photos import photo
 from PIL import Image
 
-from senet_jax.data.image_files import open_image
+from senet_jax.data.image_files import header, open_image
 from senet_jax.errors import InputError
 
 COLOURS = photo(1).convert("RGB")
@@ -87,6 +87,27 @@ def test_photographs_are_turned_upright(tmp_path, name, orientation):
     if name != "x.tiff":  # which Pillow turns in any case
         stored = np.asarray(open_image(tmp_path / name, upright=False)).astype(int)
         assert np.abs(stored - turned).max() <= off
+
+
+# What a camera that says 2 to 8 has done to the picture.
+TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+TURNS |= {6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+
+
+@pytest.mark.parametrize(("orientation", "turn"), TURNS.items())
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBX", "RGBA", "CMYK"])
+def test_pictures_that_pillow_would_map_from_their_file_are_turned(
+    tmp_path, mode, orientation, turn
+):
+    """Of a file with a name it takes rows for as wide as the upright picture, see `_opened`."""
+    picture = COLOURS.convert("L") if mode == "I;16" else COLOURS
+    upright = picture.convert(mode)
+    lying = upright.transpose(Image.Transpose[turn])
+    lying.save(tmp_path / "lying.tiff", tiffinfo={0x112: orientation})
+    expected = seen(tmp_path / "upright.tiff", upright)
+    np.testing.assert_array_equal(seen(tmp_path / "lying.tiff"), expected)
+    height, width, _ = header(tmp_path / "lying.tiff")
+    assert (height, width) == expected.shape[:2]
 
 
 def test_damaged_exif_leaves_the_picture(tmp_path):
