@@ -117,8 +117,10 @@ def caption(study: Study, results: Results) -> str:
     images = sorted({run["eval/examples"] for run in runs})
 
     def all_of(key: str) -> str:
-        return ", ".join(made_with(results, key))
+        return " or ".join(made_with(results, key))
 
+    commits = made_with(results, "git_commit")
+    code = f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}"
     others = " or ".join(study.paper_datasets.values())
     datasets = datasets_of(results)
     differs = others and not study.paper_name_of(datasets[0])
@@ -132,7 +134,7 @@ def caption(study: Study, results: Results) -> str:
         "top-1 error in per cent at the last step; "
         f"{all_of('device_kind')} x {all_of('devices')} "
         f"({counted(all_of('host_cpus'), 'processor')}), "
-        f"JAX {all_of('jax_version')}{_library(results)}, commit {all_of('git_commit')}."
+        f"JAX {all_of('jax_version')}{_library(results)}, {code}."
         f"{not_as_declared(study, results)}{_mixed(results)}{_folds(results)}"
     )
 
@@ -140,7 +142,7 @@ def caption(study: Study, results: Results) -> str:
 def _library(results: Results) -> str:
     """The version of oneDNN, where runs had it."""
     versions = made_with(results, key := "onednn_version")
-    return f", oneDNN {', '.join(versions)}" if versions != [provenance.USUAL[key]] else ""
+    return f", oneDNN {' or '.join(versions)}" if versions != [provenance.USUAL[key]] else ""
 
 
 def _folds(results: Results) -> str:
