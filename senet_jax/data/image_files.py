@@ -3,13 +3,14 @@
 import contextlib
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from senet_jax.data import orientation
 from senet_jax.errors import InputError, first_line
@@ -23,11 +24,13 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 GREY = ("1", "L", "LA", "La", *DEEP)  # Pillow's modes without colours
 # Formats whose 16 bits Pillow opens in its mode of 32, the first always and the second once did.
 IN_32_BITS = ("PPM", "PNG")
-BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
-WHITE_IS_ZERO, SIGNED = 0, 2
+# Tags of TIFF, and values of some of them.
+BITS, COMPRESSION, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 259, 262, 284, 339
+UNCOMPRESSED, WHITE_IS_ZERO, APART, SIGNED = 1, 0, 2, 2
 UNKNOWN_WHITE = (
     "its pixels have 32 bits or a sign, and nothing says which is white; convert it to 8 or 16 bits"
 )
+BY_LIBTIFF = threading.Lock()  # held while Pillow's setting is changed
 # What opening might never come back from, or has no image in it.
 NO_FILES = (
     (stat.S_ISDIR, "it is a folder, from which no image was taken"),
@@ -83,15 +86,16 @@ def _opened(path: Path | str | IO[bytes], look: Callable[[Image.Image], T]) -> T
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             # Pillow warns of large images, and of metadata that nobody asked for.
             warnings.simplefilter("ignore")
-            file = path
             if isinstance(path, str | os.PathLike):
                 _check_is_file(path)
                 # Given the path, Pillow would map a file whose pixels lie in it as in memory, and
                 # of a lying TIFF take them for rows as wide as those of the upright picture.
                 file = stack.enter_context(open(path, "rb"))
-            elif not hasattr(path, "read"):
+            elif hasattr(path, "read"):
+                file = path
+            else:
                 raise InputError(f"open_image takes the path of a file, not {type(path).__name__}")
-            return look(stack.enter_context(Image.open(file)))
+            return look(stack.enter_context(_open(file)))
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -104,6 +108,24 @@ def _opened(path: Path | str | IO[bytes], look: Callable[[Image.Image], T]) -> T
         raise InputError(f"{path} cannot be read: {reason}") from error
     except Exception as error:  # on damaged files decoders raise whatever comes of it
         raise InputError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def _open(file: IO[bytes]) -> Image.Image:
+    """Pillow's image of a file, by libtiff where Pillow itself would misread it.
+
+    Of a TIFF whose channels are stored one after the other, and not compressed, it takes 16 bits
+    for 8 and what is white for black.
+    """
+    image = Image.open(file)
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANES) != APART or tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
+        return image
+    with BY_LIBTIFF:  # others may open files meanwhile; theirs have the same pixels either way
+        usual, TiffImagePlugin.READ_LIBTIFF = TiffImagePlugin.READ_LIBTIFF, True
+        try:
+            return Image.open(file)
+        finally:
+            TiffImagePlugin.READ_LIBTIFF = usual
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:
