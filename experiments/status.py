@@ -4,9 +4,10 @@
     python -m experiments.status --all [--root=runs]
     python -m experiments.status reduction --watch
 
-A run is queued (a launcher wants it, and no process has it yet), running, done, failed, or stale:
-its process was killed, or the machine of that process gives no sign of life. It is damaged where a
-file of it cannot be read; the exit status is then 2. `--watch` refreshes in a terminal.
+A run is queued (a launcher wants it, and no process has had it yet), running, done, failed, stopped
+(its process was asked to end, and whoever starts the run again continues it), or stale: its process
+was killed, or the machine of that process gives no sign of life. It is damaged where a file of it
+cannot be read; the exit status is then 2. `--watch` refreshes in a terminal.
 """
 
 import contextlib
@@ -41,6 +42,7 @@ STATES = {
     "stale": "yellow",
     "failed": "red",
     "damaged": "red",
+    "stopped": "yellow",
     "queued": "",
     "pruned": "dim",
     "done": "dim",
@@ -120,10 +122,10 @@ def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
 
 
 def _directories(root: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(root):
+    for place, folders, names in files.walk(root):
         folders[:] = [name for name in folders if name != workdir.CHECKPOINTS]
         if "config.json" in (*names, *folders):  # a folder of this name is damage
-            yield Path(place)
+            yield place
 
 
 def standing(directory: Path) -> Standing:
@@ -164,7 +166,7 @@ def _standing(directory: Path) -> Standing:
     if speed and step is not None and total:
         seconds_left = (total - step) * (config.get("train.batch_size") or 0) / speed
     share = step / total if step is not None and total else None
-    state = _state(result, failed, process)
+    state, reason = _state(result, failed, process)
     return Standing(
         directory=directory,
         state=state,
@@ -176,7 +178,7 @@ def _standing(directory: Path) -> Standing:
         images_per_second=speed,
         seconds_left=seconds_left if state == "running" else None,
         host=process.get("host"),
-        reason=str(failed.get("reason")) if failed and state == "failed" else None,
+        reason=reason,
     )
 
 
@@ -184,14 +186,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _state(result: Any, failed: Any, process: dict[str, Any]) -> str:
+def _state(result: Any, failed: Any, process: dict[str, Any]) -> tuple[str, str | None]:
+    """The state of a run, and the reason why it failed.
+
+    Args:
+      failed: what a launcher wrote of it.
+      process: what the latest process wrote of itself, with a reason if it gave up.
+    """
     if result is not None:
-        return "done"
+        return "done", None
     if process.get("alive"):
-        return "running"
-    if failed:
-        return "pruned" if failed.get("kind") == Pruned.__name__ else "failed"
-    return "queued" if process.get("ended", True) else "stale"
+        return "running", None
+    if failed and failed.get("kind") == Pruned.__name__:
+        return "pruned", None
+    if failed := failed or (process if "reason" in process else None):
+        return "failed", str(failed.get("reason"))
+    if not process:
+        return "queued", None
+    return "stopped" if process["ended"] else "stale", None
 
 
 def _latest(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.grid.study import Study
 from experiments.reporting.collect import Results
-from senet_jax.system.figures import COLOURS, STYLES, canvas, drawing, literal, png
+from senet_jax.system.figures import COLOURS, STYLES, canvas, drawing, literal, literals, png
 
 OURS = "tab:green"
 TICKS = (0, 0.5, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100)
@@ -29,7 +29,7 @@ def draw(
       theirs: the paper's networks and data, for the left panel's title.
       caption: the text below the figure.
     """
-    labels = [literal(row[study.column]) for row in rows]
+    labels = literals(row[study.column] for row in rows)
     printed = {}
     for name, key in study.plotted.items():
         points = [(row[f"paper_{key}"], y) for y, row in enumerate(rows)]
@@ -98,7 +98,8 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
 
     figure = canvas((9, max(5, 1.6 + 0.21 * len(results))))
     axes = figure.subplots()
-    for label, look in zip(results, looks(study, list(results)), strict=True):
+    names = literals(results, longest=40)
+    for label, name, look in zip(results, names, looks(study, list(results)), strict=True):
         errors = collections.defaultdict(list)
         for run in results[label]:
             for point in run["curve"]:
@@ -107,7 +108,7 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
         means = [statistics.fmean(errors[epoch]) for epoch in epochs]
         low, high = ([which(errors[epoch]) for epoch in epochs] for which in (min, max))
         marker = "." if len(epochs) < 30 else ""  # without it a single evaluation would not be seen
-        axes.plot(epochs, means, marker=marker, label=literal(label, longest=40), **look)
+        axes.plot(epochs, means, marker=marker, label=name, **look)
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.12, lw=0)
     # On a linear scale the end of a run, where rows are close to each other, would be one line.
     # Below 1 % the scale is linear, since an error can be 0.

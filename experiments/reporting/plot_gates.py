@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from senet_jax.system.figures import canvas, drawing, literal, png
+from senet_jax.system.figures import canvas, drawing, literal, literals, png
 
 MAX_CHANNELS = 50  # per panel, as in the paper
 EVERYTHING = "all classes"  # the legend of their mean
@@ -25,7 +25,7 @@ def gates(
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     width = 4 * columns + 0.5
-    names = [literal(name, longest=40) for name in next(iter(panels.values()))]
+    names = literals(next(iter(panels.values())), longest=40)
     across = max(1, min(len(names), int(width / (0.7 + 0.09 * max(map(len, names))))))
     legend_rows = -(-len(names) // across)
     figure = canvas((width, 2.6 * rows + 0.9 + 0.2 * (legend_rows - 1)))

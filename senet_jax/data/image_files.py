@@ -115,8 +115,15 @@ def _open(file: IO[bytes]) -> Image.Image:
 
     Of a TIFF whose channels are stored one after the other, and not compressed, it takes 16 bits
     for 8 and what is white for black.
+
+    Raises: ValueError for colours above 8 bits in JPEG 2000, of which it makes white black.
     """
     image = Image.open(file)
+    if image.format == "JPEG2000" and image.mode not in DEEP and (bits := _bits(file)) > 8:
+        raise ValueError(
+            f"its channels have {bits} bits, which Pillow misreads in JPEG 2000; convert it to 8 "
+            "bits, or to PNG"
+        )
     tags = getattr(image, "tag_v2", {})
     if tags.get(PLANES) != APART or tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
         return image
@@ -126,6 +133,21 @@ def _open(file: IO[bytes]) -> Image.Image:
             return Image.open(file)
         finally:
             TiffImagePlugin.READ_LIBTIFF = usual
+
+
+def _bits(file: IO[bytes]) -> int:
+    """Bits per channel of a JPEG 2000, from its codestream (ISO 15444-1, A.5.1); 0 if it has none.
+
+    Pillow does not say. The marker SIZ follows SOC; the channels come after nine numbers of it.
+    """
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    begin = data.find(b"\xff\x4f\xff\x51")
+    channels = int.from_bytes(data[begin + 40 : begin + 42]) if begin >= 0 else 0
+    depths = data[begin + 42 : begin + 42 + 3 * channels : 3]
+    return max(((depth & 0x7F) + 1 for depth in depths), default=0)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:

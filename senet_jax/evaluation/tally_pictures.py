@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from senet_jax.evaluation.tally import BINS, Tally
-from senet_jax.system.figures import COLOURS, canvas, drawing, literal, png
+from senet_jax.system.figures import COLOURS, canvas, drawing, literals, png
 
 WITH_NUMBERS = 25  # classes up to which every cell has its number
 WITH_NAMES = 60  # classes up to which every line has its name
@@ -48,7 +48,7 @@ def draw_matrix(axes: Any, tally: Tally, names: Sequence[str], *, numbers: bool 
     axes.set_xlabel("most probable class")
     axes.set_ylabel("right class")
     if count <= WITH_NAMES:
-        labels, size = [literal(name, 18) for name in names], 9 if few else 6
+        labels, size = literals(names, 18), 9 if few else 6
         axes.set_xticks(range(count), labels, rotation=90, fontsize=size)
         axes.set_yticks(range(count), labels, fontsize=size)
     if few and numbers:
@@ -70,22 +70,25 @@ def _lists(figure: Any, tally: Tally, names: Sequence[str]) -> None:
     """Draw the classes with the highest errors, and the most frequent confusions, as text."""
     assert tally.confusion is not None
     errors = np.nan_to_num(tally.class_errors, nan=-1).tolist()
-    worst = sorted(range(len(names)), key=lambda number: -errors[number])[:LISTED]
-    worst = [number for number in worst if errors[number] > 0]
-    lines = ["Highest errors"]
-    lines += [
-        f"{errors[n]:.1f} %  {literal(names[n], 26)} ({tally.examples[n]:,})" for n in worst
-    ] or ["none"]
+    wrong = [n for n in range(len(names)) if errors[n] > 0]
+    worst = sorted(wrong, key=lambda number: -errors[number])[:LISTED]
+    shown = literals(names, 26)
+    lines = [f"Highest errors{_of(len(wrong))}"]
+    lines += [f"{errors[n]:.1f} %  {shown[n]} ({tally.examples[n]:,})" for n in worst] or ["none"]
     others = tally.confusion - np.diag(np.diag(tally.confusion))
     most = np.argsort(-others, axis=None, kind="stable")[:LISTED]
     pairs = [divmod(int(place), len(names)) for place in most if others.flat[place]]
-    lines += ["", "Most frequent confusions: right, most probable"]
-    lines += [
-        f"{others[pair]:,}  {literal(names[pair[0]], 18)}, {literal(names[pair[1]], 18)}"
-        for pair in pairs
-    ] or ["none"]
+    shown = literals(names, 18)
+    count = _of(np.count_nonzero(others))
+    lines += ["", f"Most frequent confusions{count}: right, most probable"]
+    lines += [f"{others[pair]:,}  {shown[pair[0]]}, {shown[pair[1]]}" for pair in pairs] or ["none"]
     text = "\n".join(lines)
     figure.text(0.02, 0.97, text, va="top", fontsize=8)
+
+
+def _of(count: int) -> str:
+    """How many of all are listed, where those are more."""
+    return f" ({LISTED} of {count:,})" if count > LISTED else ""
 
 
 @drawing

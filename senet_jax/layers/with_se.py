@@ -14,6 +14,7 @@ import functools
 import inspect
 import operator
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,7 @@ class WithSE(nn.Module):
     @nn.compact
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         nn.share_scope(self, self.model)
+        _tell_nnx()
         train = self._is_training(args, kwargs)
         seen: list[str] = []
         matched: set[str] = set()
@@ -200,6 +202,18 @@ class WithSE(nn.Module):
                 f"does not pass the collection {collection!r} on: add it there, or match what is "
                 "outside"
             )
+
+
+def _tell_nnx() -> None:
+    """Make NNX, where it is in use, take the blocks' collections for parameters and statistics.
+
+    Its bridge would give them types of their own, which no optimizer of `nnx.Param` trains.
+    """
+    if nnx := sys.modules.get("flax.nnx"):  # which takes a second to import
+        for collection, base in ((SE, nnx.Param), (STATS, nnx.BatchStat)):
+            if not issubclass(nnx.variable_type_from_name(collection, allow_register=True), base):
+                named = type(collection, (base,), {})
+                nnx.register_variable_name(collection, named, overwrite=True)
 
 
 def _is_sown(node: Any) -> bool:

@@ -58,7 +58,7 @@ def last_process(directory: Path) -> dict[str, Any]:
     """Facts of the process that trains there, or trained last, as `held` wrote them; {} for none.
 
     "alive" is whether it has given a sign of life of late, by the clocks of the file system and
-    this machine.
+    this machine; "reason" is what went wrong, if anything did.
     """
     facts = files.read_table(directory / PROCESS)
     if facts is None:
@@ -102,8 +102,8 @@ def _breathes_elsewhere(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def _breathing(path: Path, about: Mapping[str, Any]) -> Iterator[None]:
-    """Give signs of life inside, and say at the end that there will be no more."""
-    facts = {"host": socket.gethostname(), "pid": os.getpid(), **about}
+    """Give signs of life inside; say at the end that there will be no more, and what went wrong."""
+    facts: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), **about}
     files.write_json(path, {**facts, "ended": False})
     ended = threading.Event()
 
@@ -116,6 +116,9 @@ def _breathing(path: Path, about: Mapping[str, Any]) -> Iterator[None]:
     thread.start()
     try:
         yield
+    except Exception as error:
+        facts["reason"] = str(error) or type(error).__name__
+        raise
     finally:
         ended.set()
         thread.join()

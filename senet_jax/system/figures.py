@@ -1,10 +1,11 @@
 """The look of all figures, and how they are written."""
 
+import collections
 import functools
 import io
 import re
 import textwrap
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -60,6 +61,16 @@ def literal(text: str, longest: int = 60) -> str:
         shown = f"{shown[: longest // 2]}…{shown[-longest // 2 :]}"
     shown = shown.replace("$", r"\$") or "''"
     return f" {shown}" if shown.startswith("_") else shown
+
+
+def literals(texts: Iterable[str], longest: int = 60) -> list[str]:
+    """The texts of a list as `literal` shows them, told apart: cut ones that look alike by place.
+
+    The place counts from 0, as the numbers of classes do.
+    """
+    shown = [literal(text, longest) for text in texts]
+    count = collections.Counter(shown)
+    return [f"{text} ({n})" if count[text] > 1 else text for n, text in enumerate(shown)]
 
 
 @functools.cache

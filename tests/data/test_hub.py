@@ -143,6 +143,20 @@ def test_a_new_export_of_equal_size_and_time_is_read_anew(tmp_path):
         assert [labels[row.number] for row in found.files] == found.labels.tolist()
 
 
+def test_parquet_files_behind_links_are_read_once(tmp_path):
+    """As of folders of images: part of a dataset may be on another disk."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": content, "path": None} for *_, content in by_key()["train"]][:4]
+    table = pa.table({"image": images, "label": [0, 1, 0, 1]})
+    for place in ("here/train/a.parquet", "here/test/a.parquet", "other/b.parquet"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table, tmp_path / place)
+    (tmp_path / "here" / "train" / "more").symlink_to(tmp_path / "other")
+    (tmp_path / "here" / "train" / "again").symlink_to(tmp_path / "here")
+    splits = lookup.find(f"hf:{tmp_path / 'here'}").splits
+    assert {split: sum(counts) for split, counts in splits.items()} == {"train": 8, "test": 4}
+
+
 def test_parquet_files_of_several_folders_in_one_split_are_said_to_be(tmp_path, caplog):
     """A copy of a repository may have several configurations of the same images."""
     pytest.importorskip("datasets")

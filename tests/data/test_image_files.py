@@ -110,6 +110,36 @@ def test_pictures_that_pillow_would_map_from_their_file_are_turned(
     assert (height, width) == expected.shape[:2]
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "channels"),
+    [
+        ("x.jp2", "L", 1),  # as .j2k Pillow opens it as of 16 bits, and reads it right
+        *(
+            (name, *of)
+            for name in ("x.jp2", "x.j2k")
+            for of in (("LA", 2), ("RGB", 3), ("RGBA", 4))
+        ),
+    ],
+)
+def test_colours_above_eight_bits_in_jpeg_2000_are_refused(tmp_path, name, mode, channels):
+    """Pillow makes black of white there; it writes none, so that a file is told to be one."""
+    image = COLOURS.convert(mode)
+    assert np.abs(seen(tmp_path / name, image) - np.asarray(image.convert("RGB"))).max() <= 1
+    file = bytearray((tmp_path / name).read_bytes())
+    depth = file.index(b"\xff\x4f\xff\x51") + 42
+    assert [*file[depth : depth + 3 * channels : 3]] == [7] * channels  # bits, less 1
+    file[depth + 3 * (channels - 1)] = 8
+    (tmp_path / name).write_bytes(file)
+    with pytest.raises(InputError, match="its channels have 9 bits, which Pillow misreads"):
+        open_image(tmp_path / name)
+
+
+def test_sixteen_bits_of_grey_in_jpeg_2000_become_eight(tmp_path):
+    values = np.linspace(0, 65535, 48 * 32).astype(np.uint16).reshape(32, 48)
+    pixels = seen(tmp_path / "x.jp2", Image.fromarray(values))
+    assert np.abs(pixels - values[..., None] / 257).max() <= 0.5
+
+
 def test_damaged_exif_leaves_the_picture(tmp_path):
     pixels = seen(tmp_path / "x.png", COLOURS, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
     np.testing.assert_array_equal(pixels, PIXELS)

@@ -22,6 +22,8 @@ from experiments.reporting.csv_files import read_results
 from experiments.reporting.html import escape
 from experiments.reporting.write import data_files, write_report
 from experiments.timing import plot_times
+from senet_jax.evaluation import tally_pictures
+from senet_jax.evaluation.tally import Tally
 from senet_jax.inference.gate_statistics import GateSums
 from senet_jax.inference.gated_blocks import GatedBlock
 from senet_jax.system import figures, files
@@ -89,6 +91,31 @@ def test_a_text_is_drawn_as_it_is_or_as_codes(name, texts):
     codes = any(figures.CODE.search(text) for text in texts)
     said = any("are codes of characters" in text.replace("\n", " ") for text in texts)
     assert codes == said
+
+
+CARS = [f"Chevrolet Silverado {name} Cab 2012" for name in ("1500 Regular", "2500HD Regular")]
+
+
+def test_names_that_are_cut_alike_are_told_apart_by_their_place():
+    """Two classes of Stanford Cars, whose middles alone differ."""
+    names = ["BMW X3", *CARS, CARS[0].replace("2012", "2011")]
+    first, second, third, fourth = figures.literals(names, 18)
+    assert (first, second) == ("BMW X3", "Chevrolet… Cab 2012 (1)")
+    assert third == second.replace("(1)", "(2)")
+    assert fourth.endswith("2011")
+    assert figures.literals(names) == names
+
+
+def test_a_confusion_is_listed_by_names_that_differ_and_says_of_how_many(texts):
+    names = [*CARS, *(f"class {number}" for number in range(20))]
+    right = np.repeat(np.arange(22), 3)
+    said = np.where(np.arange(66) % 3 == 0, right, (right + 1) % 22)
+    tally = Tally.of(right, said, np.ones(66), 22)
+    tally_pictures.confusion(tally, names, "a caption")
+    text = "\n".join(texts)
+    assert "2  Chevrolet… Cab 2012 (0), Chevrolet… Cab 2012 (1)" in text
+    assert "Highest errors (15 of 22)" in text
+    assert "confusions (15 of 22)" in text
 
 
 def test_the_figure_of_gates_has_a_line_per_class_whatever_it_is_called(texts, monkeypatch):

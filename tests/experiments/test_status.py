@@ -1,5 +1,6 @@
 """The table of runs says of each what its work directory says."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from helpers.runs import finish
 
 from experiments import status
 from experiments.studies import load_study
+from senet_jax.errors import Diverged, Terminated
 from senet_jax.runs import lock, workdir
 from senet_jax.system import files
 
@@ -69,7 +71,36 @@ def test_every_state_is_told_from_the_work_directory(runs):
 def test_a_run_that_stopped_when_asked_waits_for_the_next_launch(runs):
     process = runs["stale"] / lock.PROCESS
     files.write_json(process, files.read_json(process) | {"ended": True})
-    assert status.standing(runs["stale"]).state == "queued"
+    assert status.standing(runs["stale"]).state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (Diverged("the loss is nan at step 3"), "failed", "the loss is nan at step 3"),
+        (MemoryError(), "failed", "MemoryError"),
+        (Terminated(), "stopped", None),
+        (KeyboardInterrupt(), "stopped", None),
+    ],
+)
+def test_how_a_process_without_a_launcher_ended_is_said(tmp_path, tiny, error, state, reason):
+    workdir.start(tmp_path, tiny)
+    with contextlib.suppress(type(error)), lock.held(tmp_path, **ABOUT):
+        raise error
+    assert (status.standing(tmp_path).state, status.standing(tmp_path).reason) == (state, reason)
+    with lock.held(tmp_path, **ABOUT):  # trained again
+        assert status.standing(tmp_path).state == "running"
+    assert status.standing(tmp_path).state == "stopped"
+
+
+def test_runs_behind_links_are_found_once(tmp_path, tiny):
+    workdir.start(tmp_path / "elsewhere" / "seed0", tiny)
+    root = tmp_path / "runs"
+    workdir.start(root / "here" / "seed0", tiny)
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "here" / "above").symlink_to(root)
+    found = [run.directory.relative_to(root) for run in status.find(root)]
+    assert sorted(map(str, found)) == ["here/seed0", "linked/seed0"]
 
 
 def test_where_there_is_no_room_for_all_the_rest_is_counted(runs, tmp_path):

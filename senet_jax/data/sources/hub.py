@@ -26,6 +26,7 @@ from senet_jax.data.sources.files import (
 )
 from senet_jax.data.sources.names import is_local
 from senet_jax.errors import InputError, first_line
+from senet_jax.system.files import walk
 
 USUAL = ("image", "img"), ("label", "labels")  # features that are taken where none is asked for
 PARQUET, OF_IMAGE = ".parquet", {"bytes", "path"}  # an image where nothing says that it is one
@@ -178,7 +179,7 @@ def _local(datasets: Any, name: str, place: str) -> Any:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return datasets.load_from_disk(str(folder))
     of_splits: dict[str, list[str]] = {}
-    found = [folder] if folder.suffix == PARQUET else sorted(folder.rglob(f"*{PARQUET}"))
+    found = [folder] if folder.suffix == PARQUET else _parquet_files(name, folder)
     if folder.suffix != PARQUET:
         _check_shards(name, found)
     for file in found:
@@ -195,6 +196,17 @@ def _local(datasets: Any, name: str, place: str) -> Any:
     state = hashlib.sha256(same_files.look_at(map(str, found)).stamp.encode()).hexdigest()[:16]
     loaded = datasets.load_dataset("parquet", state, data_files=of_splits)
     return loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded
+
+
+def _parquet_files(name: str, folder: Path) -> list[Path]:
+    """The parquet files below a folder. Raises: InputError if part of it cannot be looked at."""
+
+    def refuse(error: OSError) -> None:
+        if error.filename != str(folder):  # which may not be there, as is said elsewhere
+            raise InputError(f"data.name: {name!r}: {error.filename}: {error.strerror}")
+
+    every = (place / file for place, _, names in walk(folder, refuse) for file in names)
+    return sorted(file for file in every if file.suffix == PARQUET)
 
 
 def _check_shards(name: str, files: Sequence[Path]) -> None:
