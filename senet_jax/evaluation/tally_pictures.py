@@ -79,7 +79,7 @@ def _lists(figure: Any, tally: Tally, names: Sequence[str]) -> None:
     most = np.argsort(-others, axis=None, kind="stable")[:LISTED]
     pairs = [divmod(int(place), len(names)) for place in most if others.flat[place]]
     shown = literals(names, 18)
-    count = _of(np.count_nonzero(others))
+    count = _of(int(np.count_nonzero(others)))
     lines += ["", f"Most frequent confusions{count}: right, most probable"]
     lines += [f"{others[pair]:,}  {shown[pair[0]]}, {shown[pair[1]]}" for pair in pairs] or ["none"]
     text = "\n".join(lines)

@@ -6,6 +6,7 @@ paper's "GFLOPs" to within the last printed digit.
 
 import collections
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.squeeze_excite import is_whole
@@ -70,16 +72,36 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
             f"this network needs {least} pixels in height and width, not {height} x {width}"
         )
     # Whether modules that are alike share layers is known of our own networks alone.
-    counter = _Counter(repeats=type(model) in {constructor.func for constructor in MODELS.values()})
+    is_ours = type(model) in {constructor.func for constructor in MODELS.values()}
+    counter = _Counter(repeats=is_ours)
     with nn.intercept_methods(counter.call):
         variables = traced_variables(model, image_shape)
     params, macs = counter.params, counter.macs
     for collection in PARAMS:
         for scope, tree in variables.get(collection, {}).items():
             params[scope] += _size(tree)
+    if not is_ours:
+        _warn_of_others(variables.get("params", {}), counter.kernels)
     # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
     names = dict.fromkeys([*(name for name in macs if macs[name]), *sorted(params)])
     return Summary(tuple(Part(name, params[name], macs[name]) for name in names if params[name]))
+
+
+def _warn_of_others(params: Any, kernels: set[tuple[str, ...]]) -> None:
+    """Warn of parameters that may multiply something, whose multiply-adds nobody counts."""
+    leaves: dict[Any, Any] = flatten_dict(params)
+    others = [
+        f"{'/'.join(path)} {list(leaf.shape)}"
+        for path, leaf in leaves.items()
+        if (*path[:-1], "kernel") not in kernels and sum(side > 1 for side in leaf.shape) > 1
+    ]
+    if others:
+        logging.warning(
+            "multiply-adds are counted of layers with a parameter `kernel`; if others of several "
+            "axes multiply something, that is left out: %s%s",
+            ", ".join(others[:3]),
+            f" and {len(others) - 3} more" if len(others) > 3 else "",
+        )
 
 
 def _macs(module: nn.Module, args: Any, outputs: Any) -> int:
@@ -126,11 +148,13 @@ class _Counter:
     Attributes:
       macs: multiply-adds by outermost scope, in the order of the computation.
       params: parameters of modules that were not called, by outermost scope.
+      kernels: paths of the kernels of modules that were called, of those that have one.
     """
 
     def __init__(self, *, repeats: bool) -> None:
         self.macs: dict[str, int] = collections.defaultdict(int)
         self.params: dict[str, int] = collections.defaultdict(int)
+        self.kernels: set[tuple[str, ...]] = set()
         self._repeats = repeats
         self._counted: dict[Any, _Counted] = {}
         self._called: set[tuple[str, ...]] = set()  # paths, whose parameters are there
@@ -147,7 +171,11 @@ class _Counter:
         if self._block_in or (self._entered and not path):
             return self._call_block(method, args, kwargs, module)
         if not path:
-            return method(*args, **kwargs)
+            outputs = method(*args, **kwargs)
+            if macs := _macs(module, args, outputs):  # the network is one layer
+                self.macs["kernel"] += macs
+                self.kernels.add(("kernel",))
+            return outputs
         self._entered.append(path[0])
         try:
             return self._call(method, args, kwargs, module)
@@ -179,6 +207,7 @@ class _Counter:
         params_before, macs_before = self.params[scope], self.macs[scope]
         outputs = method(*args, **kwargs)
         self.macs[scope] += _macs(module, args, outputs)
+        self.kernels.add((*path, "kernel"))
         if is_new and kind is not None:
             self._counted[kind] = _Counted(
                 jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 import senet_jax
 from senet_jax.layers.attention import KINDS
@@ -47,10 +48,52 @@ class Units(nn.Module):
 
 
 @pytest.mark.parametrize("case", BY_HAND)
-def test_a_layer_of_flax_has_as_many_multiply_adds_as_by_hand(case):
+def test_a_layer_of_flax_has_as_many_multiply_adds_as_by_hand(case, caplog):
     layer, params, macs = BY_HAND[case]
-    summary = summarize(One(layer), (8, 8, 16))
-    assert (summary.params, summary.macs) == (params, macs)
+    for network in (One(layer), layer):
+        summary = summarize(network, (8, 8, 16))
+        assert (summary.params, summary.macs) == (params, macs)
+    assert not caplog.messages
+
+
+class ByHand(nn.Module):
+    """A matrix that is no layer's kernel, and parameters of one axis."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = x * self.param("scale", nn.initializers.ones, (1, 1, 1, 16))
+        x = x @ self.param("matrix", nn.initializers.ones, (16, 8))
+        return nn.Dense(5, name="head")(nn.LayerNorm(name="norm")(x).mean((1, 2)))
+
+
+class TwoOfNNX(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Conv(16, 4, (1, 1), rngs=rngs)
+        self.second = nnx.Conv(4, 8, (1, 1), rngs=rngs)
+
+    def __call__(self, x):
+        return self.second(self.first(x))
+
+
+class InLinen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nnx.bridge.to_linen(TwoOfNNX, name="two")(x)
+        return nn.Dense(5, name="head")(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("network", "others"),
+    [
+        (ByHand(), "matrix [16, 8]"),
+        (InLinen(), "two/first/kernel [1, 1, 16, 4], two/second/kernel [1, 1, 4, 8]"),
+    ],
+)
+def test_what_may_multiply_and_is_not_counted_is_said(network, others, caplog):
+    summary = summarize(network, (8, 8, 16))
+    assert summary.macs == 8 * 5  # of the head
+    (said,) = caplog.messages
+    assert said.endswith(f"that is left out: {others}")
 
 
 class Block(nn.Module):
