@@ -53,9 +53,9 @@ def with_se(model: nn.Module, se: SEConfig | dict[str, Any], where: Where) -> "W
 
     Raises:
       ValueError: for a module that is none of Linen's or has blocks already, settings without an
-        effect here, or a bad expression; in a call, if no submodule matches, or one
-        that matches returns no such map, or is inside a lifted transformation (nn.scan, nn.vmap)
-        that does not pass the collection `se` on, or `gates` where these are asked for.
+        effect here, or a bad expression; in a call, if no submodule matches, or one that matches
+        returns no such map, is a module of NNX, or is inside a lifted transformation (nn.scan,
+        nn.vmap) that does not pass the collection `se` on, or `gates` where these are asked for.
     """
     if not isinstance(model, nn.Module) or isinstance(model, WithSE):
         raise InputError(
@@ -107,7 +107,7 @@ class WithSE(nn.Module):
             if not self._matches(seen[-1], module):
                 return result
             matched.add(seen[-1])
-            _check(seen[-1], result)
+            _check(seen[-1], module, result)
             in_block = True
             try:
                 return self._attend(module.scope, train, result)
@@ -221,8 +221,14 @@ def _is_sown(node: Any) -> bool:
     return isinstance(node, tuple)
 
 
-def _check(path: str, result: Any) -> None:
-    """Raises: ValueError if what a submodule returns is no map."""
+def _check(path: str, module: nn.Module, result: Any) -> None:
+    """Raises: ValueError if a submodule can have no block, or what it returns is no map."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx and isinstance(module, nnx.bridge.ToLinen):
+        raise ValueError(
+            f"{path} is a module of NNX, which would take the block's parameters for its own: "
+            "match a Linen module around it"
+        )
     if not isinstance(result, jax.Array) or result.ndim not in (3, 4):
         shape = getattr(result, "shape", type(result).__name__)
         raise ValueError(

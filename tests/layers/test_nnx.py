@@ -11,7 +11,8 @@ from flax.traverse_util import flatten_dict
 
 from senet_jax import SqueezeExcite, create_model, with_se
 
-IMAGES = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+KEY = jax.random.key(0)
+IMAGES = jax.random.normal(KEY, (2, 8, 8, 3))
 SMALL = {"num_classes": 5, "width": 4, "stage_sizes": (1, 1), "se": {"stages": (2, 3), "ratio": 4}}
 
 
@@ -96,6 +97,25 @@ def test_blocks_that_with_se_adds_are_trained_in_nnx_too(se):
             np.testing.assert_allclose(actual, moved, atol=1e-5, err_msg=str(path))
     for path, value in flatten_dict(changed).items():
         np.testing.assert_allclose(flatten_dict(after)[path], value, atol=1e-5, err_msg=str(path))
+
+
+class Around(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nnx.bridge.to_linen(nnx.Conv, 3, 8, (3, 3), name="inner")(x)
+
+
+class Wraps(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Around(name="around")(x)
+
+
+def test_a_block_follows_a_linen_module_around_one_of_nnx_only():
+    variables = (network := with_se(Wraps(), {"ratio": 4}, "around")).init(KEY, IMAGES)
+    assert network.apply(variables, IMAGES).shape == (2, 8, 8, 8)
+    with pytest.raises(ValueError, match="around/inner is a module of NNX"):
+        with_se(Wraps(), {"ratio": 4}, "around/inner").init(KEY, IMAGES)
 
 
 def test_a_block_in_a_module_of_nnx_and_a_layer_of_nnx_beside_a_block():
