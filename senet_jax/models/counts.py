@@ -14,13 +14,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
 
 from senet_jax.errors import InputError, did_you_mean
 from senet_jax.layers.squeeze_excite import is_whole
 from senet_jax.layers.with_se import SE
 from senet_jax.models import MODELS
-from senet_jax.models.shapes import traced_variables
+from senet_jax.models.products import products
+from senet_jax.models.shapes import traced_variables, with_plain_layers
 
 PARAMS = ("params", SE)  # the collections of what is trained
 
@@ -56,7 +56,8 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     times the number of positions at which it is applied. This holds for full, grouped and depthwise
     convolutions and for fully connected layers alike; a transposed convolution is applied at the
     positions of its input. Blocks of `with_se` belong to what they follow. Products of two maps, as
-    in attention, do not count, and layers inside nn.scan count once.
+    in attention, do not count. Where a network of others multiplies more or less with its
+    parameters, as inside nn.scan, both numbers are said.
 
     Raises: InputError for what is no shape of an image, or one of which nothing would be left on
       the way.
@@ -81,26 +82,22 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         for scope, tree in variables.get(collection, {}).items():
             params[scope] += _size(tree)
     if not is_ours:
-        _warn_of_others(variables.get("params", {}), counter.kernels)
+        batch = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        _compare(sum(macs.values()), products(with_plain_layers(model), variables, batch))
     # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
     names = dict.fromkeys([*(name for name in macs if macs[name]), *sorted(params)])
     return Summary(tuple(Part(name, params[name], macs[name]) for name in names if params[name]))
 
 
-def _warn_of_others(params: Any, kernels: set[tuple[str, ...]]) -> None:
-    """Warn of parameters that may multiply something, whose multiply-adds nobody counts."""
-    leaves: dict[Any, Any] = flatten_dict(params)
-    others = [
-        f"{'/'.join(path)} {list(leaf.shape)}"
-        for path, leaf in leaves.items()
-        if (*path[:-1], "kernel") not in kernels and sum(side > 1 for side in leaf.shape) > 1
-    ]
-    if others:
+def _compare(counted: int, multiplied: int) -> None:
+    """Say so where layers have other multiply-adds than the program, see products.py."""
+    if counted != multiplied:
         logging.warning(
-            "multiply-adds are counted of layers with a parameter `kernel`; if others of several "
-            "axes multiply something, that is left out: %s%s",
-            ", ".join(others[:3]),
-            f" and {len(others) - 3} more" if len(others) > 3 else "",
+            "by its layers this network has %s multiply-adds, but its program has %s in products "
+            "with parameters: it uses layers, or matrices of its own, in a way that is not known "
+            "here",
+            f"{counted:,}",
+            f"{multiplied:,}",
         )
 
 
@@ -114,6 +111,8 @@ def _positions(module: nn.Module, args: Any, outputs: Any) -> int:
     """The number of positions at which the kernel of a layer is applied."""
     if isinstance(module, nn.ConvLocal):  # whose kernel has them all
         return 1
+    if not isinstance(outputs, jax.Array):  # a cell of a recurrent network
+        return 0
     if isinstance(module, nn.ConvTranspose) and args:
         return math.prod(args[0].shape[1:-1])
     features = getattr(module, "features", ()) if isinstance(module, nn.DenseGeneral) else ()
@@ -148,13 +147,11 @@ class _Counter:
     Attributes:
       macs: multiply-adds by outermost scope, in the order of the computation.
       params: parameters of modules that were not called, by outermost scope.
-      kernels: paths of the kernels of modules that were called, of those that have one.
     """
 
     def __init__(self, *, repeats: bool) -> None:
         self.macs: dict[str, int] = collections.defaultdict(int)
         self.params: dict[str, int] = collections.defaultdict(int)
-        self.kernels: set[tuple[str, ...]] = set()
         self._repeats = repeats
         self._counted: dict[Any, _Counted] = {}
         self._called: set[tuple[str, ...]] = set()  # paths, whose parameters are there
@@ -174,7 +171,6 @@ class _Counter:
             outputs = method(*args, **kwargs)
             if macs := _macs(module, args, outputs):  # the network is one layer
                 self.macs["kernel"] += macs
-                self.kernels.add(("kernel",))
             return outputs
         self._entered.append(path[0])
         try:
@@ -207,7 +203,6 @@ class _Counter:
         params_before, macs_before = self.params[scope], self.macs[scope]
         outputs = method(*args, **kwargs)
         self.macs[scope] += _macs(module, args, outputs)
-        self.kernels.add((*path, "kernel"))
         if is_new and kind is not None:
             self._counted[kind] = _Counted(
                 jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), outputs),

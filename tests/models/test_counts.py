@@ -82,20 +82,6 @@ class InLinen(nn.Module):
         return nn.Dense(5, name="head")(x.mean((1, 2)))
 
 
-@pytest.mark.parametrize(
-    ("network", "others"),
-    [
-        (ByHand(), "matrix [16, 8]"),
-        (InLinen(), "two/first/kernel [1, 1, 16, 4], two/second/kernel [1, 1, 4, 8]"),
-    ],
-)
-def test_what_may_multiply_and_is_not_counted_is_said(network, others, caplog):
-    summary = summarize(network, (8, 8, 16))
-    assert summary.macs == 8 * 5  # of the head
-    (said,) = caplog.messages
-    assert said.endswith(f"that is left out: {others}")
-
-
 class Block(nn.Module):
     """A layer of its own and one of others."""
 
@@ -131,6 +117,69 @@ class Recurrent(nn.Module):
         for unit in (*self.units, self.units[1]):
             x = unit(x)
         return self.last(self.last(x)).mean((1, 2))
+
+
+class Patches(nn.Module):
+    """Images in 16 parts of 2 x 2 positions, which go through the axis of the batch."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(1, 4, 2, 4, 2, 16).swapaxes(2, 3).reshape(16, 2, 2, 16)
+        return nn.Conv(8, (1, 1), name="conv")(x)
+
+
+class Scanned(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        scan = nn.scan(
+            Carried, {"params": 0}, split_rngs={"params": True}, length=3, in_axes=nn.broadcast
+        )
+        return scan(name="scan")(x, None)[0]
+
+
+class Carried(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Dense(16, name="dense")(x), None
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.WeightNorm(nn.Conv(8, (3, 3)), name="norm")(x)
+
+
+class Cells(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.RNN(nn.OptimizedLSTMCell(8), name="cells")(x.reshape(1, 64, 16))
+
+
+class Attention(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.MultiHeadDotProductAttention(4, name="attention")(x.reshape(1, 64, 16))
+
+
+@pytest.mark.parametrize(
+    ("network", "counted", "multiplied"),
+    [
+        (ByHand(), 8 * 5, 8 * 5 + 64 * 16 * 8),
+        (InLinen(), 8 * 5, 8 * 5 + 64 * 16 * 4 + 64 * 4 * 8),
+        (Patches(), 4 * 16 * 8, 64 * 16 * 8),
+        (Scanned(), None, 3 * 64 * 256),  # as often as Flax traces it
+        (Normed(), None, 64 * 9 * 16 * 8),
+        (Cells(), None, 64 * (16 + 8) * 4 * 8),
+        (Attention(), 4 * 64 * 256, None),  # products of two maps do not count
+        (Recurrent(), 5 * 64 * 2304, None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_other_multiply_adds_than_the_program_has_are_said(network, counted, multiplied, caplog):
+    macs = summarize(network, (8, 8, 16)).macs
+    assert counted in (None, macs)
+    said = f"has {macs:,} multiply-adds, but its program has {multiplied or 0:,} in products"
+    assert [said in message for message in caplog.messages] == [True] * (multiplied is not None)
 
 
 def as_function(layer):
