@@ -54,8 +54,9 @@ def with_se(model: nn.Module, se: SEConfig | dict[str, Any], where: Where) -> "W
     Raises:
       ValueError: for a module that is none of Linen's or has blocks already, settings without an
         effect here, or a bad expression; in a call, if no submodule matches, or one that matches
-        returns no such map, is a module of NNX, or is inside a lifted transformation (nn.scan,
-        nn.vmap) that does not pass the collection `se` on, or `gates` where these are asked for.
+        returns no such map, is a module of NNX, is called by another method than __call__ alone, or
+        is inside a lifted transformation (nn.scan, nn.vmap) that does not pass the collection `se`
+        on, `se_stats` where blocks have statistics, or `gates` where these are asked for.
     """
     if not isinstance(model, nn.Module) or isinstance(model, WithSE):
         raise InputError(
@@ -92,6 +93,7 @@ class WithSE(nn.Module):
         train = self._is_training(args, kwargs)
         seen: list[str] = []
         matched: set[str] = set()
+        otherwise: dict[str, tuple[nn.Module, str]] = {}  # what is called by other methods
         in_block = False  # whose own parts get no blocks
 
         def intercept(
@@ -101,7 +103,11 @@ class WithSE(nn.Module):
             module = context.module
             result = next_fun(*args, **kwargs)
             path = module.path[len(self.path) :]
-            if in_block or context.method_name != "__call__" or not path:
+            if in_block or not path:
+                return result
+            if context.method_name != "__call__":
+                if context.method_name != "setup":
+                    otherwise["/".join(path)] = module, context.method_name
                 return result
             seen.append("/".join(path))
             if not self._matches(seen[-1], module):
@@ -116,6 +122,12 @@ class WithSE(nn.Module):
 
         with nn.intercept_methods(intercept):
             result = self.model(*args, **kwargs)
+        for path, (module, name) in otherwise.items():
+            if path not in seen and self._matches(path, module):
+                raise ValueError(
+                    f"{path} is called by its method {name!r} alone, after which no block comes: "
+                    "match what is around it"
+                )
         if not matched:
             what = repr(self.where) if isinstance(self.where, str) else "where"
             hint = did_you_mean(self.where, seen) if isinstance(self.where, str) else ""
@@ -160,7 +172,8 @@ class WithSE(nn.Module):
     def _attend(self, scope: Any, train: bool, u: jax.Array) -> jax.Array:
         """Apply the block of a submodule, in the scope of that, to what it has returned."""
         if self.is_initializing():
-            self._check_passed(scope, SE)
+            for collection in (SE, STATS) if self._has_norm else (SE,):
+                self._check_passed(scope, collection)
         offered = {**vars(self.se), "layers": Layers()}
         kind = KINDS[self.se.kind]
         fields = {f.name: offered[f.name] for f in dataclasses.fields(kind) if f.name in offered}

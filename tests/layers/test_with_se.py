@@ -207,6 +207,25 @@ def test_a_scan_that_passes_the_blocks_on_has_one_for_each_of_its_layers():
     assert not np.array_equal(kernels[0][0], kernels[0][1])
 
 
+class Tokens(nn.Module):
+    @nn.compact
+    def tokens(self, x):
+        return nn.Dense(3)(x)
+
+    def __call__(self, x):
+        return self.tokens(x)
+
+
+class ByMethod(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Tokens(name="block1").tokens(Tokens(name="block0")(x))
+
+
+class Trained(Scanned):
+    train: bool = True
+
+
 @pytest.mark.parametrize(
     ("model", "se", "where", "sentence"),
     [
@@ -223,6 +242,8 @@ def test_a_scan_that_passes_the_blocks_on_has_one_for_each_of_its_layers():
         (with_se(CNN(), {}, "bn"), {}, "conv0", "without blocks of its own making, not WithSE"),
         (CNN(), {"ratio": 0}, "conv0", "ratio must be a whole number of at least 1, not 0"),
         (Scanned(), {}, "layers/conv", "layers/conv is inside a lifted transformation"),
+        (Trained(("params", "se")), {"kind": "srm"}, "layers/conv", "collection 'se_stats' on"),
+        (ByMethod(), {}, r"block\d", "block1 is called by its method 'tokens' alone"),
         (nn.Sequential([nn.Conv(3, (1, 1))]), {"kind": "srm"}, "layers_0", "choose a kind without"),
     ],
 )
