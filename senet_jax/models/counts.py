@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.errors import InputError, did_you_mean
+from senet_jax.errors import InputError, did_you_mean, first_line
 from senet_jax.layers.squeeze_excite import is_whole
 from senet_jax.layers.with_se import SE
 from senet_jax.models import MODELS
@@ -82,15 +82,24 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
         for scope, tree in variables.get(collection, {}).items():
             params[scope] += _size(tree)
     if not is_ours:
-        batch = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        _compare(sum(macs.values()), products(with_plain_layers(model), variables, batch))
+        _compare(sum(macs.values()), model, variables, image_shape)
     # `macs` has met the scopes in the order of the computation; `params` is in alphabetical order.
     names = dict.fromkeys([*(name for name in macs if macs[name]), *sorted(params)])
     return Summary(tuple(Part(name, params[name], macs[name]) for name in names if params[name]))
 
 
-def _compare(counted: int, multiplied: int) -> None:
+def _compare(counted: int, model: nn.Module, variables: Any, image_shape: Sequence[int]) -> None:
     """Say so where layers have other multiply-adds than the program, see products.py."""
+    batch = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    try:
+        multiplied = products(with_plain_layers(model), variables, batch)
+    except Exception as error:  # whatever a network of others does not do but when it is drawn
+        logging.warning(
+            "the multiply-adds are those of layers, and not compared with the program, which "
+            "cannot be traced: %s",
+            first_line(error),
+        )
+        return
     if counted != multiplied:
         logging.warning(
             "by its layers this network has %s multiply-adds, but its program has %s in products "

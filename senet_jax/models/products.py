@@ -74,21 +74,31 @@ def _programs(equation: Any) -> list[Any]:
 
 def _inside(equation: Any, program: Any, inputs: list[int]) -> tuple[int, list[int]]:
     """The multiply-adds of a program inside an operation, and what that one's outputs depend on."""
-    name, values = equation.primitive.name, equation.params
+    name = equation.primitive.name
     if name == "cond":
         inputs = inputs[1:]
     elif name == "while":
-        inputs = inputs[values["cond_nconsts"] :]
+        inputs = inputs[equation.params["cond_nconsts"] :]
+    if len(program.invars) != len(inputs):  # an operation that is not known here
+        depends = functools.reduce(operator.or_, inputs, 0)
+        return 0, [depends] * len(equation.outvars)
     if name not in ("scan", "while"):
         return _walk(program, inputs)
+    # A scan's inputs are constants, what is carried and slices; its outputs what is carried, and
+    # slices, which have an axis less inside. JAX's names for their numbers differ by version.
+    sliced = sum(map(_differ, equation.invars, program.invars)) if name == "scan" else 0
+    carried = len(program.outvars) - sum(map(_differ, equation.outvars, program.outvars))
+    begin, inputs = len(inputs) - sliced - carried, [*inputs]
     # What is carried may depend on more after a pass than before; two kinds are told in two passes.
-    begin = values["num_consts"] if name == "scan" else values["body_nconsts"]
-    carried = values["num_carry"] if name == "scan" else len(program.outvars)
     for _ in range(2):
         _, depends = _walk(program, inputs)
         for place in range(carried):
             inputs[begin + place] |= depends[place]
     return _walk(program, inputs)
+
+
+def _differ(outside: Any, inside: Any) -> bool:
+    return outside.aval.ndim != inside.aval.ndim
 
 
 def _multiply_adds(equation: Any) -> int:
