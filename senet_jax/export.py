@@ -86,9 +86,9 @@ def main(argv: list[str]) -> None:
     contents = {name: make() for name, make in written.items()}
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD).unlink(missing_ok=True)  # which says what is there: it comes back last
     for name, content in contents.items():
         files.write(folder / name, content)
-    files.write_json(folder / CARD, about)
     names = [*contents, CARD]
     if saves:
         spec = network.preprocessing.as_image_spec()
@@ -97,6 +97,7 @@ def main(argv: list[str]) -> None:
     origin = model_card.origin_of(values.model, values.weights)
     readme = model_card.readme(network, origin, names, repository)
     files.write(folder / model_card.README, readme)
+    files.write_json(folder / CARD, about)
     names.append(model_card.README)
     if lacking and SAFETENSORS in formats:
         print(lacking)

@@ -32,7 +32,7 @@ BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1", b"ftypavi", b"ftypcr
 LEFT_BEHIND = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 AHEAD = 64  # files that are looked into at once, at most
 # What our pictures are called and signed with, maps and figures: they are no input.
-OUR_NAME = re.compile(r"(.*_cam(-\d+)?|confusion|calibration|table|curves|excitation)\.png")
+OUR_NAME = re.compile(r"(?s)(.*_cam(-\d+)?|confusion|calibration|table|curves|excitation)\.png")
 OUR_SIGN = figures.SIGN
 # What runs and reports leave beside their figures, or before they have any.
 OUR_FILES = ("config.json", "process.json", "metrics.jsonl", "failed.json", "calibration.csv")

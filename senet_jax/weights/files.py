@@ -95,15 +95,27 @@ def read_config_json(path: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, tensors: Mapping[str, np.ndarray], config_json: Mapping[str, Any]) -> None:
-    """Write both files into a folder, which is created. Raises: InputError if that fails."""
+    """Write both files into a folder, which is created.
+
+    Whenever this ends early, the folder never has the tensors of one network beside the
+    config.json of another.
+
+    Raises: InputError if that fails.
+    """
     from safetensors.numpy import save
 
     # What is not contiguous would be written in the order of its memory, without complaint.
     contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(folder / TENSORS, save(contiguous, {"format": "pt"}))
-        files.write(folder / CONFIG_JSON, (json.dumps(config_json, indent=2) + "\n").encode())
+        new = folder / f".{TENSORS}.new"  # a full disk refuses it while nothing is replaced yet
+        try:
+            files.write(new, save(contiguous, {"format": "pt"}))
+            (folder / TENSORS).unlink(missing_ok=True)
+            files.write(folder / CONFIG_JSON, (json.dumps(config_json, indent=2) + "\n").encode())
+            new.replace(folder / TENSORS)
+        finally:
+            new.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
 

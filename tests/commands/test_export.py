@@ -1,5 +1,6 @@
 """Exported networks run with JAX alone, on any number of images, and say the same."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -8,19 +9,21 @@ import sys
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from helpers.quick import one_in
 from helpers.runs import contents, finish_untrained, tiny_config
 from helpers.weights import fill
 
 from experiments.grid.narrow import NARROW
 from senet_jax import export
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, Terminated
 from senet_jax.inference import classifier
 from senet_jax.inference.classifier import Classifier
 from senet_jax.inference.preprocessing import Preprocessing
 from senet_jax.layers.attention import KINDS
 from senet_jax.models import create_model
 from senet_jax.system import files
+from senet_jax.weights import files as weight_files
 from senet_jax.weights import saving
 from senet_jax.weights.image_spec import ImageSpec
 
@@ -131,6 +134,59 @@ def test_what_another_command_has_written_there_stays(tmp_path):
     with pytest.raises(InputError, match="work directory of a run"):
         saving.save(tmp_path / "narrow", loaded.model, loaded.variables)
     assert contents(tmp_path) == before
+
+
+def ending(monkeypatch, count):
+    """Have the process be asked to end when `count` more files are written."""
+    original, written = files.write, []
+
+    def write(path, content):
+        if len(written) == count:
+            raise Terminated
+        written.append(path)
+        original(path, content)
+
+    monkeypatch.setattr(files, "write", write)
+
+
+@pytest.mark.parametrize("count", range(3))
+def test_weights_that_are_replaced_have_their_own_config_json_or_are_gone(
+    tmp_path, monkeypatch, count
+):
+    for number in (1, 2):
+        with monkeypatch.context() as patch, contextlib.suppress(Terminated):
+            ending(patch, count if number == 2 else 9)
+            weight_files.write(tmp_path, {"w": np.full(3, number)}, {"of": number})
+    found = {path.name: path for path in tmp_path.iterdir()}
+    if count == 1:  # between the two
+        assert {*found} == {"config.json"}
+    else:
+        assert {*found} == {"config.json", "model.safetensors"}
+        (tensor,) = safetensors.numpy.load_file(found["model.safetensors"]).values()
+        assert {*tensor} == {files.read_json(found["config.json"])["of"]} == {1 + (count == 2)}
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_an_export_that_ended_early_is_of_no_network(tmp_path, monkeypatch, count):
+    """So that nothing is added to it, of whichever of the two that may be there."""
+    folder = tmp_path / "exported"
+    for name in ("one", "two"):
+        config = tiny_config()
+        del config.model["width"], config.model["stage_sizes"]
+        config.model.se.stages = (2, 3, 4)
+        finish_untrained(tmp_path / name, config)
+    call = ["export", f"--output={folder}", "--formats=safetensors"]
+    export.main([*call, f"--model={tmp_path / 'one'}"])
+    with monkeypatch.context() as patch, contextlib.suppress(Terminated):
+        ending(patch, count)
+        export.main([*call, f"--model={tmp_path / 'two'}"])
+    assert not (folder / export.CARD).exists()
+    about = export.card(classifier.load_classifier(str(tmp_path / "two")))
+    if (folder / "model.safetensors").exists():
+        with pytest.raises(InputError, match=r"model\.safetensors is of another network"):
+            export.check_left(folder, about, (export.PROGRAM,), "runs/x")
+    export.main([*call, f"--model={tmp_path / 'two'}"])
+    assert (folder / export.CARD).exists()
 
 
 def test_what_stays_in_a_folder_is_of_the_network_that_is_written_there(tmp_path):
