@@ -1,5 +1,6 @@
 """Files that are whole or missing, also after a power cut."""
 
+import collections
 import contextlib
 import hashlib
 import io
@@ -80,14 +81,22 @@ def refused(path: Path) -> Iterator[None]:
 def walk(
     root: Path, onerror: Callable[[OSError], None] | None = None
 ) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """`os.walk`, also through links to folders, and into each folder once."""
-    seen = set()
-    for place, folders, names in os.walk(root, onerror=onerror, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()  # a link to a folder above it would lead here for ever
-            continue
-        seen.add(real)
-        yield Path(place), folders, names
+    """`os.walk`, also through links to folders, and into each folder once.
+
+    Links come last, since what can be reached without one has its own name, and none leads to a
+    folder that the root is in.
+    """
+    starts = collections.deque([str(root)])
+    seen = {str(above) for above in Path(os.path.realpath(root)).parents}
+    while starts:
+        for place, folders, names in os.walk(starts.popleft(), onerror=onerror):
+            if (real := os.path.realpath(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            yield Path(place), folders, names
+            paths = [os.path.join(place, folder) for folder in sorted(folders)]
+            starts += filter(os.path.islink, paths)
 
 
 def check_folder(path: Path, what: str) -> None:

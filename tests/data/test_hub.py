@@ -153,6 +153,8 @@ def test_parquet_files_behind_links_are_read_once(tmp_path):
         parquet.write_table(table, tmp_path / place)
     (tmp_path / "here" / "train" / "more").symlink_to(tmp_path / "other")
     (tmp_path / "here" / "train" / "again").symlink_to(tmp_path / "here")
+    (tmp_path / "here" / "train" / "above").symlink_to(tmp_path)
+    (tmp_path / "here" / "a_train").symlink_to(tmp_path / "here" / "test")  # which has its own name
     splits = lookup.find(f"hf:{tmp_path / 'here'}").splits
     assert {split: sum(counts) for split, counts in splits.items()} == {"train": 8, "test": 4}
 
