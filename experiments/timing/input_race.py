@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 from experiments.timing import readers
-from experiments.timing.performance import ratio_cell, ratio_of
+from experiments.timing.performance import ratio_cell, ratio_columns
 from experiments.timing.race import Reader, machine, race
 from senet_jax.runs import provenance
 
@@ -19,7 +19,6 @@ def rows(dataset: str, size: int, batch: int, steps: int) -> list[dict[str, Any]
     result = []
     for who, taken in times.items():
         step_s = statistics.median(taken.by_turn or taken.seconds)
-        ratio, *interval = ratio_of(taken, ours)
         result.append(
             {
                 "dataset": dataset,
@@ -27,9 +26,7 @@ def rows(dataset: str, size: int, batch: int, steps: int) -> list[dict[str, Any]
                 "batch": batch,
                 "contestant": who,
                 "images_per_s_core": round(images / step_s, 1),
-                "times_ours": round(ratio, 3),
-                "low": round(interval[0], 3) if interval else "",
-                "high": round(interval[1], 3) if interval else "",
+                **ratio_columns(taken, ours),
                 "steps": steps,
                 "images": images * steps,
                 **conditions,

@@ -46,7 +46,6 @@ def rows_of(
     conditions = {"machine": machine(accelerator), "commit": provenance.git_commit()}
     rows = []
     for name, taken in times.items():
-        ratio, *interval = ratio_of(taken, ours)
         moved = taken.facts.get("moved_gb", 0.0)
         first = name == "ours"
         rows.append(
@@ -60,9 +59,7 @@ def rows_of(
                 "steps": len(taken.seconds),
                 "burst": taken.burst,
                 "images_per_s": round(entry.batch / taken.median, 1),
-                "times_ours": round(ratio, 3),
-                "low": round(interval[0], 3) if interval else "",
-                "high": round(interval[1], 3) if interval else "",
+                **ratio_columns(taken, ours),
                 "tflops": round(flops / taken.median / 1e12, 4),
                 "machine_tflops": round(ours.facts["machine_tflops"], 4),
                 "moved_gb": round(moved, 4) or "",
@@ -77,6 +74,13 @@ def rows_of(
             }
         )
     return rows
+
+
+def ratio_columns(taken: Taken, ours: Taken) -> dict[str, float | str]:
+    """`ratio_of` as columns of a row; "" for an interval that there is not."""
+    ratio, *interval = (round(value, 3) for value in ratio_of(taken, ours))
+    low, high = interval or ("", "")
+    return {"times_ours": ratio, "low": low, "high": high}
 
 
 def ratio_of(taken: Taken, ours: Taken) -> tuple[float, ...]:

@@ -15,9 +15,9 @@ from jax.extend import core
 from senet_jax.errors import InputError
 from senet_jax.inference.onnx_graph import BATCH, INPUT, OUTPUT, Graph, Tensor, Value
 from senet_jax.inference.onnx_operations import BROADCASTING, OTHERS
+from senet_jax.models.products import called
 
 UNCHANGED = ("copy", "name", "optimization_barrier", "stop_gradient")
-PROGRAMS = ("call_jaxpr", "fun_jaxpr", "jaxpr")  # parameters with a program that is called
 
 
 def onnx_model(
@@ -68,7 +68,7 @@ def _equation(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Valu
     name, params = equation.primitive.name, equation.params
     if name in UNCHANGED:
         return inputs
-    if inner := next((params[key] for key in PROGRAMS if key in params), None):
+    if inner := called(equation):
         return _run(graph, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
     if name == "broadcast_in_dim":
         return [graph.ranked(inputs[0], params["shape"], params["broadcast_dimensions"])]

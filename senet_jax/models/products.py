@@ -16,6 +16,7 @@ from jax.extend.core import Literal
 
 # What a value depends on.
 PARAMS, IMAGES = 1, 2
+CALLED = ("call_jaxpr", "fun_jaxpr", "jaxpr")  # parameters with a program that is called
 
 
 def products(model: nn.Module, variables: Any, image: jax.ShapeDtypeStruct) -> int:
@@ -68,8 +69,14 @@ def _programs(equation: Any) -> list[Any]:
         return [values["body_jaxpr"].jaxpr]
     if name == "cond":
         return [branch.jaxpr for branch in values["branches"]]
-    found = [values[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in values]
-    return [getattr(each, "jaxpr", each) for each in found[:1]]
+    found = called(equation)
+    return [] if found is None else [getattr(found, "jaxpr", found)]
+
+
+def called(equation: Any) -> Any:
+    """The program that an operation calls, as a jitted function does, closed or not; or None."""
+    values = equation.params
+    return next((values[key] for key in CALLED if key in values), None)
 
 
 def _inside(equation: Any, program: Any, inputs: list[int]) -> tuple[int, list[int]]:

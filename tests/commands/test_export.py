@@ -112,12 +112,17 @@ def test_all_that_makes_pixels_of_an_image_file_is_in_the_card():
         assert export.card(other) != export.card(network), field
 
 
+def of_timm():
+    """A configuration whose network can be written in timm's form."""
+    config = tiny_config()
+    del config.model["width"], config.model["stage_sizes"]
+    config.model.se.stages = (2, 3, 4)
+    return config
+
+
 def test_what_another_command_has_written_there_stays(tmp_path):
     """A run keeps its config.json, and no program lies beside the weights of another network."""
-    network, narrow = tiny_config(), tiny_config()
-    del network.model["width"], network.model["stage_sizes"]
-    network.model.se.stages = (2, 3, 4)
-    for name, config in (("run", network), ("narrow", narrow)):
+    for name, config in (("run", of_timm()), ("narrow", tiny_config())):
         finish_untrained(tmp_path / name, config)
 
     def call(model, output):
@@ -171,10 +176,7 @@ def test_an_export_that_ended_early_is_of_no_network(tmp_path, monkeypatch, coun
     """So that nothing is added to it, of whichever of the two that may be there."""
     folder = tmp_path / "exported"
     for name in ("one", "two"):
-        config = tiny_config()
-        del config.model["width"], config.model["stage_sizes"]
-        config.model.se.stages = (2, 3, 4)
-        finish_untrained(tmp_path / name, config)
+        finish_untrained(tmp_path / name, of_timm())
     call = ["export", f"--output={folder}", "--formats=safetensors"]
     export.main([*call, f"--model={tmp_path / 'one'}"])
     with monkeypatch.context() as patch, contextlib.suppress(Terminated):
