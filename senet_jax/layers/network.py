@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from senet_jax.errors import InputError
+from senet_jax.layers.checks import check_batch, check_counts
 from senet_jax.layers.conv import Conv, check_implementation
 from senet_jax.layers.dropout import Dropout
 from senet_jax.layers.initial import he_normal
 from senet_jax.layers.norm import BatchNorm
-from senet_jax.layers.squeeze_excite import is_count
 
 Size = int | tuple[int, int]
 
@@ -109,40 +107,6 @@ class Layers:
         return Dropout(rate, self.axis_name, whole, name=name)
 
 
-def check_batch(images: jax.Array, train: bool) -> None:
-    """Raises: InputError for what cannot be normalised images [B, H, W, C], or none in training."""
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise InputError(
-            f"images must be normalised, (image / 255 - mean) / std, not of {images.dtype}"
-        )
-    shape = images.shape
-    if len(shape) != 4:
-        raise InputError(f"images must be [B, H, W, C], not of shape {list(shape)}")
-    batch, height, width, channels = shape
-    if height <= 4 < min(width, channels):
-        raise InputError(
-            f"images must be [B, H, W, C], and those of shape {list(shape)} look like PyTorch's "
-            f"[B, C, H, W]: give {[batch, width, channels, height]}"
-        )
-    if train and not batch:
-        raise InputError("a batch without images has no statistics to train with")
-
-
-def check_counts(module: Any) -> None:
-    """Raises: ValueError for a field of whole numbers with another value, or with one below 1."""
-    for field in dataclasses.fields(module):
-        value = getattr(module, field.name)
-        several = typing.get_origin(field.type) is tuple and typing.get_args(field.type)[0] is int
-        if several and not (value and all(map(is_count, value))):
-            raise ValueError(
-                f"{field.name} must be whole numbers of at least 1, not {tuple(value)}"
-            )
-        if field.type == (int | None) and value is None:
-            continue
-        if field.type in (int, int | None) and not is_count(value):
-            raise ValueError(f"{field.name} must be at least 1, not {value!r}")
-
-
 class Network(nn.Module):
     """The base of every network: images [B, H, W, C] to logits [B, num_classes] in float32.
 
@@ -193,7 +157,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> Any:
-        check_batch(images, train)
+        check_batch(images, train, self.least_image_size)
         maps = self.maps(images.astype(self.dtype), train)
         if self.features:
             return maps

@@ -67,11 +67,6 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
             f"the shape of an image is height, width and channels, such as (224, 224, 3), not "
             f"{tuple(image_shape)}"
         )
-    height, width, _ = image_shape
-    if min(height, width) < (least := getattr(model, "least_image_size", 1)):
-        raise InputError(
-            f"this network needs {least} pixels in height and width, not {height} x {width}"
-        )
     # Whether modules that are alike share layers is known of our own networks alone.
     is_ours = type(model) in {constructor.func for constructor in MODELS.values()}
     counter = _Counter(repeats=is_ours)

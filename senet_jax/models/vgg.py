@@ -65,8 +65,9 @@ class VGG(Network):
 
     @property
     def least_image_size(self) -> int:
-        """Side below which the stages, which halve the map, would leave nothing, in pixels."""
-        return 2 ** len(self.stage_sizes)
+        """Side below which halving would leave nothing, in pixels: once a stage, or for `features`
+        between the stages alone."""
+        return 2 ** (len(self.stage_sizes) - self.features)
 
     def maps(self, x: jax.Array, train: bool) -> dict[str, jax.Array]:
         maps = {}

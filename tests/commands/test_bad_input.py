@@ -1,5 +1,6 @@
 """Refusals: a value that cannot work is named by its key, before anything is compiled."""
 
+import functools
 import math
 import sys
 
@@ -118,12 +119,22 @@ def test_images_from_which_nothing_would_be_left_are_refused(name, least, tmp_pa
     assert f"{least - 1} x {least - 1} pixels; set data.image_size" in sentence
 
 
+@pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("name", NARROW)
-def test_the_least_image_is_one_that_the_network_takes(name):
-    model = create_model(name, **NARROW[name])
-    image = jax.ShapeDtypeStruct((1, model.least_image_size, model.least_image_size, 3), "float32")
-    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
-    assert logits.shape == (1, model.num_classes)
+def test_no_image_is_smaller_than_the_least_that_the_network_takes(name, features):
+    model = create_model(name, **NARROW[name], features=features)
+    least = model.least_image_size
+    image = jax.ShapeDtypeStruct((1, least, least, 3), "float32")
+    out, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+    for leaf in jax.tree.leaves(out):
+        assert min(leaf.shape) >= 1
+    smaller = jax.ShapeDtypeStruct((1, least, least - 1, 3), "float32")
+    for train in (False, True):
+        apply = functools.partial(model.apply, train=train, mutable=["batch_stats"])
+        sentence = refused(lambda apply=apply: jax.eval_shape(apply, variables, smaller))
+        assert sentence == (
+            f"this network needs {least} pixels in height and width, not {least} x {least - 1}"
+        )
 
 
 @pytest.mark.parametrize("key", ["seed", "model.name", "data.pad", "train.on_nan", "data.name"])
