@@ -123,10 +123,12 @@ def curves(study: Study, results: Results, caption: str) -> bytes:
     axes.set_ylabel("evaluation top-1 error (%)")
     axes.grid(alpha=0.3)
     stopped = any("planned_steps" in run for runs in results.values() for run in runs)
-    of_others = ", and of the others where one has stopped early" if stopped else ""
-    axes.set_title(f"lines: mean over seeds{of_others}; bands: least to greatest", fontsize=10)
-    figure.legend(
-        loc="outside right upper",
+    of_others = "\nafter a seed has stopped early: of the others" if stopped else ""
+    axes.set_title(f"lines: mean over seeds; bands: least to greatest{of_others}", fontsize=10)
+    axes.legend(  # below the titles, which may be as wide as the figure
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
         title=literal(study.column, longest=40),
         frameon=False,
         fontsize=9,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -55,7 +56,10 @@ NAMES = (
 
 @pytest.fixture
 def texts(monkeypatch):
-    """What figures show: the texts as they are given to matplotlib, when a figure is written."""
+    """What figures show: the texts as they are given to matplotlib, when a figure is written.
+
+    Each is inside its figure, and titles, labels of axes and legends do not cover one another.
+    """
     seen = []
     original = Figure.savefig
 
@@ -65,9 +69,27 @@ def texts(monkeypatch):
             drawn, is_formula = text._preprocess_math(text.get_text())
             seen.append(drawn)
             assert not is_formula or "10$^9$" in drawn, drawn
+        check_places(figure)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return seen
+
+
+def check_places(figure):
+    figure.draw_without_rendering()
+    texts = [figure._suptitle, figure._supxlabel]
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
+        texts += legend.findobj(Text) if (legend := axes.get_legend()) else []
+    texts += [text for legend in figure.legends for text in legend.findobj(Text)]
+    texts = [text for text in texts if text and text.get_text().strip()]
+    boxes = [text.get_window_extent().padded(-1) for text in texts]
+    for (text, box), (other, second) in itertools.combinations(zip(texts, boxes, strict=True), 2):
+        assert not box.overlaps(second), (text.get_text(), other.get_text())
+    width, height = figure.bbox.size
+    for text, box in zip(texts, boxes, strict=True):
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+        assert inside, text.get_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,7 +155,7 @@ def sweep(labels):
     rows = tuple(Row(label, {"optim.learning_rate": 0.1 + i}) for i, label in enumerate(labels))
     return Study(
         name="sweep",
-        title=f"Sweep of {labels[0]}",
+        title=f"Sweep of {labels[0]}" + ", a title as long as the figure is wide" * 2,
         column=labels[1],
         rows=rows,
         base={"*": "digits:seresnet20"},
@@ -163,6 +185,8 @@ def study_and_runs(tmp_path):
 
 def test_tables_and_figures_of_a_study_take_any_label(study_and_runs, texts, capsys, tmp_path):
     which, results, unfinished = study_and_runs
+    results[which.rows[0].label][0] |= {"step": 1, "planned_steps": 2}  # it stopped early
+    results[which.rows[0].label][0]["config"]["train.patience"] = 1
     assert write_report(which, results, tmp_path, unfinished) == []
     assert "cost $5_$" in texts
     assert "[bold]red[/] :cat: [/nothing]" in capsys.readouterr().out

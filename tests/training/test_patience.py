@@ -145,7 +145,7 @@ def test_tables_curves_and_the_status_say_that_a_row_stopped(tmp_path, monkeypat
     plot.curves(which, found, "")
     del found["16"][0]["planned_steps"]
     plot.curves(which, found, "")
-    assert ["of the others where one has stopped early" in title for title in titles] == [
+    assert ["after a seed has stopped early: of the others" in title for title in titles] == [
         True,
         False,
     ]
