@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from senet_jax.system.figures import canvas, drawing, literal, literals, png
+from senet_jax.system.figures import canvas, drawing, in_lines, literals, png
 
 MAX_CHANNELS = 50  # per panel, as in the paper
 EVERYTHING = "all classes"  # the legend of their mean
@@ -28,7 +28,8 @@ def gates(
     names = literals(next(iter(panels.values())), longest=40)
     across = max(1, min(len(names), int(width / (0.7 + 0.09 * max(map(len, names))))))
     legend_rows = -(-len(names) // across)
-    figure = canvas((width, 2.6 * rows + 0.9 + 0.2 * (legend_rows - 1)))
+    title = in_lines(title, width, 11, longest=110)
+    figure = canvas((width, 2.6 * rows + 0.9 + 0.2 * (legend_rows - 1 + title.count("\n"))))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
         for label, values in lines.items():
@@ -55,7 +56,7 @@ def gates(
         loc="outside upper center",
         ncols=across,
         frameon=False,
-        title=literal(title, longest=110),
+        title=title,
         title_fontsize=11,
     )
     return png(figure, caption, dpi)

@@ -107,6 +107,12 @@ def write(path: Path, draw: Callable[[], bytes]) -> str:
     return failure
 
 
+def in_lines(text: str, width: float, points: float, longest: int = 2000) -> str:
+    """A literal in lines that fit into `width` inches, at most 150 letters, at a size in points."""
+    letters = min(150, int(120 * width / points))  # a letter is 0.53 of its height, on average
+    return "\n".join(textwrap.wrap(literal(text, longest), letters))
+
+
 def png(figure: Any, caption: str, dpi: int = 150) -> bytes:
     """Render a figure as PNG with a caption below it, at `dpi` pixels per inch."""
     from matplotlib.text import Text
@@ -114,8 +120,7 @@ def png(figure: Any, caption: str, dpi: int = 150) -> bytes:
     codes = [CODE.search(text.get_text()) for text in figure.findobj(Text)]
     if code := next(filter(None, codes), None):
         caption += f" {code[0]} and the like are codes of characters that cannot be drawn."
-    lines = textwrap.wrap(literal(caption, longest=2000), 150)
-    figure.supxlabel("\n".join(lines), fontsize=7, color="0.35")
+    figure.supxlabel(in_lines(caption, figure.get_figwidth(), 7), fontsize=7, color="0.35")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi, metadata=dict([SIGN]))
     return content.getvalue()

@@ -151,6 +151,15 @@ def test_the_figure_of_gates_has_a_line_per_class_whatever_it_is_called(texts, m
         assert name in texts
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+@pytest.mark.parametrize("classes", [["a"], ["tabby cat"] * 9])
+def test_a_figure_of_few_gates_is_no_narrower_than_its_words(blocks, classes, texts):
+    panels = {f"stage{n}/block1": dict.fromkeys(classes, np.ones(3)) for n in range(blocks)}
+    title = "Gates of a run of a study with a long name, by class"
+    drawn = plot_gates.gates(panels, title, "conditions of these gates, such as a commit; " * 9)
+    assert drawn.startswith(b"\x89PNG")
+
+
 def sweep(labels):
     rows = tuple(Row(label, {"optim.learning_rate": 0.1 + i}) for i, label in enumerate(labels))
     return Study(
