@@ -164,7 +164,7 @@ def load_run(
     """
     directory = Path(directory)
     config, result = read_records(directory, unfinished=unfinished)
-    check_choice(directory, weights, config)
+    check_choice(directory, weights, config, is_finished=bool(result))
     run = prepare(config, _devices_for(result.get("devices", 1)), begun=True, trains=False)
 
     def restore(step: int | None) -> checkpoints.Restored:

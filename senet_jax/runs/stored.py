@@ -68,7 +68,7 @@ def load_weights(directory: Path, weights: str = FINAL, *, unfinished: bool = Fa
     sections: dict[str, Any] = config.to_dict()
     if weights == EARLIER:
         weights = EMA if _has_averages(config) else FINAL
-    check_choice(directory, weights, config)
+    check_choice(directory, weights, config, is_finished=bool(result))
 
     def read(step: int | None) -> checkpoints.Restored:
         parts = ("params", "batch_stats", "ema")
@@ -118,8 +118,12 @@ def check_weights(directory: Path, variables: Any, result: dict[str, Any]) -> No
         )
 
 
-def check_choice(directory: Path, weights: str, config: ConfigDict) -> None:
-    """Raises: InputError for a word that is none of WEIGHTS, or averages that the run lacks."""
+def check_choice(directory: Path, weights: str, config: ConfigDict, *, is_finished: bool) -> None:
+    """Raises: InputError for a word that is none of WEIGHTS, or averages that the run lacks.
+
+    Even averages are there at the end alone: before it they are of fewer weights, or of none, and
+    without batch statistics of their own.
+    """
     if weights not in WEIGHTS:
         raise InputError(
             f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}"
@@ -129,6 +133,12 @@ def check_choice(directory: Path, weights: str, config: ConfigDict) -> None:
         raise InputError(
             f"{directory} has no moving averages: its train.ema_decay is 0, and so is "
             "train.swa_epochs"
+        )
+    swa_epochs = config.to_dict().get("train", {}).get("swa_epochs")
+    if weights == EMA and swa_epochs and not is_finished:
+        raise InputError(
+            f"{directory} has no averages yet: those of train.swa_epochs={swa_epochs} are there "
+            "when its run is finished"
         )
 
 

@@ -197,8 +197,8 @@ def evaluations(
 ) -> Evaluated | None:
     """What `evaluate` gives for the weights, "eval", and for their averages, "eval_ema".
 
-    At the end of the run even averages get batch statistics of their own. None if the evaluation
-    was stopped half-way: the run then saves the state and owes it.
+    Even averages get batch statistics of their own at the end of the run, and are evaluated there
+    alone. None if the evaluation was stopped half-way: the run then saves the state and owes it.
     """
     batch_size, devices, dataset = run.settings.batch_size, run.devices, run.dataset
 
@@ -207,10 +207,13 @@ def evaluations(
         stop.if_asked(session.state)
 
     try:
-        if run.steps.statistics and session.step == run.plan.total_steps:
+        at_end = session.step == run.plan.total_steps
+        if run.steps.statistics and at_end:
             session.state = averages.with_statistics(run, session.state, between)
         state = session.state
-        kinds = {"eval": state.variables} | ({} if state.ema is None else {"eval_ema": state.ema})
+        kinds = {"eval": state.variables}
+        if state.ema is not None and (at_end or not run.steps.statistics):
+            kinds["eval_ema"] = state.ema
         return {
             kind: evaluate(
                 run.steps.eval,

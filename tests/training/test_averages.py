@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import os
 import signal
 
@@ -14,6 +15,7 @@ from helpers.runs import interrupt_training
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import checkpoints, workdir
+from senet_jax.runs.stored import load_weights
 from senet_jax.system.devices import prefetch, replicate
 from senet_jax.training.averages import WARMUPS, even_average, moving_average, with_statistics
 from senet_jax.training.loop import train_and_evaluate
@@ -88,6 +90,11 @@ def test_a_run_ends_with_the_average_and_its_own_statistics(tiny, tmp_path, one_
     expected = jax.tree.map(lambda *values: 10 * sum(values) / 4, *statistics)
     close(ema["batch_stats"], expected, 1e-4)
     assert result["eval_ema/loss"] != result["eval/loss"]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in lines]
+    evaluated = [line["step"] for line in lines if "eval/loss" in line]
+    assert evaluated == [8, 12]
+    assert [line["step"] for line in lines if "eval_ema/loss" in line] == [12]
     averaged = load_run(tmp_path / "run", "ema")
     close(averaged.state.variables, {"params": mean, "batch_stats": expected}, 1e-4)
 
@@ -104,6 +111,10 @@ def test_it_continues_to_the_same_averages(tiny, tmp_path, one_device, monkeypat
         patched.setattr("senet_jax.training.averages.with_statistics", pressed)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(tiny, tmp_path / "cut", one_device)
+    for load in (load_run, load_weights):
+        with pytest.raises(InputError, match=r"has no averages yet: those of train\.swa_epochs=2"):
+            load(tmp_path / "cut", "ema", unfinished=True)
+        load(tmp_path / "cut", unfinished=True)
     cut = train_and_evaluate(tiny, tmp_path / "cut", one_device)
     for key in ("params_sha256", "eval/loss", "eval_ema/loss"):
         assert cut[key] == whole[key]
