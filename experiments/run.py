@@ -176,6 +176,7 @@ def train(
         of_rows = [{*added, *(run["seed"] for run in of_row)} for of_row in results.values()]
         most = values.most_seeds or MOST_SEEDS
         if enough or failures or max(map(len, (added, *of_rows))) > most:
+            published.announce_exchanged(study, collected.results, bases, known)
             return collected, results, failures
         seeds = added
 

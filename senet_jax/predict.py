@@ -15,7 +15,7 @@ status 130 and 143.
     --top         number of classes per image; 5 by default
     --image_size  height and width in pixels, if different from those of the weights
     --eval_crop   side of the middle that is seen against the shorter side of the image
-    --flip        average over each image and its mirror image
+    --flip        average over each image and its mirror image; gates and maps are of the image
     --weights     weights of a run: final, ema (moving averages), or best (lowest error, if kept)
     --checkpoint=latest  take a run that is not finished as well
     --batch_size  images at once; 32 by default

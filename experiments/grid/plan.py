@@ -70,7 +70,7 @@ def define_published(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "published",
         False,
-        "Count published runs of the same configuration as done.",
+        "Count published runs of the same configuration as done; runs here come before them.",
         flag_values=values,
     )
 

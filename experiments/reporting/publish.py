@@ -3,6 +3,7 @@
 The tree is like that of runs/, and its files are named like those beside a study's runs.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from configs.common import VARIANTS
@@ -11,6 +12,7 @@ from experiments.grid.study import Study
 from experiments.reporting import blocks, compare
 from experiments.reporting.collect import Results, Unfinished, dataset_of, made_with
 from experiments.reporting.csv_files import CURVES, RIGHT, RUNS, read_results
+from experiments.reporting.run_files import Result
 from experiments.reporting.write import data_files, figure_files
 from experiments.studies import load_studies
 from senet_jax.errors import InputError, did_you_mean
@@ -92,16 +94,36 @@ def publish(study: Study, results: Results, unfinished: Unfinished) -> list[str]
 
 
 def _print_lost(directory: Path, results: Results) -> None:
-    """Say which seeds of which rows are published and will no longer be."""
+    """Say which seeds of which rows are published and will no longer be, or with other results."""
     try:
         earlier = read_results(directory)[0] if (directory / RUNS).exists() else {}
     except InputError:  # what nobody can read is no loss
         return
     for label, runs in earlier.items():
-        seeds = {run["seed"] for run in runs} - {run["seed"] for run in results.get(label, [])}
+        if seeds := {run["seed"] for run in runs} - {run["seed"] for run in results.get(label, [])}:
+            print(f"no longer published: {label}, {_listed(seeds)}; --published keeps equal ones")
+    for label, listed in exchanged(earlier, results).items():
+        print(f"published anew, with other results: {label}, {listed}")
+
+
+def exchanged(earlier: Results, results: Results) -> dict[str, str]:
+    """The seeds, in words, that have results in both of which the later are others, by row."""
+    others = {}
+    for label, runs in results.items():
+        before = {run["seed"]: _outcome(run) for run in earlier.get(label, [])}
+        seeds = {n for run in runs if before.get(n := run["seed"], now := _outcome(run)) != now}
         if seeds:
-            listed = ", ".join(map(str, sorted(seeds)))
-            print(f"no longer published: {label}, seeds {listed}; --published keeps equal ones")
+            others[label] = _listed(seeds)
+    return others
+
+
+def _outcome(run: Result) -> tuple[object, ...]:
+    """What tells two runs of a configuration and a seed apart."""
+    return tuple(run.get(key) for key in ("params_sha256", "eval/top1_error", "eval/loss"))
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return f"seeds {', '.join(map(str, sorted(seeds)))}"
 
 
 def write_index() -> None:

@@ -46,7 +46,9 @@ def counted(study: Study, results: Results, values: flags.FlagValues) -> Results
     if not values.published:
         return results
     bases = base_configs(study, values)
-    return add(study, results, bases, announce(study, bases, dataset_of(study, values), results))
+    published = announce(study, bases, dataset_of(study, values), results)
+    announce_exchanged(study, results, bases, published)
+    return add(study, results, bases, published)
 
 
 def announce(
@@ -148,11 +150,29 @@ def add(
     Raises: InputError if together they are runs of different configurations.
     """
     together: Results = {}
-    for row, base in zip(study.rows, bases, strict=True):
-        identified = _wanted(row, base, results)
-        same = {} if row.starts_from else published.get(identified, {})
-        by_seed = same | {run["seed"]: run for run in results.get(row.label, [])}
+    for label, same in _of_rows(study, results, bases, published).items():
+        by_seed = same | {run["seed"]: run for run in results.get(label, [])}
         if by_seed:
-            together[row.label] = [by_seed[seed] for seed in sorted(by_seed)]
+            together[label] = [by_seed[seed] for seed in sorted(by_seed)]
     check_comparable(study, together)
     return together
+
+
+def announce_exchanged(
+    study: Study, results: Results, bases: Sequence[ConfigDict], published: Published
+) -> None:
+    """Print which runs that are here `add` takes where published ones have other results."""
+    of_rows = _of_rows(study, results, bases, published)
+    earlier = {label: list(same.values()) for label, same in of_rows.items()}
+    for label, seeds in publish.exchanged(earlier, results).items():
+        print(f"of {label}, {seeds} the runs here count; published ones have other results")
+
+
+def _of_rows(
+    study: Study, results: Results, bases: Sequence[ConfigDict], published: Published
+) -> dict[str, dict[int, Result]]:
+    """The published runs of each row, by label and seed."""
+    return {
+        row.label: {} if row.starts_from else published.get(_wanted(row, base, results), {})
+        for row, base in zip(study.rows, bases, strict=True)
+    }

@@ -275,6 +275,33 @@ def test_a_report_adds_published_runs_of_the_flags_that_runs_here_had(
     assert "4.00 ± 1.00 (3)" in (ours / "table.md").read_text()
 
 
+def test_it_is_said_where_runs_here_count_for_published_ones_with_other_results(
+    checkout, tmp_path, capsys
+):
+    known = published.read(REDUCTION, "digits")
+    bases, runs = planned(REDUCTION, tmp_path / "ours", (0, 1))
+    runs_of(REDUCTION, tmp_path / "ours", (0, 1, 2), labels={"original", "2", "16"})
+    for run in runs:
+        if run.row.label == "2" or (run.row.label, run.seed) == ("16", 1):
+            finish(run.workdir, run.config, **{"eval/top1_error": 9.0})
+    ours = collect(REDUCTION, tmp_path / "ours").results
+    published.announce_exchanged(REDUCTION, ours, bases, known)
+    counts = "the runs here count; published ones have other results"
+    assert capsys.readouterr().out.splitlines() == [
+        f"of 2, seeds 0, 1 {counts}",
+        f"of 16, seeds 1 {counts}",
+    ]
+    together = published.add(REDUCTION, ours, bases, known)
+    assert {run["eval/top1_error"] for run in together["2"] if run["seed"] < 2} == {9.0}
+    publish.publish(REDUCTION, together, {})
+    assert capsys.readouterr().out.splitlines() == [
+        "published anew, with other results: 2, seeds 0, 1",
+        "published anew, with other results: 16, seeds 1",
+    ]
+    publish.publish(REDUCTION, together, {})  # what has not changed needs no word
+    assert capsys.readouterr().out == ""
+
+
 def test_what_publishing_takes_away_is_said(checkout, tmp_path, capsys):
     runs_of(REDUCTION, tmp_path / "ours", (1, 2), labels={"original", "2"})
     publish.publish(REDUCTION, collect(REDUCTION, tmp_path / "ours").results, {})
