@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from senet_jax.errors import counted
+
 # The paper's ratios of the SE network's time to the plain network's.
 PAPER = {"train": 209 / 190, "infer": 167 / 164}
 
@@ -36,20 +38,32 @@ def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
 def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The conditions under which the numbers were measured, in sentences."""
     first = rows[0]
-    batches = {row["what"]: row["batch"] for row in rows}
-    plains = {what: [float(r["plain_s"]) for r in rows if r["what"] == what] for what in batches}
-    measured = "; ".join(
-        f"{what} {batches[what]} image(s) a step, plain {statistics.median(seconds):.3f} s"
-        for what, seconds in plains.items()
-    )
+    measured = []
+    for what in dict.fromkeys(row["what"] for row in rows):
+        of_kind = [row for row in rows if row["what"] == what]
+        images = counted(int(of_kind[0]["batch"]), "image")
+        plain = statistics.median(float(row["plain_s"]) for row in of_kind)
+        steps = sorted({int(row["steps"]) for row in of_kind})
+        taken = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else str(steps[0])
+        measured.append(f"{what} {images} a step, plain {plain:.3f} s, {taken} steps")
     return [
-        f"{first['network']}, {first['size']} pixels, float32; {measured}; medians of ratios of "
-        f"{first['steps']} steps taken in turn with the plain network.",
+        f"{first['network']}, {first['size']} pixels, float32; {'; '.join(measured)}; medians of "
+        "ratios of bursts of steps taken in turn with the plain network.",
         "Counts are those of the networks that were timed: bottlenecks stride on the 3x3; those of "
         "the studies on the first 1x1.",
         "Paper, SE-ResNet-50: 1.100 (training, 256 images, GPUs), 1.018 (one image, a CPU).",
-        *dict.fromkeys(f"{row['machine']}, commit {row['commit']}." for row in rows),
+        *measured_at(rows),
     ]
+
+
+def measured_at(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Machine and commit, in a sentence each; of all but the most frequent, with their rows."""
+    labels: dict[str, dict[str, None]] = {}
+    for row in rows:
+        where = f"{row['machine']}, commit {row['commit']}"
+        labels.setdefault(where, {})[row["row"]] = None
+    usual, *others = sorted(labels, key=lambda where: -len(labels[where]))
+    return [f"{usual}.", *(f"{where}: {', '.join(labels[where])}." for where in others)]
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:

@@ -3,6 +3,8 @@
 import collections
 from collections.abc import Mapping, Sequence
 
+from experiments.timing.cost_table import measured_at
+from senet_jax.errors import counted
 from senet_jax.system.figures import canvas, drawing, literal, png
 
 # The columns of rows that grow in the panels of `growth`, and their names there.
@@ -50,8 +52,8 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
 def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> bytes:
     """A PNG of time against the plain network's, with a panel each for training and inference.
 
-    `rows` are those of experiments/cost.py; bars span the middle half of the steps. `paper` has the
-    paper's ratios for the standard SE block, which are drawn as lines.
+    `rows` are those of experiments/cost.py; bars span the middle half of the ratios. `paper` has
+    the paper's ratios for the standard SE block, which are drawn as lines.
     """
     labels = list(dict.fromkeys(row["row"] for row in rows))
     kinds = list(dict.fromkeys(row["what"] for row in rows))
@@ -75,9 +77,9 @@ def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> byte
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set_yticks(range(len(labels)), [*map(literal, labels)])
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_title(literal(f"{what}, {measured[0]['batch']} image(s)"))
+        axes.set_title(literal(f"{what}, {counted(int(measured[0]['batch']), 'image')}"))
         axes.set_xlabel("time / plain network's")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(literal(f"Cost of SE in {rows[0]['network']}"))
-    return png(figure, f"{rows[0]['machine']}, commit {rows[0]['commit']}.")
+    return png(figure, " ".join(["Bars: the middle half of the ratios.", *measured_at(rows)]))

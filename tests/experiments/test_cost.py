@@ -50,11 +50,17 @@ def row(label, what, ratio, **fields):
 
 
 def test_the_table_and_the_figure_say_what_was_measured(tmp_path, capsys):
-    rows = [row("SE", "train", 1.25), row("SE", "infer", 1.0), row("wrong-2", "train", 8.5)]
+    rows = [
+        row("SE", "train", 1.25),
+        row("SE", "infer", 1.0, batch="1", steps="170"),
+        row("ECA", "train", 1.1),
+        row("wrong-2", "train", 8.5, commit="def", steps="12"),
+    ]
     text = markdown(rows)
     assert "| SE | 28,071,976 | 3.861 | 1.250 | 1.000 | 1.50 |" in text
     assert "| wrong-2 | 28,071,976 | 3.861 | 8.500 | - | 1.50 |" in text
-    assert "a machine, commit abc" in text
+    assert "train 8 images a step, plain 1.000 s, 10 to 12 steps; infer 1 image a step" in text
+    assert text.endswith("- a machine, commit abc.\n- a machine, commit def: wrong-2.\n")
     assert "1.100 (training" in text
     path = tmp_path / "rows.csv"
     with path.open("w", newline="") as file:
