@@ -63,23 +63,39 @@ def test_a_row_without_a_label_is_of_no_class_whatever_the_labels_are(tmp_path):
             data.load_dataset(f"hf:{place}", "train", "test")
 
 
+def on_disk(datasets, parts, place):
+    datasets.DatasetDict(parts).save_to_disk(str(place))
+
+
+def in_files(datasets, parts, place):
+    place.mkdir()
+    for split, part in parts.items():
+        part.to_parquet(str(place / f"{split}.parquet"))
+
+
+def in_shards(datasets, parts, place):
+    """One split, of which each part is a file."""
+    place.mkdir()
+    for number, part in enumerate(parts.values()):
+        part.to_parquet(str(place / f"train-{number:05}-of-00002.parquet"))
+
+
+@pytest.mark.parametrize("write", [on_disk, in_files, in_shards])
 @pytest.mark.parametrize(
-    ("label", "other", "sentence"),
+    ("label", "other", "said"),
     [
+        (("cat", "dog"), ("dog", "cat"), (": classes, cat, dog", ": classes, dog, cat")),
         (
             ("cat", "dog"),
-            ("dog", "cat"),
-            "differ by split: train: classes, cat, dog; test: classes",
+            ("cat", "dog", "eel"),
+            (": classes, cat, dog", ": classes, cat, dog, eel"),
         ),
-        (("cat", "dog"), ("cat", "dog", "eel"), "differ by split"),
-        (("cat", "dog"), "int64", "differ by split.*test: whole numbers"),
-        ("string", ("cat", "dog"), "differ by split: train: text; test: classes"),
-        (("cat", "dog"), None, "has no 'label' in split 'test'"),
+        (("cat", "dog"), "int64", (": classes, cat, dog", ": whole numbers")),
+        ("string", ("cat", "dog"), (": text", ": classes, cat, dog")),
+        (("cat", "dog"), "string", (": classes, cat, dog", ": text")),
     ],
 )
-def test_labels_that_mean_something_else_in_another_split_are_refused(
-    label, other, sentence, tmp_path
-):
+def test_labels_that_mean_something_else_elsewhere_are_refused(label, other, said, write, tmp_path):
     """A number would be compared with that of another class, and no error would show it."""
     datasets = pytest.importorskip("datasets")
     contents = [{"bytes": content, "path": None} for *_, content in by_key()["train"]][:4]
@@ -91,14 +107,36 @@ def test_labels_that_mean_something_else_in_another_split_are_refused(
         features = datasets.Features({"image": datasets.Image(), "label": feature})
         return datasets.Dataset.from_dict({"image": contents, "label": labels}, features=features)
 
-    test = part("int64").rename_column("label", "other") if other is None else part(other)
-    datasets.DatasetDict({"train": part(label), "test": test}).save_to_disk(str(tmp_path / "x"))
-    with pytest.raises(InputError, match=sentence):
+    write(datasets, {"train": part(label), "test": part(other)}, tmp_path / "x")
+    with pytest.raises(InputError, match="has labels 'label' that differ: ") as caught:
         lookup.find(f"hf:{tmp_path / 'x'}")
-    datasets.DatasetDict({"train": part(label), "test": part(label)}).save_to_disk(
-        str(tmp_path / "y")
-    )
+    for words in said:
+        assert f"{words};" in f"{caught.value};"
+    write(datasets, {"train": part(label), "test": part(label)}, tmp_path / "y")
     assert lookup.find(f"hf:{tmp_path / 'y'}").class_names
+    lacking = {"train": part(label), "test": part("int64").rename_column("label", "other")}
+    write(datasets, lacking, tmp_path / "z")
+    with pytest.raises(InputError) as caught:
+        lookup.find(f"hf:{tmp_path / 'z'}")
+    if write == on_disk:
+        assert "has no 'label' in split 'test'" in str(caught.value)
+
+
+def test_labels_of_other_programs_may_be_text_of_any_kind(tmp_path):
+    """Categories of pandas, in another order in each file, are read by their names."""
+    pytest.importorskip("datasets")
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": content, "path": None} for *_, content in by_key()["train"]][:4]
+    words = ["dog", "cat", "cat", "dog"]
+    kinds = {"train": pa.array(words).dictionary_encode(), "test": pa.array(words[::-1])}
+    kinds |= {"val": pa.array(words[1:] + words[:1], pa.large_string()).dictionary_encode()}
+    for split, labels in kinds.items():
+        table = pa.table({"image": images, "label": labels})
+        parquet.write_table(table, tmp_path / f"{split}.parquet")
+    found = lookup.find(f"hf:{tmp_path}")
+    for split, labels in kinds.items():
+        for row, number in zip(found.examples[split].files, found.labels(split), strict=True):
+            assert found.class_names[number] == labels[row.number].as_py()
 
 
 @pytest.mark.parametrize(

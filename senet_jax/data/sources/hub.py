@@ -53,12 +53,14 @@ def find(name: str, place: str, image: str, label: str) -> Files:
             f"dataset {name!r} is read by the library datasets, which cannot be imported here "
             f"({first_line(error)}): pip install 'senet-jax[hf]'"
         ) from error
-    splits = _load(datasets, name, place)
+    splits, files = _load(datasets, name, place)
     first = next(iter(splits.values()))
     known = {key: _feature(datasets, value) for key, value in first.features.items()}
     usual = tuple(next((key for key in keys if key in known), "") for keys in USUAL)
     image, label = features.choose(known, (usual[0], usual[1]), name, image, label)
-    _check_alike(datasets, name, splits, image, label)
+    of_splits = {f"split {split!r}": part.features for split, part in splits.items()}
+    _check_alike(datasets, name, of_splits, image, label)
+    _check_alike(datasets, name, {file: _features_in(datasets, file) for file in files}, label)
     examples: list[Example] = []
     values: list[Any] = []
     stamp: list[str] = [image]  # another column of the same rows has other images
@@ -87,26 +89,45 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     return assemble(name, classes, examples, stamp, read=Row.read, header=Row.header)
 
 
-def _check_alike(datasets: Any, name: str, splits: dict[str, Any], image: str, label: str) -> None:
-    """Check that the labels of all splits mean the same, which each split says for itself.
+def _check_alike(
+    datasets: Any, name: str, places: Mapping[str, Mapping[str, Any]], *keys: str
+) -> None:
+    """Check that labels mean the same in all splits, or files, which each say so for themselves.
 
-    Raises: InputError if not, or if one lacks the image or the label.
+    Args:
+      places: the features of each.
+      keys: the features that each is to have, of which the label is the last.
+
+    Raises: InputError if not, or if one lacks such a feature.
     """
-    for split, part in splits.items():
-        if missing := [key for key in (image, label) if key not in part.features]:
-            raise InputError(f"dataset {name!r} has no {missing[0]!r} in split {split!r}")
-    labels = {split: part.features[label] for split, part in splits.items()}
-    meanings = {split: _meaning_of(datasets, value) for split, value in labels.items()}
-    if len({*meanings.values()}) > 1:
-        each = "; ".join(f"{split}: {', '.join(words)[:80]}" for split, words in meanings.items())
-        raise InputError(f"dataset {name!r} has labels {label!r} that differ by split: {each}")
+    for place, of_place in places.items():
+        if missing := [key for key in keys if key not in of_place]:
+            raise InputError(f"dataset {name!r} has no {missing[0]!r} in {place}")
+    first: dict[tuple[str, ...], str] = {}  # that has labels of such a meaning
+    for place, of_place in places.items():
+        first.setdefault(_meaning_of(datasets, of_place[keys[-1]]), place)
+    if len(first) > 1:
+        each = "; ".join(f"{place}: {', '.join(words)[:80]}" for words, place in first.items())
+        raise InputError(f"dataset {name!r} has labels {keys[-1]!r} that differ: {each}")
+
+
+def _features_in(datasets: Any, file: str) -> Mapping[str, Any]:
+    """The features in a parquet file. The library gives all files those of the first, unchecked."""
+    from pyarrow import parquet, types  # pyright: ignore[reportMissingImports]
+
+    schema = parquet.read_schema(file)
+    if b"huggingface" in (schema.metadata or {}):
+        return datasets.Features.from_arrow_schema(schema)
+    # Of other programs, some of whose types are no features, as pandas' categories.
+    kinds = {field.name: "int64" if types.is_integer(field.type) else "string" for field in schema}
+    return {key: datasets.Value(kind) for key, kind in kinds.items()}
 
 
 def _meaning_of(datasets: Any, value: Any) -> tuple[str, ...]:
     """What labels of a feature are, in words: its classes, or the kind of its values."""
     if isinstance(value, datasets.ClassLabel):
         return ("classes", *value.names)
-    return ("text",) if value.dtype == "string" else ("whole numbers",)
+    return ("whole numbers",) if value.dtype.startswith(("int", "uint")) else ("text",)
 
 
 class Row(NamedTuple):
@@ -147,11 +168,16 @@ class NamedBytes(io.BytesIO):
         return self._name
 
 
-def _load(datasets: Any, name: str, place: str) -> dict[str, Any]:
-    """The splits of a dataset. Raises: InputError if it cannot be loaded."""
+def _load(datasets: Any, name: str, place: str) -> tuple[dict[str, Any], list[str]]:
+    """The splits of a dataset, and the parquet files that they are read from, if they lie here.
+
+    Raises: InputError if it cannot be loaded.
+    """
     with _quiet(datasets):
         try:
-            loaded = _local(datasets, name, place) if is_local(place) else _of_hub(datasets, place)
+            loaded, files = (
+                _local(datasets, name, place) if is_local(place) else _of_hub(datasets, place)
+            )
         except InputError:
             raise
         except Exception as error:  # of the network, of files, of whatever is no dataset
@@ -161,7 +187,7 @@ def _load(datasets: Any, name: str, place: str) -> dict[str, Any]:
     splits = {str(split): part for split, part in loaded.items() if len(part)}
     if not splits:
         raise InputError(f"dataset {name!r} has no examples")
-    return splits
+    return splits, files
 
 
 def _reason(error: BaseException) -> str:
@@ -169,15 +195,16 @@ def _reason(error: BaseException) -> str:
     return first_line(error.__cause__ or error)
 
 
-def _of_hub(datasets: Any, place: str) -> Any:
+def _of_hub(datasets: Any, place: str) -> tuple[Any, list[str]]:
     path, _, config = place.partition(":")
-    return datasets.load_dataset(path, config or None)
+    return datasets.load_dataset(path, config or None), []
 
 
-def _local(datasets: Any, name: str, place: str) -> Any:
+def _local(datasets: Any, name: str, place: str) -> tuple[Any, list[str]]:
+    """What lies in a folder, and its parquet files. Raises: InputError if it is no dataset."""
     folder = Path(os.path.expanduser(place))
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return datasets.load_from_disk(str(folder))
+        return datasets.load_from_disk(str(folder)), []
     of_splits: dict[str, list[str]] = {}
     found = [folder] if folder.suffix == PARQUET else _parquet_files(name, folder)
     if folder.suffix != PARQUET:
@@ -195,7 +222,8 @@ def _local(datasets: Any, name: str, place: str) -> Any:
     # new export may have as well.
     state = hashlib.sha256(same_files.look_at(map(str, found)).stamp.encode()).hexdigest()[:16]
     loaded = datasets.load_dataset("parquet", state, data_files=of_splits)
-    return loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded
+    loaded = loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded
+    return loaded, [*map(str, found)]
 
 
 def _parquet_files(name: str, folder: Path) -> list[Path]:
