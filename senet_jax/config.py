@@ -34,6 +34,8 @@ ACCEPTED: dict[Any, tuple[Any, str]] = {
 # The largest number of a type, and how that is said: devices calculate with 32 bits.
 LIMITS = {int: (2**31 - 1, " below 2^31"), float: (3.4e38, ", finite and below 3.4e38")}
 
+KINDS = (str, int, float, tuple, list, types.NoneType)  # of values that JSON has
+
 # Keys that may name weights by a path of this machine.
 PATHS = ("model.pretrained", "train.teacher")
 
@@ -121,9 +123,25 @@ def check_finite(values: Mapping[str, Any]) -> None:
                 raise InputError(f"{key} must be finite, not {value}")
 
 
+def check_kinds(values: Mapping[str, Any]) -> None:
+    """Raises: InputError for the first value of nested dicts of a type that JSON does not have."""
+    for key, value in flatten(values).items():
+        for one in value if isinstance(value, tuple | list) else [value]:
+            if not isinstance(one, KINDS):
+                raise InputError(
+                    f"{key} must be text, a number of Python, True, False, None or a tuple of "
+                    f"these, not {one!r}"
+                )
+
+
 def plain(config: ConfigDict) -> Any:
-    """The configuration as JSON has it, so that a stored and a given one compare equal."""
-    return json.loads(json.dumps(config.to_dict()))
+    """The configuration as JSON has it, so that a stored and a given one compare equal.
+
+    Raises: InputError for a value that JSON cannot have, such as a number of NumPy.
+    """
+    values = config.to_dict()
+    check_kinds(values)
+    return json.loads(json.dumps(values))
 
 
 def with_tuples(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from senet_jax.config import build, check_present, flatten
+from senet_jax.config import build, check_kinds, check_present, flatten
 from senet_jax.data.augment import Augmentation, Mixing
 from senet_jax.data.fields import ON_SOURCES, read_fields
 from senet_jax.errors import InputError, counted
@@ -76,6 +76,7 @@ def check_sections(config: ConfigDict) -> Recipe:
     Raises: InputError, naming the key, for the first that is missing, unknown or impossible.
     """
     sections: dict[str, Any] = config.to_dict()
+    check_kinds(sections)
     effect.check_known(flatten(sections))
     check_present("", sections, effect.NEEDED)
     check_present("model", sections["model"], ("name",))

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from senet_jax import data, models
-from senet_jax.config import build, check_present, differences, flatten, whole_path
+from senet_jax.config import build, check_kinds, check_present, differences, flatten, whole_path
 from senet_jax.data.sources import names
 from senet_jax.errors import InputError, named
 from senet_jax.layers.network import Network
@@ -94,6 +94,7 @@ def resolve_config(config: ConfigDict, directory: Path) -> ConfigDict:
     Raises: InputError for weights or a dataset that are not there, or a key without an effect.
     """
     sections: dict[str, Any] = config.to_dict()
+    check_kinds(sections)
     origin, _ = split_origin(sections.get("model", {}))
     if not origin.source:
         return config

@@ -3,8 +3,10 @@
 import functools
 import math
 import sys
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from helpers.bad_values import BAD
 from ml_collections import ConfigDict
@@ -117,6 +119,19 @@ def test_images_from_which_nothing_would_be_left_are_refused(name, least, tmp_pa
     expected = f"model {name} needs {least} pixels in height and width, more than"
     assert sentence.startswith(expected)
     assert f"{least - 1} x {least - 1} pixels; set data.image_size" in sentence
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32(0.05), np.int64(3), np.arange(3), range(2), Path("x")]
+)
+@pytest.mark.parametrize("key", flatten(common.get_config().to_dict()))
+def test_a_value_that_json_lacks_is_refused_whatever_it_is(key, value, tiny, tmp_path):
+    values = tiny.to_dict()
+    *sections, name = key.split(".")
+    functools.reduce(dict.__getitem__, sections, values)[name] = value
+    sentence = refused(lambda: train_and_evaluate(ConfigDict(values), tmp_path / "run"))
+    assert sentence.startswith(f"{key} must be text, a number of Python, True, False, None or ")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("features", [False, True])
