@@ -31,6 +31,7 @@ if __name__ == "__main__":
 
 import copy
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -171,12 +172,19 @@ def train(
         results = collected.results
         if known:
             results = published.add(study, results, bases, known)
-        enough = values.precision is None or primary.widest(study, results) <= values.precision
+        width = 0.0 if values.precision is None else primary.widest(study, results)
+        enough = values.precision is None or width <= values.precision
         added = (*seeds, max(seeds) + 1)  # of all rows, before the next one
         of_rows = [{*added, *(run["seed"] for run in of_row)} for of_row in results.values()]
         most = values.most_seeds or MOST_SEEDS
         if enough or failures or max(map(len, (added, *of_rows))) > most:
             published.announce_exchanged(study, collected.results, bases, known)
+            if not (enough or failures):
+                reached = f"± {width:.2f}" if width < math.inf else "not known"
+                print(
+                    f"no more than {most} seeds of a row: the widest interval is {reached}, and "
+                    f"was to be ± {values.precision:g}"
+                )
             return collected, results, failures
         seeds = added
 

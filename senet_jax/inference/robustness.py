@@ -15,7 +15,7 @@ from senet_jax.inference import suites
 from senet_jax.inference.ensemble import batch_size_for, predict
 from senet_jax.inference.ensemble_members import load_members
 from senet_jax.inference.ensemble_views import Feed, TestViews
-from senet_jax.inference.suites import Shown, TestSet
+from senet_jax.inference.suites import TestSet
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
@@ -114,28 +114,27 @@ def wrong_of(
         for batch in predict([member], feeds, views, size, between)
     ]
     label, real, said = (np.concatenate(arrays)[:] for arrays in zip(*parts, strict=True))
-    chosen = _chosen(test_set, shown, label, said, real)
+    right = label if shown.numbers is None else shown.numbers[label]
+    among = np.unique(right[real]) if test_set.few_classes else None
+    if among is not None and len(among) < test_set.few_classes:
+        print(
+            f"warning: {test_set.name} has images of {len(among)} of its {test_set.few_classes} "
+            f"classes here, and {member.name} chooses among these: its error is too good",
+            file=sys.stderr,
+        )
+    chosen = _chosen(said, among)
     if shown.several is not None:
         pairs = zip(chosen, shown.several, real, strict=False)
         return np.array(
             [[one not in right for one, right, is_real in pairs if is_real and len(right)]]
         )
-    right = label if shown.numbers is None else shown.numbers[label]
     return (chosen != right)[real].reshape(len(test_set.severities), -1)
 
 
-def _chosen(
-    test_set: TestSet, shown: Shown, label: np.ndarray, said: np.ndarray, real: np.ndarray
-) -> np.ndarray:
-    """The most probable class of each image, among those of the set if they are few; [N]."""
-    finite = ~np.isnan(said).any(-1)
-    if test_set.few_classes:
-        labels = label if shown.numbers is None else shown.numbers[label]
-        among = np.unique(labels[real])
-        best = among[said[:, among].argmax(-1)]
-    else:
-        best = said.argmax(-1)
-    return np.where(finite, best, -1)
+def _chosen(said: np.ndarray, among: np.ndarray | None) -> np.ndarray:
+    """The most probable class of each image [N], of some or of all classes; -1 where one is NaN."""
+    best = said.argmax(-1) if among is None else among[said[:, among].argmax(-1)]
+    return np.where(np.isnan(said).any(-1), -1, best)
 
 
 def _rows(test_set: TestSet, wrong: np.ndarray) -> list[dict[str, Any]]:

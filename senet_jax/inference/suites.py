@@ -30,10 +30,10 @@ SUITES = ("imagenet", "cifar10c", "cifar100c")
 IN_TFDS = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
 # The sets of the suite "imagenet" in TFDS: the split, and whether all images are of few classes.
 OF_IMAGENET = {
-    "imagenet_v2": ("test", False),
-    "imagenet_a": ("test", True),
-    "imagenet_r": ("test", True),
-    "imagenet_sketch": ("test", False),
+    "imagenet_v2": ("test", 0),
+    "imagenet_a": ("test", 200),
+    "imagenet_r": ("test", 200),
+    "imagenet_sketch": ("test", 0),
 }
 REAL = "imagenet2012_real"
 
@@ -62,14 +62,14 @@ class TestSet:
       show: what a network is shown of it. It raises InputError if the set is not here, or is not
         for this network.
       severities: the severities of a corruption, (0,) for other sets.
-      few_classes: whether the network chooses among the classes that the set has, 200 of ImageNet's
-        in -A and -R, as their authors evaluate them.
+      few_classes: number of classes that it has, where the network chooses among them: 200 of
+        ImageNet's in -A and -R, as their authors evaluate them; 0 where among all.
     """
 
     name: str
     show: Callable[[TrainedNetwork, TestViews], Shown]
     severities: tuple[int, ...] = (0,)
-    few_classes: bool = False
+    few_classes: int = 0
 
     __test__ = False  # for pytest, which takes classes called Test... for tests
 

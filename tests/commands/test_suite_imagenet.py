@@ -105,6 +105,7 @@ def robustness_predicted(label, logits):
 
 
 class Member:
+    name = "a run"
     class_names = tuple("abcd")
 
 
@@ -119,11 +120,17 @@ def wrong(labels, several=None, **fields):
     ).tolist()
 
 
-def test_a_set_of_few_classes_is_a_choice_among_them(monkeypatch):
+def test_a_set_of_few_classes_is_a_choice_among_them(monkeypatch, capsys):
     """Labels 0, 1, 2 are the classes 1, 2, 3; class 0, which has no images, cannot be chosen."""
     said(monkeypatch, LOGITS)
     assert wrong([0, 1, 2]) == [[True, True, False]]
-    assert wrong([0, 1, 2], few_classes=True) == [[False, False, False]]
+    assert wrong([0, 1, 2], few_classes=3) == [[False, False, False]]
+    assert capsys.readouterr().err == ""
+    assert wrong([0, 1, 2], few_classes=4) == [[False, False, False]]
+    assert capsys.readouterr().err == (
+        "warning: x has images of 3 of its 4 classes here, and a run chooses among these: its "
+        "error is too good\n"
+    )
 
 
 def test_any_of_several_labels_is_right_and_images_without_do_not_count(monkeypatch):

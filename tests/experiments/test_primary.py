@@ -361,6 +361,11 @@ def test_seeds_are_added_in_whole_rounds_until_intervals_are_narrow(
     beyond = f"--seeds={there}", "--precision=0.01", f"--most_seeds={there + 2}"
     run_main(["run", "reduction", "--published", *beyond])
     assert [{seed for _, seed in each} for each in rounds] == [{there}, {there + 1}]
+    said = re.compile(
+        rf"no more than {there + 2} seeds of a row: the widest interval is ± (0\.\d\d), and was to "
+        r"be ± 0\.01\n"
+    )
+    assert 0.01 < float(said.search(capsys.readouterr().out)[1]) < 0.35
 
 
 def test_a_table_of_published_runs_alone_is_written_all_the_same(
