@@ -129,7 +129,7 @@ def readme(network: Classifier, origin: Origin, written: Sequence[str], reposito
         "## Images\n",
         _images(network),
         "## Load\n",
-        *_ways(written, architecture, repository),
+        *_ways(network, written, architecture, repository),
     ]
     return "\n".join(parts).encode()
 
@@ -246,10 +246,13 @@ def _images(network: Classifier) -> str:
     )
 
 
-def _ways(written: Sequence[str], architecture: str, repository: str) -> list[str]:
+def _ways(
+    network: Classifier, written: Sequence[str], architecture: str, repository: str
+) -> list[str]:
     place = f"hf-hub:{repository}" if repository else "FOLDER"
+    height, width, _ = network.preprocessing.image_shape
     ways = []
-    if "model.safetensors" in written:
+    if "model.safetensors" in written and height == width:  # as weights/image_spec.py needs it
         ways += [
             "With senet_jax, in JAX:\n",
             "```python\nfrom senet_jax import load_classifier\n\n"

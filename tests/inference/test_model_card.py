@@ -141,3 +141,14 @@ def test_an_error_was_measured_as_the_run_is_evaluated(data, measured_at):
 def test_intervals_of_test_images_are_wilsons(errors, examples, ends):
     """Against the table of Newcombe 1998 (method 3), in per cent."""
     assert intervals.wilson(errors, examples) == pytest.approx(ends, abs=0.001)
+
+
+@pytest.mark.parametrize(("shape", "offered"), [((32, 32, 3), True), ((20, 28, 3), False)])
+def test_weights_for_images_that_are_not_square_are_not_offered_to_what_refuses_them(
+    shape, offered
+):
+    network = SimpleNamespace(preprocessing=SimpleNamespace(image_shape=shape))
+    ways = "\n".join(model_card._ways(network, ["model.safetensors", "model.stablehlo"], "x", ""))
+    assert ("load_classifier" in ways) == offered
+    assert "timm.create_model" in ways
+    assert "jax.export" in ways
