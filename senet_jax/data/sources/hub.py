@@ -94,9 +94,7 @@ def _check_alike(
 ) -> None:
     """Check that labels mean the same in all splits, or files, which each say so for themselves.
 
-    Args:
-      places: the features of each.
-      keys: the features that each is to have, of which the label is the last.
+    `places` has the features of each, which are to have `keys`, of which the label is the last.
 
     Raises: InputError if not, or if one lacks such a feature.
     """
@@ -105,7 +103,8 @@ def _check_alike(
             raise InputError(f"dataset {name!r} has no {missing[0]!r} in {place}")
     first: dict[tuple[str, ...], str] = {}  # that has labels of such a meaning
     for place, of_place in places.items():
-        first.setdefault(_meaning_of(datasets, of_place[keys[-1]]), place)
+        if meaning := _meaning_of(datasets, of_place[keys[-1]]):
+            first.setdefault(meaning, place)
     if len(first) > 1:
         each = "; ".join(f"{place}: {', '.join(words)[:80]}" for words, place in first.items())
         raise InputError(f"dataset {name!r} has labels {keys[-1]!r} that differ: {each}")
@@ -119,15 +118,17 @@ def _features_in(datasets: Any, file: str) -> Mapping[str, Any]:
     if b"huggingface" in (schema.metadata or {}):
         return datasets.Features.from_arrow_schema(schema)
     # Of other programs, some of whose types are no features, as pandas' categories.
-    kinds = {field.name: "int64" if types.is_integer(field.type) else "string" for field in schema}
-    return {key: datasets.Value(kind) for key, kind in kinds.items()}
+    number, nothing, text = (datasets.Value(kind) for kind in ("int64", "null", "string"))
+    tests = (types.is_integer, number), (types.is_null, nothing), (lambda _: True, text)
+    return {field.name: next(v for is_, v in tests if is_(field.type)) for field in schema}
 
 
 def _meaning_of(datasets: Any, value: Any) -> tuple[str, ...]:
-    """What labels of a feature are, in words: its classes, or the kind of its values."""
+    """What labels of a feature are, in words: classes, or the kind of their values; () if none."""
     if isinstance(value, datasets.ClassLabel):
         return ("classes", *value.names)
-    return ("whole numbers",) if value.dtype.startswith(("int", "uint")) else ("text",)
+    is_number = value.dtype.startswith(("int", "uint"))
+    return () if value.dtype == "null" else ("whole numbers",) if is_number else ("text",)
 
 
 class Row(NamedTuple):
@@ -222,8 +223,7 @@ def _local(datasets: Any, name: str, place: str) -> tuple[Any, list[str]]:
     # new export may have as well.
     state = hashlib.sha256(same_files.look_at(map(str, found)).stamp.encode()).hexdigest()[:16]
     loaded = datasets.load_dataset("parquet", state, data_files=of_splits)
-    loaded = loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded
-    return loaded, [*map(str, found)]
+    return loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded, [*map(str, found)]
 
 
 def _parquet_files(name: str, folder: Path) -> list[Path]:
