@@ -14,7 +14,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from senet_jax.errors import InputError, did_you_mean
@@ -117,21 +117,26 @@ def right_kind(annotation: Any, value: Any) -> str | None:
 
 def check_finite(values: Mapping[str, Any]) -> None:
     """Raises: InputError for the first number of nested dicts that JSON cannot have."""
-    for key, value in flatten(values).items():
-        for number in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"{key} must be finite, not {value}")
+    for key, value, number in _each(values):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise InputError(f"{key} must be finite, not {value}")
 
 
 def check_kinds(values: Mapping[str, Any]) -> None:
     """Raises: InputError for the first value of nested dicts of a type that JSON does not have."""
+    for key, _, one in _each(values):
+        if not isinstance(one, KINDS):
+            raise InputError(
+                f"{key} must be text, a number of Python, True, False, None or a tuple of these, "
+                f"not {one!r}"
+            )
+
+
+def _each(values: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The keys of nested dicts, their values, and of a tuple's each."""
     for key, value in flatten(values).items():
         for one in value if isinstance(value, tuple | list) else [value]:
-            if not isinstance(one, KINDS):
-                raise InputError(
-                    f"{key} must be text, a number of Python, True, False, None or a tuple of "
-                    f"these, not {one!r}"
-                )
+            yield key, value, one
 
 
 def plain(config: ConfigDict) -> Any:

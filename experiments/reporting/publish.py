@@ -111,8 +111,8 @@ def exchanged(earlier: Results, results: Results) -> dict[str, str]:
     others = {}
     for label, runs in results.items():
         before = {run["seed"]: _outcome(run) for run in earlier.get(label, [])}
-        seeds = {n for run in runs if before.get(n := run["seed"], now := _outcome(run)) != now}
-        if seeds:
+        again = [run for run in runs if run["seed"] in before]
+        if seeds := [run["seed"] for run in again if _outcome(run) != before[run["seed"]]]:
             others[label] = _listed(seeds)
     return others
 

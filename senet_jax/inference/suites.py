@@ -28,7 +28,7 @@ from senet_jax.weights.class_names import first_difference, imagenet, readable
 SUITES = ("imagenet", "cifar10c", "cifar100c")
 # TFDS calls two corruptions by other names than the published files.
 IN_TFDS = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
-# The sets of the suite "imagenet" in TFDS: the split, and whether all images are of few classes.
+# The sets of the suite "imagenet" in TFDS: the split, and `few_classes` as in TestSet.
 OF_IMAGENET = {
     "imagenet_v2": ("test", 0),
     "imagenet_a": ("test", 200),

@@ -167,8 +167,7 @@ def _first_maximum(x: jax.Array, axis: int) -> jax.Array:
 
     XLA's own, on a CPU, compares one number after the other, and took up to four times as long.
     """
-    shape = [size if position == x.ndim + axis else 1 for position, size in enumerate(x.shape)]
-    index = jnp.arange(x.shape[axis], dtype=jnp.int32).reshape(shape)
+    index = _positions(x.shape[axis], axis, x.ndim)
     while (length := x.shape[axis]) > PARTS:
         # Equal parts need no padding, which would be a pass of its own.
         equal = [count for count in range(2, PARTS + 1) if length % count == 0]
@@ -202,8 +201,13 @@ def _ahead(one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array])
 
 def _largest_backward(axis: int, saved: Any, dy: jax.Array) -> tuple[jax.Array]:
     index, size = saved
-    positions = lax.broadcast_to_rank(jnp.arange(size).reshape([-1] + [1] * (-1 - axis)), dy.ndim)
-    return (jnp.where(positions == index, dy, 0),)
+    return (jnp.where(_positions(size, axis, dy.ndim) == index, dy, 0),)
+
+
+def _positions(size: int, axis: int, rank: int) -> jax.Array:
+    """0, 1, ... along an axis of `size`, counted from the last; the other axes have size 1."""
+    positions = jnp.arange(size, dtype=jnp.int32).reshape([-1] + [1] * (-1 - axis))
+    return lax.broadcast_to_rank(positions, rank)
 
 
 largest.defvjp(_largest_forward, _largest_backward)
