@@ -4,17 +4,16 @@ import contextlib
 import hashlib
 import io
 import itertools
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from senet_jax.data import image_files
-from senet_jax.data.sources import features, same_files
+from senet_jax.data.sources import features, parquet_files, same_files
 from senet_jax.data.sources.features import Feature
 from senet_jax.data.sources.files import (
     SPLITS,
@@ -26,13 +25,10 @@ from senet_jax.data.sources.files import (
 )
 from senet_jax.data.sources.names import is_local
 from senet_jax.errors import InputError, first_line
-from senet_jax.system.files import walk
 
 USUAL = ("image", "img"), ("label", "labels")  # features that are taken where none is asked for
-PARQUET, OF_IMAGE = ".parquet", {"bytes", "path"}  # an image where nothing says that it is one
+OF_IMAGE = {"bytes", "path"}  # an image where nothing says that it is one
 NAMED = re.compile(f"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")  # a split, in the path of a file
-# A file of several that are one split, as the library and the hub call them.
-SHARD = re.compile(rf"(.*)-(\d+)-of-(\d+)\b.*{re.escape(PARQUET)}")
 NO_SPLIT = "other"  # of parquet files whose paths name none, while others' do
 UNKNOWN = -1  # the label of what has none
 
@@ -60,7 +56,8 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     image, label = features.choose(known, (usual[0], usual[1]), name, image, label)
     of_splits = {f"split {split!r}": part.features for split, part in splits.items()}
     _check_alike(datasets, name, of_splits, image, label)
-    _check_alike(datasets, name, {file: _features_in(datasets, file) for file in files}, label)
+    in_files = {file: parquet_files.features_of(datasets, file) for file in files}
+    _check_alike(datasets, name, in_files, label)
     examples: list[Example] = []
     values: list[Any] = []
     stamp: list[str] = [image]  # another column of the same rows has other images
@@ -110,25 +107,13 @@ def _check_alike(
         raise InputError(f"dataset {name!r} has labels {keys[-1]!r} that differ: {each}")
 
 
-def _features_in(datasets: Any, file: str) -> Mapping[str, Any]:
-    """The features in a parquet file. The library gives all files those of the first, unchecked."""
-    from pyarrow import parquet, types  # pyright: ignore[reportMissingImports]
-
-    schema = parquet.read_schema(file)
-    if b"huggingface" in (schema.metadata or {}):
-        return datasets.Features.from_arrow_schema(schema)
-    # Of other programs, some of whose types are no features, as pandas' categories.
-    number, nothing, text = (datasets.Value(kind) for kind in ("int64", "null", "string"))
-    tests = (types.is_integer, number), (types.is_null, nothing), (lambda _: True, text)
-    return {field.name: next(v for is_, v in tests if is_(field.type)) for field in schema}
-
-
 def _meaning_of(datasets: Any, value: Any) -> tuple[str, ...]:
     """What labels of a feature are, in words: classes, or the kind of their values; () if none."""
     if isinstance(value, datasets.ClassLabel):
         return ("classes", *value.names)
-    is_number = value.dtype.startswith(("int", "uint"))
-    return () if value.dtype == "null" else ("whole numbers",) if is_number else ("text",)
+    if value.dtype == "null":
+        return ()
+    return ("whole numbers",) if value.dtype.startswith(("int", "uint")) else ("text",)
 
 
 class Row(NamedTuple):
@@ -207,9 +192,7 @@ def _local(datasets: Any, name: str, place: str) -> tuple[Any, list[str]]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return datasets.load_from_disk(str(folder)), []
     of_splits: dict[str, list[str]] = {}
-    found = [folder] if folder.suffix == PARQUET else _parquet_files(name, folder)
-    if folder.suffix != PARQUET:
-        _check_shards(name, found)
+    found = parquet_files.find(name, folder)
     for file in found:
         named = NAMED.findall(file.relative_to(folder.parent).as_posix().lower())
         of_splits.setdefault(SPLITS[named[-1]] if named else NO_SPLIT, []).append(str(file))
@@ -218,61 +201,12 @@ def _local(datasets: Any, name: str, place: str) -> tuple[Any, list[str]]:
             f"data.name: {name!r} is no folder that save_to_disk has written, and has no parquet "
             "files"
         )
-    _warn_of_folders(name, of_splits)
+    parquet_files.warn_of_folders(name, of_splits)
     # The library keeps what it reads, and knows files again by their paths and times alone, which a
     # new export may have as well.
     state = hashlib.sha256(same_files.look_at(map(str, found)).stamp.encode()).hexdigest()[:16]
     loaded = datasets.load_dataset("parquet", state, data_files=of_splits)
     return loaded[NO_SPLIT] if [*of_splits] == [NO_SPLIT] else loaded, [*map(str, found)]
-
-
-def _parquet_files(name: str, folder: Path) -> list[Path]:
-    """The parquet files below a folder. Raises: InputError if part of it cannot be looked at."""
-
-    def refuse(error: OSError) -> None:
-        if error.filename != str(folder):  # which may not be there, as is said elsewhere
-            raise InputError(f"data.name: {name!r}: {error.filename}: {error.strerror}")
-
-    every = (place / file for place, _, names in walk(folder, refuse) for file in names)
-    return sorted(file for file in every if file.suffix == PARQUET)
-
-
-def _check_shards(name: str, files: Sequence[Path]) -> None:
-    """Check that the files of a split which say how many they are make one whole.
-
-    Raises: InputError if one is missing, as after a copy that was cut short, or if files of another
-      export lie beside them.
-    """
-    wholes: dict[Path, dict[int, list[int]]] = {}
-    for file in files:
-        if match := SHARD.fullmatch(file.name):
-            counts = wholes.setdefault(file.with_name(match[1]), {})
-            counts.setdefault(int(match[3]), []).append(int(match[2]))
-    for place, counts in wholes.items():
-        if len(counts) > 1 or any(len({*numbers}) < len(numbers) for numbers in counts.values()):
-            raise InputError(
-                f"dataset {name!r} has the files of several exports, {place}-*-of-*{PARQUET}: "
-                "leave those of one there"
-            )
-        ((count, numbers),) = counts.items()
-        if missing := {*range(count)} - {*numbers}:
-            raise InputError(
-                f"dataset {name!r} lacks file {min(missing):05} of {place}-*-of-{count:05}{PARQUET}"
-                f" ({len(numbers)} of {count} are there)"
-            )
-
-
-def _warn_of_folders(name: str, of_splits: Mapping[str, Sequence[str]]) -> None:
-    """Say that files of several folders are one split: these may be configurations."""
-    for split, files in of_splits.items():
-        folders = sorted({os.path.dirname(file) for file in files})
-        if len(folders) > 1:
-            logging.getLogger(__name__).warning(
-                "split %r of %r is the parquet files of %d folders, %s, %s and so on: if these are "
-                "configurations, name one of them as the dataset",
-                *(split, name, len(folders), *folders[:2]),
-            )
-            return
 
 
 def _feature(datasets: Any, value: Any) -> Feature:
