@@ -11,7 +11,6 @@ ratios (section 4) are 209 to 190 ms for a training step of 256 images on GPUs a
 one image on a CPU.
 """
 
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from experiments.studies import load_studies
 from experiments.timing import plot_times
 from experiments.timing.contestants import Entry
 from experiments.timing.cost_table import HEADINGS, PAPER, cells, markdown, notes
+from experiments.timing.performance import ratio_columns
 from experiments.timing.race import TURN_S, Taken, machine, race
 from experiments.timing.records import append, columns_of, read
 from senet_jax.errors import InputError, did_you_mean, refuse
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list("what", list(PAPER), "Any of train, infer.", flag_values=values)
     flags.DEFINE_integer("train_batch", 8, "Images per training step.", flag_values=values)
     flags.DEFINE_integer("infer_batch", 1, "Images per inference.", flag_values=values)
-    flags.DEFINE_integer("steps", 10, "Bursts to time, two per turn.", flag_values=values)
+    flags.DEFINE_integer("steps", 12, "Bursts to time, two per turn.", flag_values=values)
     flags.DEFINE_list("only", None, "Labels of rows; by default all.", flag_values=values)
     cli.define_path("csv", "cost.csv", "Rows; the figure is beside it.", flag_values=values)
     flags.DEFINE_bool("draw", False, "Measure nothing.", flag_values=values)
@@ -131,8 +131,6 @@ def _chosen(values: Any) -> dict[str, dict[str, Any]]:
 def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]:
     """The row of the file for one contestant of a race."""
     variant, base = taken[label], taken[PLAIN]
-    ratios = sorted(a / b for a, b in zip(variant.seconds, base.seconds, strict=True))
-    middle = ratios[len(ratios) // 4 : len(ratios) - len(ratios) // 4]
     counts = summarize(create_model(**entry.fields), (entry.size, entry.size, 3))
     return {
         "row": label,
@@ -144,13 +142,11 @@ def _row(label: str, entry: Entry, taken: Mapping[str, Taken]) -> dict[str, Any]
         "gmacs": round(counts.macs / 1e9, 4),
         "median_s": round(variant.median, 5),
         "plain_s": round(base.median, 5),
-        # Bursts of one turn belong together: the median of their ratios, and the middle half.
-        "times_plain": round(statistics.median(ratios), 3),
-        "low": round(middle[0], 3),
-        "high": round(middle[-1], 3),
+        **ratio_columns(variant, base, "times_plain"),
         "compile_s": round(variant.compile_s, 1),
         "peak_gb": round(variant.peak_gb, 3),
         "plain_gb": round(base.peak_gb, 3),
+        "turns": len(variant.by_turn),
         "steps": len(variant.seconds) * variant.burst,
         "machine": machine(),
         "commit": provenance.git_commit(),

@@ -7,9 +7,9 @@
 
 A round takes --steps steps in the loop of senet_jax/training/loop.py and as many bare ones, on a
 batch that is on the device already. The bare ones come first in every other round. The result is
-the median of the rounds' ratios with its 95 % interval, from medians of resampled rounds. Many
-short rounds say more than few long ones, because a machine's speed drifts. Neither side counts
-first calls, which compile, or evaluation and checkpoints.
+the median of the rounds' ratios, and from six rounds on its 95 % interval. Many short rounds say
+more than few long ones, because a machine's speed drifts. Neither side counts first calls, which
+compile, or evaluation and checkpoints.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from experiments.statistics.medians import interval_of_median
 from experiments.timing.race import machine
 from experiments.timing.records import append
 from senet_jax import data
-from senet_jax.errors import InputError
+from senet_jax.errors import InputError, counted
 from senet_jax.runs import provenance
 from senet_jax.system import cli, host_memory, interrupt
 from senet_jax.system.devices import place_batches
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     flag = ConfigFlag(values, argv)
     numbers = (
         flags.DEFINE_integer("steps", 60, "Steps of each kind in a round.", flag_values=values),
-        flags.DEFINE_integer("rounds", 5, "Rounds to take.", flag_values=values),
+        flags.DEFINE_integer("rounds", 6, "Rounds to take.", flag_values=values),
     )
     cli.define_path("csv", None, "File to append the rounds to.", flag_values=values)
     if rest := cli.parse_flags(argv, values):
@@ -84,10 +84,11 @@ def main(argv: list[str]) -> None:
             file=sys.stderr,
             flush=True,
         )
-    low, high = interval_of_median(ratios)
+    found = interval_of_median(ratios)
+    interval = " (95 % interval {:.3f} to {:.3f})".format(*found) if found else ""
     print(
-        f"loop / bare step: median {statistics.median(ratios):.3f} (95 % interval {low:.3f} to "
-        f"{high:.3f}) of {len(ratios)} rounds of {values.steps} steps; {machine()}"
+        f"loop / bare step: median {statistics.median(ratios):.3f}{interval} of "
+        f"{counted(len(ratios), 'round')} of {counted(values.steps, 'step')}; {machine()}"
     )
 
 

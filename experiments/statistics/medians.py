@@ -1,12 +1,16 @@
-"""The interval of a median, from medians of resampled values."""
+"""The interval of a median, whatever distribution the values are from."""
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
+import scipy
 
 
-def interval_of_median(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, from medians of values drawn with replacement."""
-    drawn = np.random.default_rng(0).choice(values, (10_000, len(values)))
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def interval_of_median(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the median, two of the values; None of fewer than six.
+
+    Between the least and the most of five lies the median in 94 % of cases. Medians of resampled
+    values would cover it in 89 to 93 % of cases of six to eight values, as there are turns here.
+    """
+    low, high = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    return None if math.isnan(low) else (float(low), float(high))

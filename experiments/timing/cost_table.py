@@ -1,7 +1,7 @@
 """The cost of SE as a table, from the rows that experiments/cost.py measures."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from senet_jax.errors import counted
 
@@ -26,13 +26,17 @@ def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
     for label, steps in by_row(rows).items():
         first = next(iter(steps.values()))
         line = [label, f"{int(first['params']):,}", f"{float(first['gmacs']):.3f}"]
-        line += [
-            f"{float(steps[what]['times_plain']):.3f}" if what in steps else "-" for what in PAPER
-        ]
+        line += [_ratio(steps[what]) if what in steps else "-" for what in PAPER]
         training = steps.get("train")
         ratio = float(training["peak_gb"]) / float(training["plain_gb"]) if training else None
         lines.append([*line, "-" if ratio is None else f"{ratio:.2f}"])
     return lines
+
+
+def _ratio(row: Mapping[str, str]) -> str:
+    """The time by the plain network's, with its interval if the row has one."""
+    interval = f" ({float(row['low']):.2f} to {float(row['high']):.2f})" if row["low"] else ""
+    return f"{float(row['times_plain']):.3f}{interval}"
 
 
 def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -43,17 +47,24 @@ def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
         of_kind = [row for row in rows if row["what"] == what]
         images = counted(int(of_kind[0]["batch"]), "image")
         plain = statistics.median(float(row["plain_s"]) for row in of_kind)
-        steps = sorted({int(row["steps"]) for row in of_kind})
-        taken = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else str(steps[0])
-        measured.append(f"{what} {images} a step, plain {plain:.3f} s, {taken} steps")
+        turns, steps = (_span(row[key] for row in of_kind) for key in ("turns", "steps"))
+        measured.append(
+            f"{what} {images} a step, plain {plain:.3f} s, {steps} steps in {turns} turns"
+        )
     return [
-        f"{first['network']}, {first['size']} pixels, float32; {'; '.join(measured)}; medians of "
-        "ratios of bursts of steps taken in turn with the plain network.",
+        f"{first['network']}, {first['size']} pixels, float32; {'; '.join(measured)}; the "
+        "median over turns of the ratio to the plain network, in brackets its 95 % interval.",
         "Counts are those of the networks that were timed: bottlenecks stride on the 3x3; those of "
         "the studies on the first 1x1.",
         "Paper, SE-ResNet-50: 1.100 (training, 256 images, GPUs), 1.018 (one image, a CPU).",
         *measured_at(rows),
     ]
+
+
+def _span(numbers: Iterable[str]) -> str:
+    """The least and the most of some numbers, or the only one."""
+    values = sorted(set(map(int, numbers)))
+    return f"{values[0]} to {values[-1]}" if len(values) > 1 else str(values[0])
 
 
 def measured_at(rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -11,6 +11,7 @@ the evaluation is one layer. A report is of runs that were not trained (many_run
 """
 
 import dataclasses
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -108,12 +109,13 @@ def measure(kind: str, bursts: int) -> list[dict[str, Any]]:
     rows = []
     for n in contestants:
         result = taken[str(n)]
-        low, high = interval_of_median(result.seconds)
-        times = {"median_s": result.median, "low_s": low, "high_s": high}
+        turns = result.by_turn or result.seconds  # the two bursts of a turn belong together
+        low, high = interval_of_median(turns) or ("", "")
+        times = {"median_s": statistics.median(turns), "low_s": low, "high_s": high}
         rows.append(
             {"kind": kind, "unit": unit, "count": n}
-            | {name: float(f"{seconds:.4g}") for name, seconds in times.items()}
-            | {"peak_gb": round(result.peak_gb, 3), "bursts": len(result.seconds)}
+            | {name: value and float(f"{value:.4g}") for name, value in times.items()}
+            | {"peak_gb": round(result.peak_gb, 3), "turns": len(turns)}
             | {"machine": machine(), "commit": provenance.git_commit()}
         )
     return rows
@@ -129,9 +131,9 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             more = int(row["count"]) / int(before["count"])
             slower = float(row["median_s"]) / float(before["median_s"])
             growth = f"x{more:.3g}: x{slower:.2f}"
-        seconds = "{:.4g} ({:.4g} to {:.4g})".format(
-            *(float(row[name]) for name in ("median_s", "low_s", "high_s"))
-        )
+        seconds = f"{float(row['median_s']):.4g}"
+        if row["low_s"]:
+            seconds += f" ({float(row['low_s']):.4g} to {float(row['high_s']):.4g})"
         lines.append(
             f"| {TITLES[row['kind']]} | {int(row['count']):,} {row['unit']} | {seconds} | {growth} "
             f"| {float(row['peak_gb']):.2f} |"

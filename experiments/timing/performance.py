@@ -18,7 +18,6 @@ from senet_jax.errors import InputError
 from senet_jax.runs import provenance
 
 FOLDER = Path(__file__).parents[1] / "results" / "timing" / "performance"
-ENOUGH_TURNS = 6  # of fewer, not even the least and the most enclose the median in 95 % of cases
 # The costs of a first start, and of a second one that finds its programs compiled.
 COMPILED = (("compile_s", "again_s"), ("peak_gb", "again_gb"))
 RACE = ("network", "what", "dtype", "batch", "size", "devices")  # what identifies a race
@@ -76,19 +75,19 @@ def rows_of(
     return rows
 
 
-def ratio_columns(taken: Taken, ours: Taken) -> dict[str, float | str]:
+def ratio_columns(taken: Taken, ours: Taken, name: str = "times_ours") -> dict[str, float | str]:
     """`ratio_of` as columns of a row; "" for an interval that there is not."""
     ratio, *interval = (round(value, 3) for value in ratio_of(taken, ours))
     low, high = interval or ("", "")
-    return {"times_ours": ratio, "low": low, "high": high}
+    return {name: ratio, "low": low, "high": high}
 
 
 def ratio_of(taken: Taken, ours: Taken) -> tuple[float, ...]:
     """The median over turns of a contestant's time by ours, and its interval if it has one."""
     ratios = [a / b for a, b in zip(taken.by_turn, ours.by_turn, strict=True)]
-    if len(ratios) < ENOUGH_TURNS:
-        return (statistics.median(ratios) if ratios else taken.median / ours.median,)
-    return statistics.median(ratios), *interval_of_median(ratios)
+    if not ratios:
+        return (taken.median / ours.median,)
+    return statistics.median(ratios), *(interval_of_median(ratios) or ())
 
 
 def csv_of(path: Path, machine: str) -> Path:

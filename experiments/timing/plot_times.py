@@ -52,8 +52,8 @@ def growth(rows: Sequence[dict[str, str]]) -> bytes:
 def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> bytes:
     """A PNG of time against the plain network's, with a panel each for training and inference.
 
-    `rows` are those of experiments/cost.py; bars span the middle half of the ratios. `paper` has
-    the paper's ratios for the standard SE block, which are drawn as lines.
+    `rows` are those of experiments/cost.py; bars are the 95 % intervals that they have. `paper`
+    has the paper's ratios for the standard SE block, which are drawn as lines.
     """
     labels = list(dict.fromkeys(row["row"] for row in rows))
     kinds = list(dict.fromkeys(row["what"] for row in rows))
@@ -61,7 +61,10 @@ def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> byte
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, what in zip(panels, kinds, strict=True):
         measured = [row for row in rows if row["what"] == what]
-        values = [[float(row[key]) for key in ("times_plain", "low", "high")] for row in measured]
+        values = [
+            [float(row[key] or row["times_plain"]) for key in ("times_plain", "low", "high")]
+            for row in measured
+        ]
         axes.errorbar(
             [middle for middle, _, _ in values],
             [labels.index(row["row"]) for row in measured],
@@ -82,4 +85,6 @@ def costs(rows: Sequence[Mapping[str, str]], paper: Mapping[str, float]) -> byte
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(literal(f"Cost of SE in {rows[0]['network']}"))
-    return png(figure, " ".join(["Bars: the middle half of the ratios.", *measured_at(rows)]))
+    return png(
+        figure, " ".join(["Bars: 95 % intervals of the medians over turns.", *measured_at(rows)])
+    )

@@ -254,8 +254,16 @@ def test_the_loop_is_timed_in_turn_with_bare_steps(tiny, one_device):
     assert not run.initial_state.step.is_deleted()  # each round began with a copy
 
 
-def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
-    draws = np.random.default_rng(1).lognormal(0.0, 0.1, (200, 40))  # of median 1
+@pytest.mark.parametrize("count", [6, 7, 8, 15, 40])
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says(count):
+    draws = np.random.default_rng(1).lognormal(0.0, 0.1, (1000, count))  # of median 1
     bounds = [interval_of_median(draw) for draw in draws]
     covered = sum(low <= 1 <= high for low, high in bounds)
-    assert 0.9 * len(draws) < covered < 0.995 * len(draws)
+    assert 0.945 * len(draws) < covered < len(draws)
+    assert all(set(pair) <= set(draw) for draw, pair in zip(draws, bounds, strict=True))
+
+
+def test_there_is_no_interval_of_five_values():
+    assert interval_of_median([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+    assert interval_of_median([1.0]) is None
+    assert interval_of_median([2.0] * 6) == (2.0, 2.0)

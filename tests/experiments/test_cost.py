@@ -42,7 +42,8 @@ def row(label, what, ratio, **fields):
         "compile_s": "7.0",
         "peak_gb": "3.0",
         "plain_gb": "2.0",
-        "steps": "10",
+        "turns": "6",
+        "steps": "12",
         "machine": "a machine",
         "commit": "abc",
         **fields,
@@ -53,13 +54,13 @@ def test_the_table_and_the_figure_say_what_was_measured(tmp_path, capsys):
     rows = [
         row("SE", "train", 1.25),
         row("SE", "infer", 1.0, batch="1", steps="170"),
-        row("ECA", "train", 1.1),
-        row("wrong-2", "train", 8.5, commit="def", steps="12"),
+        row("ECA", "train", 1.1, turns="5", steps="10", low="", high=""),
+        row("wrong-2", "train", 8.5, commit="def"),
     ]
     text = markdown(rows)
-    assert "| SE | 28,071,976 | 3.861 | 1.250 | 1.000 | 1.50 |" in text
-    assert "| wrong-2 | 28,071,976 | 3.861 | 8.500 | - | 1.50 |" in text
-    assert "train 8 images a step, plain 1.000 s, 10 to 12 steps; infer 1 image a step" in text
+    assert "| SE | 28,071,976 | 3.861 | 1.250 (1.12 to 1.38) | 1.000 (0.90 to 1.10) |" in text
+    assert "| ECA | 28,071,976 | 3.861 | 1.100 | - | 1.50 |" in text
+    assert "train 8 images a step, plain 1.000 s, 10 to 12 steps in 5 to 6 turns; infer" in text
     assert text.endswith("- a machine, commit abc.\n- a machine, commit def: wrong-2.\n")
     assert "1.100 (training" in text
     path = tmp_path / "rows.csv"
