@@ -115,15 +115,16 @@ class Slurm:
         of_submitit = {"time": _minutes(of_sbatch.get("time"))}
         for key in ("nodes", "ntasks-per-node"):
             if key in of_sbatch:
-                of_submitit[key.replace("-", "_")] = _count(key, of_sbatch[key])
+                of_submitit[key.replace("-", "_")] = _count(key, of_sbatch.pop(key))
+        requeue = {} if "no-requeue" in of_sbatch else {"requeue": True}
         self.jobs, self.log = jobs, log
         self.executor = executor(folder_for(folder))
         self.executor.update_parameters(
             **of_submitit,
-            job_name="senet_jax",
+            job_name=of_sbatch.pop("job-name", "senet_jax"),
             array_parallelism=jobs or UNLIMITED,
             wckey=None,  # submitit's name, which accounting might not know
-            additional_parameters={"requeue": True, **of_sbatch},
+            additional_parameters=requeue | of_sbatch,
         )
 
     def __call__(self, runs: Sequence[PlannedRun]) -> dict[Path, str]:

@@ -147,7 +147,7 @@ def parse_flags(
     """
     try:
         rest = values(argv, known_only=known_only)[1:]
-        _check_tuples_once(argv, values)
+        _check_doubles(argv, values)
         return rest
     except flags.Error as error:
         if isinstance(error.__context__, InputError):  # what absl has wrapped says all
@@ -164,18 +164,22 @@ def parse_flags(
         ) from error
 
 
-def _check_tuples_once(argv: Sequence[str], values: flags.FlagValues) -> None:
-    """Check that no tuple of a configuration is given twice, which would join both.
+def _check_doubles(argv: Sequence[str], values: flags.FlagValues) -> None:
+    """Say of a flag that is given twice which value counts: the last one.
 
-    Of other values, the last one counts.
+    Of the keys of a configuration, the documentation says so. Raises: InputError for a tuple among
+    them, which would join both.
     """
     names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
-    for name, number in collections.Counter(names).items():
-        flag = values[name] if "." in name and name in values else None
-        if number > 1 and isinstance(flag, flags.MultiFlag):
-            raise InputError(
-                f"--{name} is given twice; give all values at once, as in --{name}='{flag.value}'"
-            )
+    known = [name if name in values else name.removeprefix("no") for name in names]
+    for name, number in collections.Counter(name for name in known if name in values).items():
+        is_tuple = isinstance(values[name], flags.MultiFlag)
+        if number > 1 and "." in name and is_tuple:
+            like = f"--{name}='{values[name].value}'"
+            raise InputError(f"--{name} is given twice; give all values at once, as in {like}")
+        if number > 1 and "." not in name and not is_tuple:
+            last = values[name].serialize()
+            print(f"--{name} is given twice; the last counts, {last}", file=sys.stderr)
 
 
 def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:

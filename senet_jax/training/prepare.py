@@ -104,6 +104,7 @@ def prepare(
     plan = plan_steps(recipe.train, len(dataset.train), recipe.growth, full)
     if not begun:
         check_course(recipe, plan)
+        warn_of_generator()
     teacher = None
     if recipe.train.teacher and trains:
         teacher = load_teacher(recipe.train, dataset, recipe.growth.first_size, model.dtype)
@@ -144,6 +145,17 @@ def check_course(recipe: Recipe, plan: Plan) -> None:
             "between the first and the last",
             recipe.optim.patience,
             there_are,
+        )
+
+
+def warn_of_generator() -> None:
+    """Warn of a random generator of JAX that draws for a batch, whatever the keys of its images."""
+    generator = jax.config.values["jax_default_prng_impl"]
+    if generator != "threefry2x32":
+        logging.getLogger(__name__).warning(
+            "jax_default_prng_impl=%s: augmentation and dropout depend on the number of devices, "
+            "as they do not with threefry2x32",
+            generator,
         )
 
 

@@ -1,6 +1,7 @@
 """What stands in a list on the command line is used or refused, and never dropped."""
 
 import pytest
+from absl import flags
 from helpers.studies import datasets_of
 
 from configs import cifar, common, digits, finetune, imagenet
@@ -75,6 +76,28 @@ def test_of_other_values_the_last_counts():
     arguments = ["--config.seed=1", "--config.model.se.stages=2,3", "--config.seed=2"]
     config = cli.with_flags(digits.get_config(), arguments)
     assert (config.seed, config.model.se.stages) == (2, (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "counts"),
+    [
+        (["--model=a", "--model=b"], "--model is given twice; the last counts, --model=b\n"),
+        (["--model", "a", "-model=a"], "--model is given twice; the last counts, --model=a\n"),
+        (["--kinds=fog", "--kinds=snow"], "--kinds is given twice; the last counts, --kinds=snow"),
+        (["--report", "--noreport"], "--report is given twice; the last counts, --noreport\n"),
+        (["--model=a", "--workdir=a", "--workdir=b", "--kinds=a,b"], ""),
+    ],
+)
+def test_of_a_flag_that_is_given_twice_it_is_said_which_counts(arguments, counts, capsys):
+    values = flags.FlagValues()
+    flags.DEFINE_string("model", None, "", flag_values=values)
+    flags.DEFINE_list("kinds", [], "", flag_values=values)
+    flags.DEFINE_bool("report", False, "", flag_values=values)
+    flags.DEFINE_multi_string("workdir", [], "", flag_values=values)
+    cli.parse_flags(["command", *arguments], values)
+    said = capsys.readouterr().err
+    assert said.startswith(counts)
+    assert bool(said) == bool(counts)
 
 
 def test_a_dataset_with_a_part_too_many_is_a_sentence_of_the_study():

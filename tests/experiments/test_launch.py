@@ -455,7 +455,9 @@ def test_times_are_those_of_sbatch(text, minutes):
     assert slurm._minutes(text) == minutes
 
 
-def test_parameters_of_sbatch_are_taken_as_they_are(tmp_path, monkeypatch):
+@pytest.fixture
+def submission(tmp_path, monkeypatch):
+    """What sbatch is given for flags `--slurm.KEY=VALUE`: the lines of the script."""
     made = []
 
     class Executor(submitit.SlurmExecutor):
@@ -465,13 +467,41 @@ def test_parameters_of_sbatch_are_taken_as_they_are(tmp_path, monkeypatch):
             made.append(self)
 
     monkeypatch.setattr(slurm, "executor", Executor)
-    arguments = ("--slurm.time=1-0", "--slurm.gres=gpu:1", "--slurm.exclusive", "--slurm.nodes=2")
-    parameters = slurm_parameters([*arguments, "--slurm.mem=4G", "--slurm.qos=long"])
-    slurm.Slurm(parameters, tmp_path, 3)
-    text = made[0]._make_submission_file_text("command", "id")
-    for line in ("time=1-0", "gres=gpu:1", "exclusive", "nodes=2", "mem=4G", "qos=long", "requeue"):
-        assert f"#SBATCH --{line}\n" in text
-    assert "wckey" not in text
+
+    def lines(*parameters):
+        given = [f"--slurm.{text}" for text in ("time=1-0", *parameters)]
+        slurm.Slurm(slurm_parameters(given), tmp_path, 3)
+        text = made[-1]._make_submission_file_text("command", "id")
+        prefix = "#SBATCH --"
+        return [line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)]
+
+    return lines
+
+
+def test_parameters_of_sbatch_are_taken_as_they_are(submission):
+    given = ["gres=gpu:1", "exclusive", "nodes=2", "mem=4G", "qos=long"]
+    lines = submission(*given)
+    assert {*given, "time=1-0", "requeue", "job-name=senet_jax"} <= set(lines)
+    assert not any("wckey" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["job-name=mine"],
+        ["no-requeue"],
+        ["open-mode=truncate", "signal=B:USR1@60", "error=x", "output=y", "array=0-1%1"],
+        ["ntasks-per-node=3", "nodes=2", "cpus-per-task=4", "wckey=w", "mem-per-cpu=1G"],
+        ["gpus-per-node=1", "gpus-per-task=1", "cpus-per-gpu=2", "constraint=a", "dependency=b"],
+    ],
+)
+@pytest.mark.parametrize("joint", ["-", "_"])
+def test_parameters_of_the_user_stand_once_and_not_beside_ours(submission, given, joint):
+    names = [name.partition("=") for name in given]
+    lines = submission(*(name.replace("-", joint) + is_ + value for name, is_, value in names))
+    assert set(given) <= set(lines)
+    of = [line.partition("=")[0].removeprefix("no-") for line in lines]
+    assert len(of) == len(set(of))
 
 
 def test_a_queue_that_gives_no_answer_is_said_at_once_and_given_up(monkeypatch, capsys):

@@ -142,3 +142,12 @@ def test_what_cannot_be_is_refused(tiny, section, sentence):
     tiny.parallel.update(section)
     with pytest.raises(InputError, match=sentence):
         prepare(tiny, jax.local_devices()[:2])
+
+
+@pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
+def test_generators_that_draw_for_a_batch_are_named(tiny, one_device, generator, caplog):
+    """With rbg, all examples of a batch are drawn from one key: other devices have other images."""
+    with jax.default_prng_impl(generator):
+        prepare(tiny, one_device)
+    said = "jax_default_prng_impl=rbg: augmentation and dropout depend on the number of devices"
+    assert (said in caplog.text) == (generator == "rbg")
