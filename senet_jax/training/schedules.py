@@ -28,7 +28,7 @@ def warmup_of(config: OptimConfig, steps_per_epoch: int) -> int:
 def _schedule_of_optax(
     config: OptimConfig, total_steps: int, steps_per_epoch: int
 ) -> optax.Schedule:
-    warmup_steps = min(warmup_of(config, steps_per_epoch), total_steps)
+    warmup_steps = warmup_of(config, steps_per_epoch)  # the end of a longer one is left out
     peak = config.learning_rate
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup_steps))
