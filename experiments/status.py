@@ -17,7 +17,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +118,18 @@ def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
         rank = labels.index(row) if row in labels else len(labels)
         return rank, row, int(seed) if seed.isdecimal() else 0
 
-    return [standing(directory) for directory in sorted(_directories(root), key=place)]
+    closed: list[Standing] = []  # folders of others, say
+
+    def close(error: OSError) -> None:
+        reason = f"{error.filename} cannot be read: {error.strerror}"
+        closed.append(Standing(Path(error.filename), "damaged", reason=reason))
+
+    runs = [standing(directory) for directory in _directories(root, close)]
+    return sorted([*runs, *closed], key=lambda run: place(run.directory))
 
 
-def _directories(root: Path) -> Iterator[Path]:
-    for place, folders, names in files.walk(root):
+def _directories(root: Path, onerror: Callable[[OSError], None]) -> Iterator[Path]:
+    for place, folders, names in files.walk(root, onerror):
         folders[:] = [name for name in folders if name != workdir.CHECKPOINTS]
         if "config.json" in (*names, *folders):  # a folder of this name is damage
             yield place

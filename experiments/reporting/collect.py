@@ -43,8 +43,10 @@ class Collected:
 def collect(study: Study, directory: Path) -> Collected:
     """Read the runs of each row, in order of the seeds; a damaged one does not stop the others.
 
-    Raises: InputError if runs differ where they should be the same.
+    Raises: InputError if runs differ where they should be the same, or the directory may not be
+      opened.
     """
+    files.children(directory)
     runs: list[tuple[Row, Path, Result]] = []
     unfinished: dict[str, dict[int, str]] = {}
     damaged: list[str] = []
@@ -55,7 +57,7 @@ def collect(study: Study, directory: Path) -> Collected:
             unfinished.setdefault(row.label, {})[int(seed)] = reason
 
     for row in study.rows:
-        for path in sorted((directory / row.label).glob("seed*")):
+        for path in _opened(directory / row.label, "seed*", damaged):
             try:
                 if (run := read_run(path, damaged)) is not None:
                     _check_place(path, run["seed"])
@@ -80,6 +82,15 @@ def collect(study: Study, directory: Path) -> Collected:
     results = {row.label: results[row.label] for row in study.rows if row.label in results}
     check_comparable(study, results, directory)
     return Collected(results, unfinished, damaged)
+
+
+def _opened(folder: Path, pattern: str, damaged: list[str]) -> list[Path]:
+    """What lies in a folder; a sentence on one that may not be opened goes to `damaged`."""
+    try:
+        return files.children(folder, pattern)
+    except InputError as error:
+        damaged.append(str(error))
+        return []
 
 
 def _of_no_row(study: Study, directory: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The runs of studies, wherever they are: below a folder, or published."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,10 +66,16 @@ class Finding:
 
 
 def find(study: Study, root: Path) -> list[Finding]:
-    """Find the study's runs below `root`, and published ones on datasets that have none there."""
+    """Find the study's runs below `root`, and published ones on datasets that have none there.
+
+    Raises: InputError if the study's folder may not be opened.
+    """
     findings = []
-    for directory in sorted([*(root / study.name).glob("*"), *(root / study.name).glob("*/*")]):
-        if any(next((directory / row.label).glob("seed*"), None) for row in study.rows):
+    datasets = files.children(root / study.name)  # or what their names have before a slash
+    below = [path for folder in datasets for path in _opened(folder) or ()]
+    for directory in sorted([*datasets, *below]):
+        # One of a row that may not be opened is named where its dataset is.
+        if _may_hold_runs(study, directory, if_closed=directory in datasets):
             dataset = str(directory.relative_to(root / study.name))
             finding = Finding(study, dataset, directory, chosen=_chosen(study, dataset, directory))
             try:
@@ -86,15 +93,29 @@ def find(study: Study, root: Path) -> list[Finding]:
     return findings
 
 
+def _opened(folder: Path, pattern: str = "*") -> list[Path] | None:
+    """What lies in a folder; None if it may not be opened."""
+    with contextlib.suppress(InputError):
+        return files.children(folder, pattern)
+    return None
+
+
+def _may_hold_runs(study: Study, directory: Path, if_closed: bool) -> bool:
+    """Whether there is a row with runs in a folder; what may not be opened may have some."""
+    if _opened(directory) is None:
+        return if_closed
+    return any(_opened(directory / row.label, "seed*") != [] for row in study.rows)
+
+
 def _chosen(study: Study, dataset: str, directory: Path) -> Mapping[str, str]:
     """The flags that choose the dataset of runs, with their values, from one's configuration.
 
     Where none can be read they are those of the dataset that the folder is called by.
     """
     for row in study.rows:
-        for path in sorted((directory / row.label).glob("seed*/config.json")):
+        for seed in _opened(directory / row.label, "seed*") or ():
             try:
-                config = flatten(files.read_table(path) or {})
+                config = flatten(files.read_table(seed / "config.json") or {})
                 name, fold = dataset_of(config), [*(config.get("data.fold") or ())]
             except (InputError, KeyError, TypeError, AttributeError):  # damaged, or of no run
                 continue

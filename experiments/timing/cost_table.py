@@ -20,13 +20,14 @@ def by_row(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, Mapping[str
 HEADINGS = ("row", "parameters", "GMACs", "train / plain", "infer / plain", "memory / plain")
 
 
-def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
+def cells(rows: Sequence[Mapping[str, str]], intervals: bool = False) -> list[list[str]]:
     """The lines below HEADINGS, one per row of the ablations; memory is the peak of training."""
+    time = _with_interval if intervals else _ratio
     lines = []
     for label, steps in by_row(rows).items():
         first = next(iter(steps.values()))
         line = [label, f"{int(first['params']):,}", f"{float(first['gmacs']):.3f}"]
-        line += [_ratio(steps[what]) if what in steps else "-" for what in PAPER]
+        line += [time(steps[what]) if what in steps else "-" for what in PAPER]
         training = steps.get("train")
         ratio = float(training["peak_gb"]) / float(training["plain_gb"]) if training else None
         lines.append([*line, "-" if ratio is None else f"{ratio:.2f}"])
@@ -34,9 +35,14 @@ def cells(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
 
 
 def _ratio(row: Mapping[str, str]) -> str:
-    """The time by the plain network's, with its interval if the row has one."""
+    """The time by the plain network's."""
+    return f"{float(row['times_plain']):.3f}"
+
+
+def _with_interval(row: Mapping[str, str]) -> str:
+    """The same with its interval, if the row has one."""
     interval = f" ({float(row['low']):.2f} to {float(row['high']):.2f})" if row["low"] else ""
-    return f"{float(row['times_plain']):.3f}{interval}"
+    return _ratio(row) + interval
 
 
 def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -53,7 +59,7 @@ def notes(rows: Sequence[Mapping[str, str]]) -> list[str]:
         )
     return [
         f"{first['network']}, {first['size']} pixels, float32; {'; '.join(measured)}; the "
-        "median over turns of the ratio to the plain network, in brackets its 95 % interval.",
+        "median over turns of the ratio to the plain network.",
         "Counts are those of the networks that were timed: bottlenecks stride on the 3x3; those of "
         "the studies on the first 1x1.",
         "Paper, SE-ResNet-50: 1.100 (training, 256 images, GPUs), 1.018 (one image, a CPU).",
@@ -78,7 +84,11 @@ def measured_at(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """The table and its notes as Markdown."""
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
-    lines += [f"| {' | '.join(line)} |" for line in cells(rows)]
+    """The table, with intervals, and its notes as Markdown."""
+    headings = [
+        f"{heading} (95 % interval)" if heading.partition(" ")[0] in PAPER else heading
+        for heading in HEADINGS
+    ]
+    lines = [f"| {' | '.join(headings)} |", f"|---|{'---:|' * (len(HEADINGS) - 1)}"]
+    lines += [f"| {' | '.join(line)} |" for line in cells(rows, intervals=True)]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(rows))]) + "\n"

@@ -1,11 +1,13 @@
 """The errors of a run and of those beside it that differ from it in nothing but the seed."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from senet_jax.config import flatten
 from senet_jax.data.split import DECIMALS, OF_SPLITS
+from senet_jax.errors import InputError
 from senet_jax.runs.workdir import load_config
 from senet_jax.system import files
 from senet_jax.weights import sources
@@ -23,15 +25,32 @@ def errors(directory: Path, metric: str) -> tuple[float, ...]:
     """
     (_, wanted), found = _seed_and_rest(directory), dict[int, float]()
     own = files.read_table(directory / "result.json") or {}
-    others = sorted(directory.absolute().parent.glob("*/result.json"))
-    for path in (directory.absolute() / "result.json", *others):
-        result = files.read_table(path) or {}
+    for place in (directory.absolute(), *_beside(directory)):
+        result = files.read_table(place / "result.json") or {}
         value = result.get(metric)
-        if value is not None and sources.is_run(path.parent) and _are_alike(own, result):
-            seed, rest = _seed_and_rest(path.parent)
+        if value is not None and sources.is_run(place) and _are_alike(own, result):
+            seed, rest = _seed_and_rest(place)
             if rest == wanted:
                 found.setdefault(seed, value)
     return tuple(found[seed] for seed in sorted(found))
+
+
+def _beside(directory: Path) -> Iterator[Path]:
+    """The folders beside a run; those that may not be opened are named in a warning."""
+    try:
+        for folder in files.children(directory.absolute().parent):
+            try:
+                files.children(folder)
+            except InputError as error:
+                _warn(error)
+            else:
+                yield folder
+    except InputError as error:
+        _warn(error)
+
+
+def _warn(error: InputError) -> None:
+    print(f"warning: {error}; a run there is left out of the mean over seeds", file=sys.stderr)
 
 
 def _are_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

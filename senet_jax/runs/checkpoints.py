@@ -202,8 +202,7 @@ def _checked_notes(folder: Path, expected: Any) -> dict[str, Any]:
 
 def complete_steps(directory: Path) -> list[int]:
     """The steps that have a complete checkpoint, in order."""
-    folders = directory.iterdir() if directory.is_dir() else ()
-    steps = {_step_of(folder) for folder in folders if _complete(folder)}
+    steps = {_step_of(folder) for folder in files.children(directory) if _complete(folder)}
     return sorted(step for step in steps if step is not None)
 
 
@@ -213,7 +212,7 @@ def _step_of(folder: Path) -> int | None:
 
 
 def _complete(folder: Path) -> bool:
-    return (folder / SUMS).is_file()
+    return bool(files.children(folder, SUMS))
 
 
 def prune(directory: Path, keep: Collection[int]) -> None:

@@ -101,6 +101,8 @@ def run(main: Callable[[list[str]], None], usage: str | None, *, continues: bool
             # Of a file there would be an InputError: it is the output, of which something is left.
             startup.to_nowhere(sys.stdout.fileno())
             _exit(f"error: the output cannot be written: {error.strerror}", 2)
+        if isinstance(error, PermissionError) and error.filename:
+            _exit(f"error: {error.filename}: {error.strerror}", 2)
         if (refusal := re.search(r"Disallowed [a-z-]+ transfer", str(error))) and guards():
             _exit(f"error: {guards()} forbids what this needs, {refusal[0]!r}: unset it", 2)
         processes.fail(error)
@@ -165,21 +167,20 @@ def parse_flags(
 
 
 def _check_doubles(argv: Sequence[str], values: flags.FlagValues) -> None:
-    """Say of a flag that is given twice which value counts: the last one.
+    """Say of a flag that is given twice that the last counts; of a configuration's, docs say it.
 
-    Of the keys of a configuration, the documentation says so. Raises: InputError for a tuple among
-    them, which would join both.
+    Raises: InputError for a tuple of a configuration, which would join both.
     """
     names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
     known = [name if name in values else name.removeprefix("no") for name in names]
     for name, number in collections.Counter(name for name in known if name in values).items():
-        is_tuple = isinstance(values[name], flags.MultiFlag)
-        if number > 1 and "." in name and is_tuple:
-            like = f"--{name}='{values[name].value}'"
-            raise InputError(f"--{name} is given twice; give all values at once, as in {like}")
-        if number > 1 and "." not in name and not is_tuple:
-            last = values[name].serialize()
-            print(f"--{name} is given twice; the last counts, {last}", file=sys.stderr)
+        flag, is_key = values[name], "." in name
+        if number > 1 and is_key and isinstance(flag, flags.MultiFlag):
+            raise InputError(
+                f"--{name} is given twice; give all values at once, as in --{name}='{flag.value}'"
+            )
+        if number > 1 and not is_key and not isinstance(flag, flags.MultiFlag):
+            print(f"--{name} is given twice; the last counts, {flag.serialize()}", file=sys.stderr)
 
 
 def check_beside(values: flags.FlagValues, mode: str, *others: str) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import fnmatch
 import hashlib
 import io
 import json
@@ -97,6 +98,20 @@ def walk(
             yield Path(place), folders, names
             paths = [os.path.join(place, folder) for folder in sorted(folders)]
             starts += filter(os.path.islink, paths)
+
+
+def children(folder: Path, pattern: str = "*") -> list[Path]:
+    """What lies in a folder and has a name like that, in order; nothing if there is no such folder.
+
+    Raises: InputError if the folder may not be opened, which `Path.glob` takes for an empty one.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror or error}") from error
+    return sorted(folder / name for name in fnmatch.filter(names, pattern))
 
 
 def check_folder(path: Path, what: str) -> None:

@@ -134,14 +134,14 @@ def find(path: Path) -> Path:
 
 
 def _file_in(folder: Path) -> Path:
-    candidates = sorted(folder.glob("*.safetensors"))
+    candidates = files.children(folder, "*.safetensors")
     if folder / TENSORS in candidates:
         return folder / TENSORS
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         raise InputError(f"{folder} has {len(candidates)} files of tensors; give the one to read")
-    for path in sorted(folder.iterdir()):
+    for path in files.children(folder):
         if path.suffix in PICKLES:
             raise _refusal(path)
     raise InputError(f"{folder} has no {TENSORS}, and is no work directory of ours")

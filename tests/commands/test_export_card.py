@@ -8,6 +8,7 @@ import types
 import huggingface_hub
 import pytest
 import yaml
+from helpers.closed import closed
 from helpers.runs import contents, finish, finish_untrained, tiny_config
 
 from configs import cifar
@@ -88,6 +89,16 @@ def test_a_copy_of_a_run_is_no_other_seed(run, tmp_path):
     again.write_text(json.dumps(json.loads(again.read_text()) | {"eval/top1_error": 21.0}))
     assert model_card.origin_of(str(tmp_path / "seed0"), "final").seeds == (20.0, 22.0, 24.0)
     assert model_card.origin_of(str(tmp_path / "a copy"), "final").seeds == (21.0, 22.0, 24.0)
+
+
+def test_a_seed_that_may_not_be_opened_is_said_to_be_left_out(run, capsys):
+    other = run.parent / "seed1"
+    with closed(other):
+        assert other_seeds.errors(run, "eval/top1_error") == (20.0, 24.0)
+    said = f"warning: {other} cannot be read: Permission denied; a run there is left out"
+    assert capsys.readouterr().err.startswith(said)
+    assert other_seeds.errors(run, "eval/top1_error") == (20.0, 22.0, 24.0)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

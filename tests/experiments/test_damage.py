@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.closed import closed
 from helpers.runs import finish
 
 from configs import digits
@@ -156,6 +158,44 @@ def test_the_report_and_the_page_show_the_others(runs, name):
     shown = page.render(directory.parents[1], problems := [])
     assert any(str(run) in problem for problem in problems)
     assert (reason in shown) == (name != "metrics.jsonl")
+
+
+def closed_places(directory, run):
+    """Folders of others at each depth, and files that only the owner may read."""
+    return {
+        "run": run,
+        "row": run.parent,
+        "result": run / "result.json",
+        "configuration": run / "config.json",
+    }
+
+
+@pytest.mark.parametrize("place", closed_places("", Path()))
+def test_what_may_not_be_opened_is_named_and_the_others_are_shown(runs, place):
+    directory, run = runs
+    path = closed_places(directory, run)[place]
+    with closed(path):
+        said, counts = report_of(directory)
+        shown = page.render(directory.parents[1], problems := [])
+        standings = status.find(directory)
+    assert str(path) in said
+    assert counts == (ALL[:-1] if place == "row" else [*ALL[:-1], 2])
+    assert any(str(path) in problem for problem in problems)
+    assert STUDY.title in shown
+    (damaged,) = [standing for standing in standings if standing.state == "damaged"]
+    assert str(path) in damaged.reason
+    assert len(standings) == sum(ALL) - (2 if place == "row" else 0)
+
+
+def test_runs_of_a_dataset_that_may_not_be_opened_are_named(runs):
+    directory, _ = runs
+    with closed(directory):
+        page.render(directory.parents[1], problems := [])
+        with pytest.raises(InputError, match=re.escape(f"{directory} cannot be read")):
+            report.main(["report", STUDY.name, f"--workdir={directory}"])
+        with pytest.raises(InputError, match=re.escape(f"{directory} cannot be read")):
+            status.main(["status", "--all", f"--root={directory.parent}"])
+    assert any(f"{directory} cannot be read" in problem for problem in problems)
 
 
 # What nothing that the status shows of a finished run depends on.
