@@ -111,12 +111,11 @@ class Slurm:
         log: Sequence[str] = USUAL,
     ) -> None:
         of_sbatch = {key.replace("_", "-"): value for key, value in parameters.items()}
+        of_sbatch |= {} if "no-requeue" in of_sbatch else {"requeue": True}
         # The parameters that submitit counts with; sbatch gets all others as they are.
         of_submitit = {"time": _minutes(of_sbatch.get("time"))}
-        for key in ("nodes", "ntasks-per-node"):
-            if key in of_sbatch:
-                of_submitit[key.replace("-", "_")] = _count(key, of_sbatch.pop(key))
-        requeue = {} if "no-requeue" in of_sbatch else {"requeue": True}
+        for key in {"nodes", "ntasks-per-node"} & of_sbatch.keys():
+            of_submitit[key.replace("-", "_")] = _count(key, of_sbatch.pop(key))
         self.jobs, self.log = jobs, log
         self.executor = executor(folder_for(folder))
         self.executor.update_parameters(
@@ -124,7 +123,7 @@ class Slurm:
             job_name=of_sbatch.pop("job-name", "senet_jax"),
             array_parallelism=jobs or UNLIMITED,
             wckey=None,  # submitit's name, which accounting might not know
-            additional_parameters=requeue | of_sbatch,
+            additional_parameters=of_sbatch,
         )
 
     def __call__(self, runs: Sequence[PlannedRun]) -> dict[Path, str]:
