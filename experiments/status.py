@@ -121,8 +121,9 @@ def find(root: Path, labels: Sequence[str] = ()) -> list[Standing]:
     closed: list[Standing] = []  # folders of others, say
 
     def close(error: OSError) -> None:
-        reason = f"{error.filename} cannot be read: {error.strerror}"
-        closed.append(Standing(Path(error.filename), "damaged", reason=reason))
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # removed meanwhile, say
+            reason = f"{error.filename} cannot be read: {error.strerror}"
+            closed.append(Standing(Path(error.filename), "damaged", reason=reason))
 
     runs = [standing(directory) for directory in _directories(root, close)]
     return sorted([*runs, *closed], key=lambda run: place(run.directory))
