@@ -32,7 +32,7 @@ The program needs nothing but JAX:
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     from senet_jax.weights.files import CONFIG_JSON, TENSORS
 
     saving.check_folder(folder)
-    check_card(folder)
+    check_card(folder / model_card.README, "--output")
     if repository:
         hub.check(repository)
     network = load_network(values)
@@ -82,7 +82,10 @@ def main(argv: list[str]) -> None:
     if ONNX in formats:
         written[ONNX_PROGRAM] = lambda: onnx_program(network, fold=values.fold_batch_norm)
     saves, about = SAFETENSORS in formats and not lacking, card(network)
-    check_left(folder, about, [*written, *([TENSORS] if saves else [])], values.model)
+    replaced = [*written, *([TENSORS] if saves else [])]
+    check_left(folder, about, replaced, values.model)
+    if repository:
+        check_repository(repository, about, replaced)
     contents = {name: make() for name, make in written.items()}
     with files.refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,13 +136,12 @@ def check_formats(given: list[str] | None) -> list[str]:
     return given
 
 
-def check_card(folder: Path) -> None:
+def check_card(path: Path, flag: str) -> None:
     """Raises: InputError for a README.md of others, which would be replaced."""
-    from senet_jax.inference.model_card import MARK, README
+    from senet_jax.inference.model_card import MARK
 
-    path = folder / README
     if path.exists() and MARK.encode() not in path.read_bytes():
-        raise InputError(f"{path} was not written by this command; choose another --output")
+        raise InputError(f"{path} was not written by this command; choose another {flag}")
 
 
 def check_left(folder: Path, about: dict[str, Any], written: Sequence[str], model: str) -> None:
@@ -155,17 +157,41 @@ def check_left(folder: Path, about: dict[str, Any], written: Sequence[str], mode
     from senet_jax.weights.files import TENSORS
 
     own = [TENSORS] if os.path.realpath(model) == os.path.realpath(folder) else []
-    left = [
-        name
-        for name in (PROGRAM, ONNX_PROGRAM, TENSORS)
-        if name not in (*written, *own) and (folder / name).exists()
-    ]
-    before = files.read_table(folder / CARD) if left else None
+    there = {path.name for path in files.children(folder)} - {*own}
+    _check_beside(folder, there, files.read_table(folder / CARD), about, written, "--output")
+
+
+def check_repository(repository: str, about: dict[str, Any], written: Sequence[str]) -> None:
+    """Check a repository of the hub, if there is one, as a folder: what stays, and its card.
+
+    Raises: InputError for a program, weights or a card of others.
+    """
+    from senet_jax.inference import hub
+    from senet_jax.inference.model_card import README
+
+    there, flag = hub.names_in(repository), "--push_to_hub"
+    if README in there:
+        check_card(hub.fetch(repository, README), flag)
+    before = files.read_table(hub.fetch(repository, CARD)) if CARD in there else None
+    _check_beside(repository, {*there}, before, about, written, flag)
+
+
+def _check_beside(
+    place: Path | str,
+    there: Set[str],
+    before: dict[str, Any] | None,
+    about: dict[str, Any],
+    written: Sequence[str],
+    flag: str,
+) -> None:
+    from senet_jax.weights.files import TENSORS
+
+    left = [name for name in (PROGRAM, ONNX_PROGRAM, TENSORS) if name in there - {*written}]
     now: dict[str, Any] = json.loads(json.dumps(about))
     if left and (before or {}) | {"model": ""} != now | {"model": ""}:
         raise InputError(
-            f"{folder / left[0]} is of another network, or for other images, and would stay beside "
-            "what is written now; choose another --output, or write all again with --formats"
+            f"{place}/{left[0]} is of another network, or for other images, and would stay beside "
+            f"what is written now; choose another {flag}, or write all again with --formats"
         )
 
 

@@ -22,6 +22,31 @@ def check(repository: str) -> None:
         raise InputError("--push_to_hub needs a token of the hub: `hf auth login`, or HF_TOKEN")
 
 
+def names_in(repository: str) -> list[str]:
+    """The files of a repository; none of one that is not there.
+
+    Raises: InputError if the hub cannot be asked.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        return HfApi().list_repo_files(repository)
+    except errors.RepositoryNotFoundError:
+        return []
+    except Exception as error:  # whatever library its client speaks HTTP with
+        raise InputError(f"{repository} cannot be read: {first_line(error)}") from error
+
+
+def fetch(repository: str, name: str) -> Path:
+    """A local copy of a file of a repository. Raises: InputError if it cannot be had."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:
+        raise InputError(f"{repository}/{name} cannot be read: {first_line(error)}") from error
+
+
 def push(folder: Path, names: Sequence[str], repository: str) -> str:
     """Send files of a folder to a repository, which is created if it is not there.
 

@@ -158,7 +158,8 @@ def _largest_forward(x: jax.Array, axis: int) -> tuple[jax.Array, Any]:
     native = functools.partial(jnp.argmax, axis=axis, keepdims=True)
     in_parts = functools.partial(_first_maximum, axis=axis)
     # Along the last axis, values that are compared would not lie side by side.
-    index = native(x) if axis == -1 else by_platform(x, cpu=in_parts, default=native)
+    fixed = lax.stop_gradient(x)  # gradients of gradients would look for that of the comparisons
+    index = native(fixed) if axis == -1 else by_platform(fixed, cpu=in_parts, default=native)
     return jnp.take_along_axis(x, index, axis), (index, x.shape[axis])
 
 

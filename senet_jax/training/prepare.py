@@ -24,7 +24,7 @@ from senet_jax.system.devices import (
     Devices,
     replicate,
 )
-from senet_jax.training import class_weights, freezing, optim, seen
+from senet_jax.training import class_weights, freezing, optim, seen, together
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.optim import OptimConfig
 from senet_jax.training.optimizers import decay_mask
@@ -108,7 +108,9 @@ def prepare(
     teacher = None
     if recipe.train.teacher and trains:
         teacher = load_teacher(recipe.train, dataset, recipe.growth.first_size, model.dtype)
-    return build_run(recipe, devices, dataset, model, plan, begun, teacher)
+    run = build_run(recipe, devices, dataset, model, plan, begun, teacher)
+    together.check(dataset.identity, run.pretrained)
+    return run
 
 
 def check_course(recipe: Recipe, plan: Plan) -> None:

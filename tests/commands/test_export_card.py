@@ -5,6 +5,7 @@ import re
 import shutil
 import types
 
+import httpx
 import huggingface_hub
 import pytest
 import yaml
@@ -144,12 +145,20 @@ def test_an_error_is_not_claimed_of_images_that_it_was_not_measured_on(run, tmp_
 # --- The hub --------------------------------------------------------------------------------------
 
 
+RESPONSE = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """A stand-in for the hub, which keeps what it gets."""
-    got = types.SimpleNamespace(repositories=[], uploads=[], refusal=None)
+    got = types.SimpleNamespace(repositories=[], uploads=[], refusal=None, folder=None)
 
     class HfApi:
+        def list_repo_files(self, repo_id):
+            if got.folder is None:
+                raise huggingface_hub.errors.RepositoryNotFoundError("no", response=RESPONSE)
+            return [path.name for path in got.folder.iterdir()]
+
         def create_repo(self, repo_id, *, exist_ok):
             if got.refusal:
                 raise got.refusal
@@ -161,6 +170,7 @@ def hub(monkeypatch):
             return types.SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", HfApi)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda _, name: got.folder / name)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return got
@@ -176,6 +186,47 @@ def test_what_was_written_is_sent_and_nothing_else(run, tmp_path, hub, capsys):
     assert "https://hub/lab/small/commit/1" in capsys.readouterr().out
     _, text = front_matter(tmp_path)
     assert 'load_classifier("hf-hub:lab/small")' in text
+
+
+@pytest.mark.parametrize(
+    ("there", "sent", "refused"),
+    [
+        ("safetensors,stablehlo", "stablehlo", "lab/x/model.safetensors is of another network"),
+        ("stablehlo", "safetensors", "lab/x/model.stablehlo is of another network"),
+        ("stablehlo,safetensors", "stablehlo,safetensors", ""),  # replaced as a whole
+        ("stablehlo", "stablehlo", ""),
+    ],
+)
+def test_nothing_of_another_network_stays_beside_what_is_sent(
+    run, tmp_path, hub, there, sent, refused
+):
+    """The same in a repository as in a folder, and before anything is written."""
+    hub.folder = tmp_path / "earlier"
+    call(f"--model={run}", f"--output={hub.folder}", f"--formats={there}")
+    card = json.loads((hub.folder / "model.json").read_text())
+    same = ("--push_to_hub=lab/x", f"--formats={sent}")
+    call(f"--model={run}", f"--output={tmp_path / 'same'}", *same)
+    assert len(hub.uploads) == 1
+    (hub.folder / "model.json").write_text(json.dumps(card | {"sha256": "of another"}))
+    if not refused:
+        call(f"--model={run}", f"--output={tmp_path / 'new'}", *same)
+        assert len(hub.uploads) == 2
+        return
+    with pytest.raises(InputError, match=f"{refused}.*choose another --push_to_hub"):
+        call(f"--model={run}", f"--output={tmp_path / 'new'}", *same)
+    assert len(hub.uploads) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_card_of_others_on_the_hub_stays(run, tmp_path, hub):
+    hub.folder = tmp_path / "theirs"
+    hub.folder.mkdir()
+    (hub.folder / "README.md").write_text("mine")
+    with pytest.raises(
+        InputError, match=r"README\.md was not written by this command.*push_to_hub"
+    ):
+        call(f"--model={run}", f"--output={tmp_path / 'new'}", "--push_to_hub=lab/x")
+    assert not hub.uploads
 
 
 def test_nothing_is_sent_unasked(run, tmp_path, hub):

@@ -73,6 +73,34 @@ def test_gradients_of_whole_networks_equal_those_of_plain_layers(name, monkeypat
     assert distance(got, want) < 3 * amplified
 
 
+@pytest.mark.parametrize("se", [{}, {"kind": "cbam"}], ids=str)
+def test_gradients_of_gradients_equal_those_of_plain_layers(se):
+    """As of a penalty on gradients by the images, in training."""
+    x = normal((4, 16, 16, 3))
+
+    def penalty(implementation):
+        model = senet_jax.create_model(
+            "seresnet20_cifar", width=4, stage_sizes=(1, 1, 1), se=se, implementation=implementation
+        )
+
+        def of(variables):
+            def logits(x):
+                return model.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+
+            return jnp.sum(jax.grad(lambda x: jnp.sum(logits(x)[:, 1]))(x) ** 2)
+
+        return model, of
+
+    model, ours = penalty("auto")
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), x))
+    got, want = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient["params"])])
+        for gradient in (jax.jit(jax.grad(f))(variables) for f in (ours, penalty("xla")[1]))
+    )
+    assert np.linalg.norm(want) > 1e-3
+    assert distance(got, want) < 1e-4
+
+
 OPERATIONS = re.compile(
     r"stablehlo\.(convolution|dot_general|reduce_window|select_and_scatter|while|"
     r"optimization_barrier)\b(.*)"

@@ -1,5 +1,7 @@
 """Max-pooling and its gradient agree with those of XLA."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -75,3 +77,20 @@ def test_the_gradient_of_the_largest_goes_to_the_first(axis):
     first = np.expand_dims(np.argmax(x, axis), axis)
     np.put_along_axis(expected, first, np.asarray(dy), axis)
     np.testing.assert_array_equal(back(dy)[0], expected)
+
+
+@pytest.mark.parametrize("axis", [-1, -2, -3])
+def test_gradients_of_the_gradient_of_the_largest_are_those_of_the_maximum(axis):
+    x = jnp.asarray(normal((2, 20, 21, 22)))  # no two are equal
+
+    def penalty(maximum, x):
+        return jnp.sum(jax.grad(lambda x: jnp.sum(maximum(x) ** 3))(x) ** 2)
+
+    found, expected = (
+        jax.jit(jax.grad(functools.partial(penalty, maximum)))(x)
+        for maximum in (
+            lambda x: largest(x, axis),
+            lambda x: jnp.max(x, axis, keepdims=True),
+        )
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
