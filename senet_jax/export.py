@@ -32,7 +32,7 @@ The program needs nothing but JAX:
 
 import json
 import os
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +157,13 @@ def check_left(folder: Path, about: dict[str, Any], written: Sequence[str], mode
     from senet_jax.weights.files import TENSORS
 
     own = [TENSORS] if os.path.realpath(model) == os.path.realpath(folder) else []
-    there = {path.name for path in files.children(folder)} - {*own}
-    _check_beside(folder, there, files.read_table(folder / CARD), about, written, "--output")
+    left = [
+        name
+        for name in (PROGRAM, ONNX_PROGRAM, TENSORS)
+        if name not in (*written, *own) and (folder / name).exists()
+    ]
+    if left:
+        _check_same(folder / left[0], files.read_table(folder / CARD), about, "--output")
 
 
 def check_repository(repository: str, about: dict[str, Any], written: Sequence[str]) -> None:
@@ -168,30 +173,26 @@ def check_repository(repository: str, about: dict[str, Any], written: Sequence[s
     """
     from senet_jax.inference import hub
     from senet_jax.inference.model_card import README
-
-    there, flag = hub.names_in(repository), "--push_to_hub"
-    if README in there:
-        check_card(hub.fetch(repository, README), flag)
-    before = files.read_table(hub.fetch(repository, CARD)) if CARD in there else None
-    _check_beside(repository, {*there}, before, about, written, flag)
-
-
-def _check_beside(
-    place: Path | str,
-    there: Set[str],
-    before: dict[str, Any] | None,
-    about: dict[str, Any],
-    written: Sequence[str],
-    flag: str,
-) -> None:
     from senet_jax.weights.files import TENSORS
 
+    there, flag = {*hub.names_in(repository)}, "--push_to_hub"
+    if README in there:
+        check_card(hub.fetch(repository, README), flag)
     left = [name for name in (PROGRAM, ONNX_PROGRAM, TENSORS) if name in there - {*written}]
+    if left:
+        before = files.read_table(hub.fetch(repository, CARD)) if CARD in there else None
+        _check_same(f"{repository}/{left[0]}", before, about, flag)
+
+
+def _check_same(
+    left: Path | str, before: dict[str, Any] | None, about: dict[str, Any], flag: str
+) -> None:
+    """Raises: InputError unless what stays has the card of what is written beside it."""
     now: dict[str, Any] = json.loads(json.dumps(about))
-    if left and (before or {}) | {"model": ""} != now | {"model": ""}:
+    if (before or {}) | {"model": ""} != now | {"model": ""}:
         raise InputError(
-            f"{place}/{left[0]} is of another network, or for other images, and would stay beside "
-            f"what is written now; choose another {flag}, or write all again with --formats"
+            f"{left} is of another network, or for other images, and would stay beside what is "
+            f"written now; choose another {flag}, or write all again with --formats"
         )
 
 

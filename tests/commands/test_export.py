@@ -217,6 +217,8 @@ def test_what_stays_in_a_folder_is_of_the_network_that_is_written_there(tmp_path
         check(other, (export.PROGRAM, "model.safetensors"))
         with pytest.raises(InputError, match=r"model\.safetensors is of another network"):
             check(other)
+    (tmp_path / export.CARD).write_text("damaged")  # and replaced, where nothing stays
+    check(network, (export.PROGRAM, "model.safetensors"))
 
 
 @pytest.mark.parametrize(
