@@ -56,8 +56,11 @@ def collect(study: Study, directory: Path) -> Collected:
         if seed.isdecimal():
             unfinished.setdefault(row.label, {})[int(seed)] = reason
 
+    def name_it(error: InputError) -> None:
+        damaged.append(str(error))
+
     for row in study.rows:
-        for path in _opened(directory / row.label, "seed*", damaged):
+        for path in files.children(directory / row.label, "seed*", name_it):
             try:
                 if (run := read_run(path, damaged)) is not None:
                     _check_place(path, run["seed"])
@@ -82,15 +85,6 @@ def collect(study: Study, directory: Path) -> Collected:
     results = {row.label: results[row.label] for row in study.rows if row.label in results}
     check_comparable(study, results, directory)
     return Collected(results, unfinished, damaged)
-
-
-def _opened(folder: Path, pattern: str, damaged: list[str]) -> list[Path]:
-    """What lies in a folder; a sentence on one that may not be opened goes to `damaged`."""
-    try:
-        return files.children(folder, pattern)
-    except InputError as error:
-        damaged.append(str(error))
-        return []
 
 
 def _of_no_row(study: Study, directory: Path) -> list[str]:

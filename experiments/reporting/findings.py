@@ -1,6 +1,5 @@
 """The runs of studies, wherever they are: below a folder, or published."""
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,7 +71,7 @@ def find(study: Study, root: Path) -> list[Finding]:
     """
     findings = []
     datasets = files.children(root / study.name)  # or what their names have before a slash
-    below = [path for folder in datasets for path in _opened(folder) or ()]
+    below = [path for folder in datasets for path in files.children(folder, onerror=_pass_over)]
     for directory in sorted([*datasets, *below]):
         # One of a row that may not be opened is named where its dataset is.
         if _may_hold_runs(study, directory, if_closed=directory in datasets):
@@ -93,18 +92,18 @@ def find(study: Study, root: Path) -> list[Finding]:
     return findings
 
 
-def _opened(folder: Path, pattern: str = "*") -> list[Path] | None:
-    """What lies in a folder; None if it may not be opened."""
-    with contextlib.suppress(InputError):
-        return files.children(folder, pattern)
-    return None
+def _pass_over(error: InputError) -> None:
+    """Leave a folder out that may not be opened: whoever collects its runs names it."""
 
 
 def _may_hold_runs(study: Study, directory: Path, if_closed: bool) -> bool:
     """Whether there is a row with runs in a folder; what may not be opened may have some."""
-    if _opened(directory) is None:
+    closed: list[InputError] = []
+    files.children(directory, onerror=closed.append)
+    if closed:
         return if_closed
-    return any(_opened(directory / row.label, "seed*") != [] for row in study.rows)
+    folders = [directory / row.label for row in study.rows]
+    return any(files.children(folder, "seed*", closed.append) or closed for folder in folders)
 
 
 def _chosen(study: Study, dataset: str, directory: Path) -> Mapping[str, str]:
@@ -113,7 +112,7 @@ def _chosen(study: Study, dataset: str, directory: Path) -> Mapping[str, str]:
     Where none can be read they are those of the dataset that the folder is called by.
     """
     for row in study.rows:
-        for seed in _opened(directory / row.label, "seed*") or ():
+        for seed in files.children(directory / row.label, "seed*", onerror=_pass_over):
             try:
                 config = flatten(files.read_table(seed / "config.json") or {})
                 name, fold = dataset_of(config), [*(config.get("data.fold") or ())]

@@ -1,7 +1,7 @@
 """The errors of a run and of those beside it that differ from it in nothing but the seed."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ def errors(directory: Path, metric: str) -> tuple[float, ...]:
     """
     (_, wanted), found = _seed_and_rest(directory), dict[int, float]()
     own = files.read_table(directory / "result.json") or {}
-    for place in (directory.absolute(), *_beside(directory)):
+    beside = files.children(directory.absolute().parent, onerror=_warn)
+    others = [path for folder in beside for path in files.children(folder, "result.json", _warn)]
+    for place in (directory.absolute(), *(path.parent for path in others)):
         result = files.read_table(place / "result.json") or {}
         value = result.get(metric)
         if value is not None and sources.is_run(place) and _are_alike(own, result):
@@ -33,20 +35,6 @@ def errors(directory: Path, metric: str) -> tuple[float, ...]:
             if rest == wanted:
                 found.setdefault(seed, value)
     return tuple(found[seed] for seed in sorted(found))
-
-
-def _beside(directory: Path) -> Iterator[Path]:
-    """The folders beside a run; those that may not be opened are named in a warning."""
-    try:
-        for folder in files.children(directory.absolute().parent):
-            try:
-                files.children(folder)
-            except InputError as error:
-                _warn(error)
-            else:
-                yield folder
-    except InputError as error:
-        _warn(error)
 
 
 def _warn(error: InputError) -> None:

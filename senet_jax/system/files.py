@@ -100,17 +100,24 @@ def walk(
             starts += filter(os.path.islink, paths)
 
 
-def children(folder: Path, pattern: str = "*") -> list[Path]:
+def children(
+    folder: Path, pattern: str = "*", onerror: Callable[[InputError], None] | None = None
+) -> list[Path]:
     """What lies in a folder and has a name like that, in order; nothing if there is no such folder.
 
-    Raises: InputError if the folder may not be opened, which `Path.glob` takes for an empty one.
+    Raises: InputError if the folder may not be opened, which `Path.glob` takes for an empty one;
+      `onerror` gets it instead, and there is nothing.
     """
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror or error}") from error
+        closed = InputError(f"{folder} cannot be read: {error.strerror or error}")
+        if onerror is None:
+            raise closed from error
+        onerror(closed)
+        return []
     return sorted(folder / name for name in fnmatch.filter(names, pattern))
 
 
