@@ -24,7 +24,8 @@ from safetensors.numpy import save_file
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from experiments.reporting import drawings, headline
+from experiments.reporting import drawings, headline, verdicts
+from experiments.reporting.claims import CLAIMS
 from experiments.studies import study_names
 from senet_jax import models
 from senet_jax.errors import InputError
@@ -254,10 +255,19 @@ def test_what_is_read_first_is_short(name, most):
     assert len(PAGES[name].read_text("utf-8").splitlines()) <= most
 
 
+def test_the_claims_of_the_first_page_are_those_of_the_studies():
+    """If not: `python -m experiments.report --index`."""
+    text = f"<!-- {verdicts.SHORT} -->\n{verdicts.short()}<!-- end {verdicts.SHORT} -->"
+    assert text in PAGES["docs/index.md"].read_text("utf-8")
+    lines = verdicts.short().splitlines()[2:]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [c.text for c in CLAIMS]
+
+
 def test_the_results_of_the_readme_are_the_published_ones():
     """If not: `python -m experiments.report --index`."""
-    text = f"<!-- {headline.MARK} -->\n{headline.markdown()}<!-- end {headline.MARK} -->"
-    assert text in PAGES["README.md"].read_text("utf-8")
+    page = PAGES["README.md"]
+    text = f"<!-- {headline.MARK} -->\n{headline.markdown(page)}<!-- end {headline.MARK} -->"
+    assert text in page.read_text("utf-8")
 
 
 def test_badges_and_citation_say_what_the_package_says():

@@ -1,6 +1,6 @@
 """The claims of the paper and of the article, each with the verdict of our published runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from rich import box
@@ -15,8 +15,9 @@ from experiments.reporting.primary import Decided
 from experiments.statistics.paired import CONFIRMED, CONTRADICTED, UNDECIDED
 from experiments.studies import load_study
 
-MARK = "claims"
+MARK, SHORT = "claims", "claims_short"
 HEADINGS = ("claim", "verdict", "comparison", "gain, points", "data", "source")
+NARROW = ("claim", "verdict", "gain, points", "data")  # what fits into a terminal and a first page
 REPRODUCED, NOT_RUN = "reproduced", "not run yet"
 NOTE = (
     "Reproduced: every primary comparison behind the claim is confirmed; contradicted: one is; "
@@ -76,9 +77,22 @@ def _decided(name: str) -> list[tuple[str, list[Decided]]]:
 
 def markdown() -> str:
     """The table as Markdown, with what its words mean."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *rows()]
-    table = (f"| {' | '.join(cells)} |".replace("\n", "<br>") + "\n" for cells in lines)
-    return "".join(table) + f"\n{NOTE}\n"
+    return f"{_as_markdown(HEADINGS, rows())}\n{NOTE}\n"
+
+
+def short() -> str:
+    """A row for each claim, of the data with the most images in evaluation."""
+    most = {cells[0]: cells for cells in reversed(list(rows()))}
+    return _as_markdown(NARROW, reversed([_narrow(cells) for cells in most.values()]))
+
+
+def _narrow(cells: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cells[HEADINGS.index(heading)] for heading in NARROW)
+
+
+def _as_markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    table = [headings, ("---",) * len(headings), *lines]
+    return "".join(f"| {' | '.join(cells)} |".replace("\n", "<br>") + "\n" for cells in table)
 
 
 def section() -> str:
@@ -94,16 +108,16 @@ def section() -> str:
 def show() -> None:
     """Print the table, without what does not fit; table and note are whole in docs/studies.md."""
     drawn = Table(box=box.SIMPLE_HEAD)
-    shown = [HEADINGS.index(heading) for heading in ("claim", "verdict", "gain, points", "data")]
-    for place in shown:
-        drawn.add_column(Text(HEADINGS[place]), overflow="fold")
+    for heading in NARROW:
+        drawn.add_column(Text(heading), overflow="fold")
     for cells in rows():
-        drawn.add_row(*(Text(cells[place]) for place in shown))
+        drawn.add_row(*map(Text, _narrow(cells)))
     console = Console(highlight=False)
     console.print(drawn)
     console.print(Text(NOTE))
 
 
 def write() -> None:
-    """Bring the table up to date in every page that has a place for it."""
+    """Bring both tables up to date in every page that has a place for them."""
     blocks.write_block(MARK, lambda page: markdown())
+    blocks.write_block(SHORT, lambda page: short())

@@ -227,9 +227,9 @@ def test_a_published_row_that_the_study_lacks_is_refused(tmp_path, checkout):
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_half_a_study_has_its_place_in_the_readme(left, seeds, tmp_path):
     results = collect(REDUCTION, grid(REDUCTION, tmp_path / "runs")).results
-    rows = headline.rows(REDUCTION, "digits", {label: results[label][:seeds] for label in left})
-    assert [row[1] for row in rows] == [f"r = {row.label}" for row in REDUCTION.rows]
-    by_row = {row[1].removeprefix("r = "): row[2:] for row in rows}
+    rows = headline.rows(REDUCTION, {label: results[label][:seeds] for label in left})
+    assert [row[0] for row in rows] == [f"r = {row.label}" for row in REDUCTION.rows]
+    by_row = {row[0].removeprefix("r = "): row[1:] for row in rows}
     assert by_row["16"][-1] == "the reference"
     assert by_row["32"] == ("-", "-", "-", "no result")
     assert ("16" in left) == (by_row["16"][0] != "-")
