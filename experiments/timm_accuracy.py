@@ -17,6 +17,7 @@ once; --csv=FILE also writes the rows to a file.
 import contextlib
 import csv
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -163,15 +164,18 @@ def _labelled(folder: Path, labels: Path) -> list[tuple[Path, int]]:
         lines = labels.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{labels} cannot be read: {error}") from error
-    examples = []
+    examples: dict[Path, int] = {}
     for number, line in enumerate(lines, start=1):
         name, _, label = line.replace(",", " ").strip().rpartition(" ")
-        if not label.isdecimal() or not (folder / name.strip()).is_file():
+        path = Path(os.path.normpath(folder / name.strip()))
+        if not label.isdecimal() or not path.is_file():
             raise InputError(
                 f"line {number} of {labels} is no file of {folder} and class: {line!r}"
             )
-        examples.append((folder / name.strip(), int(label)))
-    return examples
+        if path in examples:
+            raise InputError(f"line {number} of {labels} names {path.name} again: {line!r}")
+        examples[path] = int(label)
+    return list(examples.items())
 
 
 def _source(name: str, folder: str | None) -> Any:

@@ -131,11 +131,13 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             more = int(row["count"]) / int(before["count"])
             slower = float(row["median_s"]) / float(before["median_s"])
             growth = f"x{more:.3g}: x{slower:.2f}"
+        count, unit = int(row["count"]), row["unit"]
         seconds = f"{float(row['median_s']):.4g}"
         if row["low_s"]:
             seconds += f" ({float(row['low_s']):.4g} to {float(row['high_s']):.4g})"
         lines.append(
-            f"| {TITLES[row['kind']]} | {int(row['count']):,} {row['unit']} | {seconds} | {growth} "
+            f"| {TITLES[row['kind']]} | {count:,} {unit if count > 1 else unit.removesuffix('s')} "
+            f"| {seconds} | {growth} "
             f"| {float(row['peak_gb']):.2f} |"
         )
         before = row

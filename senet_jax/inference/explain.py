@@ -31,8 +31,11 @@ def grad_cam(model: Network, variables: Any, images: jax.Array, classes: Any) ->
     Returns: maps [B, H', W'], at least 0, in the units of the logit; NaN for a class that the
       network lacks.
 
-    Raises: ValueError if there is not one class, a whole number, for each image.
+    Raises: ValueError if there is not one class, a whole number, for each image, or the network
+      returns features.
     """
+    if getattr(model, "features", False):
+        raise ValueError("a network with features=True has no logits; take one without it")
     classes = jnp.asarray(classes)
     if not jnp.issubdtype(classes.dtype, jnp.integer):
         raise ValueError(f"classes must be whole numbers, not of {classes.dtype}")

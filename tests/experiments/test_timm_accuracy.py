@@ -137,6 +137,10 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(folders, tmp_path, capsy
     (tmp_path / "labels").write_text("0.png 1\n9.png 1\n")
     with pytest.raises(InputError, match=r"line 2 of .*labels is no file of .*: '9.png 1'"):
         run(folders, images, f"--labels={tmp_path / 'labels'}")
+    for again in ("0.png 2", "./0.png 1"):  # it would count twice
+        (tmp_path / "labels").write_text(f"0.png 1\n{again}\n")
+        with pytest.raises(InputError, match=r"line 2 of .*labels names 0.png again"):
+            run(folders, images, f"--labels={tmp_path / 'labels'}")
     (tmp_path / "only").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "only" / "x.png")
     with pytest.raises(InputError, match="1 of 1 were not evaluated"):

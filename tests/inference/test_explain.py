@@ -96,6 +96,8 @@ def test_a_class_that_there_is_not_has_no_map():
     )
     assert np.isnan(maps).all((1, 2)).tolist() == [False, True, False, True]
     assert np.isfinite(maps[::2]).all()
+    with pytest.raises(ValueError, match="a network with features=True has no logits"):
+        explain.grad_cam(model.clone(features=True), variables, images, [0, 1, 1, 0])
     with pytest.raises(ValueError, match=r"one for each of 4 images, not \[1\]"):
         explain.grad_cam(model, variables, images, np.array([0]))
     with pytest.raises(ValueError, match="must be whole numbers, not of float32"):
