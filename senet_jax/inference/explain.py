@@ -31,10 +31,12 @@ def grad_cam(model: Network, variables: Any, images: jax.Array, classes: Any) ->
     Returns: maps [B, H', W'], at least 0, in the units of the logit; NaN for a class that the
       network lacks.
 
-    Raises: ValueError if there is not one class, a whole number, for each image, or the network
-      returns features.
+    Raises: ValueError if there is not one class, a whole number, for each image, or the module is
+      no network of ours (`Network`), or one that returns features.
     """
-    if getattr(model, "features", False):
+    if not isinstance(model, Network):
+        raise ValueError(f"grad_cam takes a network of senet_jax, not a {type(model).__name__}")
+    if model.features:
         raise ValueError("a network with features=True has no logits; take one without it")
     classes = jnp.asarray(classes)
     if not jnp.issubdtype(classes.dtype, jnp.integer):

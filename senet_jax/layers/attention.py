@@ -42,6 +42,7 @@ from senet_jax.layers.squeeze_excite import (
     GATES,
     SlotBlock,
     SqueezeExcite,
+    check_map,
     dense,
     excitation,
     hidden_width,
@@ -191,6 +192,7 @@ class Gather(nn.Module):
 
     @nn.compact
     def __call__(self, u: jax.Array) -> jax.Array:
+        check_map(u)
         height, width, channels = u.shape[-3:]
         kernel = self.param("kernel", he_normal, (height, width, 1, channels))
         kernel = beside(kernel[:, :, 0], u.ndim)
@@ -212,6 +214,7 @@ class GC(SlotBlock):
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        check_map(u)
         wide, channels = u.astype(jnp.float32), u.shape[-1]
         # Without a bias, which softmax would cancel.
         logits = dense(1, False, name="attention")(wide)
@@ -254,6 +257,7 @@ class GCT(SlotBlock):
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        check_map(u)
         start = {"alpha": nn.initializers.ones} | dict.fromkeys(
             ("gamma", "beta"), nn.initializers.zeros
         )
@@ -283,6 +287,7 @@ class SimAM(SlotBlock):
 
 def _moments(u: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and (biased) variance of each channel of each image, [..., 1, 1, C] in float32."""
+    check_map(u)
     u = u.astype(jnp.float32)
     mean = u.mean((-3, -2), keepdims=True)
     return mean, jnp.square(u - mean).mean((-3, -2), keepdims=True)
@@ -306,6 +311,7 @@ class FCA(SlotBlock):
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        check_map(u)
         height, width, channels = u.shape[-3:]
         rows, columns = dct(height, ROWS, channels), dct(width, COLUMNS, channels)
         # One pass: with an axis after the other XLA's loops for a CPU took 5 times as long.
@@ -346,6 +352,7 @@ class ConvInstead(SlotBlock):
 
     @nn.compact
     def __call__(self, u: jax.Array, train: bool = False) -> jax.Array:
+        check_map(u)
         channels = u.shape[-1]
         groups = math.gcd(channels, self.groups)
         u = self.layers.conv(channels, 3, groups=groups, name="conv")(u)

@@ -129,11 +129,16 @@ def squeeze(u: jax.Array, how: str) -> jax.Array:
 
     Raises: ValueError for fewer axes.
     """
-    if u.ndim < 3:
-        raise ValueError(f"a block takes maps [..., H, W, C], not an array of {list(u.shape)}")
+    check_map(u)
     if isinstance(u, Deferred) and how == "avg":
         return u.squeezed()
     return SQUEEZES[how](jnp.asarray(u).astype(jnp.float32))
+
+
+def check_map(u: jax.Array) -> None:
+    """Raises: ValueError unless a block's input has the axes of a map."""
+    if u.ndim < 3:
+        raise ValueError(f"a block takes maps [..., H, W, C], not an array of {list(u.shape)}")
 
 
 def excitation(

@@ -10,6 +10,8 @@ from helpers.weights import fill
 from experiments.grid.narrow import NARROW
 from senet_jax.inference import explain
 from senet_jax.layers.network import Network
+from senet_jax.layers.slot import SEConfig
+from senet_jax.layers.with_se import with_se
 from senet_jax.models import create_model
 
 
@@ -98,6 +100,8 @@ def test_a_class_that_there_is_not_has_no_map():
     assert np.isfinite(maps[::2]).all()
     with pytest.raises(ValueError, match="a network with features=True has no logits"):
         explain.grad_cam(model.clone(features=True), variables, images, [0, 1, 1, 0])
+    with pytest.raises(ValueError, match="takes a network of senet_jax, not a WithSE"):
+        explain.grad_cam(with_se(model, SEConfig(), where="stage"), {}, images, [0, 1, 1, 0])
     with pytest.raises(ValueError, match=r"one for each of 4 images, not \[1\]"):
         explain.grad_cam(model, variables, images, np.array([0]))
     with pytest.raises(ValueError, match="must be whole numbers, not of float32"):

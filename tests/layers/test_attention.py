@@ -241,6 +241,14 @@ def test_forward_and_gradient_agree_with_numpy(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(16,), (2, 16)])
+def test_what_is_no_map_is_refused(kind, shape):
+    sentence = r"takes maps \[\.\.\., H, W, C\], not an array of \[.*16\]"
+    with pytest.raises(ValueError, match=sentence):
+        KINDS[kind]().init(jax.random.key(0), jnp.ones(shape), False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_map_has_its_own_block_whatever_axes_come_before(kind):
     """Of one map alone, and of the frames of videos."""
     layer, u = block(kind), normal((4, *SHAPE[1:]))

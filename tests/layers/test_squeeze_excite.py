@@ -179,8 +179,3 @@ def test_the_example_of_a_block_in_a_network_of_ones_own_holds():
 def test_a_block_alone_refuses_bad_values_under_its_own_names(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         SqueezeExcite(**fields)
-
-
-def test_what_is_no_map_is_refused():
-    with pytest.raises(ValueError, match=r"takes maps \[..., H, W, C\], not an array of \[2, 16\]"):
-        SqueezeExcite(ratio=4).init(jax.random.key(0), jnp.ones([2, 16]))
