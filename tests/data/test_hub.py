@@ -43,6 +43,43 @@ def test_a_saved_dataset_without_splits_is_divided_as_folders_are(tmp_path):
     assert 0.1 < splits["test"][0] / len(rows) < 0.3
 
 
+FORMATS = {
+    "none": lambda datasets, rows: rows,
+    "of two": lambda datasets, rows: datasets.concatenate_datasets(
+        [rows.select(range(3)), rows.select(range(3, len(rows)))]
+    ),
+    "cast": lambda datasets, rows: rows.cast_column("more", datasets.Value("int32")),
+    "pandas": lambda datasets, rows: rows.with_format("pandas"),
+    "columns": lambda datasets, rows: rows.with_format("numpy", columns=["image", "label"]),
+    "labels alone": lambda datasets, rows: rows.with_format("numpy", columns=["label"]),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_format_that_was_saved_with_the_rows_changes_none_of_them(form, tmp_path):
+    """`save_to_disk` keeps which columns a program asked for, and as what."""
+    datasets = pytest.importorskip("datasets")
+    contents = [content for *_, content in by_key()["train"]]
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    columns = {
+        "image": [{"bytes": content, "path": None} for content in contents],
+        "label": [number % 2 for number in range(len(contents))],
+        "more": [*range(len(contents))],
+    }
+    features = datasets.Features(kinds | {"more": datasets.Value("int64")})
+    rows = datasets.Dataset.from_dict(columns, features=features)
+    FORMATS[form](datasets, rows).save_to_disk(str(tmp_path / "x"))
+    found = lookup.find(f"hf:{tmp_path / 'x'}")
+    assert sum(size for size, *_ in found.splits.values()) == len(contents)
+    for split, examples in found.examples.items():
+        for pixels, row, label in zip(
+            found.images(split), examples.files, found.labels(split), strict=True
+        ):
+            opened = open_image(io.BytesIO(contents[row.number])).convert("RGB")
+            np.testing.assert_array_equal(pixels, np.asarray(opened)[..., : pixels.shape[-1]])
+            assert label == row.number % 2
+
+
 def test_a_row_without_a_label_is_of_no_class_whatever_the_labels_are(tmp_path):
     """A missing name of a class is not the class "-1", nor one without a name."""
     datasets = pytest.importorskip("datasets")

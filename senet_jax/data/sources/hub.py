@@ -62,7 +62,8 @@ def find(name: str, place: str, image: str, label: str) -> Files:
     values: list[Any] = []
     stamp: list[str] = [image]  # another column of the same rows has other images
     for split, part in splits.items():
-        rows = part.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        plain = part.with_format(None)  # which save_to_disk keeps: columns to leave out, a type
+        rows = plain.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         usual_split = SPLITS.get(split.lower(), split)
         # Where there are no bytes, these are files of their own.
         paths = rows.flatten()[f"{image}.path"]
@@ -71,7 +72,7 @@ def find(name: str, place: str, image: str, label: str) -> Files:
         stamp += [part._fingerprint, *(same_files.look_at(each).stamp for each in (cached, files))]
         each = (Row(name, split, rows, image, number) for number in range(len(rows)))
         examples += [Example(row, UNKNOWN, str(row.number), usual_split) for row in each]
-        values += part.select_columns([label]).to_dict()[label]
+        values += plain.select_columns([label]).to_dict()[label]
     if names := known[label].names:
         classes, numbers = check_classes(name, names), values
     else:
