@@ -120,6 +120,8 @@ def _dtype(name: str, dtype: Any) -> Any:
 def _merge(name: str, default: SEConfig, se: Mapping[str, Any] | SEConfig | None) -> SEConfig:
     if se is None or isinstance(se, SEConfig):
         return default if se is None else se
+    if not hasattr(se, "keys"):  # ConfigDict is no Mapping
+        raise InputError(f"model {name}: se must be its fields, as in {{'ratio': 8}}, not {se!r}")
     names = [field.name for field in dataclasses.fields(SEConfig)]
     if unknown := sorted(set(se) - set(names)):
         raise InputError(f"SE blocks have no field {unknown[0]!r}{did_you_mean(unknown[0], names)}")

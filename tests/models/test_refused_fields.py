@@ -48,6 +48,8 @@ def test_a_network_refuses_the_fields_that_its_blocks_lack(block, change):
         ("seresnet5", {}, "did you mean 'seresnet50'"),
         ("seresnet50", {"se": {"ratio": 0}}, "ratio must be a whole number of at least 1, not 0"),
         ("seresnet50", {"se": {"ratoi": 8}}, "did you mean 'ratio'"),
+        ("seresnet50", {"se": "se"}, r"se must be its fields, as in \{'ratio': 8\}, not 'se'"),
+        ("seresnet50", {"se": True}, "se must be its fields, as in"),
         ("seresnet50", {"strid_on": "1x1"}, "did you mean 'stride_on'"),
         ("seresnet50", {"stride_on": "2x2"}, "stride_on must be 3x3 or 1x1, not '2x2'"),
         ("seresnet50", {"num_classes": 0}, "num_classes must be at least 1, not 0"),
