@@ -62,10 +62,11 @@ def summarize(model: nn.Module, image_shape: Sequence[int]) -> Summary:
     Raises: InputError for what is no shape of an image, or one of which nothing would be left on
       the way.
     """
-    if len(image_shape) != 3 or not all(map(is_whole, image_shape)):
+    is_sequence = isinstance(image_shape, Sequence)
+    if not is_sequence or len(image_shape) != 3 or not all(map(is_whole, image_shape)):
         raise InputError(
             f"the shape of an image is height, width and channels, such as (224, 224, 3), not "
-            f"{tuple(image_shape)}"
+            f"{image_shape!r}"
         )
     # Whether modules that are alike share layers is known of our own networks alone.
     is_ours = type(model) in {constructor.func for constructor in MODELS.values()}
