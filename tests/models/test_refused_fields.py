@@ -117,7 +117,10 @@ def test_networks_too_narrow_for_their_blocks_are_refused(name, fields, sentence
         senet_jax.summarize(senet_jax.create_model(name, **fields), (32, 32, 3))
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (1, 32, 32, 3), (32.0, 32.0, 3), ("32", "32", "3"), 224])
+NO_SHAPES = (32, 32), (1, 32, 32, 3), (32.0, 32.0, 3), ("32", "32", "3"), 224
+
+
+@pytest.mark.parametrize("shape", NO_SHAPES)
 def test_what_is_no_shape_of_an_image_is_refused(shape):
     with pytest.raises(InputError, match="is height, width and channels, such as "):
         senet_jax.summarize(senet_jax.create_model("seresnet20_cifar"), shape)
