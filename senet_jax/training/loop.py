@@ -1,5 +1,6 @@
 """The training loop: `train_and_evaluate(config, directory)`. Read it from the top."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -178,6 +179,15 @@ def write_down(
 ) -> None:
     """Write the metrics of an evaluation and, at the end of the run, its errors by class."""
     run, (means, tally) = session.run, evaluated["eval"]
+    before, now = session.measured.get("eval/examples", means["examples"]), means["examples"]
+    if before != now:
+        logging.getLogger(__name__).warning(
+            "%d images are evaluated at step %d, %d the last time: errors of other images are "
+            "compared in looking for the lowest, by which train.patience and train.keep_best go",
+            now,
+            session.step,
+            before,
+        )
     metrics = session.record_evaluation({kind: found for kind, (found, _) in evaluated.items()})
     writer.write(session.step, metrics)
     report.evaluation(session.step / run.plan.steps_per_epoch, means)

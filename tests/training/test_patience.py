@@ -1,13 +1,17 @@
 """Early stopping: when it comes, that it is said and recorded, and that runs continue over it."""
 
+from pathlib import Path
+
 import jax
 import pytest
+from helpers.image_folders import write_folder
 from helpers.results import results
-from helpers.runs import finish, logged, same, tiny_config
+from helpers.runs import finish, logged, photos_config, same, tiny_config
 
 from experiments import status
 from experiments.reporting import about_runs, plot, run_files
 from experiments.studies import load_study
+from senet_jax.data.sources import lookup
 from senet_jax.errors import InputError
 from senet_jax.inference.trained_run import load_run
 from senet_jax.runs import checkpoints
@@ -154,3 +158,25 @@ def test_tables_curves_and_the_status_say_that_a_row_stopped(tmp_path, monkeypat
     assert [point["epoch"] for point in run["curve"]] == [0.5, 1.0]  # of two that were planned
     standing = status.standing(tmp_path)
     assert (standing.step, standing.total_steps, standing.epoch) == (20, 40, 1.0)
+
+
+def test_it_is_said_where_errors_are_of_other_images_than_before(tmp_path, one_device, caplog):
+    """An image that goes missing changes the error, and which step has the lowest."""
+    folder = f"folder:{write_folder(tmp_path / 'images')}"
+    config = photos_config()
+    config.data.update(name=folder, train_split="train", eval_split="test", image_size=8)
+    config.train.update(epochs=1.5, eval_every_epochs=0.5)
+    gone = [Path(file) for file in lookup.find(folder).examples["test"].files[:2]]
+    numbers = []
+
+    def lose(step, means):
+        numbers.append(means["examples"])
+        for file in gone if len(numbers) == 1 else ():
+            file.unlink()
+
+    train_and_evaluate(config, tmp_path / "run", one_device, after_evaluation=lose)
+    assert numbers[0] - 2 == numbers[1] == numbers[2]
+    said = [line for line in caplog.messages if "images are evaluated at step" in line]
+    assert len(said) == 1
+    assert f"{numbers[1]} images are evaluated at step" in said[0]
+    assert f"{numbers[0]} the last time" in said[0]
