@@ -34,6 +34,7 @@ from senet_jax.inference.ensemble_views import (
 )
 from senet_jax.inference.trained_run import TrainedNetwork
 from senet_jax.layers.network import Network
+from senet_jax.layers.squeeze_excite import is_count
 from senet_jax.models.shapes import side
 from senet_jax.runs.stored import FINAL
 from senet_jax.system import interrupt
@@ -121,7 +122,11 @@ def batch_size_for(
     """Examples per step, of a split of so many: those wanted, but no padding beyond the usual.
 
     Usual are as many as keep a network as busy as a step of its training.
+
+    Raises: InputError if it is no number of examples.
     """
+    if wanted is not None and not is_count(wanted):
+        raise InputError(f"batch_size must be a whole number of at least 1, not {wanted!r}")
     smallest = min(member.config["train"]["batch_size"] for member in members)
     usual = max(1, smallest // views.count)
     return min(wanted or usual, max(usual, examples))

@@ -176,6 +176,9 @@ def test_from_python_one_directory_is_enough_and_none_is_refused(run):
     assert member["loss"] == result["loss"]
     with pytest.raises(InputError, match="give at least one work directory"):
         evaluate_runs([])
+    for number in (0, -3, 2.5, "8"):
+        with pytest.raises(InputError, match="batch_size must be a whole number of at least 1"):
+            evaluate_runs(run, batch_size=number)
 
 
 def test_images_that_a_network_was_trained_on_are_counted(run, tmp_path):
