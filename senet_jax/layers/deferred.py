@@ -19,6 +19,7 @@ and TPU, where it has not been measured, all is computed in the order of the thr
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,7 @@ class Deferred:
 
     def __mul__(self, gate: jax.Array) -> jax.Array:
         """The normalised map times a gate that broadcasts to [N, 1, 1, C]."""
-        gate = jnp.broadcast_to(gate, (len(self.x), 1, 1, self.x.shape[-1]))
+        gate = jnp.broadcast_to(gate, (self.x.shape[0], 1, 1, self.x.shape[-1]))
         return gated(self.options, self.x, *self.norm, gate)
 
     def __jax_array__(self) -> jax.Array:
@@ -94,6 +95,16 @@ class Deferred:
 def means_after(a: jax.Array, kernel: jax.Array) -> jax.Array:
     """The means [N, C] of the 1x1 convolution of a map [N, H, W, C'] by a kernel [1, 1, C', C]."""
     return a.astype(jnp.float32).mean((1, 2)) @ kernel[0, 0].astype(a.dtype).astype(jnp.float32)
+
+
+def is_cheaper_before(x: jax.Array, y: jax.Array) -> bool:
+    """Whether the means after a 1x1 convolution of x to y are to be had from x; see `means_after`.
+
+    They are if x and the weights have fewer numbers than y; of a single image the last maps have
+    fewer than the weights. A batch of unknown size, as in jax.export, is taken for a large one.
+    """
+    images, spared = x.shape[0], math.prod(y.shape[1:]) - math.prod(x.shape[1:])
+    return images * spared > x.shape[-1] * y.shape[-1] if isinstance(images, int) else spared > 0
 
 
 def _chosen(options: Options, fast: Callable[..., Any], plain: Callable[..., Any]) -> Any:

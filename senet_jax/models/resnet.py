@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from senet_jax.layers.deferred import means_after
+from senet_jax.layers.deferred import is_cheaper_before, means_after
 from senet_jax.layers.network import ConvNorm, Layers, Network, Stage
 from senet_jax.layers.norm import BatchNorm
 from senet_jax.layers.pool import halve, max_pool
@@ -118,8 +118,7 @@ class Bottleneck(ResidualBlock):
         x = self.se_at("after_3x3", nn.relu(self.norm(2, train)(x)), train)
         y = self.conv(x, train, 3, self.features * self.expansion, 1)
         means = None
-        # From what has fewer numbers: of a single image the last maps have fewer than the weights.
-        if self.defers and not train and x.size + x.shape[-1] * y.shape[-1] < y.size:
+        if self.defers and not train and is_cheaper_before(x, y):
             means = means_after(x, self.variables["params"]["conv3"]["kernel"])
         norm = self.norm(3, train, zero_init=self.zero_init_last_bn)
         return norm(y, defer=self.defers, means=means)

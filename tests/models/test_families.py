@@ -266,3 +266,14 @@ def test_what_are_no_images_is_refused_and_no_images_have_no_logits(name):
     for dtype in ("uint8", "int32", "bool"):  # which no normalised image has
         with pytest.raises(InputError, match=rf"must be normalised, .*, not of {dtype}"):
             logits(1, size, size, 3, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", one_in(3, NARROW, "exports one more family"))
+def test_a_batch_of_unknown_size_can_be_exported(name):
+    model, size = narrow(name), least_size_of(name)
+    key, images = jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, key, images)
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    exported = jax.export.export(jax.jit(model.apply))(variables, images)
+    assert exported.out_avals[0].shape == (batch, CLASSES)
