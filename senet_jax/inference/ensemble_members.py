@@ -11,7 +11,7 @@ import jax
 from senet_jax.errors import InputError
 from senet_jax.inference import trained_run
 from senet_jax.inference.trained_run import TrainedNetwork
-from senet_jax.runs import provenance
+from senet_jax.runs import numbering, provenance
 from senet_jax.system.devices import replicate
 
 
@@ -28,7 +28,8 @@ def load_members(
       on_error: called for each run that cannot be loaded, which is then left out; where there is
         no such function, or no run is left, that is an error.
 
-    A run that is given twice, by another path or as a copy, is warned of: it counts twice.
+    A run that is given twice, by another path or as a copy, is warned of: it counts twice. So is
+    one whose classes have the numbers of others in the first.
 
     Raises: InputError if their classes differ.
     """
@@ -56,6 +57,7 @@ def load_members(
         assert on_error is not None
         on_error(error)
     _warn_of_copies(members)
+    _warn_of_other_numbers(members)
     return members
 
 
@@ -72,6 +74,19 @@ def _warn_of_copies(members: Sequence[TrainedNetwork]) -> None:
                 file=sys.stderr,
             )
         names.setdefault(identity, member.name)
+
+
+def _warn_of_other_numbers(members: Sequence[TrainedNetwork]) -> None:
+    """Name the networks whose classes have the numbers of others in the first."""
+    records = [numbering.records_of(member.name) for member in members]
+    for member, theirs in zip(members, records, strict=True):
+        if numbering.differs(records[0], theirs):
+            print(
+                f"warning: {member.name} and {members[0].name} were trained on the same files with "
+                "other labels, and their classes have numbers for names: the ensemble takes equal "
+                "numbers for the same class",
+                file=sys.stderr,
+            )
 
 
 def _with_classes(member: TrainedNetwork) -> str:

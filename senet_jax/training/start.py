@@ -17,7 +17,7 @@ from senet_jax.layers.network import Network
 from senet_jax.layers.slot import SEConfig
 from senet_jax.models.counts import image_shape_of
 from senet_jax.models.shapes import variable_shapes
-from senet_jax.runs import effect, workdir
+from senet_jax.runs import effect, numbering, workdir
 from senet_jax.runs.stored import EARLIER, FINAL, read_records
 from senet_jax.weights import channels, loading, saving, sources, timm
 from senet_jax.weights import files as weight_files
@@ -198,7 +198,7 @@ def load_initial_weights(
         if origin.new_head or weights.classes != model.num_classes:
             del variables["params"]["head"]
         else:
-            _warn_of_other_classes(origin.pretrained, weights.class_names, dataset.class_names)
+            _warn_of_other_classes(origin.pretrained, weights.class_names, dataset)
         check_shapes(variables, model, shape)
     records: dict[str, Any] = {"pretrained_sha256": weights.sha256} if weights.sha256 else {}
     if weights.channels:
@@ -209,14 +209,19 @@ def load_initial_weights(
     return InitialWeights(variables, records)
 
 
-def _warn_of_other_classes(source: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
-    """Say that a classifier is kept, as it has as many classes, which have other names."""
-    if theirs and (difference := first_difference(theirs, readable(ours))):
+def _warn_of_other_classes(source: str, theirs: Sequence[str], dataset: data.Dataset) -> None:
+    """Say that a classifier is kept, as it has as many classes, which are others."""
+    how = ""
+    if theirs and (difference := first_difference(theirs, readable(dataset.class_names))):
+        how = f"have other names, there and here: {difference}"
+    elif numbering.differs(dataset.identity, numbering.records_of(source)):
+        how = "have numbers for names, and the same files other labels there"
+    if how:
         logging.getLogger(__name__).warning(
-            "the classifier of %s is kept, as it has as many classes, but they have other names, "
-            "there and here: %s; model.new_head=True draws a new one",
+            "the classifier of %s is kept, as it has as many classes, but they %s; "
+            "model.new_head=True draws a new one",
             source,
-            difference,
+            how,
         )
 
 

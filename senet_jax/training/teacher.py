@@ -5,6 +5,7 @@ them by its own statistics (Beyer et al., arXiv 2106.05237, on why it must see t
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from senet_jax import data
 from senet_jax.errors import InputError, counted, named
 from senet_jax.layers.network import Network
 from senet_jax.models.shapes import takes
+from senet_jax.runs import numbering
 from senet_jax.training.config import TrainConfig
 from senet_jax.training.start import TIMM, Origin, check_shapes, of_weights
 from senet_jax.training.step import shape_at
@@ -74,6 +76,7 @@ def load_teacher(train: TrainConfig, dataset: data.Dataset, first_size: int, dty
             raise InputError(
                 f"{train.teacher} knows other classes than those of the dataset: {difference}"
             )
+        _warn_of_other_numbers(train.teacher, dataset)
         mean, std = ([255 * value for value in images[key]] for key in ("mean", "std"))
         if len(mean) != shape[-1]:
             raise InputError(
@@ -97,6 +100,15 @@ def load_teacher(train: TrainConfig, dataset: data.Dataset, first_size: int, dty
     factor, shift = zip(*changes, strict=True)
     records = {NAME: weights.name, SHA256: weights.sha256}
     return Teacher(weights.model, weights.variables, factor, shift, records)
+
+
+def _warn_of_other_numbers(teacher: str, dataset: data.Dataset) -> None:
+    if numbering.differs(dataset.identity, numbering.records_of(teacher)):
+        logging.getLogger(__name__).warning(
+            "%s was trained on the same files with other labels, and classes have numbers for "
+            "names: equal numbers are taken for the same class",
+            teacher,
+        )
 
 
 def check_unchanged(now: Mapping[str, Any], notes: Mapping[str, Any], run: Path) -> None:

@@ -85,7 +85,7 @@ def finish_untrained(directory, config, *, recorded=False):
     run = prepare(config, jax.local_devices()[:1])
     state = run.initial_state.replace(**fill(run.initial_state.variables))
     checkpoints.save(directory / workdir.CHECKPOINTS, 8, state)
-    records = run.dataset.records if recorded else {}
+    records = run.dataset.identity if recorded else {}
     finish(directory, config, params_sha256=provenance.fingerprint(state.variables), **records)
 
 
