@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from senet_jax.errors import InputError
@@ -40,6 +40,16 @@ def insert(text: str, name: str, content: str) -> str:
     if not pattern.search(text):
         raise InputError(f"there is no place marked {start} ... {end}")
     return pattern.sub(lambda _: f"{start}\n{content}{end}", text)
+
+
+def table(headings: Sequence[str], rule: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; a cell may have several lines.
+
+    Args:
+      rule: "---" for each column, or "---:" for one of numbers.
+    """
+    cells = (" | ".join(line).replace("\n", "<br>") for line in (headings, rule, *lines))
+    return "".join(f"| {line} |\n" for line in cells)
 
 
 def link(page: Path, target: Path) -> str:

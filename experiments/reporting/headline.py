@@ -20,6 +20,7 @@ SHOWN = (
     ("reduction", "digits", "; this is what the first command above trains and prints"),
 )
 COLUMNS = ("row", "top-1 error, %", "gain, points", "95 % interval", "verdict")
+RULE = ("---", "---:", "---:", "---:", "---")
 
 
 def markdown(page: Path) -> str:
@@ -33,9 +34,7 @@ def markdown(page: Path) -> str:
         if not any(gain.interval for gain in compare.gains(study, results).values()):
             continue  # a study at its beginning says nothing yet
         title = f"{study.title}, on {dataset}"
-        lines = [COLUMNS, ("---", "---:", "---:", "---:", "---"), *rows(study, results)]
-        section = f"**{title}**{remark}\n\n"
-        section += "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        section = f"**{title}**{remark}\n\n{blocks.table(COLUMNS, RULE, rows(study, results))}"
         picture = publish.directory_of(study, dataset) / "table.png"
         if not sections and picture.is_file():
             section += f"\n![{title}]({blocks.link(page, picture)})\n"

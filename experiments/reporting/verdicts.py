@@ -75,24 +75,21 @@ def _decided(name: str) -> list[tuple[str, list[Decided]]]:
     return [(data, decided) for _, data, decided in sorted(found, key=lambda item: -item[0])]
 
 
-def markdown() -> str:
-    """The table as Markdown, with what its words mean."""
-    return f"{_as_markdown(HEADINGS, rows())}\n{NOTE}\n"
+def markdown(lines: Iterable[Sequence[str]]) -> str:
+    """The table of `rows` as Markdown, with what its words mean."""
+    return f"{blocks.table(HEADINGS, ('---',) * len(HEADINGS), lines)}\n{NOTE}\n"
 
 
-def short() -> str:
-    """A row for each claim, of the data with the most images in evaluation."""
-    most = {cells[0]: cells for cells in reversed(list(rows()))}
-    return _as_markdown(NARROW, reversed([_narrow(cells) for cells in most.values()]))
+def short(lines: Iterable[Sequence[str]]) -> str:
+    """Of `rows` the first of each claim, of the data with the most images in evaluation."""
+    first: dict[str, tuple[str, ...]] = {}
+    for cells in lines:
+        first.setdefault(cells[0], _narrow(cells))
+    return blocks.table(NARROW, ("---",) * len(NARROW), first.values())
 
 
 def _narrow(cells: Sequence[str]) -> tuple[str, ...]:
     return tuple(cells[HEADINGS.index(heading)] for heading in NARROW)
-
-
-def _as_markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    table = [headings, ("---",) * len(headings), *lines]
-    return "".join(f"| {' | '.join(cells)} |".replace("\n", "<br>") + "\n" for cells in table)
 
 
 def section() -> str:
@@ -119,5 +116,6 @@ def show() -> None:
 
 def write() -> None:
     """Bring both tables up to date in every page that has a place for them."""
-    blocks.write_block(MARK, lambda page: markdown())
-    blocks.write_block(SHORT, lambda page: short())
+    lines = list(rows())
+    blocks.write_block(MARK, lambda page: markdown(lines))
+    blocks.write_block(SHORT, lambda page: short(lines))

@@ -137,8 +137,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             seconds += f" ({float(row['low_s']):.4g} to {float(row['high_s']):.4g})"
         lines.append(
             f"| {TITLES[row['kind']]} | {count:,} {unit if count > 1 else unit.removesuffix('s')} "
-            f"| {seconds} | {growth} "
-            f"| {float(row['peak_gb']):.2f} |"
+            f"| {seconds} | {growth} | {float(row['peak_gb']):.2f} |"
         )
         before = row
     conditions: dict[str, dict[str, None]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 from senet_jax.config import flatten
 from senet_jax.data.split import DECIMALS, OF_SPLITS
 from senet_jax.errors import InputError
+from senet_jax.runs.stored import result_of
 from senet_jax.runs.workdir import load_config
 from senet_jax.system import files
 from senet_jax.weights import sources
@@ -24,11 +25,11 @@ def errors(directory: Path, metric: str) -> tuple[float, ...]:
     Neither is one with other images or other weights by the same names.
     """
     (_, wanted), found = _seed_and_rest(directory), dict[int, float]()
-    own = files.read_table(directory / "result.json") or {}
+    own = result_of(directory)
     beside = files.children(directory.absolute().parent, onerror=_warn)
     others = [path for folder in beside for path in files.children(folder, "result.json", _warn)]
     for place in (directory.absolute(), *(path.parent for path in others)):
-        result = files.read_table(place / "result.json") or {}
+        result = result_of(place)
         value = result.get(metric)
         if value is not None and sources.is_run(place) and _are_alike(own, result):
             seed, rest = _seed_and_rest(place)

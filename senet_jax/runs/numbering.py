@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from senet_jax.config import whole_path
-from senet_jax.system import files
+from senet_jax.runs.stored import result_of
 
 
 def records_of(origin: str) -> Mapping[str, Any]:
     """What a run has recorded of its dataset; nothing for weights that are of no finished run."""
-    return files.read_table(Path(whole_path(origin)) / "result.json") or {}
+    return result_of(Path(whole_path(origin)))
 
 
 def differs(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

@@ -109,6 +109,11 @@ def read_records(directory: Path, *, unfinished: bool = False) -> tuple[ConfigDi
     return config, result or {}
 
 
+def result_of(directory: Path) -> dict[str, Any]:
+    """The result of a run; {} where there is none. Raises: InputError if it is damaged."""
+    return files.read_table(directory / "result.json") or {}
+
+
 def check_weights(directory: Path, variables: Any, result: dict[str, Any]) -> None:
     """Raises: InputError if the weights are not those of the result, unless that is {}."""
     if result and provenance.fingerprint(variables) != result.get("params_sha256"):

@@ -14,7 +14,7 @@ from senet_jax.config import whole_path
 from senet_jax.data import shared
 from senet_jax.errors import InputError
 from senet_jax.runs import workdir
-from senet_jax.system import files as system_files
+from senet_jax.runs.stored import result_of
 from senet_jax.weights import sources
 
 RECORD = "seen_before"
@@ -53,7 +53,7 @@ def by_run(section: Mapping[str, Any], *origins: str) -> dict[str, int]:
     counts = {str(path): shared.count(section, theirs) for path, theirs in ancestors.items()}
     for path, theirs in ancestors.items():
         with contextlib.suppress(InputError):  # whoever loads the run says why
-            files = (system_files.read_table(path / "result.json") or {}).get("files", ())
+            files = result_of(path).get("files", ())
             if why := shared.doubt(section, theirs, files):
                 logging.getLogger(__name__).warning(
                     "the images that %s was trained on %s: how many of them are evaluated is not "
